@@ -1,0 +1,30 @@
+# make setup   .venv with everything (PYTHON=, STACK=classic|modern override)
+# make demo    digits: teacher, baseline, KD and TCal student, table, picture
+# make test    the whole suite
+# make lint    style
+VENV ?= .venv
+# Empty: the newest Python that has a supported stack, and that stack.
+PYTHON ?=
+STACK ?=
+RUN = $(VENV)/bin/python
+STAMP = $(VENV)/.complete
+
+.PHONY: setup demo test lint
+
+setup: $(STAMP)
+
+$(STAMP): requirements/install.sh $(wildcard requirements/*.txt) setup.py
+	bash requirements/install.sh '$(VENV)' '$(PYTHON)' '$(STACK)'
+	touch $@
+
+demo: setup
+	PATH="$(abspath $(VENV))/bin:$$PATH" bash tools/demo.sh
+
+test: setup
+	$(RUN) -m pytest --doctest-modules tcal_det
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist loadfile --durations=10
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m isort --check-only --diff .
+	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs setup.py

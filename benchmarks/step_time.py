@@ -1,0 +1,182 @@
+"""Time a distillation step beside the least that it can cost.
+
+    python benchmarks/step_time.py --out times.json
+    python benchmarks/step_time.py --pairs 'R101->R18' --sizes small
+    python benchmarks/step_time.py --growth --pairs --out growth.json
+
+Models are those of configs/tcal with random weights, images and objects are
+made from seeds: no data is needed. Every variant runs in a process of its
+own, so that its peak memory is its own, and takes its steps in turn with the
+others on the same batches, so that ratios hold on a busy machine. Medians in
+seconds:
+
+plain            training step of the student alone
+teacher          forward of the teacher that distillation needs: backbone,
+                 neck and head on the student's RoIs, without gradient
+teacher_as_ours  the same as tcal_det runs it
+limit            plain + teacher_as_ours: no distillation can cost less
+ours             training step of CalibratedTeacherDistiller
+ratio            ours / limit
+over_plain       ours / plain
+naive            training step with the teacher's whole loss and a second run
+                 of the student's head
+mmrazor          training step of mmrazor's SingleTeacherDistill, or null
+
+mmrazor need not be installed: pip install --no-deps --target DIR mmrazor, and
+give --mmrazor DIR.
+"""
+import argparse
+import os
+import os.path as osp
+import platform
+import sys
+from dataclasses import replace
+from typing import Any, Dict, Optional
+
+# Runs from a checkout, installed or not.
+REPOSITORY = osp.dirname(osp.dirname(osp.abspath(__file__)))
+sys.path.insert(0, REPOSITORY)
+
+import torch  # noqa: E402
+from step_time.comparison import compare, grow  # noqa: E402
+from step_time.tables import comparison_table, growth_table  # noqa: E402
+from step_time.workload import Case  # noqa: E402
+
+from tcal_det.commands import run_command  # noqa: E402
+from tcal_det.errors import InvalidValueError  # noqa: E402
+from tcal_det.fileio import write_json_atomically  # noqa: E402
+
+PAIRS = {
+    'R101->R50': 'faster-rcnn_r50_fpn_tcal-r101_1x_coco.py',
+    'R101->R18': 'faster-rcnn_r18_fpn_tcal-r101_1x_coco.py',
+    'R50->MobileNetV2': 'faster-rcnn_mobilenetv2_fpn_tcal-r50_1x_coco.py',
+}
+SIZES = dict(small=(256, 256), coco=(800, 1344))
+BATCH_SIZE = dict(
+    cpu=dict(small=2, coco=1),
+    # The configs' own.
+    cuda=dict(small=2, coco=2))
+REPETITIONS = dict(cpu=dict(small=5, coco=3), cuda=dict(small=30, coco=30))
+
+GROWTH_PAIR = 'R50->MobileNetV2'
+GROWTH = dict(
+    batch_size=(1, 2, 4, 8),
+    image_size=((128, 128), (256, 256), (384, 384), (512, 512)),
+    rois_per_image=(128, 256, 512, 1024),
+    num_classes=(20, 80, 365, 1203))
+
+
+def make_case(pair: str, size: str, device: str) -> Case:
+    """A pair of this repository at one of the image sizes."""
+    return Case(
+        config=osp.join(REPOSITORY, 'configs', 'tcal', PAIRS[pair]),
+        image_size=SIZES[size],
+        batch_size=BATCH_SIZE[device][size],
+        device=device)
+
+
+def compare_pair(pair: str, size: str, device: str,
+                 repeats: Optional[int]) -> Dict[str, Any]:
+    """All variants; on CUDA, under ``amp``, in mixed precision as well."""
+    case = make_case(pair, size, device)
+    repeats = repeats or REPETITIONS[device][size]
+
+    def progress(text: str) -> None:
+        show_progress(f'{pair}, {size} images: {text}')
+
+    figures = compare(case, repeats, progress)
+    if device == 'cuda':
+        figures['amp'] = compare(replace(case, amp=True), repeats, progress)
+    return figures
+
+
+def show_progress(text: str) -> None:
+    """One line that is written over, on stderr."""
+    print(f'\r\033[K{text}', end='', file=sys.stderr, flush=True)
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--pairs',
+        nargs='*',
+        choices=list(PAIRS),
+        default=list(PAIRS),
+        help='teacher->student; none for the growth alone (default: all)')
+    parser.add_argument(
+        '--sizes',
+        nargs='+',
+        choices=list(SIZES),
+        default=list(SIZES),
+        help='256x256, or COCO\'s 800x1344 (default: both)')
+    parser.add_argument(
+        '--device',
+        choices=('cpu', 'cuda'),
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='default: cuda where there is one, and then with AMP as well')
+    parser.add_argument(
+        '--repeats',
+        type=int,
+        help='steps of each (default: CPU '
+        '5 and 3 by size, CUDA 30)')
+    parser.add_argument(
+        '--growth',
+        action='store_true',
+        help='also vary batch, image size, RoIs and classes')
+    parser.add_argument(
+        '--mmrazor', metavar='DIR', help='where mmrazor is importable from')
+    parser.add_argument(
+        '--out', metavar='FILE.json', help='write the figures there')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print Markdown, write JSON."""
+    args = parse_args()
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InvalidValueError('--device must be cpu where no CUDA device '
+                                'is found, but got cuda')
+    if args.repeats is not None and args.repeats < 1:
+        raise InvalidValueError(
+            f'--repeats must be at least 1, but got {args.repeats}')
+    if args.mmrazor:
+        # Last, as packages beside it must not hide installed ones. The
+        # processes of the variants get the same path.
+        sys.path.append(osp.abspath(args.mmrazor))
+    report = dict(
+        device=args.device,
+        device_name=(torch.cuda.get_device_name()
+                     if args.device == 'cuda' else platform.machine()),
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        cores=os.cpu_count(),
+        pairs={
+            pair: {
+                'x'.join(map(str, SIZES[size])):
+                compare_pair(pair, size, args.device, args.repeats)
+                for size in args.sizes
+            }
+            for pair in args.pairs
+        })
+    if args.growth:
+        report['growth'] = grow(
+            make_case(GROWTH_PAIR, 'small', args.device), GROWTH, args.repeats
+            or 3, show_progress)
+    show_progress('')
+    print(f'{args.device} {report["device_name"]}, torch {torch.__version__}, '
+          f'{report["threads"]} threads on {report["cores"]} cores')
+    if args.pairs:
+        print('\n' + comparison_table(report['pairs']))
+    if args.growth:
+        print(f'\nGrowth, {GROWTH_PAIR}, otherwise 2 images of 256x256, 512 '
+              f'RoIs per image, 80 classes:\n\n'
+              f'{growth_table(report["growth"])}')
+    if args.out:
+        write_json_atomically(args.out, report)
+
+
+if __name__ == '__main__':
+    run_command(main)

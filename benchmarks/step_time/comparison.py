@@ -1,0 +1,113 @@
+"""Seconds and peak memory of variants side by side."""
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Sequence
+
+import numpy as np
+
+from .mmrazor import UnavailableError
+from .variants import VARIANTS
+from .workers import Worker
+from .workload import Case
+
+Progress = Callable[[str], None]
+
+
+def measure(case: Case, variants: Sequence[str], repetitions: int,
+            progress: Progress) -> Dict[str, Any]:
+    """Time variants on the same batches, a step of each in turn.
+
+    Args:
+        case (Case): The point of measurement.
+        variants (Sequence[str]): Keys of ``VARIANTS``.
+        repetitions (int): Steps of each.
+        progress (Callable): Is told what is being done.
+
+    Returns:
+        dict: By variant the median of its seconds, or None, and then the
+        reason under ``unavailable``; ``quartiles`` of the seconds,
+        ``images_per_second`` and peak ``memory`` in bytes by variant.
+    """
+    workers: Dict[str, Worker] = {}
+    unavailable = {}
+    try:
+        for variant in variants:
+            progress(f'building {variant}')
+            try:
+                workers[variant] = Worker(variant, case)
+            except UnavailableError as error:
+                unavailable[variant] = str(error)
+        seconds: Dict[str, List[float]] = {name: [] for name in workers}
+        for seed in range(repetitions):
+            for name, worker in workers.items():
+                progress(f'repetition {seed + 1} of {repetitions}, {name}')
+                seconds[name].append(worker.step(seed))
+        memory = {
+            name: worker.peak_memory()
+            for name, worker in workers.items()
+        }
+    finally:
+        for worker in workers.values():
+            worker.close()
+    medians = {name: float(np.median(took)) for name, took in seconds.items()}
+    return dict({name: medians.get(name)
+                 for name in variants},
+                quartiles={
+                    name: np.percentile(took, (25, 75)).tolist()
+                    for name, took in seconds.items()
+                },
+                images_per_second={
+                    name: case.batch_size / took
+                    for name, took in medians.items()
+                },
+                memory=memory,
+                unavailable=unavailable,
+                repetitions=repetitions,
+                batch_size=case.batch_size,
+                rois_per_image=case.rois_per_image)
+
+
+def compare(case: Case, repetitions: int,
+            progress: Progress) -> Dict[str, Any]:
+    """All variants, the least a step can cost, and how near we are.
+
+    Returns:
+        dict: As :func:`measure`, with ``limit``, ``ratio`` (ours / limit)
+        and ``over_plain`` (ours / plain).
+    """
+    figures = measure(case, list(VARIANTS), repetitions, progress)
+    limit = figures['plain'] + figures['teacher_as_ours']
+    return dict(
+        figures,
+        limit=limit,
+        ratio=figures['ours'] / limit,
+        over_plain=figures['ours'] / figures['plain'])
+
+
+def grow(base: Case, factors: Dict[str, Sequence], repetitions: int,
+         progress: Progress) -> Dict[str, List[Dict[str, Any]]]:
+    """Student and distiller with one factor varied at a time.
+
+    Args:
+        base (Case): What the other factors stay at.
+        factors (dict[str, Sequence]): Values by attribute of ``Case``.
+        repetitions (int): Steps of each.
+        progress (Callable): Is told what is being done.
+
+    Returns:
+        dict[str, list[dict]]: As :func:`measure`, with ``value`` and
+        ``over_plain``, by factor.
+    """
+    growth: Dict[str, List[Dict[str, Any]]] = {}
+    for factor, values in factors.items():
+        growth[factor] = []
+        for value in values:
+            progress(f'{factor} {value}')
+            figures = measure(
+                replace(base, **{factor: value}), ('plain', 'ours'),
+                repetitions, lambda _: None)
+            growth[factor].append(
+                dict(
+                    figures,
+                    value=value,
+                    over_plain=figures['ours'] / figures['plain']))
+    return growth

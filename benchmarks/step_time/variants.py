@@ -1,0 +1,106 @@
+"""The training steps that are compared, each from equal weights."""
+from typing import Any, Callable, Dict, Optional
+
+import torch
+from mmdet.structures import SampleList
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
+from tcal_det.models.losses import LogitKLDivLoss
+from .mmrazor import single_teacher_distill
+from .workload import Workload
+
+Step = Callable[[int], Any]
+
+
+def plain(workload: Workload) -> Step:
+    """The student alone, not distilled."""
+    return workload.training_step(workload.student())
+
+
+def ours(workload: Workload) -> Step:
+    """CalibratedTeacherDistiller."""
+    return workload.training_step(workload.distiller())
+
+
+def teacher(workload: Workload) -> Step:
+    """The teacher's forward that a distillation step cannot do without.
+
+    Backbone, neck and head on the student's RoIs, without gradient, of the
+    detector as its config builds it.
+    """
+    return _classification(workload, workload.teacher())
+
+
+def teacher_as_ours(workload: Workload) -> Step:
+    """The same of the detector that FrozenTeacher made of it."""
+    return _classification(workload, workload.distiller().teacher.detector)
+
+
+def _classification(workload: Workload, detector: nn.Module) -> Step:
+    images, rois = workload.student_samples()
+
+    def forward(_: int) -> Tensor:
+        with torch.no_grad(), workload.autocast():
+            return SoftmaxRoIHeadAdapter.classify(detector, images, rois)
+
+    return forward
+
+
+def naive(workload: Workload) -> Step:
+    """What distillation code does that leaves both detectors as they are."""
+    return workload.training_step(
+        NaiveDistiller(workload.student(), workload.teacher()))
+
+
+def mmrazor(workload: Workload) -> Step:
+    """SingleTeacherDistill of mmrazor."""
+    return workload.training_step(
+        single_teacher_distill(workload.student(), workload.teacher()))
+
+
+class NaiveDistiller(BaseModel):
+    """Two whole detectors side by side.
+
+    The teacher computes all its losses, with RPN, assignment and sampling,
+    to get logits; the student's head runs a second time, on the RoIs that
+    the teacher sampled.
+
+    Args:
+        student (nn.Module): In training.
+        teacher (nn.Module): In eval.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+        super().__init__(student.data_preprocessor)
+        self.student = student
+        self.teacher = teacher
+        self.distill_loss = LogitKLDivLoss()
+        self._features: Optional[tuple] = None
+        student.neck.register_forward_hook(self._keep_features)
+
+    def _keep_features(self, _, __, features: tuple) -> None:
+        self._features = features
+
+    def forward(self,
+                inputs: Tensor,
+                data_samples: SampleList,
+                mode: str = 'loss') -> Dict[str, Tensor]:
+        """The student's own losses, and one of distillation."""
+        losses = self.student.loss(inputs, data_samples)
+        with torch.no_grad(), SoftmaxRoIHeadAdapter.observe(
+                self.teacher) as samples:
+            self.teacher.loss(inputs, data_samples)
+        student_logits = self.student.roi_head._bbox_forward(
+            self._features, samples.rois)['cls_score']
+        self._features = None
+        losses['loss_kd_cls'] = self.distill_loss(student_logits,
+                                                  samples.student_logits)
+        return losses
+
+
+VARIANTS = {
+    variant.__name__: variant
+    for variant in (plain, teacher, teacher_as_ours, ours, naive, mmrazor)
+}

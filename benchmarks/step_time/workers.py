@@ -1,0 +1,135 @@
+"""A process for each variant, so that its peak memory is its own."""
+import multiprocessing
+import os
+import os.path as osp
+import resource
+import sys
+import time
+import traceback
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing.connection import Connection
+from typing import Any, Dict
+
+import torch
+
+from .mmrazor import UnavailableError
+from .variants import VARIANTS
+from .workload import WARM_UP, Case, Workload
+
+# Linux: writing 5 there makes VmHWM begin anew.
+CLEAR_REFS = '/proc/self/clear_refs'
+
+
+class Worker:
+    """One variant in a process that does nothing unless asked.
+
+    Args:
+        variant (str): Key of ``VARIANTS``.
+        case (Case): What it is to do.
+
+    Raises:
+        UnavailableError: If the variant cannot run here.
+        RuntimeError: If it failed, with its traceback.
+    """
+
+    def __init__(self, variant: str, case: Case) -> None:
+        context = multiprocessing.get_context('forkserver')
+        # Imported once, not by every worker.
+        context.set_forkserver_preload(['mmdet.models', 'mmengine.runner'])
+        self._variant = variant
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, variant, case), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self._receive()
+        except Exception:
+            self.close()
+            raise
+
+    def step(self, seed: int) -> float:
+        """Seconds of the step on one batch."""
+        self._connection.send(seed)
+        return self._receive()['seconds']
+
+    def peak_memory(self) -> int:
+        """Bytes, since the models were built."""
+        self._connection.send(None)
+        return self._receive()['memory']
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.close()
+        self._process.terminate()
+        self._process.join()
+
+    def _receive(self) -> Dict[str, Any]:
+        try:
+            answer = self._connection.recv()
+        except EOFError:
+            raise RuntimeError(
+                f'the process of {self._variant} was ended, perhaps for want '
+                'of memory') from None
+        if 'unavailable' in answer:
+            raise UnavailableError(answer['unavailable'])
+        if 'failure' in answer:
+            raise RuntimeError(answer['failure'])
+        return answer
+
+
+def _serve(connection: Connection, variant: str, case: Case) -> None:
+    warnings.simplefilter('ignore')
+    with open(os.devnull, 'w') as nowhere, redirect_stdout(
+            nowhere), redirect_stderr(nowhere):
+        try:
+            _answer(connection, variant, case)
+        except UnavailableError as error:
+            connection.send(dict(unavailable=str(error)))
+        except Exception:
+            connection.send(dict(failure=traceback.format_exc()))
+
+
+def _answer(connection: Connection, variant: str, case: Case) -> None:
+    workload = Workload(case)
+    step = VARIANTS[variant](workload)
+    step(WARM_UP)
+    _forget_peak_memory(case.device)
+    connection.send({})
+    for seed in iter(connection.recv, None):
+        workload.batch(seed)  # made before the clock starts
+        _synchronize(case.device)
+        begin = time.perf_counter()
+        step(seed)
+        _synchronize(case.device)
+        connection.send(dict(seconds=time.perf_counter() - begin))
+    connection.send(dict(memory=_peak_memory(case.device)))
+
+
+def _synchronize(device: str) -> None:
+    if device == 'cuda':
+        torch.cuda.synchronize()
+
+
+def _forget_peak_memory(device: str) -> None:
+    """Building takes more than a step may: weights are read and copied."""
+    if device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+    elif osp.exists(CLEAR_REFS):
+        with open(CLEAR_REFS, 'w') as file:
+            file.write('5')
+
+
+def _peak_memory(device: str) -> int:
+    """Bytes of tensors on CUDA, else of the whole process."""
+    if device == 'cuda':
+        return torch.cuda.max_memory_allocated()
+    try:
+        with open('/proc/self/status') as file:
+            # Unlike ru_maxrss not inherited from the parent process.
+            peak = next(line for line in file if line.startswith('VmHWM'))
+        return int(peak.split()[1]) * 1024
+    except FileNotFoundError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak * (1 if sys.platform == 'darwin' else 1024)

@@ -1,0 +1,199 @@
+"""Models, images and optimizers of one case, alike for every variant."""
+import copy
+import os.path as osp
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from tcal_det.models.distillers.frozen_teacher import find_detector
+from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
+from tcal_det.registry import MODELS
+
+OBJECTS_PER_IMAGE = 8
+# A batch of small images, cheap, to have the optimizer's state made; enough
+# for 512 proposals an image, as mmrazor needs equally many RoIs of both.
+WARM_UP, WARM_UP_SIZE = -1, (128, 128)
+# Weights must stay finite: random ones diverge at a real learning rate.
+LEARNING_RATE = 1e-6
+DISTILLER_KEYS = ('type', 'student_type', 'teacher', 'distill_losses')
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of measurement.
+
+    Attributes:
+        config (str): Of a distiller with a Faster R-CNN student.
+        image_size (tuple[int]): Height and width.
+        batch_size (int): Images per step.
+        rois_per_image (int): RoIs that the student samples. Defaults to 512.
+        num_classes (int): Without background. Defaults to 80.
+        device (str): 'cpu' or 'cuda'. Defaults to 'cpu'.
+        amp (bool): Mixed precision, on CUDA only. Defaults to False.
+    """
+    config: str
+    image_size: Tuple[int, int]
+    batch_size: int
+    rois_per_image: int = 512
+    num_classes: int = 80
+    device: str = 'cpu'
+    amp: bool = False
+
+
+class Workload:
+    """Builds what a variant needs; equal calls give equal weights.
+
+    Weights are random: a step costs the same, and nothing is downloaded.
+
+    Args:
+        case (Case): What is measured.
+    """
+
+    def __init__(self, case: Case) -> None:
+        init_default_scope('mmdet')
+        self.case = case
+        self._batches: Dict[int, Dict[str, list]] = {}
+        self.distiller_cfg = Config.fromfile(case.config).model
+        teacher, _ = find_detector(
+            self.distiller_cfg.teacher.config, checkpoint='random')
+        self.teacher_cfg = copy.deepcopy(teacher['model'])
+        for cfg in (self.distiller_cfg, self.teacher_cfg):
+            cfg.backbone.init_cfg = None
+            cfg.roi_head.bbox_head.num_classes = case.num_classes
+            cfg.train_cfg.rcnn.sampler.num = case.rois_per_image
+            # There must be enough proposals to sample from.
+            cfg.train_cfg.rpn_proposal.max_per_img = max(
+                cfg.train_cfg.rpn_proposal.max_per_img,
+                2 * case.rois_per_image)
+
+    def student(self) -> BaseModel:
+        """The plain student in training."""
+        cfg = {
+            key: value
+            for key, value in self.distiller_cfg.items()
+            if key not in DISTILLER_KEYS
+        }
+        return self._trainable(
+            dict(cfg, type=self.distiller_cfg.student_type, _scope_='mmdet'))
+
+    def distiller(self) -> BaseModel:
+        """The same student with its teacher, as this repository trains it."""
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = osp.join(folder, 'teacher.pth')
+            torch.save(self.teacher().state_dict(), checkpoint)
+            teacher = dict(
+                self.distiller_cfg.teacher,
+                config=dict(model=self.teacher_cfg),
+                checkpoint=checkpoint)
+            model = self._trainable(dict(self.distiller_cfg, teacher=teacher))
+            model.teacher.build(model)
+        return model
+
+    def teacher(self) -> BaseModel:
+        """The teacher as its config gives it, without gradient, in eval."""
+        torch.manual_seed(1)
+        detector = MODELS.build(dict(self.teacher_cfg, _scope_='mmdet'))
+        return detector.to(self.case.device).requires_grad_(False).eval()
+
+    def _trainable(self, cfg: Dict[str, Any]) -> BaseModel:
+        torch.manual_seed(0)
+        return MODELS.build(cfg).to(self.case.device).train()
+
+    def training_step(self, model: BaseModel) -> Callable[[int], dict]:
+        """Forward, backward and optimizer step, as the runner takes them.
+
+        Args:
+            model (BaseModel): In training.
+
+        Returns:
+            Callable: From the number of a batch to the losses.
+        """
+        wrapper = AmpOptimWrapper if self.case.amp else OptimWrapper
+        optimizer = wrapper(
+            optimizer=torch.optim.SGD([
+                weight for weight in model.parameters() if weight.requires_grad
+            ],
+                                      LEARNING_RATE,
+                                      momentum=0.9,
+                                      weight_decay=1e-4))
+
+        def step(seed: int) -> dict:
+            # The same RoIs are sampled by every variant.
+            torch.manual_seed(seed)
+            return model.train_step(self.batch(seed), optimizer)
+
+        return step
+
+    def batch(self, seed: int) -> Dict[str, list]:
+        """Random images with objects of a twentieth to a third of the side.
+
+        Args:
+            seed (int): Number of the batch, or ``WARM_UP``.
+
+        Returns:
+            dict[str, list]: ``inputs`` and ``data_samples``, as a dataloader
+            gives them; made once.
+        """
+        if seed not in self._batches:
+            self._batches[seed] = self._make_batch(seed)
+        return self._batches[seed]
+
+    def _make_batch(self, seed: int) -> Dict[str, list]:
+        case = self.case
+        image_size = WARM_UP_SIZE if seed == WARM_UP else case.image_size
+        generator = torch.Generator().manual_seed(seed)
+        size = torch.tensor(image_size[::-1], dtype=torch.float32)
+        inputs, data_samples = [], []
+        for _ in range(case.batch_size):
+            extent = size * torch.empty(OBJECTS_PER_IMAGE, 2).uniform_(
+                1 / 20, 1 / 3, generator=generator)
+            corner = (size - extent) * torch.rand(
+                OBJECTS_PER_IMAGE, 2, generator=generator)
+            labels = torch.randint(
+                0,
+                case.num_classes, (OBJECTS_PER_IMAGE, ),
+                generator=generator)
+            sample = DetDataSample(
+                gt_instances=InstanceData(
+                    bboxes=torch.cat([corner, corner + extent], dim=1),
+                    labels=labels))
+            sample.set_metainfo(
+                dict(img_shape=image_size, scale_factor=(1.0, 1.0)))
+            inputs.append(
+                torch.randint(
+                    0,
+                    256, (3, *image_size),
+                    dtype=torch.uint8,
+                    generator=generator))
+            data_samples.append(sample)
+        return dict(inputs=inputs, data_samples=data_samples)
+
+    def student_samples(self) -> Tuple[Tensor, Tensor]:
+        """Normalised images, and the RoIs that the student samples on them.
+
+        Returns:
+            tuple[Tensor]: Images (N, 3, H, W) and RoIs (R, 5).
+        """
+        student = self.student()
+        data = student.data_preprocessor(self.batch(0), True)
+        torch.manual_seed(0)
+        with SoftmaxRoIHeadAdapter.observe(student) as samples, \
+                torch.no_grad(), self.autocast():
+            student(**data, mode='loss')
+        return data['inputs'], samples.rois
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """What AmpOptimWrapper puts around a training step."""
+        with torch.autocast(self.case.device, enabled=self.case.amp):
+            yield

@@ -1,0 +1,153 @@
+"""Means, differences and correlations, with what chance may do to them.
+
+Where too little was measured for a figure it is NaN.
+"""
+import math
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+# So many that the intervals' ends are stable in the digits that are shown.
+NUM_RESAMPLES = 5000
+NAN = float('nan')
+# Differences between fractions below this are rounding, not spread.
+_ROUNDING = 1e-12
+
+
+class Mean(NamedTuple):
+    """A mean with its 95 % confidence interval by Student's t.
+
+    Attributes:
+        count (int): How many values.
+        mean (float): Of the values.
+        std (float): Of the values, with ``count - 1`` degrees of freedom.
+        low (float): Lower end of the mean's interval.
+        high (float): Upper end of the mean's interval.
+        p_value (float): Of the two-sided t-test against a mean of 0.
+    """
+    count: int
+    mean: float
+    std: float
+    low: float
+    high: float
+    p_value: float
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Mean, spread, interval and test of independent values."""
+    count = len(values)
+    if count == 0:
+        return Mean(0, NAN, NAN, NAN, NAN, NAN)
+    mean = float(np.mean(values))
+    if count == 1:
+        return Mean(1, mean, NAN, NAN, NAN, NAN)
+    std = float(np.std(values, ddof=1))
+    if std < _ROUNDING:
+        # Values without any spread allow no test.
+        return Mean(count, mean, 0.0, mean, mean, NAN)
+    error = std / math.sqrt(count)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    p_value = 2 * float(stats.t.sf(abs(mean) / error, count - 1))
+    return Mean(count, mean, std, mean - half, mean + half, p_value)
+
+
+def paired_difference(values: Dict[int, float],
+                      reference: Dict[int, float]) -> Mean:
+    """Difference between runs of the same seed.
+
+    Args:
+        values (dict[int, float]): By seed.
+        reference (dict[int, float]): By seed. Seeds that only one of them
+            has are left out.
+
+    Returns:
+        Mean: Of ``values - reference``.
+    """
+    return mean_of([
+        values[seed] - reference[seed] for seed in values if seed in reference
+    ])
+
+
+def holm(p_values: Sequence[float]) -> List[float]:
+    """Adjust p values for their number, after Holm (1979).
+
+    The k-th smallest of m is multiplied by m - k + 1; none becomes smaller
+    than one before it, nor larger than 1. A NaN is no test: it stays and
+    does not count.
+    """
+    adjusted = [NAN] * len(p_values)
+    tested = sorted(
+        (p, index) for index, p in enumerate(p_values) if not math.isnan(p))
+    largest = 0.0
+    for rank, (p_value, index) in enumerate(tested):
+        largest = max(largest, min(1.0, p_value * (len(tested) - rank)))
+        adjusted[index] = largest
+    return adjusted
+
+
+class Correlation(NamedTuple):
+    """A straight line through points, and how far it explains them.
+
+    Attributes:
+        count (int): How many points.
+        r (float): Pearson's correlation.
+        r_interval (tuple[float, float]): 95 %, by bootstrap over points.
+        r2_interval (tuple[float, float]): The same for its square.
+        p_value (float): Two-sided, of no correlation.
+    """
+    count: int
+    r: float
+    r_interval: Tuple[float, float]
+    r2_interval: Tuple[float, float]
+    p_value: float
+
+    @property
+    def r2(self) -> float:
+        """The share of the variance that the line explains."""
+        return self.r**2
+
+
+def correlation(x: Sequence[float],
+                y: Sequence[float],
+                seed: int = 0) -> Correlation:
+    """Pearson's correlation, with percentile intervals by bootstrap.
+
+    Args:
+        x (Sequence[float]): Shape (P,).
+        y (Sequence[float]): Shape (P,). Points of which a coordinate is NaN
+            are left out.
+        seed (int): Of the resampling. Defaults to 0.
+
+    Returns:
+        Correlation: All NaN for fewer than 3 points, through which there is
+        always a line, or if all x or all y are the same.
+    """
+    points = np.array([x, y], dtype=float)
+    points = points[:, ~np.isnan(points).any(axis=0)]
+    count = points.shape[1]
+    if count < 3 or (np.ptp(points, axis=1) < _ROUNDING).any():
+        return Correlation(count, NAN, (NAN, NAN), (NAN, NAN), NAN)
+    result = stats.pearsonr(*points)
+    r = float(result[0])
+    chosen = np.random.default_rng(seed).integers(0, count,
+                                                  (NUM_RESAMPLES, count))
+    resampled = _row_correlations(points[0][chosen], points[1][chosen])
+    return Correlation(count, r, _percentiles(resampled),
+                       _percentiles(resampled**2), float(result[1]))
+
+
+def _row_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Correlation in each row; rows of a single point have none."""
+    x = x - x.mean(axis=1, keepdims=True)
+    y = y - y.mean(axis=1, keepdims=True)
+    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    # Rounding leaves a row of equal values not exactly at 0.
+    valid = scale > _ROUNDING * scale.max()
+    return np.clip((x * y).sum(axis=1)[valid] / scale[valid], -1, 1)
+
+
+def _percentiles(values: np.ndarray) -> Tuple[float, float]:
+    low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)

@@ -1,0 +1,74 @@
+"""Which loss weight a method gets, from the grid's runs on val."""
+from typing import Dict, Iterable, Optional
+
+from .rows import (Record, Row, as_temperature, by_row, by_seed, finished_runs,
+                   row_of)
+
+
+def chosen_weight(runs: Iterable[Record],
+                  method: str,
+                  temperature: Optional[float],
+                  fitted: bool = False) -> Optional[float]:
+    """The loss weight that a method gets in the comparison.
+
+    That of the highest mean mAP on val over the finished runs of the grid;
+    of equal ones the smallest.
+
+    Args:
+        runs (Iterable[dict]): All runs of the study.
+        method (str): E.g. 'tcal'.
+        temperature (float, optional): Of the teacher's calibrator; None is
+            the teacher as it is, the same as 1.
+        fitted (bool): Whether the temperature was fitted. Defaults to False.
+
+    Returns:
+        float or None: None if the grid has no finished run of the method.
+    """
+    row = Row(method, as_temperature(temperature), fitted)
+    return best_weight(grid_scores(runs, row))
+
+
+def grid_scores(runs: Iterable[Record], row: Row) -> Dict[float, float]:
+    """Mean mAP on val for each weight of a method's grid.
+
+    Args:
+        runs (Iterable[dict]): All runs of the study.
+        row (Row): The method.
+
+    Returns:
+        dict[float, float]: By loss weight in rising order; weights without
+        a finished run are missing.
+    """
+    scores = {}
+    for (other, weight), group in by_row(finished_runs(runs, 'grid')).items():
+        values = by_seed(group, 'val', 'mAP').values()
+        if other == row and weight is not None and values:
+            scores[weight] = sum(values) / len(values)
+    return scores
+
+
+def grids_of(runs: Iterable[Record]) -> Dict[Row, Dict[float, float]]:
+    """The scores of all methods that have a grid, in the order of a table."""
+    rows = {row_of(run) for run in finished_runs(runs, 'grid')}
+    grids = {
+        row: grid_scores(runs, row)
+        for row in sorted(rows, key=lambda row: row.sort_key)
+    }
+    return {row: scores for row, scores in grids.items() if scores}
+
+
+def best_weight(scores: Dict[float, float]) -> Optional[float]:
+    """The weight with the highest score; of equal ones the smallest."""
+    if not scores:
+        return None
+    return min(scores, key=lambda weight: (-scores[weight], weight))
+
+
+def is_at_edge(scores: Dict[float, float], weight: float) -> bool:
+    """Whether the grid ends at a weight, so that a better one may lie beyond.
+
+    Args:
+        scores (dict[float, float]): Of :func:`grid_scores`.
+        weight (float): One of its keys.
+    """
+    return weight in (min(scores), max(scores))

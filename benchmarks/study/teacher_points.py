@@ -1,0 +1,121 @@
+"""Teachers, and the students that each of them taught."""
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from .estimates import NAN, Mean, mean_of
+from .rows import Record, as_temperature, by_seed, finished_runs
+
+# Figures of a teacher that a student's may depend on.
+TEACHER_FIGURES = dict(ece='ECE', ace='ACE', nll='NLL', val_mAP='mAP')
+
+
+class TeacherPoint(NamedTuple):
+    """A teacher at one temperature.
+
+    Attributes:
+        figures (dict): What was measured of it, as the JSON has it.
+        students (list[dict]): Runs that differ in their seed only.
+    """
+    figures: Dict[str, Any]
+    students: List[Record]
+
+    @property
+    def temperature(self) -> float:
+        """Of its calibrator; 1 for the teacher as it is."""
+        return as_temperature(self.figures['temperature'])
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether a temperature changed it."""
+        return self.temperature != 1.0
+
+    @property
+    def label(self) -> str:
+        """How tables and figures name it."""
+        if not self.is_copy:
+            return self.figures['name']
+        fitted = 'fitted ' if self.temperature == self.figures[
+            'fitted_temperature'] else ''
+        return f'{self.figures["name"]}, {fitted}T = {self.temperature:.3g}'
+
+    def figure(self, key: str) -> float:
+        """One of its figures, NaN where undefined."""
+        value = self.figures[key]
+        return NAN if value is None else value
+
+    @property
+    def miscalibration(self) -> float:
+        """Signed: above 0 for a teacher that is over-confident."""
+        return self.figure('over') - self.figure('under')
+
+    def student(self, figure: str) -> Mean:
+        """A figure of its students on test, over seeds."""
+        return mean_of(list(by_seed(self.students, 'test', figure).values()))
+
+    def student_miscalibration(self) -> Mean:
+        """Signed D-ECE of its students: above 0 if over-confident."""
+        over = by_seed(self.students, 'test', 'D-ECE over')
+        under = by_seed(self.students, 'test', 'D-ECE under')
+        return mean_of(
+            [over[seed] - under[seed] for seed in over if seed in under])
+
+
+def teacher_points(results: Dict[str, Any]) -> List[TeacherPoint]:
+    """All teachers as they are, and those copies that taught a student.
+
+    The students are those of stage 'copies', and those of the main
+    comparison that differ from them in nothing but the teacher: of the same
+    weight, and of the same seeds, for seeds differ more than teachers do.
+
+    Args:
+        results (dict): The study's.
+
+    Returns:
+        list[TeacherPoint]: By name and epoch, then temperature.
+    """
+    runs = [
+        run for run in finished_runs(results['runs'], 'copies', 'seeds')
+        if run['method'] == 'tcal' and run['test']
+    ]
+    copies = {(run['loss_weight'], run['seed'])
+              for run in runs if run['stage'] == 'copies'}
+    students: Dict[Tuple[str, float], List[Record]] = {}
+    for run in runs:
+        if (run['loss_weight'], run['seed']) in copies:
+            key = run['teacher'], as_temperature(run['temperature'])
+            students.setdefault(key, []).append(run)
+    points = []
+    for figures in results['teachers']:
+        point = TeacherPoint(figures, [])
+        taught = students.get((figures['name'], point.temperature), [])
+        if taught or not point.is_copy:
+            points.append(point._replace(students=taught))
+    return sorted(
+        points,
+        key=lambda point: (point.figures['name'].rpartition('_e')[0], point.
+                           figures['epoch'], point.temperature))
+
+
+def taught_points(results: Dict[str, Any]) -> List[TeacherPoint]:
+    """The teachers that taught a student."""
+    return [point for point in teacher_points(results) if point.students]
+
+
+def scopes(points: List[TeacherPoint]) -> List[Tuple[str, List[TeacherPoint]]]:
+    """Over which teachers a correlation is taken.
+
+    Copies of one teacher differ in calibration alone; different teachers
+    differ in everything. Together they may show what neither does.
+
+    Args:
+        points (list[TeacherPoint]): All of them.
+
+    Returns:
+        list[tuple[str, list[TeacherPoint]]]: Name and teachers.
+    """
+    checkpoints = [point for point in points if not point.is_copy]
+    groups = [('all', points), ('different checkpoints', checkpoints)]
+    for name in dict.fromkeys(point.figures['name'] for point in points):
+        family = [point for point in points if point.figures['name'] == name]
+        if any(point.is_copy for point in family):
+            groups.append((f'copies of {name}', family))
+    return groups

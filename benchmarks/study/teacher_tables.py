@@ -1,0 +1,117 @@
+"""The tables of docs/study.md about teachers and what they pass on."""
+from typing import Any, Dict, List, Sequence
+
+from .estimates import Correlation, correlation
+from .markdown import (NOT_MEASURED, interval, number, p_value, percent,
+                       spread, table)
+from .teacher_points import (TEACHER_FIGURES, TeacherPoint, scopes,
+                             taught_points, teacher_points)
+
+_BY_BOOTSTRAP = ('Intervals: 95 %, bootstrap over teachers. n/a: fewer than '
+                 'three teachers, or all with the same figure.')
+
+
+def teachers_table(results: Dict[str, Any]) -> str:
+    """Each teacher and copy, and what its students became."""
+    points = teacher_points(results)
+    if not points:
+        return NOT_MEASURED
+    rows = [[
+        point.label,
+        percent(point.figure('val_mAP')),
+        percent(point.figure('ece'), 2),
+        percent(point.figure('over'), 2),
+        percent(point.figure('under'), 2),
+        percent(point.figure('ace'), 2),
+        number(point.figure('nll'), 3),
+        number(point.figures['fitted_temperature'], 3),
+        str(point.student('mAP').count),
+        spread(point.student('mAP')),
+        spread(point.student('D-ECE'), 2)
+    ] for point in points]
+    heading = [
+        'teacher', 'mAP', 'ECE', 'over', 'under', 'ACE', 'NLL', 'fitted T',
+        'students', 'student mAP', 'student D-ECE'
+    ]
+    return (f'{table(heading, rows)}\n\nTeachers: on val, their head on the '
+            'RoIs of distillation; mAP without a temperature. Students: on '
+            'the test split, mean ± standard deviation over seeds. x 100, '
+            'but for NLL (nats) and T.')
+
+
+def r2_table(results: Dict[str, Any]) -> str:
+    """What of a teacher foretells its student's mAP."""
+    points = taught_points(results)
+    if not points:
+        return NOT_MEASURED
+    rows = []
+    for scope, chosen in scopes(points):
+        for key, name in TEACHER_FIGURES.items():
+            fit = correlate_with_map(chosen, key)
+            rows.append([
+                scope, name,
+                str(fit.count),
+                _slope(fit),
+                number(fit.r2, 2),
+                interval(fit.r2_interval, 2),
+                p_value(fit.p_value)
+            ])
+    heading = [
+        'teachers', 'figure', 'number', 'slope', 'R^2', '95 % interval', 'p'
+    ]
+    return (f'{table(heading, rows, num_text_columns=2)}\n\nOf a straight '
+            'line from the teacher\'s figure (val) to its students\' mean '
+            f'mAP (test). {_BY_BOOTSTRAP}')
+
+
+def correlate_with_map(points: Sequence[TeacherPoint],
+                       key: str) -> Correlation:
+    """A figure of teachers and the mean mAP of their students."""
+    return correlation([point.figure(key) for point in points],
+                       [point.student('mAP').mean for point in points])
+
+
+def inheritance_table(results: Dict[str, Any]) -> str:
+    """Whether an over-confident teacher makes over-confident students."""
+    points = taught_points(results)
+    if not points:
+        return NOT_MEASURED
+    rows = []
+    for scope, chosen in scopes(points):
+        for name, fit in correlate_miscalibration(chosen).items():
+            rows.append([
+                scope, name,
+                str(fit.count),
+                number(fit.r, 2, '+'),
+                interval(fit.r_interval, 2, '+'),
+                number(fit.r2, 2),
+                interval(fit.r2_interval, 2),
+                p_value(fit.p_value)
+            ])
+    heading = [
+        'teachers', 'student', 'number', 'r', '95 % interval', 'R^2',
+        '95 % interval', 'p'
+    ]
+    return (f'{table(heading, rows, num_text_columns=2)}\n\nThe teacher\'s '
+            'signed miscalibration (over - under, val) and its students\' '
+            'mean D-ECE (test), as it is and signed (over - under). '
+            f'{_BY_BOOTSTRAP}')
+
+
+def correlate_miscalibration(
+        points: List[TeacherPoint]) -> Dict[str, Correlation]:
+    """Teachers' signed miscalibration and two figures of their students."""
+    signed = [point.miscalibration for point in points]
+    return {
+        'D-ECE':
+        correlation(signed, [point.student('D-ECE').mean for point in points]),
+        'signed D-ECE':
+        correlation(signed,
+                    [point.student_miscalibration().mean for point in points])
+    }
+
+
+def _slope(fit: Correlation) -> str:
+    if fit.r != fit.r:
+        return 'n/a'
+    return 'rising' if fit.r > 0 else 'falling'

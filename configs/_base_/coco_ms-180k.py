@@ -1,0 +1,48 @@
+# COCO, the protocol of the distillation papers: the short side drawn from
+# 640 to 800, 180,000 iterations of 8 images (about 12 epochs), learning rate
+# 0.01, divided by 10 at 120,000 and 160,000.
+_base_ = [
+    './coco_detection.py',
+    './default_runtime.py',
+]
+
+train_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=None),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='RandomChoiceResize',
+        scales=[(1333, 640), (1333, 672), (1333, 704), (1333, 736),
+                (1333, 768), (1333, 800)],
+        keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(pipeline=train_pipeline))
+
+train_cfg = dict(
+    type='IterBasedTrainLoop', max_iters=180000, val_interval=15000)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001))
+param_scheduler = [
+    dict(
+        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0,
+        end=1000),
+    dict(
+        type='MultiStepLR',
+        begin=0,
+        end=180000,
+        by_epoch=False,
+        milestones=[120000, 160000],
+        gamma=0.1),
+]
+# 4 GPUs x 2 images
+auto_scale_lr = dict(enable=False, base_batch_size=8)
+
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=15000))
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,74 @@
+# Scenes of handwritten digits, see tools/dataset_converters/digits_to_coco.py
+_base_ = './small_data.py'
+
+dataset_type = 'CocoDataset'
+data_root = 'data/digits/'
+metainfo = dict(classes=tuple('0123456789'))
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    # No flips: a mirrored 2 is no 2.
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    # At its own size; mmdet's heads ask for the scale all the same.
+    dict(type='Resize', scale_factor=1.0, keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
+                   'scale_factor')),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/train.json',
+        data_prefix=dict(img='train/'),
+        metainfo=metainfo,
+        filter_cfg=dict(filter_empty_gt=False),
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/val.json',
+        data_prefix=dict(img='val/'),
+        metainfo=metainfo,
+        test_mode=True,
+        pipeline=test_pipeline))
+test_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='annotations/test.json',
+        data_prefix=dict(img='test/'),
+        metainfo=metainfo,
+        test_mode=True,
+        pipeline=test_pipeline))
+
+val_evaluator = [
+    dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json'),
+    dict(
+        type='tcal_det.DetectionCalibrationMetric',
+        ann_file=data_root + 'annotations/val.json'),
+]
+test_evaluator = [
+    dict(type='CocoMetric', ann_file=data_root + 'annotations/test.json'),
+    dict(
+        type='tcal_det.DetectionCalibrationMetric',
+        ann_file=data_root + 'annotations/test.json'),
+]

@@ -1,0 +1,4 @@
+_base_ = [
+    '../_base_/models/faster-rcnn_r18_fpn.py',
+    '../_base_/coco_1x.py',
+]

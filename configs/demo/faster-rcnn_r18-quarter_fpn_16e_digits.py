@@ -1,0 +1,9 @@
+# The baseline student: smaller, and sees the first 200 scenes only.
+_base_ = [
+    '../_base_/models/faster-rcnn_r18-quarter_fpn32.py',
+    '../_base_/digits.py',
+]
+
+model = dict(roi_head=dict(bbox_head=dict(num_classes=10)))
+train_dataloader = dict(dataset=dict(indices=200))
+train_cfg = dict(max_epochs=16, val_interval=16)

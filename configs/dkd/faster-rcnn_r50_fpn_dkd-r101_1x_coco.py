@@ -1,0 +1,5 @@
+_base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
+
+model = dict(
+    distill_losses=dict(
+        loss_kd_cls=dict(_delete_=True, type='DKDLoss', alpha=1.0, beta=0.25)))

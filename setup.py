@@ -1,0 +1,66 @@
+import os
+import os.path as osp
+import shutil
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = osp.dirname(osp.abspath(__file__))
+
+
+def read(*path):
+    with open(osp.join(HERE, *path), encoding='utf-8') as file:
+        return file.read()
+
+
+def version():
+    scope = {}
+    exec(read('tcal_det', 'version.py'), scope)
+    return scope['__version__']
+
+
+class BuildWithConfigs(build_py):
+    """Bring configs and tools into the package, where mim looks for them."""
+
+    def run(self):
+        super().run()
+        editable = getattr(self, 'editable_mode', False)
+        folder = osp.join(HERE if editable else self.build_lib, 'tcal_det',
+                          '.mim')
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        for name in ('configs', 'tools', 'model-index.yml'):
+            source, target = osp.join(HERE, name), osp.join(folder, name)
+            if editable:
+                os.symlink(osp.join('..', '..', name), target)
+            elif osp.isdir(source):
+                shutil.copytree(source, target)
+            else:
+                shutil.copy(source, target)
+
+
+setup(
+    name='tcal_det',
+    version=version(),
+    description='Detector distillation from calibrated teachers, and '
+    'detection-aware calibration error, for MMDetection 3.x',
+    long_description=read('README.md'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['tcal_det', 'tcal_det.*']),
+    cmdclass=dict(build_py=BuildWithConfigs),
+    python_requires='>=3.8',
+    # torch, mmcv, mmengine and mmdet are checked when tcal_det is imported
+    # and never installed from here: two families of packages bear the same
+    # import names, and neither may replace the user's. The names below carry
+    # no version, so what mmdet already brought stays as it is.
+    install_requires=['matplotlib', 'numpy', 'pycocotools', 'scipy'],
+    extras_require={
+        # Demo data (bundled digits) and isotonic regression.
+        'sklearn': ['scikit-learn'],
+    },
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    zip_safe=False)

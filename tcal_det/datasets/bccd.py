@@ -1,0 +1,102 @@
+"""The BCCD blood cell data set, from its VOC files to COCO's."""
+import os
+import os.path as osp
+import shutil
+from xml.etree import ElementTree
+
+from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.fileio import write_json_atomically
+
+BCCD_CLASSES = ('RBC', 'WBC', 'Platelets')
+SPLITS = ('train', 'val', 'test')
+
+
+def convert_bccd(source: str, out: str) -> None:
+    """Write ``out/images/*.jpg`` and ``out/annotations/{split}.json``.
+
+    Splits are the published ones (205 / 87 / 72 images). Boxes without an
+    area, of which there are a few, are left out.
+
+    Args:
+        source (str): The folder ``BCCD`` of the published data set, with
+            ``Annotations``, ``ImageSets`` and ``JPEGImages``.
+        out (str): Folder, which must not exist; it appears under its name
+            only when it is whole.
+
+    Raises:
+        MissingFileError: If the source lacks a file.
+        InvalidValueError: If ``out`` exists, or an annotation is no VOC.
+    """
+    if osp.exists(out):
+        raise InvalidValueError(
+            f'`out` must not exist, but {out!r} does: remove it, or choose '
+            'another folder')
+    image_folder = osp.join(source, 'JPEGImages')
+    if not osp.isdir(image_folder):
+        raise MissingFileError(
+            f'`source` {source!r} must be the folder BCCD of the data set, '
+            'but has no JPEGImages')
+    temporary = f'{out.rstrip(os.sep)}.tmp-{os.getpid()}'
+    try:
+        shutil.copytree(image_folder, osp.join(temporary, 'images'))
+        for split in SPLITS:
+            write_json_atomically(
+                osp.join(temporary, 'annotations', f'{split}.json'),
+                _coco_split(source, split))
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _coco_split(source: str, split: str) -> dict:
+    listed = osp.join(source, 'ImageSets', 'Main', f'{split}.txt')
+    if not osp.isfile(listed):
+        raise MissingFileError(f'{listed!r} does not exist')
+    with open(listed, encoding='utf-8') as file:
+        chosen = file.read().split()
+    images, annotations = [], []
+    for name in sorted(chosen):
+        image = osp.join(source, 'JPEGImages', f'{name}.jpg')
+        if not osp.isfile(image):
+            raise MissingFileError(
+                f'{listed!r} names {name!r}, but {image!r} does not exist')
+        # 'BloodImage_00026' -> 27: ids that no other split uses.
+        image_id = int(name.rpartition('_')[2]) + 1
+        path = osp.join(source, 'Annotations', f'{name}.xml')
+        try:
+            root = ElementTree.parse(path).getroot()
+            images.append(
+                dict(
+                    id=image_id,
+                    file_name=f'{name}.jpg',
+                    width=int(root.findtext('size/width')),
+                    height=int(root.findtext('size/height'))))
+            for item in root.iter('object'):
+                left, top, right, bottom = (
+                    float(item.findtext(f'bndbox/{side}'))
+                    for side in ('xmin', 'ymin', 'xmax', 'ymax'))
+                width, height = right - left, bottom - top
+                if width <= 0 or height <= 0:
+                    continue
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=image_id,
+                        category_id=BCCD_CLASSES.index(item.findtext('name')) +
+                        1,
+                        bbox=[left, top, width, height],
+                        area=width * height,
+                        iscrowd=0))
+        except FileNotFoundError:
+            raise MissingFileError(f'{path!r} does not exist') from None
+        except (ElementTree.ParseError, TypeError, ValueError) as error:
+            raise InvalidValueError(
+                f'{path!r} is no VOC annotation of BCCD: {error}') from None
+    return dict(
+        info=dict(description='BCCD'),
+        images=images,
+        annotations=annotations,
+        categories=[
+            dict(id=index + 1, name=name)
+            for index, name in enumerate(BCCD_CLASSES)
+        ])

@@ -1,0 +1,214 @@
+"""Scenes of real handwritten digits, as a small COCO data set.
+
+The 1797 digits that scikit-learn bundles (8x8 pixels, ten classes that
+people too confuse) are coloured, turned, scaled and strewn over textured
+backgrounds. The digits of train, val and test scenes are disjoint, so a
+detector cannot learn them by heart.
+"""
+import json
+import os
+import os.path as osp
+import shutil
+from typing import Dict, List, Optional, Tuple
+
+import cv2
+import numpy as np
+from mmengine.utils import ProgressBar
+
+from tcal_det.errors import InvalidValueError
+
+CLASSES = tuple(str(digit) for digit in range(10))
+# Share of the digits that each split may draw from.
+DIGIT_SHARES = (('train', 0.6), ('val', 0.15), ('test', 0.25))
+EMPTY_SHARE = 0.03
+# A digit of which less is to be seen is left out of the scene.
+MIN_VISIBLE_SHARE = 0.5
+INK_THRESHOLD = 0.35
+BAR_STEP = 25
+
+
+def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A background of soft coloured blotches, float32 (H, W, 3) in 0..255."""
+    canvas = np.zeros((size, size, 3), np.float32)
+    for cells, strength in ((3, 45), (8, 25), (24, 15)):
+        blotches = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
+        canvas += strength * cv2.resize(
+            blotches, (size, size), interpolation=cv2.INTER_CUBIC)
+    return canvas + rng.uniform(60, 190, 3).astype(np.float32)
+
+
+def _digit_mask(rng: np.random.Generator, digit: np.ndarray,
+                size: int) -> np.ndarray:
+    """Ink of one digit, scaled and turned: float32 (h, w) in 0..1."""
+    side = int(rng.uniform(0.16, 0.36) * size)
+    margin = side // 4
+    ink = cv2.resize(
+        digit.astype(np.float32) / 16, (side, side),
+        interpolation=cv2.INTER_CUBIC)
+    ink = cv2.copyMakeBorder(ink, margin, margin, margin, margin,
+                             cv2.BORDER_CONSTANT)
+    centre = (ink.shape[1] / 2, ink.shape[0] / 2)
+    turn = cv2.getRotationMatrix2D(centre, rng.uniform(-25, 25), 1)
+    ink = np.clip(cv2.warpAffine(ink, turn, ink.shape[::-1]), 0, 1)
+    rows = np.flatnonzero((ink > INK_THRESHOLD).any(axis=1))
+    columns = np.flatnonzero((ink > INK_THRESHOLD).any(axis=0))
+    return ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+
+
+def compose_scene(
+    rng: np.random.Generator,
+    digits: np.ndarray,
+    labels: np.ndarray,
+    size: int,
+    num_digits: int,
+) -> Tuple[np.ndarray, List[Tuple[int, List[int]]]]:
+    """Strew digits over a textured background.
+
+    Args:
+        rng (np.random.Generator): Decides everything random.
+        digits (np.ndarray): To draw from, shape (D, 8, 8), 0..16.
+        labels (np.ndarray): Their classes, shape (D,).
+        size (int): Side of the square scene in pixels.
+        num_digits (int): How many to place; a digit that would hide, or be
+            hidden, too much is left out.
+
+    Returns:
+        tuple: The image, uint8 BGR (size, size, 3), and for each digit its
+        class and box [x, y, w, h] in pixels.
+    """
+    image = _texture(rng, size)
+    owner = np.full((size, size), -1)
+    objects, ink_areas = [], []
+    for _ in range(num_digits):
+        pick = rng.integers(len(digits))
+        ink = _digit_mask(rng, digits[pick], size)
+        height, width = ink.shape
+        x = int(rng.integers(0, size - width + 1))
+        y = int(rng.integers(0, size - height + 1))
+        window = np.s_[y:y + height, x:x + width]
+        hides = (ink > INK_THRESHOLD)
+        left = owner.copy()
+        left[window][hides] = len(objects)
+        visible = np.bincount(left[left >= 0], minlength=len(objects) + 1)
+        if any(seen < MIN_VISIBLE_SHARE * area
+               for seen, area in zip(visible, ink_areas)):
+            continue
+        owner = left
+        local = image[window].mean(axis=(0, 1))
+        # Ink that differs from what it stands on, brighter or darker.
+        shift = rng.uniform(50, 110) * rng.choice((-1, 1))
+        colour = np.clip(local + shift + rng.uniform(-40, 40, 3), 0, 255)
+        alpha = (ink * rng.uniform(0.75, 1))[..., None]
+        image[window] = image[window] * (1 - alpha) + colour * alpha
+        objects.append((int(labels[pick]), [x, y, width, height]))
+        ink_areas.append(int(hides.sum()))
+    image += rng.normal(0, rng.uniform(2, 10), image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8), objects
+
+
+def _split_digits(seed: int) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+    from sklearn.datasets import load_digits
+    bundle = load_digits()
+    order = np.random.default_rng(seed).permutation(len(bundle.target))
+    splits, begin = {}, 0
+    for name, share in DIGIT_SHARES:
+        end = begin + int(share * len(order))
+        chosen = order[begin:end]
+        splits[name] = bundle.images[chosen], bundle.target[chosen]
+        begin = end
+    return splits
+
+
+def write_digit_scenes(out: str,
+                       num_scenes: Dict[str, int],
+                       size: int = 160,
+                       digits_per_scene: Tuple[int, int] = (2, 7),
+                       seed: int = 0,
+                       show_progress: bool = True) -> None:
+    """Write ``out/{train,val,test}/*.jpg`` and ``out/annotations/*.json``.
+
+    The folder appears under its name only when it is whole. Scene i of a
+    split is the same however many scenes are asked for.
+
+    Args:
+        out (str): Folder, which must not exist.
+        num_scenes (dict[str, int]): Scenes of 'train', 'val' and 'test'.
+        size (int): Side of a scene in pixels. Defaults to 160.
+        digits_per_scene (tuple[int, int]): Least and most. Defaults to
+            (2, 7); about 3 % of the scenes are empty.
+        seed (int): Defaults to 0.
+        show_progress (bool): Whether to draw a progress bar.
+
+    Raises:
+        InvalidValueError: If ``out`` exists or a number is out of range.
+    """
+    if osp.exists(out):
+        raise InvalidValueError(
+            f'`out` must not exist, but {out!r} does: remove it, or choose '
+            'another folder')
+    if size < 64:
+        raise InvalidValueError(f'`size` must be >= 64, but got {size}')
+    least, most = digits_per_scene
+    if not 0 < least <= most:
+        raise InvalidValueError(
+            '`digits_per_scene` must be (least, most) with 0 < least <= '
+            f'most, but got {digits_per_scene}')
+    if any(num_scenes.get(name, 0) < 1 for name, _ in DIGIT_SHARES):
+        raise InvalidValueError(
+            "`num_scenes` must be >= 1 for each of 'train', 'val' and "
+            f"'test', but got {num_scenes}")
+    temporary = f'{out.rstrip(os.sep)}.tmp-{os.getpid()}'
+    # A bar in whole steps: a log file of it stays readable.
+    steps = sum(count // BAR_STEP for count in num_scenes.values())
+    bar = ProgressBar(steps * BAR_STEP) if show_progress else None
+    try:
+        os.makedirs(osp.join(temporary, 'annotations'))
+        for index, (name, split) in enumerate(_split_digits(seed).items()):
+            _write_split(temporary, name, split, num_scenes[name], size,
+                         digits_per_scene, (seed, index), bar)
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if bar is not None:
+        bar.file.write('\n')
+
+
+def _write_split(folder: str, name: str, split: Tuple[np.ndarray, np.ndarray],
+                 num_scenes: int, size: int, digits_per_scene: Tuple[int, int],
+                 seed: Tuple[int, int], bar: Optional[ProgressBar]) -> None:
+    os.makedirs(osp.join(folder, name))
+    images, annotations = [], []
+    for image_id in range(1, num_scenes + 1):
+        rng = np.random.default_rng((*seed, image_id))
+        count = int(rng.integers(digits_per_scene[0], digits_per_scene[1] + 1))
+        if rng.random() < EMPTY_SHARE:
+            count = 0
+        image, objects = compose_scene(rng, *split, size, count)
+        file_name = f'{image_id:05d}.jpg'
+        cv2.imwrite(
+            osp.join(folder, name, file_name), image,
+            (cv2.IMWRITE_JPEG_QUALITY, 95))
+        images.append(
+            dict(id=image_id, file_name=file_name, width=size, height=size))
+        for label, (x, y, width, height) in objects:
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image_id,
+                    category_id=label + 1,
+                    bbox=[x, y, width, height],
+                    area=width * height,
+                    iscrowd=0))
+        if bar is not None and image_id % BAR_STEP == 0:
+            bar.update(BAR_STEP)
+    content = dict(
+        info=dict(description='handwritten digits of scikit-learn, composed'),
+        images=images,
+        annotations=annotations,
+        categories=[
+            dict(id=label + 1, name=digit)
+            for label, digit in enumerate(CLASSES)
+        ])
+    path = osp.join(folder, 'annotations', f'{name}.json')
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump(content, file)

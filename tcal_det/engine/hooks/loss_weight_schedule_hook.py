@@ -1,0 +1,274 @@
+"""A weight of a distillation loss that changes while training."""
+import math
+from dataclasses import dataclass, fields
+from typing import Optional, Sequence
+
+from mmengine.hooks import Hook
+from mmengine.hooks.hook import DATA_BATCH
+from mmengine.model import is_model_wrapper
+from mmengine.runner import IterBasedTrainLoop, Runner
+
+from tcal_det.arguments import check_non_negative, check_positive
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.registry import HOOKS
+
+
+@dataclass(frozen=True)
+class ConstantSchedule:
+    """Always 1: the weight stays what the config gave the loss."""
+
+    def factor(self, step: int, total: int) -> float:
+        """What the loss's initial weight is multiplied by.
+
+        Args:
+            step (int): Epochs or iterations done.
+            total (int): Epochs or iterations of the whole training.
+        """
+        return 1.0
+
+
+@dataclass(frozen=True)
+class LinearSchedule:
+    """From ``start_factor`` to ``end_factor`` along a line.
+
+    Args:
+        start_factor (float): At step 0, >= 0. Defaults to 1.0.
+        end_factor (float): At the last step, >= 0. Defaults to 0.0.
+        duration (int, optional): Number of steps this takes; afterwards the
+            factor stays ``end_factor``. Defaults to None, all of training.
+
+    Example:
+        >>> schedule = LinearSchedule(start_factor=0., end_factor=1.)
+        >>> [schedule.factor(step, total=5) for step in range(5)]
+        [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+
+    start_factor: float = 1.0
+    end_factor: float = 0.0
+    duration: Optional[int] = None
+
+    def __post_init__(self):
+        check_non_negative('schedule.start_factor', self.start_factor)
+        check_non_negative('schedule.end_factor', self.end_factor)
+        if self.duration is not None:
+            check_positive('schedule.duration', self.duration)
+
+    def factor(self, step: int, total: int) -> float:
+        """See :meth:`ConstantSchedule.factor`."""
+        # The first of n steps has progress 0, the last one progress 1.
+        last = (self.duration or total) - 1
+        progress = min(step / last, 1.0) if last > 0 else float(step > 0)
+        return self.start_factor + (self.end_factor -
+                                    self.start_factor) * self.bend(progress)
+
+    def bend(self, progress: float) -> float:
+        """The curve's shape: from 0 at 0 to 1 at 1."""
+        return progress
+
+
+@dataclass(frozen=True)
+class CosineSchedule(LinearSchedule):
+    """From ``start_factor`` to ``end_factor`` along half a cosine.
+
+    The arguments are those of :class:`LinearSchedule`.
+
+    Example:
+        >>> schedule = CosineSchedule()
+        >>> [round(schedule.factor(step, total=5), 4) for step in range(5)]
+        [1.0, 0.8536, 0.5, 0.1464, 0.0]
+    """
+
+    def bend(self, progress: float) -> float:
+        """See :meth:`LinearSchedule.bend`."""
+        return (1 - math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """Multiplied by ``gamma`` at each milestone.
+
+    Args:
+        milestones (Sequence[int]): Steps from which on it applies.
+        gamma (float): >= 0. Defaults to 0.1.
+
+    Example:
+        >>> schedule = StepSchedule(milestones=[2, 3], gamma=.5)
+        >>> [schedule.factor(step, total=5) for step in range(5)]
+        [1.0, 1.0, 0.5, 0.25, 0.25]
+    """
+
+    milestones: Sequence[int]
+    gamma: float = 0.1
+
+    def __post_init__(self):
+        if not isinstance(self.milestones, (list, tuple)):
+            raise InvalidTypeError(
+                '`schedule.milestones` must be a list of steps, but got '
+                f'{self.milestones!r}')
+        for milestone in self.milestones:
+            check_non_negative('schedule.milestones', milestone)
+        check_non_negative('schedule.gamma', self.gamma)
+
+    def factor(self, step: int, total: int) -> float:
+        """See :meth:`ConstantSchedule.factor`."""
+        return self.gamma**sum(step >= value for value in self.milestones)
+
+
+@dataclass(frozen=True)
+class EarlyDecaySchedule:
+    r"""Full weight in the early critical phase, then exponential decay.
+
+    :math:`\gamma^{\max(0, k - h)}` at step k. With h = 0 the decay begins at
+    once.
+
+    Args:
+        gamma (float): :math:`\gamma`, in (0, 1].
+        hold (int): h, steps at full weight, >= 0. Defaults to 0.
+
+    Example:
+        >>> schedule = EarlyDecaySchedule(gamma=.5, hold=1)
+        >>> [schedule.factor(step, total=5) for step in range(5)]
+        [1.0, 1.0, 0.5, 0.25, 0.125]
+
+    Reference: Passalis et al., "Heterogeneous Knowledge Distillation using
+    Information Flow Modeling", CVPR 2020, arXiv 2005.00727. Reading taken:
+    the decay is geometric in the step; the paper applies it to its feature
+    terms, here it is the weight of any loss.
+    """
+
+    gamma: float
+    hold: int = 0
+
+    def __post_init__(self):
+        check_positive('schedule.gamma', self.gamma)
+        if self.gamma > 1:
+            raise InvalidValueError(
+                f'`schedule.gamma` must be in (0, 1], but got {self.gamma!r}')
+        check_non_negative('schedule.hold', self.hold)
+
+    def factor(self, step: int, total: int) -> float:
+        """See :meth:`ConstantSchedule.factor`."""
+        return self.gamma**max(0, step - self.hold)
+
+
+SCHEDULES = {
+    'constant': ConstantSchedule,
+    'linear': LinearSchedule,
+    'cosine': CosineSchedule,
+    'step': StepSchedule,
+    'early_decay': EarlyDecaySchedule,
+}
+
+
+@HOOKS.register_module()
+class LossWeightScheduleHook(Hook):
+    """Set the weight of one distillation loss before every iteration.
+
+    The weight is the loss's own ``loss_weight`` times a factor that depends
+    on the current epoch or iteration only. Nothing is remembered, so a
+    resumed run has the weights of an uninterrupted one. The weight is logged
+    under the loss's name with ``_weight`` for ``loss_``, as in
+    ``kd_cls_weight`` of ``loss_kd_cls``.
+
+    Args:
+        loss (str): Key in the model's ``distill_losses``.
+        schedule (dict): ``type``, one of 'constant', 'linear', 'cosine',
+            'step' and 'early_decay', and the arguments of that schedule.
+        by_epoch (bool): Whether steps are epochs (True) or iterations
+            (False). Defaults to True.
+
+    Raises:
+        InvalidTypeError, InvalidValueError: If an argument is wrong, or,
+            when training starts, the model has no such loss.
+
+    Example:
+        >>> custom_hooks = [
+        ...     dict(
+        ...         type='tcal_det.LossWeightScheduleHook',
+        ...         loss='loss_kd_cls',
+        ...         schedule=dict(type='cosine', end_factor=0.1))
+        ... ]
+    """
+
+    def __init__(self,
+                 loss: str,
+                 schedule: dict,
+                 by_epoch: bool = True) -> None:
+        self.loss = loss
+        self.schedule = build_schedule(schedule)
+        self.by_epoch = by_epoch
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the loss, and what its weight is without a schedule."""
+        if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise InvalidValueError(
+                '`by_epoch` of LossWeightScheduleHook must be False for a '
+                'training counted in iterations (IterBasedTrainLoop), but '
+                'got True')
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        losses = getattr(model, 'distill_losses', {})
+        if self.loss not in losses:
+            raise InvalidValueError(
+                '`loss` of LossWeightScheduleHook must be a key of '
+                f'`model.distill_losses`, {sorted(losses)}, but got '
+                f'{self.loss!r}')
+        self._module = losses[self.loss]
+        self._initial_weight = self._module.loss_weight
+
+    def before_train_iter(self,
+                          runner: Runner,
+                          batch_idx: int,
+                          data_batch: DATA_BATCH = None) -> None:
+        """Set and log the weight of this iteration."""
+        if self.by_epoch:
+            step, total = runner.epoch, runner.max_epochs
+        else:
+            step, total = runner.iter, runner.max_iters
+        weight = self._initial_weight * self.schedule.factor(step, total)
+        self._module.loss_weight = weight
+        # Without 'loss' in its name, of which mmengine would log a mean over
+        # the last iterations.
+        name = self.loss.replace('loss_', '', 1) + '_weight'
+        runner.message_hub.update_scalar(f'train/{name}', weight)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the loss with the weight of its config."""
+        self._module.loss_weight = self._initial_weight
+
+
+def build_schedule(schedule: dict):
+    """Make a schedule from its config.
+
+    Args:
+        schedule (dict): ``type`` and the arguments of that schedule.
+
+    Returns:
+        object: With ``factor(step, total)``.
+
+    Raises:
+        InvalidTypeError, InvalidValueError: If something is wrong in it.
+    """
+    if not isinstance(schedule, dict):
+        raise InvalidTypeError(
+            f'`schedule` must be a dict with a `type`, but got {schedule!r}')
+    arguments = dict(schedule)
+    kind = arguments.pop('type', None)
+    if kind not in SCHEDULES:
+        raise InvalidValueError(
+            f'`schedule.type` must be one of {sorted(SCHEDULES)}, but got '
+            f'{kind!r}')
+    allowed = [field.name for field in fields(SCHEDULES[kind])]
+    unknown = sorted(set(arguments) - set(allowed))
+    if unknown:
+        raise InvalidValueError(
+            f'`schedule` of type {kind!r} takes {allowed}, but got {unknown}')
+    try:
+        return SCHEDULES[kind](**arguments)
+    except InvalidTypeError:
+        raise
+    except TypeError as error:
+        raise InvalidValueError(
+            f'`schedule` of type {kind!r} takes {allowed}, but got '
+            f'{sorted(arguments)} ({error})') from None

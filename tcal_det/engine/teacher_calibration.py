@@ -1,0 +1,346 @@
+"""Calibrate a teacher on held-out samples, and say what it has changed.
+
+Shapes: N samples (RoIs), C = K + 1 classes with background last.
+"""
+import os.path as osp
+import warnings
+from dataclasses import dataclass
+from typing import Any, Dict, List, Union
+
+import numpy as np
+import torch
+
+from tcal_det.arguments import check_positive
+from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.functional.array_checks import check_choice
+from tcal_det.evaluation.functional.calibration_error import (
+    CalibrationError, adaptive_calibration_error, calibration_error, top_label)
+from tcal_det.evaluation.functional.scoring_rules import (
+    brier_score, negative_log_likelihood)
+from tcal_det.fileio import write_json_atomically
+from tcal_det.models.calibrators import (Calibrator, TemperatureScaling,
+                                         VectorScaling)
+from tcal_det.models.calibrators.fitting import softmax_confidence_and_nll
+from tcal_det.version import __version__
+from tcal_det.visualization import (reliability_comparison, save_figure,
+                                    temperature_sweep)
+from .teacher_logits import TeacherSamples
+
+CALIBRATORS = ('TemperatureScaling', 'VectorScaling')
+OBJECTIVES = ('nll', 'ece')
+GROUPS = ('all', 'foreground', 'background')
+# By assigned label even a perfect teacher would seem miscalibrated: its
+# honest doubts about objects all fall on one side of that line.
+GROUP_RULE = 'by the predicted class'
+NUM_FOLDS = 2
+SWEEP_TEMPERATURES = np.linspace(0.5, 5.0, 46)
+CALIBRATION_FILE = 'teacher_calibration.json'
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """How well probabilities fit what was true.
+
+    Attributes:
+        accuracy (float): Share of samples whose top class is right.
+        nll (float): Mean negative log-likelihood, in nats.
+        brier (float): Mean squared error summed over classes, in [0, 2].
+        error (CalibrationError): ECE, its signed parts, MCE and bins.
+        ace (float): Adaptive calibration error over all classes.
+    """
+    accuracy: float
+    nll: float
+    brier: float
+    error: CalibrationError
+    ace: float
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists."""
+        return dict(
+            num_samples=self.error.num_samples,
+            accuracy=self.accuracy,
+            nll=self.nll,
+            brier=self.brier,
+            ece=self.error.ece,
+            over=self.error.over,
+            under=self.error.under,
+            mce=self.error.mce,
+            ace=self.ace,
+            bins=self.error.bins.to_dict())
+
+
+def measure(logits: np.ndarray, labels: np.ndarray) -> Measurement:
+    """Measure softmax logits against labels.
+
+    Args:
+        logits (ndarray): Shape (N, C).
+        labels (ndarray): In [0, C), shape (N,).
+    """
+    # In place: of 500000 RoIs and 81 classes a copy is 324 MB.
+    probs = logits.astype(np.float64)
+    probs -= probs.max(axis=1, keepdims=True)
+    np.exp(probs, out=probs)
+    probs /= probs.sum(axis=1, keepdims=True)
+    confidence, correct = top_label(probs, labels)
+    return Measurement(
+        accuracy=float(correct.mean()) if len(correct) else float('nan'),
+        nll=negative_log_likelihood(probs, labels),
+        brier=brier_score(probs, labels),
+        error=calibration_error(confidence, correct),
+        ace=adaptive_calibration_error(probs, labels).ace)
+
+
+def measure_groups(logits: np.ndarray,
+                   labels: np.ndarray) -> Dict[str, Measurement]:
+    """Measure all samples, and those predicted as object or background.
+
+    Args:
+        logits (ndarray): Shape (N, C).
+        labels (ndarray): In [0, C), shape (N,).
+
+    Returns:
+        dict[str, Measurement]: By name in ``GROUPS``.
+    """
+    is_background = logits.argmax(axis=1) == logits.shape[1] - 1
+    with warnings.catch_warnings():
+        # The NaN of a class group that is never predicted speaks for itself.
+        warnings.filterwarnings('ignore', 'no samples were given')
+        return dict(
+            all=measure(logits, labels),
+            foreground=measure(logits[~is_background], labels[~is_background]),
+            background=measure(logits[is_background], labels[is_background]))
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherCalibration:
+    """A fitted calibrator and the evidence for it.
+
+    Attributes:
+        calibrator (Calibrator): Fitted to all samples.
+        objective (str): What it minimises, 'nll' or 'ece'.
+        fold_calibrators (list[Calibrator]): Fitted to all but one fold of
+            the images; how far they differ shows how well the parameters
+            are known.
+        before (dict[str, Measurement]): Of the teacher as it is, by group.
+        after (dict[str, Measurement]): Of calibrated logits, each by the
+            calibrator that was not fitted to its image.
+        sweep (dict[str, list[float]]): ``temperature``, and ``ece``,
+            ``over``, ``under`` and ``nll`` of all samples at each.
+    """
+    calibrator: Calibrator
+    objective: str
+    fold_calibrators: List[Calibrator]
+    before: Dict[str, Measurement]
+    after: Dict[str, Measurement]
+    sweep: Dict[str, List[float]]
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; ``calibrator`` is what configs load."""
+        result = dict(
+            calibrator=self.calibrator.to_json_dict(),
+            objective=self.objective,
+            num_classes_with_background=self.calibrator.num_classes)
+        if isinstance(self.calibrator, TemperatureScaling):
+            result['effective_temperature'] = (
+                self.calibrator.effective_temperature)
+        return dict(
+            result,
+            cross_fitting=dict(
+                num_folds=NUM_FOLDS,
+                rule='folds of images; "after" is measured on samples whose '
+                'image the calibrator was not fitted to',
+                calibrators=[
+                    calibrator.to_json_dict()
+                    for calibrator in self.fold_calibrators
+                ]),
+            groups=GROUP_RULE,
+            before={name: self.before[name].to_dict()
+                    for name in GROUPS},
+            after={name: self.after[name].to_dict()
+                   for name in GROUPS},
+            sweep=self.sweep)
+
+    def table(self) -> str:
+        """Before and after, for people."""
+        keys = ('accuracy', 'nll', 'brier', 'ece', 'over', 'under', 'mce',
+                'ace')
+        lines = [
+            f'{"":19}{"samples":>9}' + ''.join(f'{key:>10}' for key in keys)
+        ]
+        for group in GROUPS:
+            for when, measured in (('before', self.before[group]),
+                                   ('after', self.after[group])):
+                row = measured.to_dict()
+                lines.append(f'{group:12}{when:7}{row["num_samples"]:9d}' +
+                             ''.join(f'{row[key]:10.4f}' for key in keys))
+        return '\n'.join(lines)
+
+
+def check_calibration_options(calibrator: str, objective: str,
+                              softening: float) -> None:
+    """Refuse options that do not go together, before samples are collected.
+
+    Args:
+        calibrator (str): 'TemperatureScaling' or 'VectorScaling'.
+        objective (str): 'nll', or 'ece' for a temperature.
+        softening (float): > 0; 1 for anything but a temperature.
+
+    Raises:
+        InvalidTypeError, InvalidValueError: If they do not.
+    """
+    check_choice('calibrator', calibrator, CALIBRATORS)
+    check_choice('objective', objective, OBJECTIVES)
+    check_positive('softening', softening)
+    if calibrator != 'TemperatureScaling' and (objective != 'nll'
+                                               or softening != 1):
+        raise InvalidValueError(
+            f"{calibrator} is fitted with objective 'nll' and has no "
+            f'softening, but got objective={objective!r} and softening='
+            f'{softening}: leave them out or use TemperatureScaling')
+
+
+def calibrate_teacher(samples: TeacherSamples,
+                      calibrator: str = 'TemperatureScaling',
+                      objective: str = 'nll',
+                      softening: float = 1.0,
+                      seed: int = 0) -> TeacherCalibration:
+    """Fit a calibrator to all samples, and measure it on unseen images.
+
+    Args:
+        samples (TeacherSamples): Of held-out images.
+        calibrator (str): 'TemperatureScaling' or 'VectorScaling'. Defaults
+            to 'TemperatureScaling'.
+        objective (str): 'nll', or 'ece' for a temperature. Defaults to
+            'nll'.
+        softening (float): Multiplies a fitted temperature, also where
+            "after" is measured. Defaults to 1.0.
+        seed (int): Deals the images out to the folds. Defaults to 0.
+
+    Returns:
+        TeacherCalibration: The calibrator and the evidence.
+
+    Raises:
+        InvalidValueError: If the samples cannot be fitted or split by image,
+            or the options do not go together.
+    """
+    check_calibration_options(calibrator, objective, softening)
+    logits, labels = samples.logits, samples.labels
+
+    def fit(rows: Union[np.ndarray, slice]) -> Calibrator:
+        if calibrator == 'VectorScaling':
+            return VectorScaling().fit(logits[rows], labels[rows])
+        return TemperatureScaling(softening=softening).fit(
+            logits[rows], labels[rows], objective)
+
+    is_held_out = _folds(samples, seed)
+    fold_calibrators = [fit(~held_out) for held_out in is_held_out]
+    calibrated = np.empty_like(logits)
+    for fitted, held_out in zip(fold_calibrators, is_held_out):
+        calibrated[held_out] = fitted(torch.from_numpy(
+            logits[held_out])).numpy()
+    return TeacherCalibration(
+        calibrator=fit(slice(None)),
+        objective=objective,
+        fold_calibrators=fold_calibrators,
+        before=measure_groups(logits, labels),
+        after=measure_groups(calibrated, labels),
+        sweep=sweep_temperatures(logits, labels))
+
+
+def sweep_temperatures(logits: np.ndarray,
+                       labels: np.ndarray) -> Dict[str, List[float]]:
+    """ECE and NLL of all samples at temperatures from 0.5 to 5.
+
+    Args:
+        logits (ndarray): Not calibrated, shape (N, C).
+        labels (ndarray): Shape (N,).
+
+    Returns:
+        dict[str, list[float]]: ``temperature``, ``ece``, ``over``,
+        ``under``, ``nll``.
+    """
+    correct = logits.argmax(axis=1) == labels
+    sweep = dict(
+        temperature=SWEEP_TEMPERATURES.tolist(),
+        ece=[],
+        over=[],
+        under=[],
+        nll=[])
+    for temperature in SWEEP_TEMPERATURES:
+        confidence, nll = softmax_confidence_and_nll(logits, labels,
+                                                     temperature)
+        error = calibration_error(confidence, correct)
+        for key in ('ece', 'over', 'under'):
+            sweep[key].append(getattr(error, key))
+        sweep['nll'].append(nll)
+    return sweep
+
+
+def write_teacher_calibration(out_dir: str, calibration: TeacherCalibration,
+                              **provenance: Any) -> str:
+    """Write the JSON file and its figures.
+
+    The figures come first: where the JSON file stands, all is there.
+
+    Args:
+        out_dir (str): The folder; made if it is missing.
+        calibration (TeacherCalibration): What to write.
+        **provenance (Any): Further keys of the JSON file: where the samples
+            come from.
+
+    Returns:
+        str: Path of the JSON file, for ``load_from``.
+    """
+    for group in GROUPS:
+        figure = reliability_comparison(
+            {
+                'Before':
+                calibration.before[group].error.bins,
+                f'After: {_describe(calibration.calibrator)}':
+                calibration.after[group].error.bins
+            },
+            title=f'Teacher, {group} RoIs' +
+            (f' ({GROUP_RULE})' if group != 'all' else ''))
+        save_figure(figure, osp.join(out_dir, f'reliability_{group}.png'))
+    fitted = softened = None
+    if isinstance(calibration.calibrator, TemperatureScaling):
+        fitted = calibration.calibrator.temperature
+        if calibration.calibrator.softening != 1:
+            softened = calibration.calibrator.effective_temperature
+    sweep = calibration.sweep
+    save_figure(
+        temperature_sweep(
+            sweep['temperature'],
+            sweep['ece'],
+            sweep['nll'],
+            fitted,
+            softened,
+            title='Teacher, all RoIs'),
+        osp.join(out_dir, 'temperature_sweep.png'))
+    path = osp.join(out_dir, CALIBRATION_FILE)
+    write_json_atomically(
+        path,
+        dict(
+            calibration.to_dict(), tcal_det_version=__version__, **provenance))
+    return path
+
+
+def _folds(samples: TeacherSamples, seed: int) -> List[np.ndarray]:
+    """For each fold which samples it holds out, by image; (N,) each."""
+    image_ids = np.unique(samples.image_ids)
+    if len(image_ids) < NUM_FOLDS:
+        raise InvalidValueError(
+            f'the split must have at least {NUM_FOLDS} images with RoIs, to '
+            'measure a calibrator on other images than it was fitted to, '
+            f'but has {len(image_ids)}: use a larger split')
+    fold_of_image = np.zeros(samples.num_images, np.int64)
+    fold_of_image[np.random.default_rng(seed).permutation(
+        image_ids)] = np.arange(len(image_ids)) % NUM_FOLDS
+    fold = fold_of_image[samples.image_ids]
+    return [fold == index for index in range(NUM_FOLDS)]
+
+
+def _describe(calibrator: Calibrator) -> str:
+    if isinstance(calibrator, TemperatureScaling):
+        return f'T = {calibrator.effective_temperature:.4g}'
+    return type(calibrator).__name__

@@ -1,0 +1,316 @@
+"""Which of several teachers to distil from, and how sure that is."""
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, Iterable, List, Union
+
+import numpy as np
+import torch
+import torch.nn as nn
+from mmengine.structures import InstanceData
+from mmengine.utils import ProgressBar
+from scipy.special import softmax
+from torch import Tensor
+
+from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.average_precision import average_precision
+from tcal_det.evaluation.functional.array_checks import check_count
+from tcal_det.evaluation.functional.calibration_error import (
+    adaptive_calibration_error, calibration_error, top_label)
+from tcal_det.evaluation.functional.coco_arrays import Detections, GroundTruth
+from tcal_det.evaluation.image_bootstrap import (CONFIDENCE_LEVEL, Estimate,
+                                                 draw_images, resampled_ace,
+                                                 resampled_ece,
+                                                 resampled_temperature)
+from tcal_det.models.calibrators import TemperatureScaling
+from tcal_det.models.calibrators.fitting import top_confidence
+from .teacher_logits import TeacherSamples
+
+NUM_BINS = 15
+NUM_RESAMPLES = 1000
+FIGURES = ('ece', 'over', 'under', 'ace', 'temperature', 'calibrated_ece')
+PAPER = ('Kim et al. (arXiv 2508.20224) find that the calibration error of '
+         'the teacher goes with the accuracy of its student, R^2 = .92 on '
+         'CIFAR-100, more than the accuracy of the teacher does, .56')
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherScore:
+    """What is known of one teacher.
+
+    Attributes:
+        name (str): As the user calls it.
+        mean_ap (float): COCO's mAP of the teacher as it is; no interval.
+        ece (Estimate): Of all RoIs, not calibrated.
+        over (Estimate): Its over-confident part.
+        under (Estimate): Its under-confident part.
+        ace (Estimate): Adaptive calibration error over all classes.
+        temperature (Estimate): Of smallest NLL.
+        calibrated_ece (Estimate): ECE at that temperature, on the samples
+            that this one number was fitted to.
+        num_samples (int): RoIs measured.
+        resampled_ece (ndarray): ``ece`` of each resample of the images,
+            shape (B,).
+    """
+    name: str
+    mean_ap: float
+    ece: Estimate
+    over: Estimate
+    under: Estimate
+    ace: Estimate
+    temperature: Estimate
+    calibrated_ece: Estimate
+    num_samples: int
+    resampled_ece: np.ndarray
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers."""
+        return dict(
+            name=self.name,
+            mAP=self.mean_ap,
+            num_samples=self.num_samples,
+            **{name: getattr(self, name).to_dict()
+               for name in FIGURES})
+
+
+def score_teacher(name: str,
+                  samples: TeacherSamples,
+                  mean_ap: float,
+                  num_resamples: int = NUM_RESAMPLES,
+                  seed: int = 0) -> TeacherScore:
+    """Measure a teacher, with intervals from resampled images.
+
+    Args:
+        name (str): As the user calls it.
+        samples (TeacherSamples): Its logits.
+        mean_ap (float): Its mAP.
+        num_resamples (int): Of the images. Defaults to 1000.
+        seed (int): Of the resamples; the same for teachers that are to be
+            compared. Defaults to 0.
+
+    Returns:
+        TeacherScore: Its figures.
+    """
+    check_count('num_resamples', num_resamples, lowest=2)
+    logits, labels = samples.logits, samples.labels
+    image_ids = samples.image_ids
+    draws = draw_images(samples.num_images, num_resamples, seed)
+    temperature = TemperatureScaling().fit(logits, labels).temperature
+
+    probs = softmax(logits.astype(np.float64), axis=1)
+    confidence, correct = top_label(probs, labels)
+    error = calibration_error(confidence, correct, NUM_BINS)
+    resampled = resampled_ece(confidence, correct, image_ids, draws, NUM_BINS)
+    ece, over, under = (Estimate.from_resamples(value, values, lowest=0)
+                        for value, values in zip((error.ece, error.over,
+                                                  error.under), resampled))
+    ace = Estimate.from_resamples(
+        adaptive_calibration_error(probs, labels, NUM_BINS).ace,
+        resampled_ace(probs, labels, image_ids, draws, NUM_BINS),
+        lowest=0)
+    calibrated = top_confidence(logits, temperature)
+    return TeacherScore(
+        name=name,
+        mean_ap=mean_ap,
+        ece=ece,
+        over=over,
+        under=under,
+        ace=ace,
+        temperature=Estimate.from_resamples(
+            temperature,
+            resampled_temperature(logits, labels, temperature, image_ids,
+                                  draws),
+            lowest=0),
+        calibrated_ece=Estimate.from_resamples(
+            calibration_error(calibrated, correct, NUM_BINS).ece,
+            resampled_ece(calibrated, correct, image_ids, draws, NUM_BINS)[0],
+            lowest=0),
+        num_samples=len(labels),
+        resampled_ece=resampled[0])
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherRanking:
+    """Teachers by calibration error, and the one to take.
+
+    Attributes:
+        scores (list[TeacherScore]): Smallest ECE first.
+        differences (list[Estimate]): ECE of each less the first's, on the
+            same resamples; the first is 0.
+        recommended (TeacherScore): Of those whose difference may be 0, the
+            one with the highest mAP.
+    """
+    scores: List[TeacherScore]
+    differences: List[Estimate]
+    recommended: TeacherScore
+
+    @classmethod
+    def of(cls, scores: Iterable[TeacherScore]) -> 'TeacherRanking':
+        """Rank teachers that were measured on the same resamples."""
+        scores = sorted(scores, key=lambda score: score.ece.value)
+        first = scores[0]
+        differences = [
+            Estimate.from_resamples(score.ece.value - first.ece.value,
+                                    score.resampled_ece - first.resampled_ece)
+            for score in scores
+        ]
+        equals = [
+            score for score, difference in zip(scores, differences)
+            if difference.low <= 0
+        ]
+        return cls(scores, differences,
+                   max(equals, key=lambda score: np.nan_to_num(score.mean_ap)))
+
+    def grounds(self) -> List[str]:
+        """Why this teacher and this temperature, in sentences."""
+        first, chosen = self.scores[0], self.recommended
+        level = f'{CONFIDENCE_LEVEL:.0%}'
+        sentences = [
+            f'{PAPER}: so teachers are ranked by ECE.',
+            f'`{first.name}` has the smallest ECE, {_text(first.ece)}.',
+        ]
+        for score, difference in zip(self.scores[1:], self.differences[1:]):
+            verdict = ('it is larger' if difference.low > 0 else
+                       'the two cannot be told apart on these images')
+            sentences.append(
+                f'The ECE of `{score.name}` less that of `{first.name}` is '
+                f'{_text(difference)}: {verdict}.')
+        if chosen is not first:
+            sentences.append(
+                f'Among those that cannot be told apart `{chosen.name}` has '
+                f'the highest mAP, {100 * chosen.mean_ap:.1f}.')
+        sentences.append(
+            f'At its fitted temperature {_text(chosen.temperature, 3)} the '
+            f'ECE of `{chosen.name}` is {_text(chosen.calibrated_ece)}. A '
+            '`softening` above 1 makes it slightly under-confident, which '
+            'the paper finds best.')
+        sentences.append(
+            f'In brackets: {level} intervals over resampled images; they say '
+            'nothing of other data sets, and the correlation is one of '
+            'classifiers.')
+        return sentences
+
+    def as_markdown(self) -> str:
+        """The table, the recommendation and its grounds."""
+        lines = [
+            '| teacher | mAP | ECE | over | under | ACE | T | ECE at T |',
+            '|---|---|---|---|---|---|---|---|'
+        ]
+        for score in self.scores:
+            cells = [
+                f'**{score.name}**'
+                if score is self.recommended else score.name,
+                f'{100 * score.mean_ap:.1f}', *(_text(
+                    getattr(score, name), 3 if name == 'temperature' else 4)
+                                                for name in FIGURES)
+            ]
+            lines.append('| ' + ' | '.join(cells) + ' |')
+        chosen = self.recommended
+        lines += [
+            '', f'Recommended: `{chosen.name}` with '
+            f"`calibrator=dict(type='TemperatureScaling', temperature="
+            f'{chosen.temperature.value:.3f})`', ''
+        ]
+        return '\n'.join(lines + [f'- {line}' for line in self.grounds()])
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and texts."""
+        return dict(
+            teachers=[
+                dict(
+                    score.to_dict(),
+                    ece_difference_to_first=difference.to_dict())
+                for score, difference in zip(self.scores, self.differences)
+            ],
+            recommendation=dict(
+                teacher=self.recommended.name,
+                temperature=self.recommended.temperature.value,
+                grounds=self.grounds()),
+            confidence_level=CONFIDENCE_LEVEL,
+            interval='percentiles over resampled images, moved so that their '
+            'mean is the value; mAP is not bootstrapped')
+
+
+def measure_mean_ap(detector: nn.Module, dataloader: Iterable[dict]) -> float:
+    """COCO's mAP of a detector on annotated images of any data set type.
+
+    Args:
+        detector (nn.Module): In eval.
+        dataloader (Iterable[dict]): Of ``build_calibration_dataloader``;
+            the boxes stay in its scale, which no IoU depends on.
+
+    Returns:
+        float: In [0, 1]; NaN without objects.
+    """
+    objects, found = _Boxes(), _Boxes()
+    num_images = 0
+    progress = ProgressBar(len(dataloader.dataset))
+    with torch.no_grad():
+        for data in dataloader:
+            data = detector.data_preprocessor(data, False)
+            for sample in detector.predict(
+                    data['inputs'], data['data_samples'], rescale=False):
+                objects.add(num_images, sample.gt_instances, False)
+                ignored = sample.get('ignored_instances')
+                if ignored is not None:
+                    objects.add(num_images, ignored, True)
+                found.add(num_images, sample.pred_instances,
+                          sample.pred_instances.scores)
+                num_images += 1
+            progress.update(len(data['data_samples']))
+    print()
+    num_classes = detector.roi_head.bbox_head.num_classes
+    image_index, class_index, boxes, iscrowd = objects.arrays()
+    truth = GroundTruth(
+        image_ids=np.arange(num_images),
+        image_sizes=np.full((num_images, 2), math.nan),
+        category_ids=np.arange(num_classes),
+        category_names=tuple(map(str, range(num_classes))),
+        image_index=image_index,
+        class_index=class_index,
+        boxes=boxes,
+        iscrowd=iscrowd.astype(bool))
+    return average_precision(truth, Detections(*found.arrays()))[0]['mAP']
+
+
+def check_same_classes(detectors: Dict[str, nn.Module]) -> None:
+    """Refuse teachers that do not classify the same classes.
+
+    Args:
+        detectors (dict[str, nn.Module]): By name.
+
+    Raises:
+        InvalidValueError: If their numbers of classes differ.
+    """
+    counts = {
+        name: detector.roi_head.bbox_head.num_classes
+        for name, detector in detectors.items()
+    }
+    if len(set(counts.values())) > 1:
+        raise InvalidValueError(
+            'the teachers must classify the same classes to be compared on '
+            f'one split, but their numbers of classes are {counts}')
+
+
+class _Boxes:
+    """Boxes of image after image, with a score, or a crowd's mark, of each."""
+
+    def __init__(self) -> None:
+        self.parts = []
+
+    def add(self, image: int, instances: InstanceData,
+            values: Union[Tensor, bool]) -> None:
+        boxes = instances.bboxes.cpu().numpy().astype(np.float64)
+        boxes[:, 2:] -= boxes[:, :2]
+        if torch.is_tensor(values):
+            values = values.cpu().numpy()
+        self.parts.append(
+            (np.full(len(boxes), image), instances.labels.cpu().numpy(), boxes,
+             np.broadcast_to(values, len(boxes)).astype(np.float64)))
+
+    def arrays(self) -> tuple:
+        return tuple(np.concatenate(column) for column in zip(*self.parts))
+
+
+def _text(estimate: Estimate, digits: int = 4) -> str:
+    return (f'{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, '
+            f'{estimate.high:.{digits}f}]')

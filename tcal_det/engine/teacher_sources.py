@@ -1,0 +1,155 @@
+"""The teacher, and the images that it is calibrated on, from a config."""
+import os.path as osp
+from typing import List, Optional, Tuple
+
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.functional.array_checks import check_choice
+from tcal_det.models.distillers.frozen_teacher import (find_detector,
+                                                       load_whole_checkpoint)
+from tcal_det.registry import MODELS
+from .training import check_data, innermost_datasets
+
+SPLITS = ('val', 'test', 'train')
+
+
+def load_teacher_config(
+        config: str,
+        checkpoint: str,
+        cfg_options: Optional[dict] = None) -> Tuple[Config, str]:
+    """Read a teacher's config, and find its checkpoint.
+
+    Args:
+        config (str): 'mmdet::...' name or path of a detector config.
+        checkpoint (str): 'auto' for the zoo weights of an 'mmdet::' config,
+            a path or a URL.
+        cfg_options (dict, optional): Overrides by dotted key. Defaults to
+            None.
+
+    Returns:
+        tuple[Config, str]: The config, and a path or URL.
+
+    Raises:
+        MissingFileError, InvalidValueError: If one of them cannot be found.
+    """
+    cfg, checkpoint = find_detector(config, checkpoint)
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    return cfg, checkpoint
+
+
+def build_teacher(cfg: Config, checkpoint: str) -> nn.Module:
+    """Build a detector and load all of its weights.
+
+    Args:
+        cfg (Config): With the key ``model``.
+        checkpoint (str): A path or a URL.
+
+    Returns:
+        nn.Module: In eval, on the GPU if there is one.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    detector = MODELS.build(
+        dict(cfg.model, _scope_=cfg.get('default_scope', 'mmdet')))
+    load_whole_checkpoint(detector, checkpoint)
+    return detector.to(get_device()).eval()
+
+
+def build_calibration_dataloader(cfg: Config,
+                                 split: str = 'val') -> DataLoader:
+    """The images of a split as in testing, but with annotations.
+
+    No augmentation and no shuffling; the boxes are scaled with their image
+    (mmdet's own test pipelines leave them in the original scale); wrappers
+    that repeat a data set are taken off, and images without objects stay.
+
+    Args:
+        cfg (Config): A detector config with dataloaders.
+        split (str): 'val', 'test' or 'train'. Defaults to 'val'.
+
+    Returns:
+        DataLoader: Of raw batches for the detector's data preprocessor.
+
+    Raises:
+        InvalidValueError, MissingFileError: If the config has no such
+            dataloader, or its files are not there.
+    """
+    check_choice('split', split, SPLITS)
+    key = f'{split}_dataloader'
+    if not cfg.get(key):
+        raise InvalidValueError(
+            f'the config must have `{key}` for --split {split}, but has '
+            'none: choose another split')
+    check_data(cfg, key)
+    pipeline_key = key if split != 'train' else 'val_dataloader'
+    tested = innermost_datasets((cfg.get(pipeline_key)
+                                 or {}).get('dataset', {}))
+    pipeline = _calibration_pipeline(tested[0] if tested else {}, pipeline_key)
+    loader = dict(cfg[key])
+    loader.pop('batch_sampler', None)
+    loader.update(
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        drop_last=False,
+        persistent_workers=False,
+        dataset=_with_pipeline(cfg[key]['dataset'], pipeline))
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return Runner.build_dataloader(loader)
+
+
+def annotation_files(cfg: Config, split: str) -> List[str]:
+    """The annotation files of a split; empty if the config has no such.
+
+    Args:
+        cfg (Config): A detector config with dataloaders.
+        split (str): 'val', 'test' or 'train'.
+    """
+    loader = cfg.get(f'{split}_dataloader') or {}
+    return [
+        osp.join(
+            dataset.get('data_root') or '',
+            dataset.get('ann_file') or '')
+        for dataset in innermost_datasets(loader.get('dataset', {}))
+    ]
+
+
+def shares_annotations(cfg: Config, split: str) -> bool:
+    """Whether a split has an annotation file of the training split."""
+    chosen, training = ({
+        osp.abspath(path)
+        for path in annotation_files(cfg, name)
+    } for name in (split, 'train'))
+    return bool(chosen & training)
+
+
+def _with_pipeline(dataset: dict, pipeline: List[dict]) -> dict:
+    if 'datasets' in dataset:
+        return dict(
+            dataset,
+            datasets=[
+                _with_pipeline(inner, pipeline)
+                for inner in dataset['datasets']
+            ])
+    if 'dataset' in dataset:
+        return _with_pipeline(dataset['dataset'], pipeline)
+    # In test mode no image is filtered out.
+    return dict(dataset, pipeline=pipeline, test_mode=True)
+
+
+def _calibration_pipeline(dataset: dict, key: str) -> List[dict]:
+    """A test pipeline whose boxes are loaded before the image is resized."""
+    pipeline = [
+        transform for transform in dataset.get('pipeline', [])
+        if transform['type'].rpartition('.')[2] != 'LoadAnnotations'
+    ]
+    if not pipeline:
+        raise InvalidValueError(
+            f'the config must have `{key}.dataset.pipeline`, which says how '
+            'images are loaded for testing, but has none')
+    loader, rest = pipeline[0], pipeline[1:]
+    return [loader, dict(type='LoadAnnotations', with_bbox=True), *rest]

@@ -1,0 +1,180 @@
+"""What ``tools/train.py`` and ``tools/test.py`` do around the Runner.
+
+mmdet's own tools run our configs as well; what stands here are remedies for
+the user's edge: data that is not there, a half-written checkpoint, and
+several processes on a machine without a GPU.
+"""
+import os
+import os.path as osp
+import zipfile
+from typing import Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.device import is_cuda_available
+from mmengine.fileio import exists, list_dir_or_file
+from mmengine.logging import print_log
+
+from tcal_det.errors import InvalidValueError, MissingFileError
+
+
+def prepare_cpu_launch(cfg: Config) -> None:
+    """Let ``--launcher pytorch`` work on a machine without a GPU.
+
+    mmengine's launcher selects a CUDA device; with the gloo group already
+    there it leaves the matter alone.
+
+    Args:
+        cfg (Config): Changed in place: DDP without device ids.
+    """
+    if cfg.launcher == 'none' or is_cuda_available():
+        return
+    if cfg.launcher != 'pytorch':
+        raise InvalidValueError(
+            "`--launcher` must be 'pytorch' (or 'none') on a machine without "
+            f'a GPU, but got {cfg.launcher!r}')
+    torch.distributed.init_process_group('gloo')
+    cfg.setdefault(
+        'model_wrapper_cfg',
+        dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False)))
+
+
+def leave_process_group() -> None:
+    """Part with the other processes before the interpreter ends.
+
+    A gloo group that is still there then may abort a run that has succeeded
+    (``terminate called without an active exception``), and torch >= 2.4 warns
+    about any group that is left to itself. Does nothing in a single process.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def use_mixed_precision(cfg: Config) -> None:
+    """Apply ``--amp``: float16 on a GPU, bfloat16 on a CPU.
+
+    Args:
+        cfg (Config): Its ``optim_wrapper`` is changed in place.
+    """
+    if is_cuda_available():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    else:
+        cfg.optim_wrapper.type = 'tcal_det.CPUAmpOptimWrapper'
+
+
+def use_test_time_augmentation(cfg: Config) -> None:
+    """Apply ``--tta``: the config's ``tta_model`` around its ``model``.
+
+    Args:
+        cfg (Config): Model and test pipeline are changed in place.
+
+    Raises:
+        InvalidValueError: If the config does not say how.
+    """
+    missing = [
+        key for key in ('tta_model', 'tta_pipeline') if cfg.get(key) is None
+    ]
+    if missing:
+        raise InvalidValueError(
+            '`--tta` needs `tta_model` and `tta_pipeline` in the config, but '
+            f'it has no {" and no ".join(missing)}')
+    cfg.tta_model.module = cfg.model
+    cfg.model = cfg.tta_model
+    for dataset in innermost_datasets(cfg.test_dataloader.dataset):
+        dataset['pipeline'] = cfg.tta_pipeline
+
+
+def check_data(cfg: Config, *dataloaders: str) -> None:
+    """Refuse to start without the files that the dataloaders will open.
+
+    Local files only; the innermost dataset of a wrapper is looked at.
+
+    Args:
+        cfg (Config): With the dataloaders.
+        *dataloaders (str): Their keys, e.g. 'train_dataloader'.
+
+    Raises:
+        MissingFileError: Naming the dataloader, the path and the key.
+    """
+    for key in dataloaders:
+        if cfg.get(key) is None:
+            continue
+        for dataset in innermost_datasets(cfg[key].get('dataset', {})):
+            _check_dataset(key, dataset)
+
+
+def innermost_datasets(dataset: dict) -> list:
+    """The data set configs inside wrappers that repeat or concatenate."""
+    if 'dataset' in dataset:
+        return innermost_datasets(dataset['dataset'])
+    if 'datasets' in dataset:
+        return [
+            inner for wrapped in dataset['datasets']
+            for inner in innermost_datasets(wrapped)
+        ]
+    return [dataset] if dataset else []
+
+
+def _check_dataset(key: str, dataset: dict) -> None:
+    if dataset.get('backend_args'):
+        return
+    root = dataset.get('data_root') or ''
+    if root and not exists(root):
+        raise MissingFileError(
+            f'`{key}.dataset.data_root` {root!r} does not exist: the README '
+            'says where the data comes from, or set the key with '
+            f'--cfg-options {key}.dataset.data_root=PATH')
+    ann_file = osp.join(root, dataset.get('ann_file') or '')
+    if not osp.isfile(ann_file):
+        raise MissingFileError(
+            f'`{key}.dataset.ann_file` {ann_file!r} does not exist')
+    for name, prefix in (dataset.get('data_prefix') or {}).items():
+        folder = osp.join(root, prefix or '')
+        if not osp.isdir(folder) or not any(list_dir_or_file(folder)):
+            raise MissingFileError(
+                f'`{key}.dataset.data_prefix.{name}` {folder!r} has no '
+                f'files, though the annotations {ann_file!r} are there: the '
+                'images are missing')
+
+
+def find_whole_checkpoint(work_dir: str) -> Optional[str]:
+    """The newest checkpoint of a run that can be read to its end.
+
+    ``last_checkpoint`` names it unless the run was killed while writing.
+
+    Args:
+        work_dir (str): Of the run.
+
+    Returns:
+        str, optional: Its path; None if there is none.
+    """
+    candidates = []
+    pointer = osp.join(work_dir, 'last_checkpoint')
+    if osp.isfile(pointer):
+        with open(pointer, encoding='utf-8') as file:
+            named = file.read().strip()
+        candidates.append(named)
+        # A work_dir that was moved or is mounted elsewhere.
+        candidates.append(osp.join(work_dir, osp.basename(named)))
+    if osp.isdir(work_dir):
+        saved = [
+            entry.path for entry in os.scandir(work_dir)
+            if entry.name.startswith(('epoch_',
+                                      'iter_')) and entry.name.endswith('.pth')
+        ]
+        candidates += sorted(saved, key=osp.getmtime, reverse=True)
+    for path in candidates:
+        # torch.save writes a zip file, whose directory stands at its end.
+        if osp.isfile(path) and zipfile.is_zipfile(path):
+            if path != candidates[0]:
+                print_log(
+                    f'{candidates[0]!r} is missing or incomplete; resuming '
+                    f'from {path!r}',
+                    logger='current')
+            return path
+    return None

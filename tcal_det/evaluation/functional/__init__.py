@@ -1,0 +1,43 @@
+"""Calibration figures of classifiers and detectors.
+
+Arrays in, numbers and tables of bins out: numpy in float64, no detector, no
+registry, no state. A figure is undefined as NaN, with a warning.
+"""
+from .binning import BinGrid, BinTable, bin_edges, bin_index
+from .calibration_error import (AdaptiveCalibrationError, CalibrationError,
+                                ClasswiseCalibrationError,
+                                adaptive_calibration_error,
+                                adaptive_top_label_calibration_error,
+                                calibration_error, classwise_calibration_error,
+                                top_label)
+from .coco_arrays import (Detections, GroundTruth, detections_from_arrays,
+                          detections_from_coco, ground_truth_from_coco)
+from .detection_calibration import (DetectionCalibrationError,
+                                    LocalizationAwareAdaptiveError,
+                                    LocalizationAwareError,
+                                    detection_calibration_error, laace, laece,
+                                    relative_box_features)
+from .detection_suite import DetectionCalibrationReport, evaluate_detections
+from .lrp import LRPError, lrp, olrp
+from .matching import (DROPPED, FALSE_POSITIVE, IGNORED, TRUE_POSITIVE,
+                       DetectionMatches, match_at_thresholds, match_detections)
+from .scoring_rules import (binary_brier_score, binary_negative_log_likelihood,
+                            brier_score, negative_log_likelihood)
+from .undefined_values import mean_of_defined, null_for_nan
+
+__all__ = [
+    'AdaptiveCalibrationError', 'BinGrid', 'BinTable', 'CalibrationError',
+    'ClasswiseCalibrationError', 'DROPPED', 'DetectionCalibrationError',
+    'DetectionCalibrationReport', 'DetectionMatches', 'Detections',
+    'FALSE_POSITIVE', 'GroundTruth', 'IGNORED', 'LRPError',
+    'LocalizationAwareAdaptiveError', 'LocalizationAwareError',
+    'TRUE_POSITIVE', 'adaptive_calibration_error',
+    'adaptive_top_label_calibration_error', 'bin_edges', 'bin_index',
+    'binary_brier_score', 'binary_negative_log_likelihood', 'brier_score',
+    'calibration_error', 'classwise_calibration_error',
+    'detection_calibration_error', 'detections_from_arrays',
+    'detections_from_coco', 'evaluate_detections', 'ground_truth_from_coco',
+    'laace', 'laece', 'lrp', 'match_at_thresholds', 'match_detections',
+    'mean_of_defined', 'negative_log_likelihood', 'null_for_nan', 'olrp',
+    'relative_box_features', 'top_label'
+]

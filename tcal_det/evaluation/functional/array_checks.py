@@ -1,0 +1,128 @@
+"""Checks of the arrays and options that users hand to this package."""
+from typing import Sequence
+
+import numpy as np
+
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+
+
+def as_unit_interval(name: str,
+                     values: Sequence[float],
+                     ndim: int = 1) -> np.ndarray:
+    """Return ``values`` as a float64 array whose entries lie in [0, 1].
+
+    Args:
+        name (str): The argument's name, for the message.
+        values (Sequence[float]): Numbers or booleans, shape of ``ndim``
+            dimensions.
+        ndim (int): Number of dimensions. Defaults to 1.
+
+    Raises:
+        InvalidTypeError: If the values are not numbers.
+        InvalidValueError: If the shape is wrong, or a value is NaN or
+            outside [0, 1].
+    """
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidTypeError(
+            f'`{name}` must be an array of numbers in [0, 1], but got '
+            f'{_shortened(values)}') from None
+    if array.ndim != ndim:
+        raise InvalidValueError(f'`{name}` must have {ndim} dimension(s), '
+                                f'but got shape {array.shape}')
+    # The comparison is written so that NaN fails it.
+    bad = ~((array >= 0) & (array <= 1))
+    if bad.any():
+        position = np.unravel_index(np.argmax(bad), array.shape)
+        where = ', '.join(str(int(i)) for i in position)
+        raise InvalidValueError(
+            f'`{name}` must be in [0, 1], but got {array[position]} at '
+            f'[{where}] ({int(bad.sum())} such value(s)); pass '
+            'probabilities, not logits')
+    return array
+
+
+def as_labels(name: str, values: Sequence[int], num_samples: int,
+              num_classes: int) -> np.ndarray:
+    """Return ``values`` as int64 class labels in [0, num_classes).
+
+    Args:
+        name (str): The argument's name, for the message.
+        values (Sequence[int]): Class labels, shape (num_samples,).
+        num_samples (int): The length they must have.
+        num_classes (int): One more than the largest label allowed.
+
+    Raises:
+        InvalidTypeError: If the labels are not whole numbers.
+        InvalidValueError: If the length is wrong or a label is out of
+            range.
+    """
+    labels = np.asarray(values)
+    if labels.size == 0:
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in 'iu':
+        raise InvalidTypeError(f'`{name}` must be whole numbers, but got '
+                               f'an array of {labels.dtype}')
+    if labels.shape != (num_samples, ):
+        raise InvalidValueError(f'`{name}` must have shape ({num_samples},), '
+                                f'one per sample, but got {labels.shape}')
+    bad = (labels < 0) | (labels >= num_classes)
+    if bad.any():
+        position = int(np.argmax(bad))
+        raise InvalidValueError(
+            f'`{name}` must be in [0, {num_classes - 1}], one label per '
+            f'column of the probabilities, but got {labels[position]} at '
+            f'[{position}]')
+    return labels.astype(np.int64, copy=False)
+
+
+def check_same_length(name: str, values: np.ndarray, other_name: str,
+                      other: np.ndarray) -> None:
+    """Raise unless two arrays have the same number of samples."""
+    if len(values) != len(other):
+        raise InvalidValueError(
+            f'`{name}` and `{other_name}` must have the same length, but '
+            f'got {len(values)} and {len(other)}')
+
+
+def check_count(name: str, value: int, lowest: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``lowest``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise InvalidTypeError(f'`{name}` must be a whole number, but got '
+                               f'{value!r} of type {type(value).__name__}')
+    if value < lowest:
+        raise InvalidValueError(
+            f'`{name}` must be >= {lowest}, but got {value}')
+    return int(value)
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
+    """Return ``value`` if it is one of the words allowed."""
+    if value not in allowed:
+        words = ' or '.join(repr(word) for word in allowed)
+        raise InvalidValueError(f'`{name}` must be {words}, but got '
+                                f'{value!r}')
+    return value
+
+
+def check_iou_thr(name: str, value: float) -> float:
+    """Return ``value`` as a float if it lies in [0, 1).
+
+    1 is left out: LRP divides by 1 - threshold.
+    """
+    if isinstance(
+            value,
+            bool) or not isinstance(value,
+                                    (int, float, np.integer, np.floating)):
+        raise InvalidTypeError(f'`{name}` must be a number in [0, 1), but '
+                               f'got {value!r}')
+    if not 0 <= value < 1:
+        raise InvalidValueError(f'`{name}` must be in [0, 1), but got '
+                                f'{value!r}')
+    return float(value)
+
+
+def _shortened(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[:limit] + '...'

@@ -1,0 +1,290 @@
+"""Equal-width bins of [0, 1] and the tables that hold what fell in them.
+
+Shape shorthand:
+    N: samples
+    M: bins
+    F: dimensions of a grid of bins (score, cx, cy, ...)
+"""
+from dataclasses import dataclass
+from typing import Any, Dict, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from tcal_det.errors import InvalidValueError
+from .array_checks import as_unit_interval, check_choice, check_count
+
+CLOSED_SIDES = ('right', 'left')
+
+
+def bin_edges(num_bins: int) -> np.ndarray:
+    """Edges of ``num_bins`` bins of equal width.
+
+    Some edges are a hair above the decimal they stand for (with 10 bins
+    .3, .6 and .7), so a score written 0.3 lies below its edge, in the lower
+    bin whichever side is closed.
+
+    Args:
+        num_bins (int): Number of bins, >= 1.
+
+    Returns:
+        ndarray: ``linspace(0, 1, M + 1)`` in float64, shape (M + 1,).
+    """
+    return np.linspace(0, 1, check_count('num_bins', num_bins) + 1)
+
+
+def bin_index(values: Sequence[float],
+              num_bins: int,
+              closed: str = 'right') -> np.ndarray:
+    """The bin that each value falls into.
+
+    Args:
+        values (Sequence[float]): Numbers in [0, 1], shape (N,).
+        num_bins (int): Number of bins of equal width, >= 1.
+        closed (str): 'right' for bins (lo, hi], where the first also takes
+            0 (Guo et al.); 'left' for [lo, hi), where the last also takes 1
+            (netcal). Defaults to 'right'.
+
+    Returns:
+        ndarray: Indices in [0, num_bins), int64, shape (N,).
+
+    Raises:
+        InvalidValueError: If a value is NaN or outside [0, 1].
+
+    Example:
+        >>> bin_index([0.0, 0.2, 0.5, 1.0], num_bins=2)
+        array([0, 0, 0, 1])
+        >>> bin_index([0.0, 0.2, 0.5, 1.0], num_bins=2, closed='left')
+        array([0, 0, 1, 1])
+    """
+    check_choice('closed', closed, CLOSED_SIDES)
+    values = as_unit_interval('values', values)
+    return _bin_index(values, num_bins, closed)
+
+
+def _bin_index(values: np.ndarray, num_bins: int, closed: str) -> np.ndarray:
+    # Only the inner edges are searched, so 0 and 1 need no special case.
+    inner_edges = bin_edges(num_bins)[1:-1]
+    side = 'left' if closed == 'right' else 'right'
+    return np.searchsorted(inner_edges, values, side=side)
+
+
+class GapSummary(NamedTuple):
+    """What a row of bins adds up to; each field has the rows' shape.
+
+    The gap of a bin is mean confidence minus mean target. Bins with fewer
+    than ``min_samples`` samples have no gap, but their samples stay in the
+    denominator of ``error``, ``over`` and ``under`` (as in netcal): read
+    ``coverage`` beside them.
+    """
+    error: np.ndarray  # sum over bins of N_b / N * |gap|
+    over: np.ndarray  # its over-confident part, gap > 0
+    under: np.ndarray  # its under-confident part, gap < 0
+    largest: np.ndarray  # largest |gap| of a used bin
+    average: np.ndarray  # mean |gap| over used bins, equal weights
+    coverage: np.ndarray  # share of the samples that lie in used bins
+    renormalized: np.ndarray  # error / coverage
+    num_used: np.ndarray  # number of used bins
+
+
+def summarize_gaps(count: np.ndarray,
+                   mean_confidence: np.ndarray,
+                   mean_target: np.ndarray,
+                   min_samples: int = 1) -> GapSummary:
+    """Reduce the last axis of bin tables to calibration errors.
+
+    Args:
+        count (ndarray): Samples per bin, shape (..., M).
+        mean_confidence (ndarray): Shape (..., M), NaN in empty bins.
+        mean_target (ndarray): What the confidence should have been: share
+            of right predictions, precision, or precision times IoU. Shape
+            (..., M), NaN in empty bins.
+        min_samples (int): Bins with fewer samples are not used, >= 1.
+            Defaults to 1.
+
+    Returns:
+        GapSummary: Fields of shape (...); NaN where there is no sample.
+    """
+    used = count >= check_count('min_samples', min_samples)
+    gap = np.where(used, mean_confidence - mean_target, 0.0)
+    num_samples = count.sum(axis=-1)
+    num_used = used.sum(axis=-1)
+    largest = np.abs(gap).max(axis=-1)
+    with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: undefined
+        over = (count * np.maximum(gap, 0)).sum(axis=-1) / num_samples
+        under = (count * np.maximum(-gap, 0)).sum(axis=-1) / num_samples
+        error = (count * np.abs(gap)).sum(axis=-1) / num_samples
+        coverage = (count * used).sum(axis=-1) / num_samples
+        average = np.abs(gap).sum(axis=-1) / num_used
+        renormalized = error / coverage
+    undefined = num_samples == 0
+    return GapSummary(error, over, under, np.where(undefined, np.nan, largest),
+                      average, coverage, renormalized, num_used)
+
+
+@dataclass(frozen=True, eq=False)
+class BinTable:
+    """What fell into each bin: enough to draw a reliability diagram.
+
+    Attributes:
+        edges (ndarray): Bin edges, shape (M + 1,).
+        count (ndarray): Samples per bin, int64, shape (M,).
+        mean_confidence (ndarray): Shape (M,), NaN in empty bins.
+        mean_target (ndarray): Accuracy, precision or precision times IoU;
+            shape (M,), NaN in empty bins.
+        closed (str): Which side of a bin is closed.
+    """
+    edges: np.ndarray
+    count: np.ndarray
+    mean_confidence: np.ndarray
+    mean_target: np.ndarray
+    closed: str = 'right'
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in all bins together."""
+        return int(self.count.sum())
+
+    @property
+    def gap(self) -> np.ndarray:
+        """Mean confidence minus mean target, shape (M,)."""
+        return self.mean_confidence - self.mean_target
+
+    def summarize(self, min_samples: int = 1) -> GapSummary:
+        """The calibration errors of this table, as scalars."""
+        return summarize_gaps(self.count, self.mean_confidence,
+                              self.mean_target, min_samples)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain lists and numbers; NaN stays NaN (see `null_for_nan`)."""
+        return dict(
+            closed=self.closed,
+            edges=self.edges.tolist(),
+            count=self.count.tolist(),
+            mean_confidence=self.mean_confidence.tolist(),
+            mean_target=self.mean_target.tolist())
+
+    @classmethod
+    def merge(cls, tables: Sequence['BinTable']) -> 'BinTable':
+        """The table of all samples of several tables with equal edges.
+
+        Raises:
+            InvalidValueError: If there is no table, or edges or closed
+                sides differ.
+        """
+        if len(tables) == 0:
+            raise InvalidValueError('`tables` must hold at least one table')
+        first = tables[0]
+        for table in tables[1:]:
+            if (table.closed != first.closed
+                    or not np.array_equal(table.edges, first.edges)):
+                raise InvalidValueError(
+                    '`tables` must have the same edges and closed side, but '
+                    f'got {len(first.count)} bins closed on the '
+                    f'{first.closed} and {len(table.count)} bins closed on '
+                    f'the {table.closed}')
+        sums = [(table.count,
+                 np.where(table.count, table.count * table.mean_confidence,
+                          0.0),
+                 np.where(table.count, table.count * table.mean_target, 0.0))
+                for table in tables]
+        count, confidence_sum, target_sum = (sum(part) for part in zip(*sums))
+        return cls(first.edges, count, _mean(confidence_sum, count),
+                   _mean(target_sum, count), first.closed)
+
+
+@dataclass(frozen=True, eq=False)
+class BinGrid:
+    """A grid of bins over several features, the score first.
+
+    Attributes:
+        features (Tuple[str, ...]): Name of each of the F dimensions.
+        edges (Tuple[ndarray, ...]): Bin edges of each dimension.
+        count (ndarray): Samples per cell, int64, shape (M_1, ..., M_F).
+        mean_confidence (ndarray): Same shape, NaN in empty cells.
+        mean_target (ndarray): Same shape, NaN in empty cells.
+        closed (str): Which side of a bin is closed.
+    """
+    features: Tuple[str, ...]
+    edges: Tuple[np.ndarray, ...]
+    count: np.ndarray
+    mean_confidence: np.ndarray
+    mean_target: np.ndarray
+    closed: str = 'right'
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in all cells together."""
+        return int(self.count.sum())
+
+    @property
+    def gap(self) -> np.ndarray:
+        """Mean confidence minus mean target, shape (M_1, ..., M_F)."""
+        return self.mean_confidence - self.mean_target
+
+    def summarize(self, min_samples: int = 1) -> GapSummary:
+        """The calibration errors of the whole grid, as scalars."""
+        return summarize_gaps(self.count.ravel(), self.mean_confidence.ravel(),
+                              self.mean_target.ravel(), min_samples)
+
+    def summarize_over_score(self, min_samples: int = 1) -> GapSummary:
+        """The errors inside each cell of the other features.
+
+        With features (score, cx, cy) the fields have the shape of the image
+        plane, (M_cx, M_cy): what a heat map of D-ECE shows.
+        """
+        return summarize_gaps(
+            *(np.moveaxis(part, 0, -1)
+              for part in (self.count, self.mean_confidence,
+                           self.mean_target)), min_samples)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain lists and numbers; NaN stays NaN (see `null_for_nan`)."""
+        return dict(
+            closed=self.closed,
+            features=list(self.features),
+            edges=[edges.tolist() for edges in self.edges],
+            count=self.count.tolist(),
+            mean_confidence=self.mean_confidence.tolist(),
+            mean_target=self.mean_target.tolist())
+
+
+def make_bin_table(confidence: np.ndarray, target: np.ndarray, num_bins: int,
+                   closed: str) -> BinTable:
+    """Sort checked samples into bins of equal width.
+
+    Args:
+        confidence (ndarray): In [0, 1], float64, shape (N,).
+        target (ndarray): In [0, 1], float64, shape (N,).
+        num_bins (int): Number of bins.
+        closed (str): 'right' or 'left', see :func:`bin_index`.
+    """
+    check_choice('closed', closed, CLOSED_SIDES)
+    index = _bin_index(confidence, num_bins, closed)
+    sums = cell_sums(index, num_bins, confidence, target)
+    return BinTable(bin_edges(num_bins), *sums.means(), closed=closed)
+
+
+class CellSums(NamedTuple):
+    """Counts and sums of samples by cell, all of one shape."""
+    count: np.ndarray
+    confidence_sum: np.ndarray
+    target_sum: np.ndarray
+
+    def means(self) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Count, mean confidence and mean target, NaN in empty cells."""
+        return (self.count, _mean(self.confidence_sum, self.count),
+                _mean(self.target_sum, self.count))
+
+
+def cell_sums(index: np.ndarray, num_cells: int, confidence: np.ndarray,
+              target: np.ndarray) -> CellSums:
+    """Count and sum samples by cell index; fields of shape (num_cells,)."""
+    return CellSums(
+        np.bincount(index, minlength=num_cells),
+        np.bincount(index, weights=confidence, minlength=num_cells),
+        np.bincount(index, weights=target, minlength=num_cells))
+
+
+def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: an empty bin
+        return total / count

@@ -1,0 +1,355 @@
+"""Calibration errors of a classifier.
+
+Shape shorthand:
+    N: samples
+    K: classes
+    M: bins of equal width
+    R: ranges of equal mass
+
+Names:
+    confidence: the probability of the predicted class, shape (N,)
+    correct: 1 where the prediction is right, else 0, shape (N,)
+    probs: probabilities of all classes, shape (N, K)
+    labels: the true classes, shape (N,)
+"""
+import warnings
+from dataclasses import dataclass
+from typing import Any, Dict, Sequence, Tuple, Union
+
+import numpy as np
+
+from .array_checks import (as_labels, as_unit_interval, check_count,
+                           check_same_length)
+from .binning import BinGrid, BinTable, make_bin_table
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationError:
+    """The calibration errors of one table of bins.
+
+    Attributes:
+        ece (float): Expected calibration error, over + under.
+        over (float): Its over-confident part.
+        under (float): Its under-confident part.
+        mce (float): Largest gap of a used bin.
+        average (float): Mean gap over used bins, each with the same weight
+            (Neumann's average calibration error; netcal's ``ACE``).
+        coverage (float): Share of the samples that lie in used bins; 1
+            unless bins with few samples were left out.
+        renormalized (float): ``ece`` of the samples in used bins alone.
+        num_used (int): Number of used bins.
+        bins (BinTable | BinGrid): What fell into each bin.
+    """
+    ece: float
+    over: float
+    under: float
+    mce: float
+    average: float
+    coverage: float
+    renormalized: float
+    num_used: int
+    bins: Union[BinTable, BinGrid]
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples that were measured."""
+        return self.bins.num_samples
+
+    @classmethod
+    def from_bins(cls,
+                  bins: Union[BinTable, BinGrid],
+                  min_samples: int = 1) -> 'CalibrationError':
+        """Every figure of this class follows from the table alone."""
+        gaps = bins.summarize(min_samples)
+        return cls(
+            *(float(value) for value in gaps[:-1]),
+            num_used=int(gaps.num_used),
+            bins=bins)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        return dict(
+            ece=self.ece,
+            over=self.over,
+            under=self.under,
+            mce=self.mce,
+            average=self.average,
+            coverage=self.coverage,
+            renormalized=self.renormalized,
+            num_used=self.num_used,
+            num_samples=self.num_samples,
+            bins=self.bins.to_dict())
+
+
+@dataclass(frozen=True, eq=False)
+class ClasswiseCalibrationError:
+    """Calibration errors class by class, each over all samples.
+
+    Attributes:
+        ece (float): Mean of the classes' errors.
+        per_class (Tuple[CalibrationError, ...]): One for each class.
+    """
+    ece: float
+    per_class: Tuple[CalibrationError, ...]
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        return dict(
+            ece=self.ece,
+            per_class=[error.to_dict() for error in self.per_class])
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveCalibrationError:
+    """Calibration error over ranges of equal mass.
+
+    Attributes:
+        ace (float): Mean of the classes' errors.
+        per_class (ndarray): Mean gap over the class's non-empty ranges,
+            shape (K,).
+        count (ndarray): Samples per class and range, shape (K, R).
+        mean_confidence (ndarray): Shape (K, R), NaN in empty ranges.
+        mean_target (ndarray): Shape (K, R), NaN in empty ranges.
+    """
+    ace: float
+    per_class: np.ndarray
+    count: np.ndarray
+    mean_confidence: np.ndarray
+    mean_target: np.ndarray
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        return dict(
+            ace=self.ace,
+            per_class=self.per_class.tolist(),
+            count=self.count.tolist(),
+            mean_confidence=self.mean_confidence.tolist(),
+            mean_target=self.mean_target.tolist())
+
+
+def top_label(probs: Sequence[Sequence[float]],
+              labels: Sequence[int]) -> Tuple[np.ndarray, np.ndarray]:
+    """Confidence of the predicted class, and whether it is the true one.
+
+    Among equal probabilities the first class is the prediction.
+
+    Args:
+        probs (Sequence[Sequence[float]]): Shape (N, K).
+        labels (Sequence[int]): Shape (N,).
+
+    Returns:
+        Tuple[ndarray, ndarray]: ``confidence`` and ``correct``, float64,
+        shape (N,) each.
+
+    Example:
+        >>> top_label([[0.7, 0.3], [0.4, 0.6]], [0, 0])
+        (array([0.7, 0.6]), array([1., 0.]))
+    """
+    probs, labels = _checked_probs(probs, labels)
+    if len(probs) == 0:
+        return np.zeros(0), np.zeros(0)
+    correct = probs.argmax(axis=1) == labels
+    return probs.max(axis=1), correct.astype(np.float64)
+
+
+def calibration_error(confidence: Sequence[float],
+                      correct: Sequence[float],
+                      num_bins: int = 15,
+                      closed: str = 'right') -> CalibrationError:
+    """Expected and maximum calibration error over bins of equal width.
+
+    ECE = sum over bins b of N_b / N * abs(conf_b - acc_b), split by the
+    gap's sign into an over-confident part (conf_b > acc_b) and an
+    under-confident one. For every number of bins ECE = over + under and
+    over - under = mean confidence - accuracy.
+
+    Args:
+        confidence (Sequence[float]): In [0, 1], shape (N,).
+        correct (Sequence[float]): 1 where right, 0 where wrong; fractions
+            such as an IoU are allowed. Shape (N,).
+        num_bins (int): Number of bins M. Defaults to 15.
+        closed (str): 'right' for bins (lo, hi], 'left' for [lo, hi), see
+            :func:`bin_index`. Defaults to 'right'.
+
+    Returns:
+        CalibrationError: ``.ece``, ``.over``, ``.under``, ``.mce`` and
+        ``.bins``; NaN, with a warning, when N = 0.
+
+    Raises:
+        InvalidValueError: If a value is NaN or outside [0, 1], or the
+            lengths differ.
+
+    Example:
+        >>> error = calibration_error([0.9, 0.8, 0.3], [1, 0, 0], num_bins=2)
+        >>> round(error.ece, 6), round(error.over, 6), error.bins.count
+        (0.333333, 0.333333, array([1, 2]))
+
+    Reference:
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017,
+        eq. 3 and 5.
+    """
+    confidence = as_unit_interval('confidence', confidence)
+    correct = as_unit_interval('correct', correct)
+    check_same_length('confidence', confidence, 'correct', correct)
+    _warn_if_empty(confidence)
+    table = make_bin_table(confidence, correct, num_bins, closed)
+    return CalibrationError.from_bins(table)
+
+
+def classwise_calibration_error(
+        probs: Sequence[Sequence[float]],
+        labels: Sequence[int],
+        num_bins: int = 15,
+        closed: str = 'right') -> ClasswiseCalibrationError:
+    """Mean over classes k of the ECE of (probs[:, k], labels == k).
+
+    Every class is measured on all N samples, so a class that never occurs
+    counts as well.
+
+    Args:
+        probs (Sequence[Sequence[float]]): In [0, 1], shape (N, K). Rows need
+            not add up to 1 (sigmoid heads).
+        labels (Sequence[int]): In [0, K), shape (N,).
+        num_bins (int): Number of bins M. Defaults to 15.
+        closed (str): See :func:`bin_index`. Defaults to 'right'.
+
+    Returns:
+        ClasswiseCalibrationError: ``.ece`` and ``.per_class``; NaN, with a
+        warning, when N = 0.
+
+    Example:
+        >>> probs = [[0.8, 0.2], [0.4, 0.6]]
+        >>> round(classwise_calibration_error(probs, [0, 1]).ece, 6)
+        0.3
+
+    Reference:
+        Kull et al., Beyond temperature scaling, NeurIPS 2019, section 2
+        (classwise-ECE); Nixon et al., Measuring Calibration in Deep
+        Learning, 2019 (SCE).
+    """
+    probs, labels = _checked_probs(probs, labels)
+    _warn_if_empty(probs)
+    per_class = tuple(
+        CalibrationError.from_bins(
+            make_bin_table(probs[:, k], (
+                labels == k).astype(np.float64), num_bins, closed))
+        for k in range(probs.shape[1]))
+    ece = float(np.mean([error.ece for error in per_class]))
+    return ClasswiseCalibrationError(ece, per_class)
+
+
+def adaptive_calibration_error(
+        probs: Sequence[Sequence[float]],
+        labels: Sequence[int],
+        num_ranges: int = 15) -> AdaptiveCalibrationError:
+    """Mean gap over classes and ranges of equal mass (ACE).
+
+    Per class the N probabilities are sorted and cut into R ranges
+    [floor(r N / R), floor((r + 1) N / R)); the class's error is the plain
+    mean of abs(mean confidence - mean target) over its non-empty ranges.
+    Samples of equal probability share the mean of their targets, so their
+    order does not matter. This is not netcal's ``ACE``, which is the
+    ``average`` of :class:`CalibrationError`.
+
+    Args:
+        probs (Sequence[Sequence[float]]): In [0, 1], shape (N, K).
+        labels (Sequence[int]): In [0, K), shape (N,).
+        num_ranges (int): Number of ranges R. Defaults to 15.
+
+    Returns:
+        AdaptiveCalibrationError: ``.ace``, ``.per_class`` and the ranges;
+        NaN, with a warning, when N = 0.
+
+    Example:
+        >>> probs = [[0.8, 0.2], [0.4, 0.6]]
+        >>> round(adaptive_calibration_error(probs, [0, 1]).ace, 6)
+        0.3
+
+    Reference:
+        Nixon et al., Measuring Calibration in Deep Learning, 2019, ACE.
+    """
+    probs, labels = _checked_probs(probs, labels)
+    check_count('num_ranges', num_ranges)
+    _warn_if_empty(probs)
+    num_classes = probs.shape[1]
+    shape = (num_classes, num_ranges)
+    count = np.zeros(shape, dtype=np.int64)
+    mean_confidence, mean_target = np.zeros(shape), np.zeros(shape)
+    for k in range(num_classes):
+        count[k], mean_confidence[k], mean_target[k] = _equal_mass_ranges(
+            probs[:, k], (labels == k).astype(np.float64), num_ranges)
+    gap = np.where(count > 0, np.abs(mean_confidence - mean_target), 0.0)
+    with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: no sample
+        per_class = gap.sum(axis=1) / (count > 0).sum(axis=1)
+    return AdaptiveCalibrationError(
+        float(per_class.mean()), per_class, count, mean_confidence,
+        mean_target)
+
+
+def adaptive_top_label_calibration_error(confidence: Sequence[float],
+                                         correct: Sequence[float],
+                                         num_ranges: int = 15) -> float:
+    """ECE of the predicted class over ranges of equal mass.
+
+    Much code calls this ACE. Ranges as in
+    :func:`adaptive_calibration_error`, weighted by their samples.
+
+    Args:
+        confidence (Sequence[float]): In [0, 1], shape (N,).
+        correct (Sequence[float]): In [0, 1], shape (N,).
+        num_ranges (int): Number of ranges R. Defaults to 15.
+
+    Returns:
+        float: The error; NaN, with a warning, when N = 0.
+    """
+    confidence = as_unit_interval('confidence', confidence)
+    correct = as_unit_interval('correct', correct)
+    check_same_length('confidence', confidence, 'correct', correct)
+    check_count('num_ranges', num_ranges)
+    if _warn_if_empty(confidence):
+        return float('nan')
+    count, mean_confidence, mean_target = _equal_mass_ranges(
+        confidence, correct, num_ranges)
+    gap = np.where(count > 0, np.abs(mean_confidence - mean_target), 0.0)
+    return float((count * gap).sum() / count.sum())
+
+
+def _equal_mass_ranges(
+        confidence: np.ndarray, target: np.ndarray,
+        num_ranges: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, mean confidence and mean target per range, shape (R,) each."""
+    num_samples = len(confidence)
+    order = np.argsort(confidence, kind='stable')
+    confidence = confidence[order]
+    target = _tied_means(confidence, target[order])
+    cuts = np.arange(num_ranges + 1) * num_samples // num_ranges
+    count = np.diff(cuts)
+    range_index = np.repeat(np.arange(num_ranges), count)
+    with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: an empty range
+        return (count,
+                np.bincount(range_index, confidence, num_ranges) / count,
+                np.bincount(range_index, target, num_ranges) / count)
+
+
+def _tied_means(sorted_keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Replace the values of equal keys by their mean."""
+    if len(values) == 0:
+        return values
+    is_first = np.append(True, sorted_keys[1:] != sorted_keys[:-1])
+    group = np.cumsum(is_first) - 1
+    return (np.bincount(group, values) / np.bincount(group))[group]
+
+
+def _checked_probs(probs: Sequence[Sequence[float]],
+                   labels: Sequence[int]) -> Tuple[np.ndarray, np.ndarray]:
+    probs = as_unit_interval('probs', probs, ndim=2)
+    check_count('number of columns of probs', probs.shape[1])
+    return probs, as_labels('labels', labels, *probs.shape)
+
+
+def _warn_if_empty(samples: np.ndarray) -> bool:
+    if len(samples) == 0:
+        warnings.warn(
+            'no samples were given, so the calibration error is NaN',
+            stacklevel=3)
+    return len(samples) == 0

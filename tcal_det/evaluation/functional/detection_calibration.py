@@ -1,0 +1,376 @@
+"""Calibration errors of a detector: D-ECE, LaECE and LaACE.
+
+All of them read one :class:`DetectionMatches`; ignored and dropped
+detections belong to no sum.
+
+Shape shorthand:
+    D: detections
+    K: classes
+    M: bins
+    F: features of a D-ECE cell (the score and parts of the box)
+
+Names:
+    precision: share of true positives
+    localization quality: IoU with the matched object, 0 if a false positive
+"""
+import warnings
+from dataclasses import dataclass
+from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
+
+import numpy as np
+
+from tcal_det.errors import InvalidValueError
+from .array_checks import check_choice, check_count
+from .binning import (CLOSED_SIDES, BinGrid, BinTable, CellSums, _bin_index,
+                      bin_edges, cell_sums, summarize_gaps)
+from .calibration_error import CalibrationError
+from .matching import DetectionMatches
+from .undefined_values import mean_of_defined
+
+BOX_FEATURES = ('cx', 'cy', 'w', 'h')
+# Below this share of detections in used cells the value says little.
+_LOW_COVERAGE = 0.5
+# Beyond this the arrays of sums would need gigabytes.
+_MAX_CELLS = 5 * 10**7
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionCalibrationError(CalibrationError):
+    """D-ECE of all classes pooled, and of each class.
+
+    Attributes of :class:`CalibrationError`, and:
+        per_class (Tuple[CalibrationError, ...]): One for each class; NaN
+            for a class without counted detections.
+    """
+    per_class: Tuple[CalibrationError, ...] = ()
+
+    @property
+    def class_mean(self) -> float:
+        """Mean over the classes that have counted detections."""
+        return mean_of_defined([error.ece for error in self.per_class])
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        return dict(
+            super().to_dict(),
+            class_mean=self.class_mean,
+            per_class=[error.to_dict() for error in self.per_class])
+
+
+@dataclass(frozen=True, eq=False)
+class LocalizationAwareError:
+    """LaECE: confidence against precision times IoU, class by class.
+
+    Attributes:
+        laece (float): Mean over the classes that were measured.
+        over (float): Mean of their over-confident parts.
+        under (float): Mean of their under-confident parts.
+        num_classes (int): How many those are: classes with objects and with
+            counted detections.
+        per_class (Tuple[CalibrationError, ...]): One for each class; NaN
+            for a class that was not measured, whose table may still hold
+            detections.
+        bins (BinTable): Detections of all classes together.
+    """
+    laece: float
+    over: float
+    under: float
+    num_classes: int
+    per_class: Tuple[CalibrationError, ...]
+    bins: BinTable
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        return dict(
+            laece=self.laece,
+            over=self.over,
+            under=self.under,
+            num_classes=self.num_classes,
+            per_class=[error.to_dict() for error in self.per_class],
+            bins=self.bins.to_dict())
+
+
+class LocalizationAwareAdaptiveError(NamedTuple):
+    """LaACE: every detection is a bin of its own.
+
+    Attributes:
+        laace (float): Mean over the classes that were measured.
+        num_classes (int): How many those are.
+        per_class (ndarray): NaN where a class was not measured, shape (K,).
+    """
+    laace: float
+    num_classes: int
+    per_class: np.ndarray
+
+
+def relative_box_features(boxes: np.ndarray,
+                          image_sizes: np.ndarray,
+                          names: Sequence[str] = BOX_FEATURES) -> np.ndarray:
+    """Box centre and size as fractions of the image, clipped to [0, 1].
+
+    Args:
+        boxes (ndarray): x, y, width, height, shape (D, 4).
+        image_sizes (ndarray): Width and height of each box's image, shape
+            (D, 2).
+        names (Sequence[str]): Any of 'cx', 'cy', 'w', 'h'. Defaults to all.
+
+    Returns:
+        ndarray: Shape (D, len(names)); NaN where the size is unknown.
+
+    Example:
+        >>> box, size = np.array([[10, 10, 20, 20]]), np.array([[100, 40]])
+        >>> relative_box_features(box, size)
+        array([[0.2, 0.5, 0.2, 0.5]])
+    """
+    x, y, width, height = np.asarray(boxes, dtype=np.float64).T
+    image_width, image_height = np.asarray(image_sizes, dtype=np.float64).T
+    features = dict(
+        cx=lambda: (x + width / 2) / image_width,
+        cy=lambda: (y + height / 2) / image_height,
+        w=lambda: width / image_width,
+        h=lambda: height / image_height)
+    for name in names:
+        check_choice('features', name, BOX_FEATURES)
+    columns = [np.clip(features[name](), 0, 1) for name in names]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(x), 0))
+
+
+def detection_calibration_error(
+        matches: DetectionMatches,
+        num_bins: Union[int, Sequence[int]] = 10,
+        closed: str = 'right',
+        features: Sequence[str] = (),
+        min_samples: int = 1) -> DetectionCalibrationError:
+    """D-ECE: score against precision, in cells of score and box features.
+
+    D-ECE = sum over cells c of N_c / N * abs(mean score - precision), all
+    classes pooled: a detection of a class without objects is a false
+    positive like any other. A cell with fewer than ``min_samples`` counts
+    as perfectly calibrated (as in netcal, so that values agree): read
+    ``.coverage`` beside ``.ece``, or take ``.renormalized``.
+
+    Args:
+        matches (DetectionMatches): At the IoU threshold wanted, usually .5.
+        num_bins (int | Sequence[int]): Bins of equal width, one number or
+            one for each dimension, the score's first. Defaults to 10.
+        closed (str): 'right' for bins (lo, hi], 'left' for [lo, hi) as in
+            netcal. Defaults to 'right'.
+        features (Sequence[str]): Parts of the predicted box relative to its
+            image that cells depend on beside the score, any of 'cx', 'cy',
+            'w', 'h'. Defaults to (), confidence only.
+        min_samples (int): Cells with fewer detections are not used.
+            Defaults to 1; the paper takes 8 for box features.
+
+    Returns:
+        DetectionCalibrationError: ``.ece``, ``.over``, ``.under``,
+        ``.coverage``, ``.bins`` (a BinTable, or a BinGrid if there are
+        features) and ``.per_class``; NaN, with a warning, if no detection
+        counts.
+
+    Raises:
+        InvalidValueError: If an option is out of range, or features are
+            wanted of images of unknown size.
+
+    Reference:
+        Kueppers et al., Multivariate Confidence Calibration for Object
+        Detection, CVPR Workshops 2020, eq. 5.
+    """
+    check_choice('closed', closed, CLOSED_SIDES)
+    check_count('min_samples', min_samples)
+    counted = matches.is_counted
+    scores = matches.scores[counted]
+    columns = scores[:, None]
+    if len(features) > 0:
+        box_columns = relative_box_features(matches.boxes[counted],
+                                            matches.image_sizes[counted],
+                                            features)
+        if np.isnan(box_columns).any():
+            raise InvalidValueError(
+                '`features` need the width and height of every image, but '
+                'the annotations have images without; add them, or leave '
+                'the features out')
+        columns = np.concatenate((columns, box_columns), axis=1)
+    shape = _bins_per_dimension(num_bins, columns.shape[1])
+    _check_num_cells(shape, matches.num_classes)
+
+    cell = np.zeros(len(scores), dtype=np.int64)
+    for column, bins in zip(columns.T, shape):
+        cell = cell * bins + _bin_index(column, bins, closed)
+    sums = _sums_by_class(matches.class_index[counted], matches.num_classes,
+                          cell, int(np.prod(shape)), scores,
+                          matches.is_tp[counted].astype(np.float64))
+    edges = tuple(bin_edges(bins) for bins in shape)
+
+    def as_bins(cells: CellSums) -> Union[BinTable, BinGrid]:
+        if len(features) == 0:
+            return BinTable(edges[0], *cells.means(), closed=closed)
+        means = (part.reshape(shape) for part in cells.means())
+        return BinGrid(('score', *features), edges, *means, closed=closed)
+
+    if len(scores) == 0:
+        warnings.warn('no detection counts, so D-ECE is NaN', stacklevel=2)
+    pooled = CalibrationError.from_bins(
+        as_bins(CellSums(*(part.sum(axis=0) for part in sums))), min_samples)
+    if pooled.coverage < _LOW_COVERAGE:
+        warnings.warn(
+            f'only {pooled.coverage:.1%} of the detections lie in cells of '
+            f'at least {min_samples} detections and D-ECE takes the others '
+            'as perfectly calibrated; use fewer bins or more images',
+            stacklevel=2)
+    per_class = _errors_by_row(sums, as_bins, min_samples)
+    return DetectionCalibrationError(**vars(pooled), per_class=per_class)
+
+
+def laece(matches: DetectionMatches,
+          num_bins: int = 25,
+          closed: str = 'right',
+          normalize_iou: bool = False) -> LocalizationAwareError:
+    """LaECE: score against precision times IoU, mean over classes.
+
+    Per class LaECE = sum over bins b of N_b / N * abs(mean score - mean
+    localization quality), where the quality is the IoU of a true positive
+    and 0 for a false one. Matches at threshold .1 give LaECE (Oksuz 2023),
+    at 0 LaECE_0 (Kuzucu 2024). Classes without objects or without counted
+    detections are left out of the mean; a class of error 0 is not. So
+    dropping all detections of a bad class lowers the value: read
+    ``.num_classes`` and LRP beside it.
+
+    Args:
+        matches (DetectionMatches): At the IoU threshold wanted.
+        num_bins (int): Bins of equal width. Defaults to 25.
+        closed (str): See :func:`bin_index`. Defaults to 'right'.
+        normalize_iou (bool): Whether the quality is (IoU - thr) / (1 - thr),
+            as in Oksuz's text; the released code takes the plain IoU.
+            Defaults to False.
+
+    Returns:
+        LocalizationAwareError: ``.laece``, ``.per_class``, ``.bins``; NaN,
+        with a warning, if no class can be measured.
+
+    Reference:
+        Oksuz et al., Towards Building Self-Aware Object Detectors, CVPR
+        2023; Kuzucu et al., On Calibration of Object Detectors, ECCV 2024.
+    """
+    check_choice('closed', closed, CLOSED_SIDES)
+    check_count('num_bins', num_bins)
+    _check_num_cells((num_bins, ), matches.num_classes)
+    counted = matches.is_counted
+    scores = matches.scores[counted]
+    class_index = matches.class_index[counted]
+    sums = _sums_by_class(
+        class_index, matches.num_classes, _bin_index(scores, num_bins, closed),
+        num_bins, scores,
+        _localization_quality(matches, normalize_iou)[counted])
+    edges = bin_edges(num_bins)
+
+    def as_bins(cells: CellSums) -> BinTable:
+        return BinTable(edges, *cells.means(), closed=closed)
+
+    is_measured = (matches.num_objects > 0) & (sums.count.sum(axis=1) > 0)
+    per_class = _errors_by_row(sums, as_bins, 1, is_measured)
+    _warn_if_no_class(is_measured, 'LaECE')
+    return LocalizationAwareError(
+        laece=mean_of_defined([error.ece for error in per_class]),
+        over=mean_of_defined([error.over for error in per_class]),
+        under=mean_of_defined([error.under for error in per_class]),
+        num_classes=int(is_measured.sum()),
+        per_class=per_class,
+        bins=as_bins(CellSums(*(part.sum(axis=0) for part in sums))))
+
+
+def laace(matches: DetectionMatches,
+          normalize_iou: bool = False) -> LocalizationAwareAdaptiveError:
+    """LaACE: LaECE with a bin for every single detection.
+
+    Per class the mean of abs(score - localization quality), never less than
+    its LaECE. Classes are left out as in :func:`laece`.
+
+    Args:
+        matches (DetectionMatches): At threshold 0 for LaACE_0.
+        normalize_iou (bool): See :func:`laece`. Defaults to False.
+
+    Returns:
+        LocalizationAwareAdaptiveError: ``.laace``, ``.per_class``; NaN,
+        with a warning, if no class can be measured.
+
+    Reference:
+        Kuzucu et al., On Calibration of Object Detectors, ECCV 2024.
+    """
+    counted = matches.is_counted
+    gap = np.abs(matches.scores -
+                 _localization_quality(matches, normalize_iou))[counted]
+    class_index = matches.class_index[counted]
+    count = np.bincount(class_index, minlength=matches.num_classes)
+    total = np.bincount(class_index, gap, minlength=matches.num_classes)
+    is_measured = (matches.num_objects > 0) & (count > 0)
+    per_class = np.full(matches.num_classes, np.nan)
+    per_class[is_measured] = total[is_measured] / count[is_measured]
+    _warn_if_no_class(is_measured, 'LaACE')
+    return LocalizationAwareAdaptiveError(
+        mean_of_defined(per_class), int(is_measured.sum()), per_class)
+
+
+def _localization_quality(matches: DetectionMatches,
+                          normalize_iou: bool) -> np.ndarray:
+    """What a score should be for LaECE, shape (D,)."""
+    if not normalize_iou:
+        return matches.iou
+    normalized = (matches.iou - matches.iou_thr) / (1 - matches.iou_thr)
+    return np.where(matches.is_tp, normalized, 0.0)
+
+
+def _bins_per_dimension(num_bins: Union[int, Sequence[int]],
+                        num_dims: int) -> Tuple[int, ...]:
+    if isinstance(num_bins, (list, tuple)):
+        if len(num_bins) != num_dims:
+            raise InvalidValueError(
+                '`num_bins` must be one number or one for each of the '
+                f'{num_dims} dimension(s), the score first, but got '
+                f'{num_bins!r}')
+        return tuple(check_count('num_bins', bins) for bins in num_bins)
+    return (check_count('num_bins', num_bins), ) * num_dims
+
+
+def _check_num_cells(shape: Sequence[int], num_classes: int) -> None:
+    num_cells = num_classes
+    for bins in shape:
+        num_cells *= bins  # Python integers: no overflow
+    if num_cells > _MAX_CELLS:
+        raise InvalidValueError(
+            f'`num_bins` must give at most {_MAX_CELLS} cells over all '
+            f'classes, but got {num_cells}; use fewer bins or features')
+
+
+def _sums_by_class(class_index: np.ndarray, num_classes: int, cell: np.ndarray,
+                   num_cells: int, scores: np.ndarray,
+                   target: np.ndarray) -> CellSums:
+    """Sums of each class and cell, fields of shape (K, num_cells)."""
+    sums = cell_sums(class_index * num_cells + cell, num_classes * num_cells,
+                     scores, target)
+    return CellSums(*(part.reshape(num_classes, num_cells) for part in sums))
+
+
+def _errors_by_row(sums: CellSums,
+                   as_bins: Any,
+                   min_samples: int,
+                   is_measured: Any = None) -> Tuple[CalibrationError, ...]:
+    """One CalibrationError for each class, NaN where it is not measured."""
+    gaps = summarize_gaps(*sums.means(), min_samples)
+    errors = []
+    for k, values in enumerate(zip(*gaps)):
+        numbers = [float(value) for value in values[:-1]]
+        if is_measured is not None and not is_measured[k]:
+            numbers = [float('nan')] * len(numbers)
+        errors.append(
+            CalibrationError(
+                *numbers,
+                num_used=int(values[-1]),
+                bins=as_bins(CellSums(*(part[k] for part in sums)))))
+    return tuple(errors)
+
+
+def _warn_if_no_class(is_measured: np.ndarray, figure: str) -> None:
+    if not is_measured.any():
+        warnings.warn(
+            f'no class has both objects and detections, so {figure} is NaN',
+            stacklevel=3)

@@ -1,0 +1,187 @@
+"""Localisation Recall Precision error, and the score it is best at.
+
+Shape shorthand:
+    D: detections
+    K: classes
+
+Per class with n objects, tau the IoU threshold of the matching:
+    LRP = (sum over TP of (1 - IoU) / (1 - tau) + FP + FN) / (TP + FP + FN)
+    loc = mean over TP of (1 - IoU), not divided by 1 - tau
+    fp  = FP / (TP + FP)
+    fn  = FN / n
+"""
+from dataclasses import dataclass
+from typing import Any, Dict, Tuple
+
+import numpy as np
+
+from .matching import FALSE_POSITIVE, TRUE_POSITIVE, DetectionMatches
+from .undefined_values import mean_of_defined
+
+# Cuts whose LRP differs by less are equal: rounding decides nothing.
+_EQUAL_LRP = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class LRPError:
+    """LRP or oLRP with its parts; an array has shape (K,).
+
+    A class without objects is NaN throughout. Each mean is over the classes
+    where that component is defined, so the four means may cover different
+    classes.
+
+    Attributes:
+        iou_thr (float): The matching's IoU threshold tau.
+        lrp (ndarray): 1 for a class with objects and no true positive.
+        loc (ndarray): NaN without true positives.
+        fp (ndarray): NaN without counted detections.
+        fn (ndarray): Share of objects that were missed.
+        num_tp (ndarray): True positives, int64.
+        num_fp (ndarray): False positives, int64.
+        num_fn (ndarray): Objects missed, int64.
+        threshold (ndarray): Detections with score >= it give these figures;
+            NaN where there is none to choose. All NaN for plain LRP.
+    """
+    iou_thr: float
+    lrp: np.ndarray
+    loc: np.ndarray
+    fp: np.ndarray
+    fn: np.ndarray
+    num_tp: np.ndarray
+    num_fp: np.ndarray
+    num_fn: np.ndarray
+    threshold: np.ndarray
+
+    @property
+    def mean_lrp(self) -> float:
+        """Mean over the classes with objects."""
+        return mean_of_defined(self.lrp)
+
+    @property
+    def mean_loc(self) -> float:
+        """Mean over the classes with true positives."""
+        return mean_of_defined(self.loc)
+
+    @property
+    def mean_fp(self) -> float:
+        """Mean over the classes with objects and counted detections."""
+        return mean_of_defined(self.fp)
+
+    @property
+    def mean_fn(self) -> float:
+        """Mean over the classes with objects."""
+        return mean_of_defined(self.fn)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        per_class = {
+            name: getattr(self, name).tolist()
+            for name in ('lrp', 'loc', 'fp', 'fn', 'num_tp', 'num_fp',
+                         'num_fn', 'threshold')
+        }
+        return dict(
+            iou_thr=self.iou_thr,
+            lrp=self.mean_lrp,
+            loc=self.mean_loc,
+            fp=self.mean_fp,
+            fn=self.mean_fn,
+            per_class=per_class)
+
+
+def lrp(matches: DetectionMatches) -> LRPError:
+    """LRP error of the detections as they are.
+
+    Args:
+        matches (DetectionMatches): At the IoU threshold wanted.
+
+    Returns:
+        LRPError: Of each class, with means.
+
+    Reference:
+        Oksuz et al., Localization Recall Precision: A New Performance
+        Metric for Object Detection, ECCV 2018; One Metric to Measure Them
+        All, TPAMI 2021, eq. 3.
+    """
+    num_tp = matches.count_by_class(TRUE_POSITIVE)
+    num_fp = matches.count_by_class(FALSE_POSITIVE)
+    is_tp = matches.is_tp
+    loc_sum = np.bincount(
+        matches.class_index[is_tp],
+        1 - matches.iou[is_tp],
+        minlength=matches.num_classes)
+    return _from_counts(matches, num_tp, num_fp, loc_sum,
+                        np.full(matches.num_classes, np.nan))
+
+
+def olrp(matches: DetectionMatches) -> LRPError:
+    """Optimal LRP: the least LRP error that a score threshold reaches.
+
+    Candidates lie between distinct scores only: within a run of equal
+    scores no threshold can cut. Among equal errors the higher threshold is
+    taken. A class without true positives has oLRP 1 and no threshold.
+
+    Args:
+        matches (DetectionMatches): At the IoU threshold wanted, usually .5.
+
+    Returns:
+        LRPError: Of each class at its ``.threshold``, with means.
+
+    Reference:
+        As :func:`lrp`; eq. 5 of the TPAMI paper.
+    """
+    num_tp = matches.count_by_class(TRUE_POSITIVE)
+    num_fp = matches.count_by_class(FALSE_POSITIVE)
+    loc_sum = np.zeros(matches.num_classes)
+    threshold = np.full(matches.num_classes, np.nan)
+    counted = np.flatnonzero(matches.is_counted)
+    by_class = counted[np.argsort(matches.class_index[counted], kind='stable')]
+    ends = np.cumsum(num_tp + num_fp)
+    for k in np.flatnonzero((matches.num_objects > 0) & (num_tp > 0)):
+        members = by_class[ends[k] - num_tp[k] - num_fp[k]:ends[k]]
+        num_tp[k], num_fp[k], loc_sum[k], threshold[k] = _best_cut(
+            matches.scores[members], matches.is_tp[members],
+            matches.iou[members], int(matches.num_objects[k]), matches.iou_thr)
+    return _from_counts(matches, num_tp, num_fp, loc_sum, threshold)
+
+
+def _best_cut(scores: np.ndarray, is_tp: np.ndarray, iou: np.ndarray,
+              num_objects: int,
+              iou_thr: float) -> Tuple[int, int, float, float]:
+    """TP, FP, sum of 1 - IoU and threshold at one class's least LRP."""
+    order = np.argsort(-scores, kind='stable')
+    scores, is_tp = scores[order], is_tp[order]
+    num_tp = np.cumsum(is_tp)
+    loc_sum = np.cumsum(np.where(is_tp, 1 - iou[order], 0.0))
+    # A cut keeps a run of equal scores as a whole. Without any true
+    # positive LRP is 1, which no other cut exceeds: not a candidate.
+    is_cut = np.append(scores[1:] != scores[:-1], True) & (num_tp > 0)
+    cut = np.flatnonzero(is_cut)
+    num_fp = cut + 1 - num_tp[cut]
+    error = _lrp(loc_sum[cut], num_tp[cut], num_fp, num_objects - num_tp[cut],
+                 iou_thr)
+    best = int(np.argmax(error <= error.min() + _EQUAL_LRP))
+    last = cut[best]
+    return num_tp[last], num_fp[best], loc_sum[last], scores[last]
+
+
+def _lrp(loc_sum: np.ndarray, num_tp: np.ndarray, num_fp: np.ndarray,
+         num_fn: np.ndarray, iou_thr: float) -> np.ndarray:
+    return ((loc_sum / (1 - iou_thr) + num_fp + num_fn) /
+            (num_tp + num_fp + num_fn))
+
+
+def _from_counts(matches: DetectionMatches, num_tp: np.ndarray,
+                 num_fp: np.ndarray, loc_sum: np.ndarray,
+                 threshold: np.ndarray) -> LRPError:
+    num_objects = matches.num_objects
+    num_fn = num_objects - num_tp
+    undefined = np.where(num_objects > 0, 0.0, np.nan)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        # 0 / 0 is NaN: undefined; NaN also hides x / 0 of absent classes.
+        error = _lrp(loc_sum, num_tp, num_fp, num_fn, matches.iou_thr)
+        loc = loc_sum / num_tp
+        fp = num_fp / (num_tp + num_fp)
+        fn = num_fn / num_objects
+    return LRPError(matches.iou_thr, error + undefined, loc + undefined,
+                    fp + undefined, fn + undefined, num_tp, num_fp, num_fn,
+                    threshold)

@@ -1,0 +1,161 @@
+"""Proper scoring rules: negative log-likelihood and Brier score.
+
+Shape shorthand:
+    N: samples
+    K: classes
+"""
+import warnings
+from typing import Sequence, Tuple
+
+import numpy as np
+
+from tcal_det.errors import InvalidValueError
+from .array_checks import as_labels, as_unit_interval, check_same_length
+
+# The smallest likelihood that the logarithm sees: one rounding step of
+# float64 below 1. A saturated sigmoid or softmax stores exactly 0 or 1, and
+# one wrong such sample would turn the mean into infinity.
+SMALLEST_LIKELIHOOD = float(np.finfo(np.float64).eps)
+
+
+def negative_log_likelihood(probs: Sequence[Sequence[float]],
+                            labels: Sequence[int],
+                            smallest: float = SMALLEST_LIKELIHOOD) -> float:
+    """Mean over samples of -log(probability of the true class).
+
+    Args:
+        probs (Sequence[Sequence[float]]): Each row adds up to 1, shape
+            (N, K).
+        labels (Sequence[int]): In [0, K), shape (N,).
+        smallest (float): Probabilities below it are raised to it; 0 allows
+            an infinite result. Defaults to 2.2e-16.
+
+    Returns:
+        float: Nats; NaN, with a warning, when N = 0.
+
+    Example:
+        >>> round(negative_log_likelihood([[0.5, 0.5]], [1]), 6)
+        0.693147
+    """
+    probs, labels = _checked_probs(probs, labels)
+    likelihood = probs[np.arange(len(labels)), labels]
+    return _mean_negative_log(likelihood, smallest)
+
+
+def brier_score(probs: Sequence[Sequence[float]],
+                labels: Sequence[int]) -> float:
+    """Mean over samples of the squared error summed over classes.
+
+    In [0, 2]; for two classes twice the score of the probability of one of
+    them alone (Brier 1950, eq. 2).
+
+    Args:
+        probs (Sequence[Sequence[float]]): Each row adds up to 1, shape
+            (N, K).
+        labels (Sequence[int]): In [0, K), shape (N,).
+
+    Returns:
+        float: The score; NaN, with a warning, when N = 0.
+
+    Example:
+        >>> brier_score([[0.5, 0.5]], [1])
+        0.5
+    """
+    probs, labels = _checked_probs(probs, labels)
+    if _warn_if_empty(labels):
+        return float('nan')
+    # sum_k (p_k - y_k)^2 without an N x K array of y
+    likelihood = probs[np.arange(len(labels)), labels]
+    squares = np.einsum('nk,nk->n', probs, probs)
+    return float(np.mean(squares - 2 * likelihood + 1))
+
+
+def binary_negative_log_likelihood(
+        scores: Sequence[float],
+        is_positive: Sequence[bool],
+        smallest: float = SMALLEST_LIKELIHOOD) -> float:
+    """Mean cross entropy of scores against what came true.
+
+    For detections: score against being a true positive.
+
+    Args:
+        scores (Sequence[float]): In [0, 1], shape (N,).
+        is_positive (Sequence[bool]): Shape (N,).
+        smallest (float): Likelihoods below it are raised to it; 0 allows an
+            infinite result. Defaults to 2.2e-16.
+
+    Returns:
+        float: Nats; NaN, with a warning, when N = 0.
+
+    Example:
+        >>> round(binary_negative_log_likelihood([0.5, 1.0], [1, 1]), 6)
+        0.346574
+    """
+    scores, is_positive = _checked_scores(scores, is_positive)
+    likelihood = np.where(is_positive, scores, 1 - scores)
+    return _mean_negative_log(likelihood, smallest)
+
+
+def binary_brier_score(scores: Sequence[float],
+                       is_positive: Sequence[bool]) -> float:
+    """Mean squared difference of scores and what came true, in [0, 1].
+
+    For detections: score against being a true positive.
+
+    Args:
+        scores (Sequence[float]): In [0, 1], shape (N,).
+        is_positive (Sequence[bool]): Shape (N,).
+
+    Returns:
+        float: The score; NaN, with a warning, when N = 0.
+
+    Example:
+        >>> binary_brier_score([0.5, 1.0], [1, 1])
+        0.125
+    """
+    scores, is_positive = _checked_scores(scores, is_positive)
+    if _warn_if_empty(scores):
+        return float('nan')
+    return float(np.mean((scores - is_positive)**2))
+
+
+def _checked_probs(probs: Sequence[Sequence[float]],
+                   labels: Sequence[int]) -> Tuple[np.ndarray, np.ndarray]:
+    probs = as_unit_interval('probs', probs, ndim=2)
+    labels = as_labels('labels', labels, *probs.shape)
+    # Loose enough for float16 rows of a thousand classes; sigmoid outputs,
+    # for which neither rule is meant, are far off.
+    bad = np.abs(probs.sum(axis=1) - 1) > 0.01
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InvalidValueError(
+            '`probs` must have rows that add up to 1, but got '
+            f'{probs[row].sum()} in row {row}; for sigmoid heads use the '
+            'binary functions class by class')
+    return probs, labels
+
+
+def _checked_scores(
+        scores: Sequence[float],
+        is_positive: Sequence[bool]) -> Tuple[np.ndarray, np.ndarray]:
+    scores = as_unit_interval('scores', scores)
+    is_positive = as_unit_interval('is_positive', is_positive)
+    check_same_length('scores', scores, 'is_positive', is_positive)
+    if not np.isin(is_positive, (0.0, 1.0)).all():
+        raise InvalidValueError('`is_positive` must hold only 0 and 1, but '
+                                'got fractions')
+    return scores, is_positive.astype(bool)
+
+
+def _mean_negative_log(likelihood: np.ndarray, smallest: float) -> float:
+    if _warn_if_empty(likelihood):
+        return float('nan')
+    with np.errstate(divide='ignore'):  # -log(0) is inf where allowed
+        return float(-np.log(np.maximum(likelihood, smallest)).mean())
+
+
+def _warn_if_empty(samples: np.ndarray) -> bool:
+    if len(samples) == 0:
+        warnings.warn(
+            'no samples were given, so the score is NaN', stacklevel=3)
+    return len(samples) == 0

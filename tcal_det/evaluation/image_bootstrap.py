@@ -1,0 +1,177 @@
+"""How far figures would move with other images.
+
+Images are drawn with replacement, all samples of an image together, as
+samples of one image are not independent. Every figure follows from sums
+over samples, so a resample weighs the images' sums, and no sample is
+touched again.
+
+Shapes: N samples of I images; B resamples; C classes; M bins; R ranges.
+"""
+from dataclasses import dataclass
+from typing import Dict, Tuple
+
+import numpy as np
+
+from .functional.binning import bin_index, cell_sums, summarize_gaps
+
+CONFIDENCE_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its uncertainty.
+
+    Attributes:
+        value (float): Of the images as they are.
+        low (float): Lower end of the interval.
+        high (float): Upper end of the interval.
+    """
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_resamples(cls,
+                       value: float,
+                       resampled: np.ndarray,
+                       lowest: float = -np.inf) -> 'Estimate':
+        """Percentiles of resamples, moved so that their mean is the value.
+
+        Moved, because resampling adds noise, and noise adds to an error
+        that is a sum of absolute gaps: unmoved, the interval of a
+        well-calibrated teacher would lie above its own figure.
+
+        Args:
+            value (float): Of the images as they are.
+            resampled (ndarray): Shape (B,).
+            lowest (float): The figure cannot be smaller. Defaults to -inf.
+        """
+        tail = (1 - CONFIDENCE_LEVEL) / 2
+        low, high = value + np.quantile(resampled,
+                                        (tail, 1 - tail)) - resampled.mean()
+        return cls(value, max(float(low), lowest), float(high))
+
+    def to_dict(self) -> Dict[str, float]:
+        """Plain numbers."""
+        return dict(value=self.value, low=self.low, high=self.high)
+
+
+def draw_images(num_images: int, num_resamples: int, seed: int) -> np.ndarray:
+    """How often each image was drawn in each resample.
+
+    Args:
+        num_images (int): I.
+        num_resamples (int): B.
+        seed (int): Of the draws.
+
+    Returns:
+        ndarray: Whole numbers as float64, shape (B, I); rows add up to I.
+    """
+    shares = np.full(num_images, 1 / num_images)
+    draws = np.random.default_rng(seed).multinomial(num_images, shares,
+                                                    num_resamples)
+    return draws.astype(np.float64)
+
+
+def resampled_ece(confidence: np.ndarray, correct: np.ndarray,
+                  image_ids: np.ndarray, draws: np.ndarray,
+                  num_bins: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ECE of the predicted class, and its parts, of each resample.
+
+    Args:
+        confidence (ndarray): In [0, 1], shape (N,).
+        correct (ndarray): 0 or 1, shape (N,).
+        image_ids (ndarray): In [0, I), shape (N,).
+        draws (ndarray): Of ``draw_images``, shape (B, I).
+        num_bins (int): M.
+
+    Returns:
+        Tuple[ndarray, ndarray, ndarray]: ECE, its over-confident and its
+        under-confident part, shape (B,) each.
+    """
+    gaps = summarize_gaps(*_resampled_means(
+        bin_index(confidence, num_bins), num_bins, confidence,
+        correct.astype(np.float64), image_ids, draws))
+    return gaps.error, gaps.over, gaps.under
+
+
+def resampled_ace(probs: np.ndarray, labels: np.ndarray, image_ids: np.ndarray,
+                  draws: np.ndarray, num_ranges: int) -> np.ndarray:
+    """ACE over all classes of each resample.
+
+    The ranges are those of all images: cut anew they would hold equal
+    counts of the resample, which differ little.
+
+    Args:
+        probs (ndarray): Shape (N, C).
+        labels (ndarray): In [0, C), shape (N,).
+        image_ids (ndarray): In [0, I), shape (N,).
+        draws (ndarray): Of ``draw_images``, shape (B, I).
+        num_ranges (int): R.
+
+    Returns:
+        ndarray: Shape (B,).
+    """
+    num_samples, num_classes = probs.shape
+    ranges = np.empty(num_samples, np.int64)
+    total = np.zeros(len(draws))
+    for k in range(num_classes):
+        cuts = np.arange(num_ranges + 1) * num_samples // num_ranges
+        ranges[np.argsort(probs[:, k], kind='stable')] = np.repeat(
+            np.arange(num_ranges), np.diff(cuts))
+        count, confidence, target = _resampled_means(
+            ranges, num_ranges, probs[:, k], (labels == k).astype(np.float64),
+            image_ids, draws)
+        gap = np.where(count > 0, np.abs(confidence - target), 0.0)
+        total += gap.sum(axis=1) / (count > 0).sum(axis=1)
+    return total / num_classes
+
+
+def resampled_temperature(logits: np.ndarray, labels: np.ndarray,
+                          temperature: float, image_ids: np.ndarray,
+                          draws: np.ndarray) -> np.ndarray:
+    """The temperature of smallest NLL of each resample, to first order.
+
+    One Newton step for the logarithm of T from the optimum of all images:
+    with b = 1 / T, p = softmax(b z) and label y, the NLL's derivatives by b
+    are E_p[z] - z_y and Var_p[z].
+
+    Args:
+        logits (ndarray): Shape (N, C).
+        labels (ndarray): In [0, C), shape (N,).
+        temperature (float): The optimum of all images.
+        image_ids (ndarray): In [0, I), shape (N,).
+        draws (ndarray): Of ``draw_images``, shape (B, I).
+
+    Returns:
+        ndarray: Shape (B,).
+    """
+    num_images = draws.shape[1]
+    slope, curvature = np.zeros(num_images), np.zeros(num_images)
+    for k in range(0, len(logits), 2**16):  # temporaries stay small
+        rows = slice(k, k + 2**16)
+        z = logits[rows].astype(np.float64)
+        z = (z - z.max(axis=1, keepdims=True)) / temperature
+        probs = np.exp(z)
+        probs /= probs.sum(axis=1, keepdims=True)
+        mean = (probs * z).sum(axis=1)
+        variance = (probs * (z - mean[:, None])**2).sum(axis=1)
+        true = z[np.arange(len(z)), labels[rows]]
+        slope += np.bincount(image_ids[rows], mean - true, num_images)
+        curvature += np.bincount(image_ids[rows], variance, num_images)
+    return temperature * np.exp((draws @ slope) / (draws @ curvature))
+
+
+def _resampled_means(
+        cell: np.ndarray, num_cells: int, confidence: np.ndarray,
+        target: np.ndarray, image_ids: np.ndarray,
+        draws: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count and means of each cell in each resample, shape (B, cells)."""
+    num_images = draws.shape[1]
+    sums = cell_sums(image_ids * num_cells + cell, num_images * num_cells,
+                     confidence, target)
+    count, confidence, target = (
+        draws @ part.reshape(num_images, num_cells).astype(np.float64)
+        for part in sums)
+    with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: an empty cell
+        return count, confidence / count, target / count

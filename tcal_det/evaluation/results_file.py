@@ -1,0 +1,154 @@
+"""Annotation and results files: COCO's JSON and mmdet's pickle."""
+import json
+import pickle
+from typing import Any, Dict, List, Optional, Sequence
+
+from tcal_det.errors import (InvalidTypeError, InvalidValueError,
+                             MissingFileError)
+
+PICKLE_SUFFIXES = ('.pkl', '.pickle')
+Record = Dict[str, Any]
+
+
+def read_json(path: str, what: str) -> Any:
+    """Read a JSON file, or say in one line why that cannot be done.
+
+    Args:
+        path (str): The file.
+        what (str): What the user knows it as, e.g. 'annotations'.
+
+    Returns:
+        Any: Its content.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        InvalidValueError: If it is truncated or no JSON.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise MissingFileError(f'{what} {path!r} does not exist') from None
+    except (OSError, ValueError, RecursionError) as error:
+        # A truncated file and one that is not text are both ValueErrors.
+        raise InvalidValueError(
+            f'{what} {path!r} cannot be read as JSON ({error}); was the file '
+            'written to its end?') from None
+
+
+def read_results(path: str, category_ids: Sequence[Any]) -> List[Record]:
+    """Read detections of any framework as COCO results records.
+
+    Args:
+        path (str): A COCO results file, or a pickle that mmdet's
+            ``tools/test.py --out`` wrote. Unpickling runs code: open only
+            pickles of your own.
+        category_ids (Sequence[Any]): The category of each label, for a
+            pickle, which has labels only.
+
+    Returns:
+        List[Record]: With 'image_id', 'category_id', 'bbox' and 'score';
+        of a JSON file whatever it holds, to be checked by
+        :func:`detections_from_coco`.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        InvalidValueError: If it cannot be read as such.
+    """
+    if not str(path).endswith(PICKLE_SUFFIXES):
+        return read_json(path, 'results')
+    return records_from_samples(_read_pickle(path), category_ids)
+
+
+def records_from_samples(samples: Sequence[Record],
+                         category_ids: Sequence[Any]) -> List[Record]:
+    """COCO results records as mmdet's CocoMetric writes them.
+
+    Boxes become x, y, width, height in float64, scores the float64 of the
+    value that the model gave.
+
+    Args:
+        samples (Sequence[Record]): With 'img_id' and 'pred_instances', of
+            tensors 'bboxes' (x1, y1, x2, y2), 'scores' and 'labels'.
+        category_ids (Sequence[Any]): The category of each label.
+
+    Raises:
+        InvalidTypeError: If it is another kind of list.
+        InvalidValueError: If a label has no category.
+    """
+    records = []
+    for number, sample in enumerate(samples):
+        try:
+            image_id, pred = sample['img_id'], sample['pred_instances']
+            boxes, scores, labels = (
+                pred[name].tolist() for name in ('bboxes', 'scores', 'labels'))
+        except (AttributeError, KeyError, TypeError):
+            raise InvalidTypeError(
+                f'`results[{number}]` of a pickle must have `img_id` and '
+                '`pred_instances` with bboxes, scores and labels, as '
+                "mmdet 3.x's tools/test.py --out writes it") from None
+        for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels):
+            if label >= len(category_ids):
+                raise InvalidValueError(
+                    f'`results[{number}]` (image {image_id!r}): label must '
+                    f'be one of the {len(category_ids)} classes, but got '
+                    f'{label}; were the detector and the annotations made '
+                    'for the same classes?')
+            records.append(
+                dict(
+                    image_id=image_id,
+                    category_id=category_ids[label],
+                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    score=score))
+    return records
+
+
+def categories_by_label(
+        annotations: Record,
+        class_names: Optional[Sequence[str]] = None) -> List[Record]:
+    """The category that each label of an mmdet detector stands for.
+
+    As mmdet's CocoDataset and CocoMetric count: categories in file order,
+    those whose name is among the data set's classes.
+
+    Args:
+        annotations (Record): Content of an annotation file, checked.
+        class_names (Sequence[str], optional): ``metainfo['classes']`` of
+            the data set. Defaults to None, all categories.
+
+    Returns:
+        List[Record]: One category for each label.
+    """
+    return [
+        category for category in annotations['categories']
+        if class_names is None or category.get('name') in class_names
+    ]
+
+
+def check_class_names(annotations: Record,
+                      class_names: Optional[Sequence[str]]) -> None:
+    """Raise unless every class named is a category of the annotations."""
+    known = [category.get('name') for category in annotations['categories']]
+    unknown = [name for name in class_names or () if name not in known]
+    if unknown:
+        raise InvalidValueError(
+            f'the classes must be categories of the annotations ({known[:5]}'
+            f'{"..." if len(known) > 5 else ""}), but got {unknown[0]!r}')
+
+
+def _read_pickle(path: str) -> List[Record]:
+    try:
+        with open(path, 'rb') as file:
+            samples = pickle.load(file)
+    except FileNotFoundError:
+        raise MissingFileError(f'results {path!r} does not exist') from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise InvalidValueError(
+            f'results {path!r} cannot be unpickled ({error}); was the file '
+            'written to its end?') from None
+    if not isinstance(samples, (list, tuple)):
+        raise InvalidTypeError(
+            f'results {path!r} must hold a list of samples, as '
+            f"mmdet's tools/test.py --out writes it, but holds a "
+            f'{type(samples).__name__}')
+    return samples

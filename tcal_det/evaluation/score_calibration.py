@@ -1,0 +1,299 @@
+"""Post-hoc calibration of a detector's scores: fit on one split, apply.
+
+Shape shorthand:
+    D: detections
+    K: classes, by label: in the order in which a detector counts them
+"""
+import warnings
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from tcal_det.errors import InvalidValueError
+from .functional import (DetectionMatches, Detections, GroundTruth,
+                         detections_from_coco, ground_truth_from_coco,
+                         match_at_thresholds, olrp)
+from .functional.array_checks import check_choice, check_iou_thr
+from .results_file import Record, read_json
+from .score_maps import SCORE_MAPS, ScoreMap, score_map_from
+
+# What a calibrated score is, and the IoU threshold that goes with it:
+# precision (D-ECE), or precision times IoU (LaECE_0).
+TARGETS = dict(precision=0.5, precision_x_iou=0.0)
+# A class with fewer counted detections takes the map of all classes.
+FEWEST_DETECTIONS = 20
+REFIT = 'fit it with tools/analysis_tools/recalibrate.py fit'
+
+
+@dataclass(frozen=True)
+class ClassCalibration:
+    """One class of a calibration.
+
+    Attributes:
+        category_id (Any): In COCO files.
+        name (str): Of the category.
+        score_thr (float, optional): Detections of lower uncalibrated score
+            are left out.
+        score_map (ScoreMap, optional): None: that of all classes.
+    """
+    category_id: Any
+    name: str
+    score_thr: Optional[float] = None
+    score_map: Optional[ScoreMap] = None
+
+
+@dataclass(frozen=True)
+class ScoreCalibration:
+    """Thresholds and maps, chosen on one split to be used on others.
+
+    Attributes:
+        settings (Dict[str, Any]): How it was fitted.
+        score_map (ScoreMap): Of all classes together.
+        classes (Tuple[ClassCalibration, ...]): By label, K of them.
+    """
+    settings: Dict[str, Any]
+    score_map: ScoreMap
+    classes: Tuple[ClassCalibration, ...]
+
+    @property
+    def score_thresholds(self) -> Dict[Any, Optional[float]]:
+        """The thresholds by category id, for `evaluate_detections`."""
+        return {one.category_id: one.score_thr for one in self.classes}
+
+    def calibrate(self, scores: np.ndarray,
+                  labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Calibrate the scores of detections.
+
+        Args:
+            scores (ndarray): Uncalibrated, in [0, 1], shape (D,).
+            labels (ndarray): In [0, K), shape (D,).
+
+        Returns:
+            Tuple[ndarray, ndarray]: Scores, float64, and whether each
+            detection reaches its class's threshold, both of shape (D,).
+
+        Raises:
+            InvalidValueError: If a label has no class here.
+        """
+        scores = np.asarray(scores, dtype=np.float64)
+        labels = np.asarray(labels, dtype=np.int64)
+        if len(labels) and labels.max() >= len(self.classes):
+            raise InvalidValueError(
+                f'labels must be below {len(self.classes)}, the number of '
+                f'classes of the score calibration, but got {labels.max()}: '
+                f'{REFIT} for the classes of this detector')
+        calibrated = self.score_map(scores)
+        for label, one in enumerate(self.classes):
+            if one.score_map is not None:
+                members = labels == label
+                calibrated[members] = one.score_map(scores[members])
+        # NaN for no threshold: every comparison with it is false.
+        thresholds = np.array([
+            np.nan if one.score_thr is None else one.score_thr
+            for one in self.classes
+        ])
+        return calibrated, ~(scores < thresholds[labels])
+
+    def apply_to_records(self, results: Sequence[Record]) -> List[Record]:
+        """Calibrate COCO results.
+
+        Args:
+            results (Sequence[Record]): Not changed.
+
+        Returns:
+            List[Record]: New records, in order, without the detections
+            under their class's threshold; other fields are kept.
+
+        Raises:
+            UserError: If a record is wrong or of an unknown category.
+        """
+        detections = self._checked(results)
+        # Detections count sorted category ids, labels another order.
+        label_of = np.argsort([one.category_id for one in self.classes])
+        scores, is_kept = self.calibrate(detections.scores,
+                                         label_of[detections.class_index])
+        return [
+            dict(record, score=score)
+            for record, score, kept in zip(results, scores.tolist(), is_kept)
+            if kept
+        ]
+
+    def _checked(self, results: Sequence[Record]) -> Detections:
+        """Records as arrays; their images are whichever they name."""
+        image_ids = set()
+        for record in results if isinstance(results, list) else ():
+            image_id = isinstance(record, Mapping) and record.get('image_id')
+            # What is no id is left for the check below to name.
+            if isinstance(image_id, (int, float, str)):
+                image_ids.add(image_id)
+        known = ground_truth_from_coco(
+            dict(
+                images=[dict(id=image_id) for image_id in image_ids],
+                categories=[dict(id=one.category_id) for one in self.classes],
+                annotations=[]))
+        return detections_from_coco(results, known)
+
+    def to_json_dict(self) -> Dict[str, Any]:
+        """What :meth:`from_json_dict` takes."""
+        return dict(
+            settings=self.settings,
+            calibrator=self.score_map.to_json_dict(),
+            classes=[
+                dict(
+                    category_id=one.category_id,
+                    name=one.name,
+                    score_thr=one.score_thr,
+                    calibrator=one.score_map and one.score_map.to_json_dict())
+                for one in self.classes
+            ])
+
+    @classmethod
+    def from_json_dict(cls, content: Dict[str, Any]) -> 'ScoreCalibration':
+        """Read the form that :meth:`to_json_dict` wrote.
+
+        Raises:
+            InvalidValueError: If it has another form.
+        """
+        try:
+            return cls(
+                settings=content['settings'],
+                score_map=score_map_from(content['calibrator']),
+                classes=tuple(
+                    ClassCalibration(
+                        one['category_id'], one['name'], one['score_thr'],
+                        one['calibrator']
+                        and score_map_from(one['calibrator']))
+                    for one in content['classes']))
+        except (KeyError, TypeError):
+            raise InvalidValueError(
+                'a score calibration must have settings, calibrator and '
+                f'classes, but does not: {REFIT}') from None
+
+    @classmethod
+    def from_file(cls, path: str) -> 'ScoreCalibration':
+        """Read a file of ``recalibrate.py fit``.
+
+        Raises:
+            MissingFileError: If there is no such file.
+            InvalidValueError: If it holds something else.
+        """
+        content = read_json(path, 'score calibration')
+        try:
+            return cls.from_json_dict(content)
+        except InvalidValueError as error:
+            raise InvalidValueError(f'{error} (in {path!r})') from None
+
+
+def fit_score_calibration(ground_truth: GroundTruth,
+                          detections: Detections,
+                          categories: Sequence[Record],
+                          method: str = 'isotonic',
+                          target: str = 'precision',
+                          iou_thr: Optional[float] = None,
+                          classwise: bool = False,
+                          score_thr: Union[None, float, str] = None,
+                          max_dets: int = 100) -> ScoreCalibration:
+    """Choose thresholds and fit maps on the detections of one split.
+
+    The protocol of Kuzucu et al.: thresholds are chosen on uncalibrated
+    scores, and the maps are fitted to the detections that reach them, so
+    that what is calibrated is what will be left.
+
+    Args:
+        ground_truth (GroundTruth): Of images the detector was not trained
+            on.
+        detections (Detections): Uncalibrated.
+        categories (Sequence[Record]): With 'id' and perhaps 'name', by
+            label.
+        method (str): 'temperature', 'platt', 'beta', 'isotonic' or
+            'histogram'. Defaults to 'isotonic'.
+        target (str): 'precision', which D-ECE compares with, or
+            'precision_x_iou', as LaECE. Defaults to 'precision'.
+        iou_thr (float, optional): Of the matching. Defaults to None: 0.5
+            for precision, 0 for precision times IoU.
+        classwise (bool): Whether each class gets a map of its own, if it
+            has 20 detections. Defaults to False.
+        score_thr (float | str, optional): One number for all classes, or
+            'lrp_optimal', where each class's LRP at IoU threshold 0 is
+            least. Defaults to None, keep everything.
+        max_dets (int): Detections per image and class. Defaults to 100.
+
+    Returns:
+        ScoreCalibration: To be applied to another split.
+
+    Raises:
+        InvalidTypeError, InvalidValueError: If an option is wrong, or no
+            detection is left to fit to.
+
+    Reference:
+        Kuzucu et al., On Calibration of Object Detectors, ECCV 2024.
+    """
+    check_choice('method', method, tuple(SCORE_MAPS))
+    check_choice('target', target, tuple(TARGETS))
+    iou_thr = check_iou_thr('iou_thr',
+                            TARGETS[target] if iou_thr is None else iou_thr)
+    matches_0, matches = match_at_thresholds(ground_truth, detections,
+                                             (0.0, iou_thr), max_dets)
+    thresholds = _choose_thresholds(score_thr, matches_0)
+    matches = matches.above(thresholds)
+    if not matches.is_counted.any():
+        raise InvalidValueError(
+            'the results must hold detections to fit to, but none counts'
+            f'{"" if score_thr is None else " above the score threshold"}')
+    counted = matches.is_counted
+    targets = matches.is_tp if target == 'precision' else matches.iou
+    targets = targets[counted].astype(np.float64)
+    score_map = SCORE_MAPS[method].fit(matches.scores[counted], targets)
+
+    index_of = {
+        category_id: k
+        for k, category_id in enumerate(ground_truth.category_ids.tolist())
+    }
+    classes, sharing = [], []
+    for category in categories:
+        k = index_of[category['id']]
+        members = matches.class_index[counted] == k
+        own_map = None
+        if classwise and members.sum() >= FEWEST_DETECTIONS:
+            own_map = SCORE_MAPS[method].fit(matches.scores[counted][members],
+                                             targets[members])
+        name = ground_truth.category_names[k]
+        if classwise and own_map is None:
+            sharing.append(name)
+        classes.append(
+            ClassCalibration(
+                category['id'], name,
+                None if np.isnan(thresholds[k]) else float(thresholds[k]),
+                own_map))
+    if sharing:
+        warnings.warn(
+            f'{len(sharing)} class(es) (such as {", ".join(sharing[:3])}) '
+            f'have fewer than {FEWEST_DETECTIONS} detections and take the '
+            'map of all classes',
+            stacklevel=2)
+    return ScoreCalibration(
+        dict(
+            method=method,
+            target=target,
+            iou_thr=iou_thr,
+            classwise=classwise,
+            score_thr=score_thr,
+            max_dets=max_dets,
+            images=ground_truth.num_images,
+            detections=int(counted.sum())), score_map, tuple(classes))
+
+
+def _choose_thresholds(score_thr: Union[None, float, str],
+                       matches_0: DetectionMatches) -> np.ndarray:
+    """The score threshold of each class, NaN for none, shape (K,)."""
+    if score_thr == 'lrp_optimal':
+        return olrp(matches_0).threshold
+    if score_thr is None:
+        return np.full(matches_0.num_classes, np.nan)
+    if (isinstance(score_thr, bool) or not isinstance(score_thr, (int, float))
+            or not 0 <= score_thr <= 1):
+        raise InvalidValueError(
+            "`score_thr` must be None, 'lrp_optimal' or a number in [0, 1], "
+            f'but got {score_thr!r}')
+    return np.full(matches_0.num_classes, float(score_thr))

@@ -1,0 +1,238 @@
+r"""Maps from scores to calibrated scores, [0, 1] to [0, 1].
+
+Each is fitted to scores and targets in [0, 1] (whether a detection was
+right, or its IoU), is a plain function afterwards, and has a JSON form
+``{"type": ..., parameters}``.
+
+The parametric ones are logistic regressions on functions of the score s:
+their fit minimises the cross entropy
+:math:`-\sum_i u_i \log q_i + (1 - u_i) \log(1 - q_i)`; where there is a bias
+its optimum has mean q = mean u, with fractional targets too.
+
+All but :class:`HistogramMap` are strictly increasing, so they keep the order
+of the detections of a class and with it its average precision. (Scores
+within 1e-12 of 0 or of 1 are one score to the parametric maps.)
+"""
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from tcal_det.errors import InvalidValueError
+from .functional import bin_index
+
+# Scores of exactly 0 and 1 have no logarithm or logit.
+_CLOSEST = 1e-12
+# Bounds of slopes and biases: data that a threshold separates has no optimum.
+_SLOPES = (1e-2, 1e2)
+_BIASES = (-30.0, 30.0)
+_HISTOGRAM_BINS = 15
+# How much of an isotonic map is the score itself. Blocks of equal values
+# become slopes, in the order of the scores; no value moves by more.
+_TIE_BREAKING = 1e-3
+
+
+class ScoreMap:
+    """What the maps share.
+
+    Attributes:
+        type (str): Name in the JSON form and on the command line.
+    """
+    type: ClassVar[str]
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'ScoreMap':
+        """Find the map under which scores are the mean of targets.
+
+        Args:
+            scores (ndarray): In [0, 1], shape (D,), D > 0.
+            targets (ndarray): In [0, 1], shape (D,).
+        """
+        raise NotImplementedError
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Calibrate scores, shape (D,), which are not changed."""
+        raise NotImplementedError
+
+    def to_json_dict(self) -> Dict[str, Any]:
+        """``{"type": ..., ...}``, which :func:`score_map_from` takes."""
+        return dict(type=self.type, **asdict(self))
+
+
+@dataclass(frozen=True)
+class TemperatureMap(ScoreMap):
+    """sigmoid(logit(s) / temperature): cannot move a score of one half."""
+    temperature: float
+    type: ClassVar[str] = 'temperature'
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'TemperatureMap':
+        inverse, = _fit_logistic([_logit(scores)], targets, [_SLOPES], [1.0])
+        return cls(1 / inverse)
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        return expit(_logit(scores) / self.temperature)
+
+
+@dataclass(frozen=True)
+class PlattMap(ScoreMap):
+    """sigmoid(scale * logit(s) + bias)."""
+    scale: float
+    bias: float
+    type: ClassVar[str] = 'platt'
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'PlattMap':
+        logits = _logit(scores)
+        return cls(*_fit_logistic([logits, np.ones_like(logits)], targets,
+                                  [_SLOPES, _BIASES], [1.0, 0.0]))
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        return expit(self.scale * _logit(scores) + self.bias)
+
+
+@dataclass(frozen=True)
+class BetaMap(ScoreMap):
+    """sigmoid(a log(s) - b log(1 - s) + c); equal a and b are Platt's.
+
+    Reference: Kull et al., Beta calibration, AISTATS 2017.
+    """
+    a: float
+    b: float
+    c: float
+    type: ClassVar[str] = 'beta'
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'BetaMap':
+        low, high = _logs(scores)
+        return cls(*_fit_logistic([low, -high, np.ones_like(
+            low)], targets, [_SLOPES, _SLOPES, _BIASES], [1.0, 1.0, 0.0]))
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        low, high = _logs(scores)
+        return expit(self.a * low - self.b * high + self.c)
+
+
+@dataclass(frozen=True)
+class IsotonicMap(ScoreMap):
+    """Isotonic regression, with slopes where it is level.
+
+    Linear between the knots and constant beyond them, plus one part in a
+    thousand of the score itself: see the module's constants.
+    """
+    scores: List[float]
+    values: List[float]
+    type: ClassVar[str] = 'isotonic'
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'IsotonicMap':
+        try:
+            from sklearn.isotonic import IsotonicRegression
+        except ImportError:
+            raise InvalidValueError(
+                "method 'isotonic' needs scikit-learn, which is not "
+                "installed: pip install scikit-learn, or take 'beta'"
+            ) from None
+        regression = IsotonicRegression(y_min=0, y_max=1).fit(scores, targets)
+        return cls(regression.X_thresholds_.tolist(),
+                   regression.y_thresholds_.tolist())
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        scores = np.asarray(scores, dtype=np.float64)
+        level = np.interp(scores, self.scores, self.values)
+        return (1 - _TIE_BREAKING) * level + _TIE_BREAKING * scores
+
+
+@dataclass(frozen=True)
+class HistogramMap(ScoreMap):
+    """The mean target of a score's bin: many ties, and no fixed order.
+
+    A bin without samples leaves scores as they are. AP can fall.
+    """
+    values: List[Optional[float]]
+    type: ClassVar[str] = 'histogram'
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'HistogramMap':
+        index = bin_index(scores, _HISTOGRAM_BINS)
+        count = np.bincount(index, minlength=_HISTOGRAM_BINS)
+        total = np.bincount(index, targets, minlength=_HISTOGRAM_BINS)
+        return cls([t / n if n else None for t, n in zip(total, count)])
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        values = np.array(self.values, dtype=np.float64)  # None becomes NaN
+        calibrated = values[bin_index(scores, len(values))]
+        return np.where(np.isnan(calibrated), scores, calibrated)
+
+
+SCORE_MAPS = {
+    score_map.type: score_map
+    for score_map in (TemperatureMap, PlattMap, BetaMap, IsotonicMap,
+                      HistogramMap)
+}
+
+
+def score_map_from(form: Dict[str, Any]) -> ScoreMap:
+    """The map of a JSON form.
+
+    Args:
+        form (Dict[str, Any]): From ``to_json_dict``.
+
+    Raises:
+        InvalidValueError: If it is none.
+
+    Example:
+        >>> half = score_map_from({'type': 'temperature', 'temperature': 2})
+        >>> half(np.array([0.5, 0.8])).round(3)
+        array([0.5  , 0.667])
+    """
+    try:
+        parameters = dict(form)
+        return SCORE_MAPS[parameters.pop('type')](**parameters)
+    except (KeyError, TypeError, ValueError):
+        raise InvalidValueError(
+            'a score map must be {"type": one of '
+            f'{sorted(SCORE_MAPS)}, ...its parameters...}}, but got '
+            f'{str(form)[:80]}') from None
+
+
+def _clipped(scores: np.ndarray) -> np.ndarray:
+    return np.clip(
+        np.asarray(scores, dtype=np.float64), _CLOSEST, 1 - _CLOSEST)
+
+
+def _logs(scores: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """log(s) and log(1 - s)."""
+    scores = _clipped(scores)
+    return np.log(scores), np.log1p(-scores)
+
+
+def _logit(scores: np.ndarray) -> np.ndarray:
+    low, high = _logs(scores)
+    return low - high
+
+
+def _fit_logistic(features: Sequence[np.ndarray], targets: np.ndarray,
+                  bounds: Sequence[Tuple[float, float]],
+                  start: Sequence[float]) -> List[float]:
+    """Weights of the features with the least mean cross entropy."""
+    design = np.stack(features, axis=1)
+
+    def cross_entropy(weights: np.ndarray) -> Tuple[float, np.ndarray]:
+        z = design @ weights
+        # log(1 + e^z) - u z, without overflow
+        loss = np.logaddexp(0, z) - targets * z
+        slope = design.T @ (expit(z) - targets)
+        return float(loss.mean()), slope / len(targets)
+
+    # Convex, so the start decides nothing.
+    found = minimize(
+        cross_entropy,
+        start,
+        jac=True,
+        method='L-BFGS-B',
+        bounds=bounds,
+        options=dict(maxiter=1000, ftol=1e-15, gtol=1e-9))
+    return [float(weight) for weight in found.x]

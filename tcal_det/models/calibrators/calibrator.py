@@ -1,0 +1,176 @@
+"""What every calibrator shares: parameters from a config or a file."""
+import json
+from abc import ABCMeta, abstractmethod
+from typing import Any, Dict, Optional, Tuple
+
+import torch.nn as nn
+from torch import Tensor
+
+from tcal_det.errors import (InvalidTypeError, InvalidValueError,
+                             MissingFileError, UserError)
+
+REFIT = 'fit it with tools/calibrate_teacher.py'
+
+
+class Calibrator(nn.Module, metaclass=ABCMeta):
+    """Maps a teacher's logits to calibrated logits.
+
+    A calibrator is made from its parameters, or from a file with
+    ``load_from``, or fitted: ``TemperatureScaling().fit(logits, labels)``.
+    ``to_json_dict`` gives what ``MODELS.build`` makes the same calibrator of.
+
+    Args:
+        parameters (dict): The arguments of the subclass by name; None where
+            one was not given.
+        load_from (str, optional): A ``teacher_calibration.json``, or a file
+            with only its ``calibrator``; read at once. Only the arguments in
+            ``beside_file`` may be given with it. Defaults to None.
+
+    Attributes:
+        activation (str): 'softmax' or 'sigmoid', what the teacher's head
+            applies to the logits.
+        num_classes (int, optional): Columns that logits must have:
+            background included for softmax. None: any number.
+
+    Raises:
+        InvalidTypeError, InvalidValueError, MissingFileError: If a parameter
+            is wrong, or the file cannot be read.
+    """
+
+    # Keys that a file must have.
+    fitted_parameters: Tuple[str, ...] = ()
+    # Arguments that may be given with `load_from`, and then win.
+    beside_file: Tuple[str, ...] = ()
+
+    activation: str
+    num_classes: Optional[int]
+
+    def __init__(self, parameters: Dict[str, Any],
+                 load_from: Optional[str]) -> None:
+        super().__init__()
+        if load_from is None:
+            self._set_parameters(**parameters)
+            return
+        parameters = self._merge_with_file(parameters, load_from)
+        try:
+            self._set_parameters(**parameters)
+        except UserError as error:
+            raise InvalidValueError(f'{error} (in {load_from!r})') from None
+
+    @abstractmethod
+    def _set_parameters(self, **parameters: Any) -> None:
+        """Check and keep the parameters; None means the default."""
+
+    @abstractmethod
+    def forward(self, logits: Tensor) -> Tensor:
+        """Calibrate logits.
+
+        Args:
+            logits (Tensor): Unnormalised scores, shape (N, C).
+
+        Returns:
+            Tensor: Same shape, at least float32.
+        """
+
+    @abstractmethod
+    def fit(self, logits: Tensor, labels: Tensor) -> 'Calibrator':
+        """Find the parameters on held-out samples.
+
+        Args:
+            logits (Tensor): The teacher's, uncalibrated, shape (N, C).
+            labels (Tensor): Shape (N,): softmax in [0, C), background is
+                C - 1; sigmoid in [0, C], background is C.
+
+        Returns:
+            Calibrator: Itself.
+        """
+
+    @abstractmethod
+    def to_json_dict(self) -> Dict[str, Any]:
+        """``{"type": ..., ...}``, which a config takes as it is."""
+
+    def check_num_classes(self, num_classes: int) -> None:
+        """Refuse to serve a head with another number of columns.
+
+        Args:
+            num_classes (int): Columns of the head's logits: background
+                included for softmax.
+
+        Raises:
+            InvalidValueError: If the calibrator was fitted for another
+                number, or never.
+        """
+        if self.num_classes not in (None, num_classes):
+            background = (', background included'
+                          if self.activation == 'softmax' else '')
+            raise InvalidValueError(
+                f'{type(self).__name__} was fitted for {self.num_classes} '
+                f"columns of logits{background}, but the teacher's head has "
+                f'{num_classes}: {REFIT} on this teacher')
+
+    def _merge_with_file(self, parameters: Dict[str, Any],
+                         load_from: str) -> Dict[str, Any]:
+        given = {
+            name: value
+            for name, value in parameters.items() if value is not None
+        }
+        clashing = sorted(set(given) - set(self.beside_file))
+        if clashing:
+            raise InvalidValueError(
+                f'`load_from` must not be given together with {clashing}, '
+                f'which the file {load_from!r} holds: remove one of them')
+        stored = read_calibrator_dict(load_from)
+        kind = stored.pop('type').rpartition('.')[2]
+        if kind != type(self).__name__:
+            raise InvalidValueError(
+                f'`load_from` {load_from!r} holds a {kind}, but the config '
+                f'asks for {type(self).__name__}: write type={kind!r}')
+        unknown = sorted(set(stored) - set(parameters))
+        missing = [
+            name for name in self.fitted_parameters if stored.get(name) is None
+        ]
+        if unknown or missing:
+            raise InvalidValueError(
+                f'the calibrator in {load_from!r} must have the keys '
+                f'{sorted(parameters)}, of which {self.fitted_parameters} are '
+                f'required, but has {sorted(stored)}: {REFIT}')
+        return dict(parameters, **dict(stored, **given))
+
+
+def read_calibrator_dict(path: str) -> Dict[str, Any]:
+    """Read a calibrator's JSON form.
+
+    Args:
+        path (str): A file that holds it, bare or under the key
+            ``calibrator`` as in ``teacher_calibration.json``.
+
+    Returns:
+        dict: With the key ``type``.
+
+    Raises:
+        InvalidTypeError: If the path is not a string.
+        MissingFileError: If there is no such file.
+        InvalidValueError: If it cannot be read as such.
+    """
+    if not isinstance(path, str):
+        raise InvalidTypeError('`load_from` must be the path of a JSON file, '
+                               f'but got {path!r}')
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except FileNotFoundError:
+        raise MissingFileError(
+            f'`load_from` {path!r} does not exist: {REFIT}') from None
+    except (OSError, ValueError) as error:
+        # A truncated file and one that is not text are both ValueErrors.
+        raise InvalidValueError(f'`load_from` {path!r} cannot be read as '
+                                f'JSON ({error}): {REFIT}') from None
+    if isinstance(content, dict):
+        content = content.get('calibrator', content)
+    if not isinstance(content, dict) or not isinstance(
+            content.get('type'), str):
+        raise InvalidValueError(
+            f'`load_from` {path!r} must hold a calibrator {{"type": ..., '
+            '...}, bare or under the key "calibrator", but does not: '
+            f'{REFIT}')
+    return dict(content)

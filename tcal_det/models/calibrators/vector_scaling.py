@@ -1,0 +1,141 @@
+"""A scale and a bias for each class."""
+from typing import Any, Dict, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.registry import MODELS
+from ..logits import at_least_float32
+from .calibration_data import check_calibration_data
+from .calibrator import REFIT, Calibrator
+from .fitting import fit_vector_scaling
+
+
+@MODELS.register_module()
+class VectorScaling(Calibrator):
+    r"""Scale and shift the teacher's logits class by class.
+
+    :math:`w_k z_k + b_k` for softmax heads. It can mend what one
+    temperature cannot, such as a background that is over-confident while
+    the objects are not; it can change the ranking of the classes, and needs
+    samples of each class.
+
+    Args:
+        scale (Sequence[float], optional): w, > 0, shape (C,), background
+            last. Defaults to None, to be fitted.
+        bias (Sequence[float], optional): b, shape (C,). Defaults to None,
+            to be fitted.
+        load_from (str, optional): Read the parameters from this JSON file.
+            Defaults to None.
+
+    Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML
+    2017, section 4.2.
+    """
+
+    activation = 'softmax'
+    fitted_parameters = ('scale', 'bias')
+
+    def __init__(self,
+                 scale: Optional[Sequence[float]] = None,
+                 bias: Optional[Sequence[float]] = None,
+                 load_from: Optional[str] = None) -> None:
+        super().__init__(dict(scale=scale, bias=bias), load_from)
+
+    def _set_parameters(self, scale: Optional[Sequence[float]],
+                        bias: Optional[Sequence[float]]) -> None:
+        if (scale is None) != (bias is None):
+            raise InvalidValueError(
+                '`scale` and `bias` must be given together or not at all, '
+                f'but got scale={scale!r} and bias={bias!r}')
+        scale, bias = _as_vector('scale', scale), _as_vector('bias', bias)
+        if scale is not None:
+            if scale.shape != bias.shape:
+                raise InvalidValueError(
+                    '`scale` and `bias` must have one entry per class, but '
+                    f'got {len(scale)} and {len(bias)} entries')
+            if not (scale > 0).all():
+                raise InvalidValueError('`scale` must be > 0, but got '
+                                        f'{scale.min().item()}')
+        # Not in any state dict: the JSON form is the one that is kept.
+        self.register_buffer('scale', scale, persistent=False)
+        self.register_buffer('bias', bias, persistent=False)
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        """Columns of the logits, background included; None: not fitted."""
+        return None if self.scale is None else len(self.scale)
+
+    def check_num_classes(self, num_classes: int) -> None:
+        """Refuse another number of columns, or to serve without a fit."""
+        if self.scale is None:
+            raise InvalidValueError(
+                'VectorScaling must have `scale` and `bias`, or `load_from`, '
+                f'but has none: {REFIT} --calibrator VectorScaling')
+        super().check_num_classes(num_classes)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Calibrate logits.
+
+        Args:
+            logits (Tensor): Unnormalised scores, shape (N, C).
+
+        Returns:
+            Tensor: Same shape, at least float32.
+        """
+        self.check_num_classes(logits.shape[1])
+        logits = at_least_float32(logits)
+        return logits * self.scale.to(logits) + self.bias.to(logits)
+
+    def fit(self, logits: Tensor, labels: Tensor) -> 'VectorScaling':
+        """Find scales and biases with the smallest NLL on held-out samples.
+
+        Args:
+            logits (Tensor): The teacher's, uncalibrated, shape (N, C).
+            labels (Tensor): In [0, C), background is C - 1, shape (N,).
+
+        Returns:
+            VectorScaling: Itself.
+
+        Raises:
+            InvalidTypeError, InvalidValueError: If the samples are not as
+                described.
+        """
+        scale, bias = fit_vector_scaling(
+            *check_calibration_data(logits, labels, self.activation))
+        self._set_parameters(scale=scale.tolist(), bias=bias.tolist())
+        return self
+
+    def to_json_dict(self) -> Dict[str, Any]:
+        """``{"type": ..., ...}``, which a config takes as it is."""
+        return dict(
+            type='VectorScaling',
+            scale=None if self.scale is None else self.scale.tolist(),
+            bias=None if self.bias is None else self.bias.tolist())
+
+    def extra_repr(self) -> str:
+        """What the run's log prints of it."""
+        if self.scale is None:
+            return 'not fitted'
+        return (f'num_classes={self.num_classes}, '
+                f'scale={_as_range(self.scale)}, bias={_as_range(self.bias)}')
+
+
+def _as_vector(name: str,
+               values: Optional[Sequence[float]]) -> Optional[Tensor]:
+    if values is None:
+        return None
+    try:
+        vector = torch.tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidTypeError(f'`{name}` must be a list of numbers, but got '
+                               f'{values!r}') from None
+    if vector.dim() != 1 or len(vector) < 2 or not vector.isfinite().all():
+        raise InvalidValueError(
+            f'`{name}` must be a list of at least 2 finite numbers, one per '
+            f'class with background last, but got {values!r}')
+    return vector
+
+
+def _as_range(vector: Tensor) -> str:
+    return f'{vector.min().item():.4g}..{vector.max().item():.4g}'

@@ -1,0 +1,201 @@
+"""A student detector that learns from a calibrated teacher.
+
+The distiller *is a* student: ``model.type='CalibratedTeacherDistiller'``
+builds a subclass of the student's own class with the distillation mixed in,
+so that parameter names, checkpoints, exporters and hooks see the plain
+detector.
+"""
+from typing import Callable, Dict, Optional, Union
+
+import torch.nn as nn
+from mmdet.structures import SampleList
+from torch import Tensor
+
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.registry import MODELS
+from ..detectors import CalibratedScoresMixin, detector_subclass
+from ..losses import SAMPLE_WEIGHT_MODES, roi_sample_weight
+from .frozen_teacher import FrozenTeacher
+from .roi_head_adapter import SoftmaxRoIHeadAdapter
+
+TEACHER_KEYS = ('config', 'checkpoint', 'calibrator')
+
+
+@MODELS.register_module()
+class CalibratedTeacherDistiller(CalibratedScoresMixin):
+    """Any mmdet detector with a softmax RoI head, distilled from a teacher.
+
+    One training step: the student computes its own losses, untouched; the
+    frozen teacher classifies the very RoIs the student trained on, its
+    logits are calibrated, and each entry of ``distill_losses`` is added to
+    the student's losses under its own name. The student's head runs once;
+    the teacher's RPN, assigner and NMS never run.
+
+    Args:
+        student_type (str | type): What ``model.type`` was, e.g.
+            'FasterRCNN'; all further arguments are the student's own.
+        teacher (dict, optional): ``config`` ('mmdet::' name, path, Config or
+            dict), ``checkpoint`` ('auto', path or URL) and, optionally,
+            ``calibrator``. May be left out only if ``distill_losses`` is
+            empty. Defaults to None.
+        distill_losses (dict[str, dict]): Loss configs by the name under
+            which they are logged, which must begin with ``loss_``: the
+            runner sums exactly those. Defaults to {}, the plain student.
+        roi_weighting (str): How the sampled RoIs weigh in the distillation
+            losses: 'uniform' as in the student's own, 'foreground' only, or
+            'balanced' between foreground and background. Defaults to
+            'uniform'.
+        **student: The student's arguments.
+
+    Raises:
+        InvalidTypeError, InvalidValueError: If an argument is wrong or the
+            student has no softmax RoI classification head.
+
+    Example:
+        >>> model = dict(
+        ...     type='tcal_det.CalibratedTeacherDistiller',
+        ...     student_type='FasterRCNN',
+        ...     teacher=dict(
+        ...         config='mmdet::faster_rcnn/'
+        ...         'faster-rcnn_r101_fpn_ms-3x_coco.py',
+        ...         checkpoint='auto',
+        ...         calibrator=dict(
+        ...             type='TemperatureScaling', temperature=1.5)),
+        ...     distill_losses=dict(
+        ...         loss_kd_cls=dict(type='LogitKLDivLoss')))
+
+    Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
+    Distillation", arXiv 2508.20224.
+    """
+
+    def __new__(cls, *args, **kwargs):
+        if cls is CalibratedTeacherDistiller:
+            cls = detector_subclass(cls, 'student_type',
+                                    kwargs.get('student_type'))
+        return super().__new__(cls)
+
+    def __init__(self,
+                 student_type: Union[str, type],
+                 teacher: Optional[dict] = None,
+                 distill_losses: Optional[Dict[str, dict]] = None,
+                 roi_weighting: str = 'uniform',
+                 **student) -> None:
+        super().__init__(**student)
+        if roi_weighting not in SAMPLE_WEIGHT_MODES:
+            raise InvalidValueError(
+                f'`roi_weighting` must be one of {SAMPLE_WEIGHT_MODES}, but '
+                f'got {roi_weighting!r}')
+        self.roi_weighting = roi_weighting
+        self._adapter = SoftmaxRoIHeadAdapter
+        self._adapter.check(self, 'student')
+        distill_losses = _check_losses(distill_losses)
+        self.teacher = _check_teacher(teacher, bool(distill_losses))
+        if distill_losses:
+            # Without parameters of its own a loss adds nothing to the state.
+            self.distill_losses = nn.ModuleDict({
+                name:
+                self._build_loss(name, cfg)
+                for name, cfg in distill_losses.items()
+            })
+
+    def _build_loss(self, name: str, cfg: dict) -> nn.Module:
+        distill_loss = MODELS.build(dict(cfg, _scope_='tcal_det'))
+        made_for = getattr(distill_loss, 'head_activation', None)
+        if made_for not in (None, self._adapter.head_activation):
+            raise InvalidValueError(
+                f'`distill_losses.{name}` {type(distill_loss).__name__} is '
+                f'made for {made_for} heads, but the student classifies with '
+                f'{self._adapter.head_activation}: choose another loss')
+        return distill_loss
+
+    @property
+    def is_distilling(self) -> bool:
+        """Whether a training step involves the teacher."""
+        return hasattr(self, 'distill_losses')
+
+    def init_weights(self) -> None:
+        """Initialise the student, and build the teacher.
+
+        mmengine calls this when training starts, never for testing.
+        """
+        super().init_weights()
+        if self.is_distilling and not self.teacher.is_built:
+            self.teacher.build(self)
+
+    def loss(self, batch_inputs: Tensor,
+             batch_data_samples: SampleList) -> dict:
+        """The student's own losses and the distillation terms.
+
+        Args:
+            batch_inputs (Tensor): Images, shape (N, 3, H, W).
+            batch_data_samples (list[DetDataSample]): Their annotations.
+
+        Returns:
+            dict[str, Tensor]: The losses by name.
+        """
+        if not self.is_distilling:
+            return super().loss(batch_inputs, batch_data_samples)
+        if not self.teacher.is_built:
+            self.teacher.build(self)
+        with self._adapter.observe(self) as samples:
+            losses = super().loss(batch_inputs, batch_data_samples)
+        taken = sorted(set(losses) & set(self.distill_losses))
+        if taken:
+            raise InvalidValueError(
+                f'the keys of `distill_losses` must not be keys of the '
+                f'student\'s own losses, but got {taken}: rename them, e.g. '
+                "'loss_kd_cls'")
+        teacher_logits = self.teacher.logits(batch_inputs, batch_data_samples,
+                                             samples.rois)
+        weight = roi_sample_weight(samples.labels,
+                                   self._adapter.num_classes(self),
+                                   samples.weight, self.roi_weighting)
+        for name, distill_loss in self.distill_losses.items():
+            relations = {}
+            if getattr(distill_loss, 'needs_image_index', False):
+                relations['image_index'] = samples.rois[:, 0].long()
+            losses[name] = distill_loss(
+                samples.student_logits,
+                teacher_logits,
+                labels=samples.labels,
+                weight=weight,
+                avg_factor=samples.avg_factor,
+                **relations)
+        return losses
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs):
+        """Take the teacher along: ``to``, ``cuda``, ``half`` come here."""
+        if self.teacher is not None:
+            self.teacher.apply_to_tensors(fn)
+        return super()._apply(fn, *args, **kwargs)
+
+
+def _check_losses(distill_losses: Optional[dict]) -> dict:
+    distill_losses = distill_losses or {}
+    if not isinstance(distill_losses, dict):
+        raise InvalidTypeError(
+            '`distill_losses` must be a dict of loss configs by name, but got '
+            f'{type(distill_losses).__name__}')
+    for name in distill_losses:
+        if not name.startswith('loss_'):
+            raise InvalidValueError(
+                'the keys of `distill_losses` must begin with `loss_`, as '
+                f'only those are back-propagated, but got {name!r}')
+    return distill_losses
+
+
+def _check_teacher(teacher: Optional[dict],
+                   is_needed: bool) -> Optional[FrozenTeacher]:
+    if teacher is None and not is_needed:
+        return None
+    if not isinstance(teacher, dict):
+        raise InvalidTypeError(
+            f'`teacher` must be a dict with the keys {TEACHER_KEYS}, but got '
+            f'{type(teacher).__name__}')
+    unknown = sorted(set(teacher) - set(TEACHER_KEYS))
+    missing = sorted({'config', 'checkpoint'} - set(teacher))
+    if unknown or missing:
+        raise InvalidValueError(
+            f'`teacher` must have the keys {TEACHER_KEYS}, of which only '
+            f'`calibrator` may be left out, but has {sorted(teacher)}')
+    return FrozenTeacher(**teacher)

@@ -1,0 +1,73 @@
+"""From the student's normalised images to the teacher's."""
+from typing import Optional, Tuple
+
+import torch
+from mmengine.model import ImgDataPreprocessor
+from torch import Tensor
+
+CHANNELS_REVERSED = (2, 1, 0)
+
+
+def _statistics(preprocessor: ImgDataPreprocessor) -> Tuple[Tensor, Tensor]:
+    """Mean and std in float64, 0 and 1 where nothing is normalised."""
+    if not preprocessor._enable_normalize:
+        return torch.zeros(
+            3, dtype=torch.float64), torch.ones(
+                3, dtype=torch.float64)
+    return (preprocessor.mean.double().cpu().flatten(),
+            preprocessor.std.double().cpu().flatten())
+
+
+class ImageRenormalization:
+    r"""Affine map per channel between two data preprocessors' images.
+
+    :math:`x_t = (x_s \sigma_s + \mu_s - \mu_t) / \sigma_t` inside each
+    image, after putting the channels in the teacher's order; the padding
+    stays what the teacher would have padded with. Where both models
+    normalise alike the images pass untouched, bit for bit.
+
+    Args:
+        student (ImgDataPreprocessor): Made the images.
+        teacher (ImgDataPreprocessor): Says what the images should be.
+    """
+
+    def __init__(self, student: ImgDataPreprocessor,
+                 teacher: ImgDataPreprocessor) -> None:
+        student_mean, student_std = _statistics(student)
+        teacher_mean, teacher_std = _statistics(teacher)
+        self.reverse_channels = (
+            student._channel_conversion != teacher._channel_conversion)
+        if self.reverse_channels:
+            student_mean = student_mean.flip(0)
+            student_std = student_std.flip(0)
+        self.scale = (student_std / teacher_std).view(1, -1, 1, 1)
+        self.shift = ((student_mean - teacher_mean) / teacher_std).view(
+            1, -1, 1, 1)
+        self.pad_value = float(teacher.pad_value)
+        self.is_identity = (not self.reverse_channels and bool(
+            (self.scale == 1).all()) and bool((self.shift == 0).all())
+                            and student.pad_value == teacher.pad_value)
+
+    def __call__(self,
+                 images: Tensor,
+                 data_samples: Optional[list] = None) -> Tensor:
+        """Renormalise a batch.
+
+        Args:
+            images (Tensor): The student's input, shape (N, 3, H, W).
+            data_samples (list[DetDataSample], optional): Their ``img_shape``
+                says where the padding begins. Defaults to None, no padding.
+
+        Returns:
+            Tensor: Same shape; the input itself where nothing changes.
+        """
+        if self.is_identity:
+            return images
+        if self.reverse_channels:
+            images = images[:, CHANNELS_REVERSED]
+        images = (images * self.scale.to(images) + self.shift.to(images))
+        for image, sample in zip(images, data_samples or ()):
+            height, width = sample.img_shape[:2]
+            image[:, height:] = self.pad_value
+            image[:, :, width:] = self.pad_value
+        return images

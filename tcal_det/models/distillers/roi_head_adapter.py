@@ -1,0 +1,154 @@
+"""The one place that knows how an RoI classification head is called.
+
+Shapes: N images, R sampled RoIs of the batch, C = K + 1 classes with
+background last.
+"""
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Iterator, Optional
+
+import torch.nn as nn
+from mmcv.ops import RoIAlign
+from mmdet.models.roi_heads import StandardRoIHead
+from torch import Tensor
+
+from tcal_det.errors import InvalidTypeError
+
+SUPPORTED_HEADS = (
+    'a StandardRoIHead or a subclass of it (Faster R-CNN, Mask R-CNN) whose '
+    'bbox_head classifies with softmax (loss_cls with use_sigmoid=False)')
+
+
+@dataclass
+class SampledRoIs:
+    """What the student's classification loss saw in one training step.
+
+    Attributes:
+        rois (Tensor): Image index and box (x1, y1, x2, y2) in the
+            coordinates of the padded batch, shape (R, 5).
+        student_logits (Tensor): With their graph, shape (R, C).
+        labels (Tensor, optional): Assigned classes, K for background, shape
+            (R,); None where mmdet computes no loss, i.e. R = 0.
+        weight (Tensor, optional): Weight of each RoI in the student's loss,
+            shape (R,); None where R = 0.
+        avg_factor (float, optional): Divisor of the student's loss; None
+            where R = 0.
+    """
+    rois: Optional[Tensor] = None
+    student_logits: Optional[Tensor] = None
+    labels: Optional[Tensor] = None
+    weight: Optional[Tensor] = None
+    avg_factor: Optional[float] = None
+
+
+class SoftmaxRoIHeadAdapter:
+    """Reads the student's, and runs the teacher's, softmax RoI head."""
+
+    head_activation = 'softmax'
+
+    @staticmethod
+    def check(detector: nn.Module, role: str) -> None:
+        """Refuse a detector whose head this adapter cannot read.
+
+        Args:
+            detector (nn.Module): Student or teacher.
+            role (str): 'student' or 'teacher', for the message.
+
+        Raises:
+            InvalidTypeError: If it has no softmax RoI classification head.
+        """
+        roi_head = getattr(detector, 'roi_head', None)
+        name = type(detector).__name__
+        if roi_head is None:
+            raise InvalidTypeError(
+                f'the {role} must have an RoI classification head, but '
+                f'{name} has no `roi_head`; supported: {SUPPORTED_HEADS}')
+        if not isinstance(roi_head, StandardRoIHead):
+            raise InvalidTypeError(
+                f'the {role} {name} has the `roi_head` '
+                f'{type(roi_head).__name__}; supported: {SUPPORTED_HEADS}')
+        bbox_head = roi_head.bbox_head
+        loss_cls = bbox_head.loss_cls
+        if (not bbox_head.with_cls or getattr(loss_cls, 'use_sigmoid', False)
+                or getattr(bbox_head, 'custom_cls_channels', False)):
+            raise InvalidTypeError(
+                f'the {role} {name} has the `bbox_head` '
+                f'{type(bbox_head).__name__} with {type(loss_cls).__name__}, '
+                f'which is not softmax; supported: {SUPPORTED_HEADS}')
+
+    @staticmethod
+    def num_classes(detector: nn.Module) -> int:
+        """K, without background."""
+        return detector.roi_head.bbox_head.num_classes
+
+    @staticmethod
+    @contextmanager
+    def observe(student: nn.Module) -> Iterator[SampledRoIs]:
+        """Record what the student's own ``loss`` sends through its head.
+
+        Public forward hooks, removed on leaving: no method is replaced,
+        nothing is computed again, nothing outlives the step.
+
+        Yields:
+            SampledRoIs: Filled while the student's loss runs.
+        """
+        roi_head = student.roi_head
+        samples = SampledRoIs()
+
+        def record_rois(_, args):
+            # Mask R-CNN may send its positive RoIs through the same
+            # extractor afterwards: the first call is the classification's.
+            if samples.rois is None:
+                samples.rois = args[1]
+
+        def record_logits(_, args, output):
+            if samples.student_logits is None:
+                samples.student_logits = output[0]
+
+        def record_targets(_, args, kwargs):
+            samples.labels, samples.weight = args[1], args[2]
+            samples.avg_factor = kwargs.get('avg_factor')
+
+        handles = (
+            roi_head.bbox_roi_extractor.register_forward_pre_hook(record_rois),
+            roi_head.bbox_head.register_forward_hook(record_logits),
+            roi_head.bbox_head.loss_cls.register_forward_pre_hook(
+                record_targets, with_kwargs=True))
+        try:
+            yield samples
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @staticmethod
+    def classify(teacher: nn.Module, images: Tensor, rois: Tensor) -> Tensor:
+        """Run backbone, neck and the classification head on given RoIs.
+
+        No RPN, no assignment, no NMS.
+
+        Args:
+            teacher (nn.Module): In eval.
+            images (Tensor): In the teacher's normalisation, (N, 3, H, W).
+            rois (Tensor): Shape (R, 5).
+
+        Returns:
+            Tensor: Logits, shape (R, C).
+        """
+        features = teacher.extract_feat(images)
+        # StandardRoIHead's own composition of extractor, shared head and
+        # bbox head, which its subclasses override (Double-Head R-CNN).
+        return teacher.roi_head._bbox_forward(features, rois)['cls_score']
+
+    @staticmethod
+    def use_torchvision_roi_align(teacher: nn.Module) -> None:
+        """Let torchvision pool the RoIs.
+
+        Its kernel computes what mmcv's does, on the CPU in a third of the
+        time.
+
+        Args:
+            teacher (nn.Module): Is changed.
+        """
+        for module in teacher.roi_head.modules():
+            if isinstance(module, RoIAlign) and module.pool_mode == 'avg':
+                module.use_torchvision = True

@@ -1,0 +1,19 @@
+from .aekt_loss import AEKTLoss
+from .atkd_loss import ATKDLoss
+from .ckd_loss import CKDLoss
+from .cmkd_loss import CMKDLoss
+from .dist_loss import DISTLoss
+from .dkd_loss import DKDLoss
+from .logit_binary_kl_div_loss import LogitBinaryKLDivLoss, logit_binary_kl_div
+from .logit_kl_div_loss import LogitKLDivLoss, logit_kl_div
+from .logit_loss import LogitLoss
+from .mlld_loss import MLLDLoss
+from .sample_weight import SAMPLE_WEIGHT_MODES, roi_sample_weight
+from .wttm_loss import WTTMLoss
+
+__all__ = [
+    'AEKTLoss', 'ATKDLoss', 'CKDLoss', 'CMKDLoss', 'DISTLoss', 'DKDLoss',
+    'LogitBinaryKLDivLoss', 'LogitKLDivLoss', 'LogitLoss', 'MLLDLoss',
+    'SAMPLE_WEIGHT_MODES', 'WTTMLoss', 'logit_binary_kl_div', 'logit_kl_div',
+    'roi_sample_weight'
+]

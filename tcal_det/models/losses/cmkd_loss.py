@@ -1,0 +1,62 @@
+"""Correlation matching: values for easy samples, ranks for hard ones."""
+import math
+from typing import Optional
+
+from torch import Tensor
+
+from tcal_det.arguments import check_positive
+from tcal_det.registry import MODELS
+from .correlation import pearson, soft_rank
+from .logit_loss import LogitLoss
+
+
+@MODELS.register_module()
+class CMKDLoss(LogitLoss):
+    r"""Correlation matching knowledge distillation.
+
+    .. math::
+        (1 - d)\,\big(1 - \rho(p_s, p_t)\big) +
+        d\,\big(1 - \rho(r_s, r_t)\big), \qquad
+        d = \frac{-\sum_c p_{t,c} \log p_{t,c}}{\log C}
+
+    averaged over samples; :math:`\rho` is the Pearson correlation over
+    classes, p the softmax, r the soft ranks of the logits
+    (:func:`soft_rank`), so that the second term is a differentiable Spearman
+    correlation. There is no temperature but the calibrator's and the ranks'.
+
+    Adapted: a sample is a RoI, background being one of the classes. Memory
+    grows with N x C x C.
+
+    Readings taken: the paper adjusts the weights of the two terms by the
+    difficulty of the sample. Here difficulty d is the teacher's entropy over
+    its maximum, in [0, 1]; the terms weigh 1 - d and d, so that the order of
+    the classes counts where the teacher is unsure of their values. Ranks are
+    sums of pairwise sigmoids on both sides.
+
+    Args:
+        rank_temperature (float): Softness of the ranks, in the unit of the
+            logits, > 0. Defaults to 1.0.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+
+    Reference: Niu et al., "Efficient and Robust Knowledge Distillation from
+    A Stronger Teacher Based on Correlation Matching", arXiv 2410.06561.
+    """
+
+    def __init__(self,
+                 rank_temperature: float = 1.0,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.rank_temperature = check_positive('rank_temperature',
+                                               rank_temperature)
+
+    def per_sample_loss(self, student: Tensor, teacher: Tensor,
+                        labels: Optional[Tensor]) -> Tensor:
+        teacher_probs = teacher.softmax(dim=1)
+        entropy = -(teacher_probs * teacher.log_softmax(dim=1)).sum(dim=1)
+        difficulty = entropy / math.log(teacher.shape[1])
+        by_value = 1 - pearson(student.softmax(dim=1), teacher_probs, dim=1)
+        by_rank = 1 - pearson(
+            soft_rank(student, self.rank_temperature),
+            soft_rank(teacher, self.rank_temperature),
+            dim=1)
+        return (1 - difficulty) * by_value + difficulty * by_rank

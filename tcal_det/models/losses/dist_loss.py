@@ -1,0 +1,72 @@
+"""Distillation from a stronger teacher: match correlations, not values."""
+from typing import Optional
+
+from torch import Tensor
+
+from tcal_det.arguments import check_non_negative, check_positive
+from tcal_det.registry import MODELS
+from .correlation import pearson
+from .logit_loss import LogitLoss
+from .reduction import reduce_loss, relative_sample_count
+
+
+@MODELS.register_module()
+class DISTLoss(LogitLoss):
+    r"""DIST: one minus the Pearson correlation, over classes and samples.
+
+    .. math::
+        T^2 \Big(\beta \frac1N \sum_n \big(1 - \rho(p_{s,n}, p_{t,n})\big) +
+        \gamma \frac1C \sum_c \big(1 - \rho(p_{s,\cdot c}, p_{t,\cdot c})\big)
+        \Big)
+
+    with :math:`p = \mathrm{softmax}(z/T)` on both sides. The second term
+    (intra-class) correlates over samples; it is left out for N < 2. A class
+    whose probability is the same in all samples counts 1.
+
+    Adapted: a sample is a RoI; the second term runs over all RoIs of the
+    call. ``weight`` enters its means and variances, and it is multiplied by
+    the sum of the weights over ``avg_factor``, so that both terms scale
+    alike.
+
+    Args:
+        temperature (float): Two-sided, > 0. Defaults to 1.0.
+        inter_weight (float): :math:`\beta`, of the correlation over classes,
+            >= 0. Defaults to 1.0.
+        intra_weight (float): :math:`\gamma`, of the correlation over
+            samples, >= 0. Defaults to 1.0.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+
+    Reference: Huang et al., "Knowledge Distillation from A Stronger
+    Teacher", NeurIPS 2022, arXiv 2205.10536.
+    """
+
+    def __init__(self,
+                 temperature: float = 1.0,
+                 inter_weight: float = 1.0,
+                 intra_weight: float = 1.0,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.temperature = check_positive('temperature', temperature)
+        self.inter_weight = check_non_negative('inter_weight', inter_weight)
+        self.intra_weight = check_non_negative('intra_weight', intra_weight)
+
+    def forward(self,
+                student_logits: Tensor,
+                teacher_logits: Tensor,
+                labels: Optional[Tensor] = None,
+                weight: Optional[Tensor] = None,
+                avg_factor: Optional[float] = None) -> Tensor:
+        """Compute the loss; the arguments are those of :class:`LogitLoss`."""
+        student, teacher, _ = self.prepare(student_logits, teacher_logits,
+                                           labels, weight)
+        student = (student / self.temperature).softmax(dim=1)
+        teacher = (teacher / self.temperature).softmax(dim=1)
+        loss = self.inter_weight * reduce_loss(
+            1 - pearson(student, teacher, dim=1), weight, avg_factor)
+        num_samples = student.shape[0]
+        if num_samples > 1:
+            column = None if weight is None else weight[:, None]
+            intra = (1 - pearson(student, teacher, 0, column)).mean()
+            loss = loss + self.intra_weight * intra * relative_sample_count(
+                num_samples, weight, avg_factor)
+        return self.loss_weight * self.temperature**2 * loss

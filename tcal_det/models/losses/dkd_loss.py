@@ -1,0 +1,54 @@
+"""Decoupled knowledge distillation."""
+from typing import Optional
+
+from torch import Tensor
+
+from tcal_det.arguments import check_non_negative, check_positive
+from tcal_det.registry import MODELS
+from .logit_loss import LogitLoss
+from .target_split import target_kl_div
+
+
+@MODELS.register_module()
+class DKDLoss(LogitLoss):
+    r"""Decoupled knowledge distillation.
+
+    .. math::
+        T^2 \big(\alpha\,\mathrm{KL}(b_t\|b_s) +
+        \beta\,\mathrm{KL}(q_t\|q_s)\big)
+
+    averaged over samples; :math:`b = (p_y, 1 - p_y)` for the target class y,
+    q the softmax over the non-target classes, both at temperature T. The
+    non-target part loses the factor :math:`1 - p_{t,y}` that it has in KD.
+
+    Adapted: a sample is a RoI and its target the label the student's sampler
+    assigned, background included. The defaults are the paper's for
+    detection.
+
+    Args:
+        alpha (float): Weight of the target part, >= 0. Defaults to 1.0.
+        beta (float): Weight of the non-target part, >= 0. Defaults to 0.25.
+        temperature (float): Two-sided, > 0. Defaults to 1.0.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+
+    Reference: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022,
+    arXiv 2203.08679.
+    """
+
+    needs_labels = True
+
+    def __init__(self,
+                 alpha: float = 1.0,
+                 beta: float = 0.25,
+                 temperature: float = 1.0,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.alpha = check_non_negative('alpha', alpha)
+        self.beta = check_non_negative('beta', beta)
+        self.temperature = check_positive('temperature', temperature)
+
+    def per_sample_loss(self, student: Tensor, teacher: Tensor,
+                        labels: Optional[Tensor]) -> Tensor:
+        target, non_target = target_kl_div(student, teacher, labels,
+                                           self.temperature)
+        return self.alpha * target + self.beta * non_target

@@ -1,0 +1,92 @@
+"""Kullback-Leibler divergence from the teacher's to the student's classes.
+
+Shapes: N samples (RoIs), C = K + 1 classes with background last.
+"""
+from typing import Optional
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from tcal_det.arguments import check_positive
+from tcal_det.registry import MODELS
+from ..logits import at_least_float32
+from .logit_loss import LogitLoss
+
+
+def logit_kl_div(student_logits: Tensor,
+                 teacher_logits: Tensor,
+                 temperature: float = 1.0) -> Tensor:
+    r"""KL divergence of each sample, summed over classes.
+
+    .. math::
+        T^2\,\mathrm{KL}\big(\mathrm{softmax}(z_t/T)\,\|\,
+        \mathrm{softmax}(z_s/T)\big)
+
+    The teacher's logits arrive calibrated; ``temperature`` here is Hinton's,
+    which softens both sides and is compensated by its square. The sum over
+    classes is not divided by C.
+
+    Args:
+        student_logits (Tensor): Unnormalised scores, shape (N, C).
+        teacher_logits (Tensor): Calibrated scores of the same samples,
+            shape (N, C). No gradient flows into them.
+        temperature (float): Divides both sides. Defaults to 1.0.
+
+    Returns:
+        Tensor: Loss of each sample, shape (N,), at least float32.
+
+    Example:
+        >>> import torch
+        >>> student = torch.tensor([[0., 0.]])
+        >>> teacher = torch.log(torch.tensor([[.75, .25]]))
+        >>> print(f'{logit_kl_div(student, teacher).item():.4f}')
+        0.1308
+
+    Reference: Hinton et al., "Distilling the Knowledge in a Neural Network",
+    arXiv 1503.02531, section 2.
+    """
+    student = at_least_float32(student_logits) / temperature
+    teacher = at_least_float32(teacher_logits.detach()) / temperature
+    divergence = F.kl_div(
+        F.log_softmax(student, dim=1),
+        F.log_softmax(teacher, dim=1),
+        reduction='none',
+        log_target=True).sum(dim=1)
+    return divergence * temperature**2
+
+
+@MODELS.register_module()
+class LogitKLDivLoss(LogitLoss):
+    r"""KL divergence between calibrated teacher and student logits.
+
+    With a calibrator on the teacher and the default ``temperature=1`` this is
+    TCal: :math:`\mathrm{KL}(\mathrm{softmax}(z_t/T)\|\mathrm{softmax}(z_s))`
+    with no factor :math:`T^2`, as the student is not softened. Without a
+    calibrator and with ``temperature=4`` it is classic KD, with
+    :math:`T^2`.
+
+    TTM (Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher
+    Matching", arXiv 2402.11148) is the same loss: its target
+    :math:`p_t^\gamma / \sum_c p_{t,c}^\gamma` with :math:`\gamma = 1/T` is
+    :math:`\mathrm{softmax}(z_t/T)`. For its weighted form see
+    :class:`WTTMLoss`.
+
+    Args:
+        temperature (float): Two-sided KD temperature, > 0. Not the
+            teacher's calibration temperature, which is the calibrator's.
+            Defaults to 1.0.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+
+    Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
+    Distillation", arXiv 2508.20224; Hinton et al., arXiv 1503.02531.
+    """
+
+    def __init__(self,
+                 temperature: float = 1.0,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.temperature = check_positive('temperature', temperature)
+
+    def per_sample_loss(self, student: Tensor, teacher: Tensor,
+                        labels: Optional[Tensor]) -> Tensor:
+        return logit_kl_div(student, teacher, self.temperature)

@@ -1,0 +1,145 @@
+"""Multi-level logit distillation: samples, their relations, the classes'."""
+from typing import Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from tcal_det.arguments import check_non_negative, check_positive
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.registry import MODELS
+from .logit_kl_div_loss import logit_kl_div
+from .logit_loss import LogitLoss
+from .reduction import reduce_loss
+from .relation import class_relation_gap, sample_relation_gap, samples_by_image
+from .selection import check_ratio, top_share
+
+
+@MODELS.register_module()
+class MLLDLoss(LogitLoss):
+    r"""Multi-level logit distillation.
+
+    With P the (N, C) matrix of :math:`\mathrm{softmax}(z/T)`, the sum over
+    the temperatures of
+
+    .. math::
+        \lambda_i \frac{T^2}{N} \sum_n \mathrm{KL}(p_{t,n}\|p_{s,n}) +
+        \frac{\lambda_b}{B} \|P_t P_t^\top - P_s P_s^\top\|_F^2 +
+        \frac{\lambda_c}{C} \|P_t^\top P_t - P_s^\top P_s\|_F^2
+
+    instance, batch and class level. The matrices have no factor
+    :math:`T^2`.
+
+    Adapted: a sample is a RoI. The batch level compares the B RoIs of one
+    image with each other, so that the matrix stays small; images count in
+    proportion to their RoIs. The class level runs over all RoIs of the call
+    and **grows with the square of their number**, as the formula has no
+    divisor for it: a detector has hundreds where the paper has a batch of
+    images, so ``class_weight`` must be set for the number of RoIs. A pair of
+    samples weighs the geometric mean of its ``weight``; ``avg_factor``
+    replaces N and B, and the class level is multiplied by N / ``avg_factor``.
+
+    Readings taken: the masks of the paper are one ratio here. Below 1.0 the
+    batch level keeps the samples with the largest :math:`\max_c p_t`, as if
+    all others weighed 0, and the class level the rows and columns of the
+    classes with the largest sum of :math:`p_t` over the samples, both at
+    T = 1 and ranked over the whole call; N, B and C stay what they are. The
+    paper's second, strongly augmented view of the image has no counterpart.
+
+    Args:
+        temperatures (Sequence[float]): Each > 0, at least one. Defaults to
+            (2, 3, 4, 5, 6).
+        instance_weight (float): :math:`\lambda_i`, >= 0. Defaults to 1.0.
+        batch_weight (float): :math:`\lambda_b`, >= 0. Defaults to 1.0.
+        class_weight (float): :math:`\lambda_c`, >= 0. Defaults to 1.0.
+        confident_ratio (float): Share of the samples at the batch level, and
+            of the classes at the class level, in (0, 1]. Defaults to 1.0,
+            all.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+
+    Reference: Jin et al., "Multi-Level Logit Distillation", CVPR 2023.
+    """
+
+    needs_image_index = True
+
+    def __init__(self,
+                 temperatures: Sequence[float] = (2, 3, 4, 5, 6),
+                 instance_weight: float = 1.0,
+                 batch_weight: float = 1.0,
+                 class_weight: float = 1.0,
+                 confident_ratio: float = 1.0,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        if not isinstance(temperatures, (list, tuple)):
+            raise InvalidTypeError(
+                '`temperatures` must be a list or tuple of numbers in '
+                f'(0, inf), but got {temperatures!r}')
+        if not temperatures:
+            raise InvalidValueError(
+                '`temperatures` must have at least one number, but is empty')
+        self.temperatures = tuple(
+            check_positive('temperatures', value) for value in temperatures)
+        self.instance_weight = check_non_negative('instance_weight',
+                                                  instance_weight)
+        self.batch_weight = check_non_negative('batch_weight', batch_weight)
+        self.class_weight = check_non_negative('class_weight', class_weight)
+        self.confident_ratio = check_ratio('confident_ratio', confident_ratio)
+
+    def forward(self,
+                student_logits: Tensor,
+                teacher_logits: Tensor,
+                labels: Optional[Tensor] = None,
+                weight: Optional[Tensor] = None,
+                avg_factor: Optional[float] = None,
+                image_index: Optional[Tensor] = None) -> Tensor:
+        """Compute the loss.
+
+        The further arguments are those of :class:`LogitLoss`.
+
+        Args:
+            image_index (Tensor, optional): Image of each sample, shape (N,).
+                Defaults to None, all are of one image.
+        """
+        student, teacher, _ = self.prepare(student_logits, teacher_logits,
+                                           labels, weight)
+        num_samples = student.shape[0]
+        images = samples_by_image(num_samples, image_index)
+        teacher_probs = teacher.softmax(dim=1)
+        batch_weight = self._confident_weight(teacher_probs, weight)
+        # Columns of zeros have neither a row nor a column in the products.
+        is_confident_class = top_share(
+            teacher_probs.sum(dim=0), self.confident_ratio)
+        # 1 where nobody gave a divisor of their own.
+        class_scale = 1 if avg_factor is None else num_samples / avg_factor
+
+        loss = 0
+        for temperature in self.temperatures:
+            student_probs = (student / temperature).softmax(dim=1)
+            teacher_probs = (teacher / temperature).softmax(dim=1)
+            instance = reduce_loss(
+                logit_kl_div(student, teacher, temperature), weight,
+                avg_factor)
+            batch = reduce_loss(
+                torch.cat([
+                    sample_relation_gap(
+                        student_probs[image], teacher_probs[image],
+                        None if batch_weight is None else batch_weight[image])
+                    for image in images
+                ]), None, avg_factor)
+            classes = class_relation_gap(student_probs * is_confident_class,
+                                         teacher_probs * is_confident_class,
+                                         weight).mean() * class_scale
+            loss = loss + (
+                self.instance_weight * instance + self.batch_weight * batch +
+                self.class_weight * classes)
+        return self.loss_weight * loss
+
+    def _confident_weight(self, teacher_probs: Tensor,
+                          weight: Optional[Tensor]) -> Optional[Tensor]:
+        """``weight`` with 0 for the samples left out of the batch level."""
+        if self.confident_ratio == 1:
+            return weight
+        is_confident = top_share(
+            teacher_probs.max(dim=1).values, self.confident_ratio)
+        if weight is None:
+            return is_confident.to(teacher_probs)
+        return is_confident * weight

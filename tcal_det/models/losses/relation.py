@@ -1,0 +1,138 @@
+r"""Relations between samples, and between classes across samples.
+
+A pair of samples weighs the geometric mean of their weights,
+:math:`\sqrt{w_i w_j}`: twice the weights double the loss, and a sample with
+weight 0 is in no pair.
+
+Shapes: N samples (RoIs), C = K + 1 classes with background last.
+"""
+from typing import List, Optional, Union
+
+import torch
+from torch import Tensor
+
+from tcal_det.errors import InvalidValueError
+from .logit_loss import without_autocast
+
+
+def samples_by_image(
+        num_samples: int,
+        image_index: Optional[Tensor] = None) -> List[Union[slice, Tensor]]:
+    """Positions of the samples of each image.
+
+    Args:
+        num_samples (int): N.
+        image_index (Tensor, optional): Image of each sample, shape (N,).
+            Defaults to None, all are of one image.
+
+    Returns:
+        list[slice | Tensor]: Selects the samples of one image; never empty.
+
+    Raises:
+        InvalidValueError: If ``image_index`` does not have shape (N,).
+    """
+    if image_index is not None and image_index.shape != (num_samples, ):
+        raise InvalidValueError(
+            f'`image_index` must have shape (N,) = ({num_samples},), but got '
+            f'{tuple(image_index.shape)}')
+    if image_index is None or num_samples == 0:
+        return [slice(None)]
+    return [(image_index == image).nonzero()[:, 0]
+            for image in image_index.unique()]
+
+
+def sample_relation_gap(student_probs: Tensor,
+                        teacher_probs: Tensor,
+                        weight: Optional[Tensor] = None) -> Tensor:
+    r"""Squared differences of the samples' similarities, summed per sample.
+
+    The rows of :math:`(P_t P_t^\top - P_s P_s^\top)^2`, summed; their mean
+    over samples is the squared Frobenius norm over N.
+
+    Args:
+        student_probs (Tensor): Shape (N, C).
+        teacher_probs (Tensor): Shape (N, C).
+        weight (Tensor, optional): Weight of each sample, shape (N,).
+            Defaults to None, every pair weighs 1.
+
+    Returns:
+        Tensor: Shape (N,).
+
+    Example:
+        >>> student = torch.tensor([[1., 0.], [0., 1.]])
+        >>> teacher = torch.tensor([[1., 0.], [1., 0.]])
+        >>> sample_relation_gap(student, teacher)
+        tensor([1., 1.])
+    """
+    with without_autocast(student_probs):
+        gap = (
+            teacher_probs @ teacher_probs.T - student_probs @ student_probs.T)
+    return (gap.square() * _pair_weight(weight)).sum(dim=1)
+
+
+def class_relation_gap(student_probs: Tensor,
+                       teacher_probs: Tensor,
+                       weight: Optional[Tensor] = None) -> Tensor:
+    r"""Squared differences of the classes' similarities, summed per class.
+
+    The rows of :math:`(P_t^\top P_t - P_s^\top P_s)^2`; written out it is a
+    sum over pairs of samples, which weigh as everywhere in this module.
+
+    Args:
+        student_probs (Tensor): Shape (N, C).
+        teacher_probs (Tensor): Shape (N, C).
+        weight (Tensor, optional): Weight of each sample, shape (N,).
+            Defaults to None, every pair weighs 1.
+
+    Returns:
+        Tensor: Shape (C,).
+
+    Example:
+        >>> student = torch.tensor([[1., 0.], [0., 1.]])
+        >>> teacher = torch.tensor([[1., 0.], [1., 0.]])
+        >>> class_relation_gap(student, teacher)
+        tensor([1., 1.])
+    """
+    root = 1 if weight is None else weight.sqrt()[:, None]
+    with without_autocast(student_probs):
+        gap = ((root * teacher_probs).T @ teacher_probs -
+               (root * student_probs).T @ student_probs)
+    return gap.square().sum(dim=1)
+
+
+def pair_difference_gap(student: Tensor,
+                        teacher: Tensor,
+                        weight: Optional[Tensor] = None) -> Tensor:
+    r"""Mean distance between the differences of a sample to all others.
+
+    :math:`\frac{1}{N-1} \sum_{j \ne i} \|(z_{s,i} - z_{s,j}) -
+    (z_{t,i} - z_{t,j})\|_2` for each sample i; 0 for N = 1.
+
+    Args:
+        student (Tensor): Shape (N, C).
+        teacher (Tensor): Shape (N, C).
+        weight (Tensor, optional): Weight of each sample, shape (N,).
+            Defaults to None, every pair weighs 1.
+
+    Returns:
+        Tensor: Shape (N,).
+
+    Example:
+        >>> student = torch.tensor([[0., 3.], [4., 0.]])
+        >>> pair_difference_gap(student, torch.zeros(2, 2))
+        tensor([5., 5.])
+    """
+    gap = student - teacher
+    # The faster way through a matrix product loses small distances.
+    distance = torch.cdist(
+        gap, gap, compute_mode='donot_use_mm_for_euclid_dist')
+    distance = distance * _pair_weight(weight)
+    return distance.sum(dim=1) / max(gap.shape[0] - 1, 1)
+
+
+def _pair_weight(weight: Optional[Tensor]) -> Union[float, Tensor]:
+    """Shape (N, N), or 1 without weights."""
+    if weight is None:
+        return 1.
+    root = weight.sqrt()
+    return root[:, None] * root

@@ -1,0 +1,74 @@
+"""Transformed teacher matching with a weight for each sample.
+
+Shapes: N samples (RoIs), C = K + 1 classes with background last.
+"""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from tcal_det.arguments import check_positive
+from tcal_det.registry import MODELS
+from .logit_kl_div_loss import logit_kl_div
+from .logit_loss import LogitLoss
+
+
+def power_sum(logits: Tensor, exponent: float) -> Tensor:
+    r"""Power sum of the probabilities, :math:`\sum_c p_c^\gamma`.
+
+    1 for a one-hot distribution, :math:`C^{1-\gamma}` for a uniform one: a
+    measure of ambiguity for :math:`\gamma < 1`.
+
+    Args:
+        logits (Tensor): Unnormalised scores, shape (N, C).
+        exponent (float): :math:`\gamma`.
+
+    Returns:
+        Tensor: Shape (N,).
+
+    Example:
+        >>> print(f'{power_sum(torch.zeros(1, 4), .5).item():.4f}')
+        2.0000
+    """
+    log_sum = torch.logsumexp(exponent * logits, dim=1)
+    return (log_sum - exponent * torch.logsumexp(logits, dim=1)).exp()
+
+
+@MODELS.register_module()
+class WTTMLoss(LogitLoss):
+    r"""Weighted transformed teacher matching.
+
+    .. math::
+        U_\gamma(p_t)\,\mathrm{KL}\big(\mathrm{softmax}(z_t/T)\,\|\,
+        \mathrm{softmax}(z_s)\big), \qquad
+        U_\gamma(p_t) = \sum_c p_{t,c}^\gamma, \quad \gamma = 1/T
+
+    averaged over samples. Ambiguous samples weigh more. The student is not
+    softened and there is no factor :math:`T^2`. Without the weight (TTM)
+    this is :class:`LogitKLDivLoss` on a teacher calibrated with T.
+
+    The weight needs the teacher's *raw* logits, so the temperature is the
+    loss's own: use it without a calibrator. On calibrated logits, T softens
+    a second time.
+
+    Adapted: a sample is a RoI, background included.
+
+    Args:
+        temperature (float): T, applied to the teacher only, > 0. Defaults
+            to 1.5.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+
+    Reference: Zheng and Yang, "Knowledge Distillation Based on Transformed
+    Teacher Matching", ICLR 2024, arXiv 2402.11148.
+    """
+
+    def __init__(self,
+                 temperature: float = 1.5,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__(loss_weight)
+        self.temperature = check_positive('temperature', temperature)
+
+    def per_sample_loss(self, student: Tensor, teacher: Tensor,
+                        labels: Optional[Tensor]) -> Tensor:
+        matching = logit_kl_div(student, teacher / self.temperature)
+        return power_sum(teacher, 1 / self.temperature) * matching

@@ -1,0 +1,211 @@
+"""Reliability diagrams, drawn from bin tables alone.
+
+Whatever a figure shows or prints is computed from its table, so a drawn
+number cannot differ from the metric's.
+"""
+from typing import TYPE_CHECKING, Dict, Optional
+
+import numpy as np
+
+from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.functional.binning import BinTable
+from .figures import (BLACK, GREEN, GREY, LIGHT_GREEN, LIGHT_VERMILION,
+                      SKY_BLUE, VERMILION, new_figure)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+OVER_STYLE = dict(facecolor=LIGHT_VERMILION, edgecolor=VERMILION, hatch='////')
+UNDER_STYLE = dict(facecolor=LIGHT_GREEN, edgecolor=GREEN, hatch='\\\\\\\\')
+MEASURED_STYLE = dict(facecolor=SKY_BLUE, edgecolor=BLACK)
+IDEAL_STYLE = dict(linestyle='--', color=BLACK, linewidth=1)
+
+
+def reliability_diagram(bins: BinTable,
+                        title: Optional[str] = None,
+                        target_name: str = 'Accuracy',
+                        error_name: str = 'ECE') -> 'Figure':
+    """What a classifier's confidence is worth, bin by bin.
+
+    Above: a bar for each bin that holds samples, as high as their accuracy,
+    and hatched what lies between it and their mean confidence, by colour and
+    direction for over- and under-confidence. Below: how many samples each
+    bin holds, on a logarithmic scale. The heading gives ECE = over + under.
+
+    Args:
+        bins (BinTable): ``.bins`` of a calibration error. An empty bin
+            stays empty.
+        title (str, optional): Stands above. Defaults to None.
+        target_name (str): What confidence should equal, e.g. 'Precision'.
+            Defaults to 'Accuracy'.
+        error_name (str): What over and under add up to. Defaults to 'ECE'.
+
+    Returns:
+        Figure: For :func:`save_figure`.
+    """
+    return reliability_comparison({title or '': bins},
+                                  target_name=target_name,
+                                  error_name=error_name)
+
+
+def reliability_comparison(tables: Dict[str, BinTable],
+                           title: Optional[str] = None,
+                           target_name: str = 'Accuracy',
+                           error_name: str = 'ECE') -> 'Figure':
+    """Reliability diagrams side by side on the same axes.
+
+    Args:
+        tables (dict[str, BinTable]): Bin tables by heading, e.g. 'before'
+            and 'after', from left to right.
+        title (str, optional): Stands above all. Defaults to None.
+        target_name (str): What confidence should equal, e.g. 'Precision'.
+            Defaults to 'Accuracy'.
+        error_name (str): What over and under add up to. Defaults to 'ECE'.
+
+    Returns:
+        Figure: For :func:`save_figure`.
+
+    Raises:
+        InvalidValueError: If there is no table.
+    """
+    if not tables:
+        raise InvalidValueError('`tables` must hold at least one bin table, '
+                                'but is empty')
+    # One panel alone must be as wide as the legend.
+    figure = new_figure((max(4.4 * len(tables), 5.0), 5.8))
+    figure.get_layout_engine().set(wspace=0.06)
+    panels = figure.subplots(
+        2,
+        len(tables),
+        sharex=True,
+        sharey='row',
+        squeeze=False,
+        gridspec_kw=dict(height_ratios=(3, 1)))
+    for heading, bins, diagram, histogram in zip(tables, tables.values(),
+                                                 *panels):
+        _draw_gaps(diagram, bins)
+        _draw_counts(histogram, bins)
+        _write_heading(diagram, heading, bins, target_name, error_name)
+    _format_axes(panels, target_name, tables)
+    _add_legend(figure, target_name)
+    if title:
+        figure.suptitle(title, fontweight='bold')
+    return figure
+
+
+def _draw_gaps(axes: 'Axes', bins: BinTable) -> None:
+    filled = np.flatnonzero(bins.count)
+    left, width = bins.edges[:-1], np.diff(bins.edges)
+    target, gap = bins.mean_target, bins.gap
+    axes.bar(
+        left[filled],
+        target[filled],
+        width[filled],
+        align='edge',
+        linewidth=0.6,
+        label='measured',
+        **MEASURED_STYLE)
+    kinds = [('over-confident', 1, OVER_STYLE),
+             ('under-confident', -1, UNDER_STYLE)]
+    for name, sign, style in kinds:
+        chosen = filled[sign * gap[filled] > 0]
+        axes.bar(
+            left[chosen],
+            gap[chosen],
+            width[chosen],
+            bottom=target[chosen],
+            align='edge',
+            linewidth=0.6,
+            label=name,
+            **style)
+    # The top of the measured bar, also where an under-confident gap hangs
+    # from it.
+    axes.hlines(
+        target[filled],
+        left[filled],
+        bins.edges[1:][filled],
+        color=BLACK,
+        linewidth=2,
+        clip_on=False)
+    axes.plot((0, 1), (0, 1), **IDEAL_STYLE)
+
+
+def _draw_counts(axes: 'Axes', bins: BinTable) -> None:
+    filled = np.flatnonzero(bins.count)
+    axes.bar(
+        bins.edges[:-1][filled],
+        bins.count[filled],
+        np.diff(bins.edges)[filled],
+        align='edge',
+        color=GREY,
+        edgecolor=BLACK,
+        linewidth=0.6,
+        label='samples')
+
+
+def _write_heading(axes: 'Axes', heading: str, bins: BinTable,
+                   target_name: str, error_name: str) -> None:
+    gaps = bins.summarize()
+    lines = [
+        f'{error_name} {gaps.error:.4f} = {gaps.over:.4f} over + '
+        f'{gaps.under:.4f} under', f'{bins.num_samples:,} samples'
+    ]
+    if bins.num_samples:
+        confidence, target = (
+            np.nansum(bins.count * mean) / bins.num_samples
+            for mean in (bins.mean_confidence, bins.mean_target))
+        lines[1] += (f', confidence {confidence:.3f}, '
+                     f'{_in_a_sentence(target_name)} {target:.3f}')
+    else:
+        lines[0] = f'{error_name} undefined'
+    axes.set_title('\n'.join(lines), fontsize=9, loc='left')
+    if heading:
+        axes.annotate(
+            heading, (0, 1),
+            xytext=(0, 32),
+            xycoords='axes fraction',
+            textcoords='offset points',
+            fontsize=11,
+            fontweight='bold')
+
+
+def _in_a_sentence(name: str) -> str:
+    return name[:1].lower() + name[1:]
+
+
+def _add_legend(figure: 'Figure', target_name: str) -> None:
+    """Explain all signs, also those that no bin happens to need."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    figure.legend(
+        handles=[
+            Patch(label=_in_a_sentence(target_name), **MEASURED_STYLE),
+            Patch(label='over-confident', **OVER_STYLE),
+            Patch(label='under-confident', **UNDER_STYLE),
+            Line2D((), (), label='ideal', **IDEAL_STYLE)
+        ],
+        loc='outside lower center',
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+        columnspacing=1.2,
+        handletextpad=0.5)
+
+
+def _format_axes(panels: np.ndarray, target_name: str,
+                 tables: Dict[str, BinTable]) -> None:
+    diagram, histogram = panels[:, 0]
+    diagram.set_xlim(0, 1)
+    diagram.set_ylim(0, 1)
+    diagram.set_ylabel(target_name)
+    histogram.set_ylabel('Samples (log)')
+    histogram.set_yscale('log')
+    largest = max(int(bins.count.max()) for bins in tables.values())
+    # From below 1, so that a single sample is seen.
+    histogram.set_ylim(0.5, max(2 * largest, 10))
+    for axes in panels.flat:
+        axes.set_axisbelow(True)
+        axes.grid(axis='y', color=GREY, alpha=0.3, linewidth=0.5)
+    for axes in panels[1]:
+        axes.set_xlabel('Confidence')

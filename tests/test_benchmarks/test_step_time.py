@@ -1,0 +1,96 @@
+"""The step-time benchmark on tiny models: what it says, not how fast."""
+import json
+import os.path as osp
+import runpy
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from tcal_det.errors import InvalidValueError
+from tcal_det.fileio import write_json_atomically
+
+BENCHMARKS = osp.join(
+    osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'benchmarks')
+sys.path.insert(0, BENCHMARKS)
+
+from step_time.comparison import compare, grow  # noqa: E402
+from step_time.tables import comparison_table, growth_table  # noqa: E402
+from step_time.variants import VARIANTS  # noqa: E402
+from step_time.workload import Case, Workload  # noqa: E402
+
+
+@pytest.fixture
+def case(distiller_cfg, tmp_path):
+    path = str(tmp_path / 'distiller.py')
+    Config(dict(model=distiller_cfg())).dump(path)
+    return Case(path, (64, 96), 2, rois_per_image=16, num_classes=5)
+
+
+def silent(_):
+    pass
+
+
+@pytest.mark.parametrize('variant', ['ours', 'naive'])
+def test_losses_of_the_student_are_the_plain_ones(case, variant):
+    workload = Workload(case)
+    expected, losses = (
+        VARIANTS[name](workload)(0) for name in ('plain', variant))
+    assert losses['loss_kd_cls'] > 0
+    for key in set(expected) - {'loss'}:
+        assert torch.equal(losses[key], expected[key]), key
+
+
+def test_teacher_as_ours_gives_the_logits_of_the_teacher(case):
+    workload = Workload(case)
+    expected = VARIANTS['teacher'](workload)(0)
+    assert expected.shape == (2 * 16, 5 + 1)
+    torch.testing.assert_close(
+        VARIANTS['teacher_as_ours'](workload)(0),
+        expected,
+        rtol=1e-4,
+        atol=1e-5)
+
+
+def test_comparison(case, tmp_path):
+    figures = compare(case, 2, silent)
+    assert set(VARIANTS) | {'limit', 'ratio', 'over_plain'} <= set(figures)
+    assert figures['limit'] == figures['plain'] + figures['teacher_as_ours']
+    assert figures['ratio'] == figures['ours'] / figures['limit']
+    assert figures['over_plain'] == figures['ours'] / figures['plain']
+    run = {name for name in VARIANTS if figures[name] is not None}
+    assert run | {'mmrazor'} == set(VARIANTS)
+    assert set(figures['unavailable']) == set(VARIANTS) - run
+    for name in run:
+        lower, upper = figures['quartiles'][name]
+        assert 0 < lower <= figures[name] <= upper
+        # Each has its own process.
+        assert figures['memory'][name] > 0
+
+    path = str(tmp_path / 'times.json')
+    write_json_atomically(path, figures)
+    with open(path) as file:
+        assert json.load(file)['ours'] == figures['ours']
+    table = comparison_table({'a->b': {'64x96': dict(figures, amp=figures)}})
+    assert '| a->b | 2 of 64x96, AMP |' in table
+    assert f' {figures["ratio"]:.3f} ' in table
+
+
+def test_growth(case):
+    growth = grow(case, dict(num_classes=(3, 7)), 1, silent)
+    assert [point['value'] for point in growth['num_classes']] == [3, 7]
+    for point in growth['num_classes']:
+        assert point['over_plain'] == point['ours'] / point['plain']
+        assert set(point['memory']) == {'plain', 'ours'}
+    assert growth_table(growth).count('num_classes') == 2
+
+
+@pytest.mark.parametrize('arguments',
+                         [['--repeats', '0'], ['--device', 'cuda']])
+def test_wrong_arguments_are_named(monkeypatch, arguments):
+    main = runpy.run_path(osp.join(BENCHMARKS, 'step_time.py'))['main']
+    monkeypatch.setattr(sys, 'argv', ['step_time.py', *arguments])
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(InvalidValueError, match=f'{arguments[0]} must be'):
+        main()

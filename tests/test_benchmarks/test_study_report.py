@@ -1,0 +1,616 @@
+"""From the study's results to its document: every number by other means."""
+import json
+import math
+import os.path as osp
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.study import report
+from benchmarks.study.comparisons import (contrasts, gradient_entries,
+                                          main_entries)
+from benchmarks.study.estimates import (correlation, holm, mean_of,
+                                        paired_difference)
+from benchmarks.study.markdown import NOT_MEASURED, fill_blocks
+from benchmarks.study.rows import Row, by_seed
+from benchmarks.study.selection import chosen_weight, grid_scores, is_at_edge
+from benchmarks.study.teacher_points import scopes, taught_points
+from tcal_det.errors import InvalidValueError, MissingFileError
+
+TEACHER = 'r18-half_e12'
+EMPTY = dict(runs=[], teachers=[], gradient_scales=[])
+
+
+def make_run(stage,
+             method,
+             seed=1,
+             mean_ap=0.2,
+             temperature=None,
+             weight=None,
+             **changes):
+    figures = {
+        'mAP': mean_ap,
+        'AP50': mean_ap + 0.2,
+        'AP75': mean_ap / 2,
+        'D-ECE': 0.05,
+        'D-ECE over': 0.04,
+        'D-ECE under': 0.01,
+        'LaECE_0': 0.1
+    }
+    return dict(
+        dict(
+            name=f'{stage}/{method}/{temperature}/{weight}/seed{seed}',
+            stage=stage,
+            method=method,
+            temperature=temperature,
+            fitted=False,
+            loss_weight=weight,
+            teacher=weight and TEACHER,
+            seed=seed,
+            config='benchmarks/study/configs/student.py',
+            overrides={},
+            commit='0123abc',
+            stack=dict(python='3.11.7', torch='2.1.2'),
+            status='finished',
+            error=None,
+            wall_time_s=3600,
+            attempts=1,
+            val=figures,
+            test=figures), **changes)
+
+
+def make_teacher(name=TEACHER, temperature=1.0, ece=0.03, val_map=0.6):
+    return dict(
+        name=name,
+        epoch=int(name.rpartition('_e')[2]),
+        temperature=temperature,
+        val_mAP=val_map,
+        ece=ece,
+        over=ece,
+        under=0.0,
+        ace=ece / 2,
+        nll=0.3 + ece,
+        brier=0.2,
+        fitted_temperature=1.234,
+        num_samples=100)
+
+
+def failed(run):
+    """It got far enough to have figures, which must not count."""
+    return dict(
+        run,
+        status='failed',
+        error='train.py ended with 1:\nno memory',
+        val=dict(run['val'], mAP=0.99),
+        test=dict(run['test'], mAP=0.99))
+
+
+@pytest.fixture
+def results():
+    """Three seeds of each method, each stage begun."""
+    runs = [
+        make_run('teachers', 'teacher', 0, 0.6),
+        make_run(
+            'setting',
+            'baseline',
+            0,
+            overrides=dict(
+                model=dict(type='x', teacher=dict(config='y')),
+                train_cfg=dict(max_epochs=8)),
+            test=None),
+        make_run('grid', 'baseline', 0, 0.1, test=None)
+    ]
+    values = {
+        ('kd', None, 1.0): (0.2, 0.2, 0.3),
+        ('tcal', 1.0, 4.0): (0.1, 0.2, 0.2),
+        ('tcal', 1.5, 4.0): (0.1, 0.2, 0.3),
+        ('wttm', None, 4.0): (0.1, 0.2, 0.3),
+        ('dkd', None, 4.0): (0.1, 0.2, 0.3),
+        ('dkd', 1.5, 4.0): (0.2, 0.4, 0.3)
+    }
+    for (method, temperature, weight), maps in values.items():
+        runs += [
+            make_run('grid', method, 0, value, temperature, grid_weight)
+            for grid_weight, value in zip((1.0, 4.0), maps)
+        ]
+        runs += [
+            make_run('seeds', method, seed, value, temperature, weight)
+            for seed, value in enumerate(maps, start=1)
+        ]
+    runs += [make_run('seeds', 'baseline', seed, 0.1) for seed in (1, 2, 3)]
+    runs.append(make_run('gradient', 'tcal', 1, 0.3, 1.0, 8.0))
+    runs += [
+        make_run('copies', 'tcal', 1, value, temperature, 4.0, teacher=name)
+        for name, temperature, value in ((TEACHER, 0.5, 0.1), ('r18-half_e2',
+                                                               1.0, 0.05),
+                                         ('r18-half_e4', 1.0, 0.15))
+    ]
+    runs += [
+        dict(run, stage='bccd') for run in runs if run['stage'] == 'seeds'
+    ]
+    return dict(
+        runs=runs,
+        teachers=[
+            make_teacher(),
+            make_teacher(temperature=0.5, ece=0.08),
+            make_teacher(temperature=1.5, ece=0.02),
+            # Of no student.
+            make_teacher(temperature=7.0, ece=0.5),
+            make_teacher('r18-half_e2', None, 0.05, 0.2),
+            make_teacher('r18-half_e4', ece=0.04, val_map=0.4)
+        ],
+        gradient_scales=[
+            dict(method='tcal', temperature=1.0, rms_gradient=0.01),
+            dict(method='tcal', temperature=1.5, rms_gradient=0.0201),
+            dict(method='kd', temperature=None, rms_gradient=0.01)
+        ])
+
+
+def cells(table, label):
+    """The cells of the row that begins with a label."""
+    for line in table.split('\n'):
+        row = [cell.strip() for cell in line.strip('|').split('|')]
+        if row[0] == label:
+            return row[1:]
+    raise AssertionError(f'no row {label!r} in\n{table}')
+
+
+class TestEstimates:
+
+    def test_mean_by_hand(self):
+        estimate = mean_of([1, 2, 3, 4, 5])
+        assert (estimate.count, estimate.mean) == (5, 3)
+        assert estimate.std == pytest.approx(math.sqrt(2.5))
+        # t(0.975, 4 degrees of freedom) = 2.776445, standard error sqrt(0.5)
+        half = 2.776445 * math.sqrt(0.5)
+        assert estimate.low == pytest.approx(3 - half, abs=1e-5)
+        assert estimate.high == pytest.approx(3 + half, abs=1e-5)
+        expected = stats.ttest_1samp([1, 2, 3, 4, 5], 0).pvalue
+        assert estimate.p_value == pytest.approx(expected)
+
+    def test_too_few_values_are_no_estimate(self):
+        assert math.isnan(mean_of([]).mean)
+        assert mean_of([2.0]).mean == 2
+        assert math.isnan(mean_of([2.0]).std)
+        assert math.isnan(mean_of([2.0]).low)
+
+    def test_no_spread_allows_no_test(self):
+        # 0.3 - 0.2 and 0.2 - 0.1 are not the same float.
+        estimate = mean_of([0.3 - 0.2, 0.2 - 0.1, 0.1])
+        assert estimate.low == estimate.high == pytest.approx(0.1)
+        assert math.isnan(estimate.p_value)
+
+    def test_differences_are_paired_by_seed(self):
+        values = {1: 0.3, 2: 0.5, 3: 0.4, 8: 9.0}
+        reference = {3: 0.3, 2: 0.2, 1: 0.1, 9: 0.0}
+        estimate = paired_difference(values, reference)
+        # 0.2, 0.3, 0.1
+        assert estimate.count == 3
+        assert estimate.mean == pytest.approx(0.2)
+        assert estimate.std == pytest.approx(0.1)
+        assert estimate.p_value == pytest.approx(
+            stats.ttest_rel([0.3, 0.5, 0.4], [0.1, 0.2, 0.3]).pvalue)
+
+    def test_holm_by_hand(self):
+        # 4 x 0.005, 3 x 0.01, 2 x 0.03, and 1 x 0.04 is not below that.
+        assert holm([0.01, 0.04, 0.03,
+                     0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+        assert holm([0.6, 0.7]) == pytest.approx([1, 1])
+
+    def test_holm_counts_tests_only(self):
+        adjusted = holm([float('nan'), 0.01, 0.02])
+        assert math.isnan(adjusted[0])
+        assert adjusted[1:] == pytest.approx([0.02, 0.02])
+
+    def test_correlation_by_hand(self):
+        x, y = [0, 1, 2, 3], [1, 3, 2, 5]
+        fit = correlation(x, y)
+        # Sums of products about the means: 5.5, 5 and 8.75.
+        assert fit.r2 == pytest.approx(5.5**2 / (5 * 8.75))
+        assert fit.p_value == pytest.approx(stats.linregress(x, y).pvalue)
+        assert fit.r2_interval[0] <= fit.r2 <= fit.r2_interval[1]
+        assert fit == correlation(x, y)
+
+    def test_interval_of_correlation_is_the_bootstraps(self):
+        rng = np.random.default_rng(5)
+        x = rng.normal(size=12)
+        y = x + rng.normal(size=12)
+        resampled = []
+        for _ in range(3000):
+            chosen = rng.integers(0, 12, 12)
+            resampled.append(np.corrcoef(x[chosen], y[chosen])[0, 1])
+        expected = np.percentile(resampled, [2.5, 97.5])
+        assert correlation(x, y).r_interval == pytest.approx(
+            expected, abs=0.05)
+
+    def test_falling_line(self):
+        fit = correlation([1, 2, 3], [3, 2, 1])
+        assert fit.r == pytest.approx(-1)
+        assert fit.r_interval == pytest.approx((-1, -1))
+
+    @pytest.mark.parametrize('x, y', [([1, 2], [1, 2]), ([], []),
+                                      ([1, 1, 1], [1, 2, 3]),
+                                      ([0.3 - 0.2, 0.2 - 0.1, 0.1], [1, 2, 3]),
+                                      ([1, 2, float('nan')], [1, 2, 3])])
+    def test_undefined_correlation(self, x, y):
+        fit = correlation(x, y)
+        assert math.isnan(fit.r) and math.isnan(fit.p_value)
+        assert all(map(math.isnan, fit.r2_interval))
+
+
+class TestSelection:
+
+    def test_best_mean_on_val_wins(self):
+        runs = [
+            make_run('grid', 'tcal', seed, value, 1.5, weight)
+            for weight, values in ((1.0, (0.1, 0.1)), (4.0, (0.2, 0.25)),
+                                   (16.0, (0.3, 0.1)))
+            for seed, value in enumerate(values)
+        ]
+        assert chosen_weight(runs, 'tcal', 1.5) == 4
+
+    def test_smaller_weight_wins_a_tie(self):
+        runs = [
+            make_run('grid', 'kd', 0, 0.2, None, weight)
+            for weight in (16.0, 1.0, 4.0)
+        ]
+        assert chosen_weight(runs, 'kd', None) == 1
+
+    def test_only_finished_runs_of_the_grid_on_val_count(self):
+        best = make_run('grid', 'kd', 0, 0.9, None, 16.0)
+        runs = [
+            make_run('grid', 'kd', 0, 0.2, None, 1.0),
+            make_run('grid', 'kd', 0, 0.1, None, 4.0, test=best['test']),
+            failed(best),
+            dict(best, status='interrupted'),
+            dict(best, stage='seeds'),
+            dict(best, val=None),
+        ]
+        assert chosen_weight(runs, 'kd', None) == 1
+
+    def test_rows_are_told_apart(self):
+        runs = [
+            make_run('grid', 'tcal', 0, 0.2, 1.2, 1.0),
+            make_run('grid', 'tcal', 0, 0.1, 1.2, 4.0, fitted=True)
+        ]
+        assert chosen_weight(runs, 'tcal', 1.2) == 1
+        assert chosen_weight(runs, 'tcal', 1.2, True) == 4
+        assert chosen_weight(runs, 'tcal', 1.5) is None
+        assert chosen_weight(runs, 'dkd', 1.2) is None
+
+    def test_no_calibrator_is_a_temperature_of_1(self):
+        runs = [make_run('grid', 'tcal', 0, 0.2, None, 4.0)]
+        assert chosen_weight(runs, 'tcal', 1.0) == 4
+
+    def test_edge_of_the_grid(self):
+        scores = {1.0: 0.1, 4.0: 0.2, 16.0: 0.1}
+        assert is_at_edge(scores, 1.0) and is_at_edge(scores, 16.0)
+        assert not is_at_edge(scores, 4.0)
+
+    def test_grid_table_marks_choice_and_edge(self):
+        runs = [
+            make_run('grid', 'kd', 0, value, None, weight)
+            for weight, value in ((1.0, 0.2), (4.0, 0.3), (16.0, 0.1))
+        ] + [
+            make_run('grid', 'dkd', 0, value, None, weight)
+            for weight, value in ((1.0, 0.2), (16.0, 0.3))
+        ]
+        table = report.TABLES['grid'](dict(EMPTY, runs=runs))
+        assert cells(table, 'KD') == ['20.0', '**30.0**', '10.0']
+        assert cells(table, 'DKD') == ['20.0', 'n/a', '**30.0**\\*']
+        assert grid_scores(runs, Row('dkd')) == {1.0: 0.2, 16.0: 0.3}
+
+
+class TestMethods:
+
+    def test_main_table_by_hand(self, results):
+        table = report.TABLES['main'](results)
+        # 10, 20, 30: standard deviation 10; minus 10 each. Half the interval
+        # is 4.302653 x 10 / sqrt(3) = 24.84.
+        row = cells(table, 'TCal, T = 1.5')
+        assert row[:3] == ['4', '3', '20.0 ± 10.0']
+        assert row[5] == '5.00 ± 0.00'
+        assert row[-1] == '+10.00 [-14.84, +34.84]'
+        assert cells(table, 'Baseline')[-1] == ''
+
+    def test_rows_are_ordered_from_simple_to_involved(self, results):
+        assert [entry.row.label for entry in main_entries(results)] == [
+            'Baseline', 'KD', 'TCal, T = 1', 'TCal, T = 1.5', 'WTTM', 'DKD',
+            'DKD, T = 1.5'
+        ]
+
+    def test_fitted_row_says_so(self):
+        assert Row('tcal', 1.2345, True).label == 'TCal, fitted T = 1.23'
+
+    def test_differences(self, results):
+        pairs = [(entry.row.label, other.row.label)
+                 for entry, other in contrasts(main_entries(results))]
+        assert pairs == [('TCal, T = 1.5', 'TCal, T = 1'),
+                         ('TCal, T = 1.5', 'KD'), ('WTTM', 'TCal, T = 1.5'),
+                         ('DKD, T = 1.5', 'DKD')]
+        table = report.TABLES['differences'](results)
+        row = cells(table, 'DKD, T = 1.5 vs. DKD')
+        # 10, 20, 0
+        p_value = stats.ttest_1samp([0.1, 0.2, 0.0], 0).pvalue
+        assert row[:3] == ['3', '+10.00 [-14.84, +34.84]', f'{p_value:.3f}']
+        # The smallest of three tests; WTTM is the same as TCal, no test.
+        others = [
+            stats.ttest_1samp(values, 0).pvalue
+            for values in ([0.0, 0.0, 0.1], [-0.1, 0.0, 0.0])
+        ]
+        assert p_value < min(others)
+        assert row[3] == f'{3 * p_value:.3f}'
+        assert cells(table, 'WTTM vs. TCal, T = 1.5')[2:4] == ['n/a', 'n/a']
+
+    def test_fitted_temperature_is_compared_with_none(self, results):
+        results['runs'] += [
+            make_run('seeds', 'tcal', seed, 0.3, 1.2, 4.0, fitted=True)
+            for seed in (1, 2)
+        ]
+        row = cells(report.TABLES['differences'](results),
+                    'TCal, fitted T = 1.2 vs. TCal, T = 1')
+        assert row[0] == '2'
+
+    def test_equal_gradient_is_that_of_the_papers_method(self, results):
+        # 4 x 0.0201 is nearly 8 x 0.01; half of it, and KD's 0.01, is not.
+        entries = gradient_entries(results)
+        assert [(entry.row.label, entry.weight, len(entry.runs))
+                for entry in entries] == [('Baseline', None, 3),
+                                          ('TCal, T = 1', 8.0, 1),
+                                          ('TCal, T = 1.5', 4.0, 3)]
+        table = report.TABLES['gradient'](results)
+        assert cells(table, 'TCal, T = 1')[:4] == ['8', '0.08', '1', '30.0']
+        assert cells(table, 'TCal, T = 1.5')[-2:] == [
+            '+10.00 [-14.84, +34.84]', '-20.00'
+        ]
+
+    def test_setting_shows_what_was_changed(self, results):
+        table = report.TABLES['setting'](results)
+        row = cells(table, 'setting/baseline/None/None/seed0')
+        assert row[2] == '`train_cfg.max_epochs=8`'
+        assert cells(table, 'seeds/baseline, 3 seeds')[4] == '10.0 ± 0.0'
+
+    @pytest.mark.parametrize('stage', ['grid', 'seeds', 'gradient', 'copies'])
+    def test_runs_without_a_result_are_counted_and_never_averaged(
+            self, results, stage):
+        before = {name: make(results) for name, make in report.TABLES.items()}
+        run = next(run for run in results['runs']
+                   if run['stage'] == stage and run['method'] == 'tcal')
+        results['runs'] += [
+            failed(dict(run, seed=2, name='bad')),
+            dict(failed(run), status='interrupted', error=None, name='cut')
+        ]
+        after = {name: make(results) for name, make in report.TABLES.items()}
+        for name in set(after) - {'runs'}:
+            assert after[name] == before[name]
+        counts = [int(count) for count in cells(after['runs'], stage)[:3]]
+        assert counts[1:] == [1, 1]
+        assert counts[0] == sum(run['stage'] == stage
+                                for run in results['runs']) - 2
+        assert '- failed: `bad`: train.py ended with 1: no memory' in after[
+            'runs']
+        assert '- interrupted: `cut`\n' in after['runs'] + '\n'
+
+    def test_runs_table_names_commits_and_stacks(self, results):
+        count = len(results['runs'])
+        table = report.TABLES['runs'](results)
+        assert cells(table, 'all') == [str(count), '0', '0', '0', f'{count}.0']
+        assert f'`0123abc` ({count} runs)' in table
+        assert f'python 3.11.7, torch 2.1.2 ({count} runs)' in table
+
+    def test_seed_that_was_run_twice_is_one_seed(self):
+        runs = [
+            make_run('seeds', 'kd', seed, value)
+            for seed, value in ((2, 0.1), (1, 0.2), (2, 0.3))
+        ]
+        assert by_seed(runs, 'test', 'mAP') == {1: 0.2, 2: 0.2}
+
+    def test_undefined_figure_is_left_out(self, results):
+        for run in results['runs']:
+            if run['stage'] == 'seeds' and run['method'] == 'kd':
+                run['test'] = dict(run['test'], **{'D-ECE': None})
+        row = cells(report.TABLES['main'](results), 'KD')
+        assert row[5] == 'n/a'
+        assert row[2] == '23.3 ± 5.8'
+
+
+class TestTeachers:
+
+    def test_students_differ_in_nothing_but_the_teacher(self, results):
+        points = taught_points(results)
+        assert [(point.label, point.student('mAP').count)
+                for point in points] == [('r18-half_e2', 1),
+                                         ('r18-half_e4', 1),
+                                         ('r18-half_e12, T = 0.5', 1),
+                                         ('r18-half_e12', 1),
+                                         ('r18-half_e12, T = 1.5', 1)]
+        for run in results['runs']:
+            if run['stage'] == 'seeds' and run['temperature'] == 1.5:
+                run['loss_weight'] = 16.0
+        assert len(taught_points(results)) == 4
+
+    def test_scopes(self, results):
+        assert {
+            name: [point.label for point in points]
+            for name, points in scopes(taught_points(results)[:4])
+        } == {
+            'all': [
+                'r18-half_e2', 'r18-half_e4', 'r18-half_e12, T = 0.5',
+                'r18-half_e12'
+            ],
+            'different checkpoints':
+            ['r18-half_e2', 'r18-half_e4', 'r18-half_e12'],
+            'copies of r18-half_e12':
+            ['r18-half_e12, T = 0.5', 'r18-half_e12']
+        }
+
+    def test_r2_by_scipy(self, results):
+        table = report.TABLES['r2'](results)
+        rows = [[cell.strip() for cell in line.strip('|').split('|')]
+                for line in table.split('\n') if line.startswith('|')]
+        row = next(row for row in rows
+                   if row[:2] == ['different checkpoints', 'ECE'])
+        fit = stats.linregress([0.05, 0.04, 0.03], [0.05, 0.15, 0.1])
+        assert row[2:5] == ['3', 'falling', f'{fit.rvalue**2:.2f}']
+        assert row[6] == f'{fit.pvalue:.3f}'
+        # Copies have the mAP of the teacher that they are made of.
+        copies = next(row for row in rows
+                      if row[:2] == ['copies of r18-half_e12', 'mAP'])
+        assert copies[3:] == ['n/a'] * 4
+
+    def test_signed_miscalibration(self, results):
+        results['teachers'][0].update(over=0.01, under=0.04)
+        point = next(
+            point for point in taught_points(results)
+            if point.label == TEACHER)
+        assert point.miscalibration == pytest.approx(-0.03)
+        assert point.student_miscalibration().mean == pytest.approx(0.03)
+
+    def test_teachers_without_students_are_shown_as_they_are(self, results):
+        results['runs'] = []
+        table = report.TABLES['teachers'](results)
+        assert cells(table, 'r18-half_e12')[-3:] == ['0', 'n/a', 'n/a']
+        assert 'T = 0.5' not in table
+        assert report.TABLES['r2'](results) == NOT_MEASURED
+
+
+class TestBlocks:
+    TEXTS = dict(main='| new |', runs='none')
+
+    def test_only_blocks_change(self):
+        text = ('# Title\r\n<!-- study:main -->old\n\n<!-- /study:main -->'
+                '  between\t\n<!--study:runs--><!--/study:runs--> end')
+        expected = ('# Title\r\n<!-- study:main -->\n\n| new |\n\n'
+                    '<!-- /study:main -->  between\t\n<!--study:runs-->\n\n'
+                    'none\n\n<!--/study:runs--> end')
+        assert fill_blocks(text, self.TEXTS, 'doc.md') == expected
+        assert fill_blocks(expected, self.TEXTS, 'doc.md') == expected
+
+    def test_text_without_blocks(self):
+        assert fill_blocks('no marks\n', self.TEXTS, 'doc.md') == 'no marks\n'
+
+    @pytest.mark.parametrize('text, message', [
+        ('\n<!-- study:mian --><!-- /study:mian -->',
+         'line 2.*main, runs.*study:mian'),
+        ('<!-- study:main table -->', 'study:main table'),
+        ('<!-- study:main -->\nold', 'no `<!-- /study:main -->`'),
+        ('<!-- study:main --><!-- study:runs --><!-- /study:runs -->',
+         '`<!-- /study:main -->` must come first'),
+        ('<!-- study:main --><!-- /study:runs -->', 'must come first'),
+        ('<!-- /study:main -->', 'no block is open'),
+    ])
+    def test_user_errors(self, text, message):
+        with pytest.raises(InvalidValueError, match=message):
+            fill_blocks(text, self.TEXTS, 'doc.md')
+
+
+class TestReport:
+
+    @pytest.fixture
+    def arguments(self, tmp_path, monkeypatch):
+        """Call the command with files of its own."""
+        paths = dict(
+            results=tmp_path / 'results.json',
+            doc=tmp_path / 'study.md',
+            readme=tmp_path / 'README.md',
+            images=tmp_path / 'images')
+        blocks = (f'<!-- study:{name} -->\n<!-- /study:{name} -->\n'
+                  for name in report.TABLES)
+        paths['doc'].write_text('# Study\n' + ''.join(blocks))
+        paths['readme'].write_text('# README\n')
+        monkeypatch.setattr(
+            sys, 'argv', ['report.py'] +
+            [f'--{name}={path}' for name, path in paths.items()])
+        return paths
+
+    def test_whole_study(self, arguments, results):
+        arguments['results'].write_text(json.dumps(results))
+        report.main()
+        text = arguments['doc'].read_text()
+        for make in report.TABLES.values():
+            assert f'\n\n{make(results)}\n\n' in text
+        assert NOT_MEASURED not in text
+        assert arguments['readme'].read_text() == '# README\n'
+        assert sorted(path.name
+                      for path in arguments['images'].iterdir()) == sorted(
+                          f'study_{name}.png' for name in report.FIGURES)
+
+    def test_nothing_was_run_yet(self, arguments):
+        arguments['results'].write_text('{"runs": []}')
+        report.main()
+        text = arguments['doc'].read_text()
+        assert text.count(NOT_MEASURED) == len(report.TABLES)
+        assert len(list(arguments['images'].iterdir())) == 5
+
+    @pytest.mark.parametrize(
+        'stage',
+        ['setting', 'teachers', 'grid', 'seeds', 'gradient', 'copies'])
+    def test_one_stage_alone(self, results, stage):
+        for gradients in ([], results['gradient_scales']):
+            part = dict(
+                results,
+                runs=[run for run in results['runs'] if run['stage'] == stage],
+                gradient_scales=gradients)
+            for make in (*report.TABLES.values(), *report.FIGURES.values()):
+                make(part)
+
+    def test_figures_are_deterministic(self, results):
+        figures = [
+            report.FIGURES['inheritance'](results).canvas for _ in range(2)
+        ]
+        for canvas in figures:
+            canvas.draw()
+        assert np.array_equal(*(canvas.buffer_rgba() for canvas in figures))
+
+    def test_bad_document_leaves_all_files_as_they_were(
+            self, arguments, results):
+        arguments['results'].write_text(json.dumps(results))
+        arguments['readme'].write_text('<!-- study:main -->')
+        before = arguments['doc'].read_text()
+        with pytest.raises(InvalidValueError, match='README.md'):
+            report.main()
+        assert arguments['doc'].read_text() == before
+        assert not arguments['images'].exists()
+
+    @pytest.mark.parametrize('text, message', [('{', 'is not: '),
+                                               ('[]', 'with `runs`')])
+    def test_results_that_are_none(self, tmp_path, text, message):
+        path = tmp_path / 'results.json'
+        path.write_text(text)
+        with pytest.raises(InvalidValueError, match=message):
+            report.read_results(str(path))
+
+    def test_missing_results(self, tmp_path):
+        with pytest.raises(MissingFileError, match='`--results`'):
+            report.read_results(str(tmp_path / 'results.json'))
+
+    def test_script_prints_one_line_about_a_mistake(self, tmp_path):
+        process = subprocess.run(
+            [sys.executable, report.__file__, '--results', 'missing.json'],
+            cwd=str(tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True)
+        assert process.returncode == 2
+        assert process.stderr == (
+            'error: `--results` must be a file, but missing.json does not '
+            'exist\n')
+
+
+RESULTS = osp.join(report.REPOSITORY, 'benchmarks/study/results.json')
+
+
+@pytest.mark.skipif(
+    not osp.isfile(RESULTS), reason='the study has no results yet')
+@pytest.mark.parametrize('document', ['docs/study.md', 'README.md'])
+def test_documents_say_what_the_results_say(document):
+    results = report.read_results(RESULTS)
+    texts = {name: make(results) for name, make in report.TABLES.items()}
+    with open(
+            osp.join(report.REPOSITORY, document), encoding='utf-8',
+            newline='') as file:
+        text = file.read()
+    assert fill_blocks(text, texts, document) == text

@@ -1,0 +1,85 @@
+"""BCCD's VOC files become COCO files."""
+import json
+import os
+
+import pytest
+
+from tcal_det.datasets import convert_bccd
+from tcal_det.errors import InvalidValueError, MissingFileError
+
+OBJECT = ('<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin>'
+          '<xmax>{}</xmax><ymax>{}</ymax></bndbox></object>')
+OBJECTS = {
+    3: [('WBC', 260, 177, 491, 376), ('RBC', 78, 336, 184, 435)],
+    7: [('Platelets', 5, 5, 9, 8), ('RBC', 4, 4, 4, 9)],
+    8: [],
+}
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / 'BCCD'
+    for name in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (folder / name).mkdir(parents=True)
+    for split, number in zip(('train', 'val', 'test'), OBJECTS):
+        name = f'BloodImage_{number:05d}'
+        (folder / f'ImageSets/Main/{split}.txt').write_text(f'{name}\n')
+        (folder / f'JPEGImages/{name}.jpg').write_bytes(b'image')
+        objects = ''.join(OBJECT.format(*item) for item in OBJECTS[number])
+        (folder / f'Annotations/{name}.xml').write_text(
+            '<annotation><size><width>640</width><height>480</height></size>'
+            f'{objects}</annotation>')
+    return folder
+
+
+def test_conversion(source, tmp_path):
+    out = tmp_path / 'bccd'
+    convert_bccd(str(source), str(out))
+    train, val, test = (
+        json.loads((out / f'annotations/{split}.json').read_text())
+        for split in ('train', 'val', 'test'))
+    assert train['images'] == [
+        dict(id=4, file_name='BloodImage_00003.jpg', width=640, height=480)
+    ]
+    assert [(item['category_id'], item['bbox'], item['area'])
+            for item in train['annotations']] == [(2, [260, 177, 231,
+                                                       199], 45969),
+                                                  (1, [78, 336, 106,
+                                                       99], 10494)]
+    # The second box of val has no width.
+    assert [item['category_id'] for item in val['annotations']] == [3]
+    assert test['annotations'] == [] and len(test['images']) == 1
+    assert len(os.listdir(str(out / 'images'))) == 3
+
+
+@pytest.mark.parametrize(
+    'damage, message', [
+        (lambda folder: os.remove(
+            str(folder / 'JPEGImages/BloodImage_00003.jpg')),
+         'does not exist'),
+        (lambda folder: os.remove(
+            str(folder / 'Annotations/BloodImage_00003.xml')),
+         'does not exist'),
+        (lambda folder: os.remove(str(folder / 'ImageSets/Main/val.txt')),
+         'does not exist'),
+        (lambda folder: os.rename(
+            str(folder / 'JPEGImages'), str(folder / 'Images')),
+         'no JPEGImages'),
+    ],
+    ids=['image', 'annotation', 'split', 'images'])
+def test_missing_file(source, tmp_path, damage, message):
+    damage(source)
+    with pytest.raises(MissingFileError, match=message):
+        convert_bccd(str(source), str(tmp_path / 'bccd'))
+    assert os.listdir(str(tmp_path)) == ['BCCD']
+
+
+def test_no_voc(source, tmp_path):
+    (source / 'Annotations/BloodImage_00003.xml').write_text('<annotation>')
+    with pytest.raises(InvalidValueError, match='is no VOC annotation'):
+        convert_bccd(str(source), str(tmp_path / 'bccd'))
+
+
+def test_existing_folder_is_kept(source, tmp_path):
+    with pytest.raises(InvalidValueError, match='`out` must not exist'):
+        convert_bccd(str(source), str(tmp_path))

@@ -1,0 +1,98 @@
+"""The demo's data: real digits, disjoint splits, boxes that fit."""
+import json
+import os
+import os.path as osp
+
+import cv2
+import numpy as np
+import pytest
+
+from tcal_det.datasets import compose_scene, digit_scenes, write_digit_scenes
+from tcal_det.errors import InvalidValueError
+
+SCENES = dict(train=4, val=2, test=2)
+
+
+def read(folder, split):
+    path = osp.join(folder, 'annotations', f'{split}.json')
+    with open(path) as file:
+        return json.load(file)
+
+
+def test_digits_of_the_splits_are_disjoint_and_all_classes_occur():
+    splits = digit_scenes._split_digits(seed=0)
+    images = [{image.tobytes()
+               for image in split[0]} for split in splits.values()]
+    assert not images[0] & images[1]
+    assert not images[0] & images[2]
+    assert not images[1] & images[2]
+    for _, labels in splits.values():
+        assert set(labels) == set(range(10))
+
+
+def test_boxes_hug_the_ink():
+    """On a scene of one digit, what differs from the background alone."""
+    rng = np.random.default_rng(3)
+    digits = np.full((1, 8, 8), 16.0)
+    image, objects = compose_scene(rng, digits, np.array([7]), 96, 1)
+    (label, (x, y, width, height)), = objects
+    assert label == 7
+    # The same random background without the digit, before noise.
+    background = digit_scenes._texture(np.random.default_rng(3), 96)
+    changed = np.abs(image - background).mean(axis=2)
+    inside = np.zeros((96, 96), bool)
+    inside[y:y + height, x:x + width] = True
+    assert changed[inside].mean() > 25
+    assert changed[~inside].mean() < 10
+
+
+def test_same_seed_same_scenes_whatever_their_number(tmp_path):
+    first, second = str(tmp_path / 'a'), str(tmp_path / 'b')
+    write_digit_scenes(first, SCENES, size=64, show_progress=False)
+    write_digit_scenes(
+        second, dict(SCENES, train=6), size=64, show_progress=False)
+    for split in ('train', 'test'):
+        mine, its = read(first, split), read(second, split)
+        last = mine['images'][-1]['id']
+        assert mine['annotations'] == [
+            annotation for annotation in its['annotations']
+            if annotation['image_id'] <= last
+        ]
+        image = osp.join(split, '00001.jpg')
+        assert np.array_equal(
+            cv2.imread(osp.join(first, image)),
+            cv2.imread(osp.join(second, image)))
+
+
+def test_boxes_lie_in_their_scene(tmp_path):
+    folder = str(tmp_path / 'digits')
+    write_digit_scenes(folder, SCENES, size=80, show_progress=False)
+    for split, count in SCENES.items():
+        content = read(folder, split)
+        assert len(content['images']) == count
+        assert len(content['categories']) == 10
+        for annotation in content['annotations']:
+            x, y, width, height = annotation['bbox']
+            assert x >= 0 and width > 0 and x + width <= 80
+            assert y >= 0 and height > 0 and y + height <= 80
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(digit_scenes, '_write_split', stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_digit_scenes(str(tmp_path / 'digits'), SCENES)
+    assert not os.listdir(str(tmp_path))
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(num_scenes=dict(train=0, val=1, test=1)), '`num_scenes`'),
+    (dict(num_scenes=SCENES, size=8), '`size` must be >= 64'),
+    (dict(num_scenes=SCENES, digits_per_scene=(3, 2)), '`digits_per_scene`'),
+])
+def test_bad_numbers(tmp_path, arguments, message):
+    with pytest.raises(InvalidValueError, match=message):
+        write_digit_scenes(str(tmp_path / 'digits'), **arguments)

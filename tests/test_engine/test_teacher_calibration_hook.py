@@ -1,0 +1,292 @@
+"""What the hook logs is what the models said."""
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+from mmengine.logging import MessageHub
+from mmengine.model import MMDistributedDataParallel
+
+from tcal_det.engine.hooks import teacher_calibration_hook
+from tcal_det.engine.hooks.teacher_calibration_hook import (
+    TeacherCalibrationHook, measure_logits)
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.evaluation.functional import calibration_error, top_label
+from tcal_det.registry import HOOKS, MODELS
+
+NAMES = ['teacher', 'calibrated_teacher', 'student']
+
+
+class Visualizer:
+    """Keeps the pictures, or the bin tables where drawing is faked."""
+
+    def __init__(self):
+        self.images = []
+
+    def add_image(self, name, image, step):
+        self.images.append((name, image, step))
+
+
+@pytest.fixture
+def tables_instead_of_figures(monkeypatch):
+    """Drawing takes longer than all the rest."""
+    monkeypatch.setattr(teacher_calibration_hook, 'reliability_comparison',
+                        lambda tables, title: tables)
+    monkeypatch.setattr(teacher_calibration_hook, 'figure_as_image',
+                        lambda figure: figure)
+
+
+def make_runner(model, name='teacher_calibration_hook'):
+    hub = MessageHub.get_instance(name)
+    hub.log_scalars.clear()
+    return SimpleNamespace(
+        model=model, iter=0, message_hub=hub, visualizer=Visualizer())
+
+
+def build(cfg):
+    model = MODELS.build(cfg)
+    model.teacher.build(model)
+    return model
+
+
+def record(model):
+    """Logits and labels of each step, by other hooks than the tested one."""
+    steps = []
+    fc_cls = model.teacher.detector.roi_head.bbox_head.fc_cls
+    loss_cls = model.roi_head.bbox_head.loss_cls
+    handles = [
+        loss_cls.register_forward_pre_hook(lambda _, args: steps.append(
+            dict(student=args[0].detach(), labels=args[1]))),
+        fc_cls.register_forward_hook(
+            lambda _, args, output: steps[-1].update(teacher=output))
+    ]
+    return steps, handles
+
+
+def train(hook, runner, training_step, num_iters):
+    """Iterations with the hook around them; the labels differ by seed."""
+    model = runner.model
+    heard = []
+    hook.before_train(runner)
+    for _ in range(num_iters):
+        hook.before_train_iter(runner, 0)
+        heard.append(len(model.distill_losses.loss_kd_cls._forward_pre_hooks))
+        training_step(model, seed=runner.iter)
+        hook.after_train_iter(runner, 0)
+        runner.iter += 1
+    return heard
+
+
+def expected_errors(step, temperature, num_bins=15):
+    labels = step['labels'].numpy()
+    logits = dict(
+        teacher=step['teacher'],
+        calibrated_teacher=step['teacher'].double() / temperature,
+        student=step['student'])
+    return {
+        name:
+        calibration_error(
+            *top_label(values.double().softmax(1).numpy(), labels), num_bins)
+        for name, values in logits.items()
+    }
+
+
+@pytest.mark.parametrize('num_bins', [15, 4])
+def test_logs_the_errors_of_the_recorded_logits(distiller_cfg, training_step,
+                                                num_bins):
+    model = build(distiller_cfg(temperature=3.0))
+    steps, _ = record(model)
+    runner = make_runner(model)
+    train(
+        TeacherCalibrationHook(interval=1, num_bins=num_bins), runner,
+        training_step, 1)
+    errors = expected_errors(steps[0], 3.0, num_bins)
+    assert list(errors) == NAMES
+    for name, error in errors.items():
+        for key, value in ((f'train/{name}_ece',
+                            error.ece), (f'train/{name}_ece_over', error.over),
+                           (f'train/{name}_ece_under', error.under)):
+            logged = runner.message_hub.get_scalar(key).current()
+            assert logged == pytest.approx(value, abs=1e-6)
+            # mmengine would log a mean over the last iterations.
+            assert 'loss' not in key and 'time' not in key
+    # The case says something: T = 3 makes a difference.
+    assert abs(errors['teacher'].ece - errors['calibrated_teacher'].ece) > .01
+
+
+def test_other_iterations_attach_nothing(distiller_cfg, training_step):
+    model = build(distiller_cfg())
+    runner = make_runner(model)
+    heard = train(TeacherCalibrationHook(interval=2), runner, training_step, 4)
+    assert heard == [0, 1, 0, 1]
+    for module in (model.teacher.calibrator, model.distill_losses.loss_kd_cls):
+        assert not module._forward_hooks and not module._forward_pre_hooks
+    values, _ = runner.message_hub.get_scalar('train/student_ece').data
+    assert len(values) == 2
+
+
+def test_changes_no_loss(distiller_cfg, training_step):
+    model = build(distiller_cfg())
+    losses, _ = training_step(model)
+    runner = make_runner(model)
+    hook = TeacherCalibrationHook(interval=1)
+    hook.before_train_iter(runner, 0)
+    watched, _ = training_step(model)
+    hook.after_train_iter(runner, 0)
+    assert list(watched) == list(losses)
+    assert torch.equal(watched['loss_kd_cls'], losses['loss_kd_cls'])
+
+
+def test_without_calibrator_both_teachers_are_one(distiller_cfg,
+                                                  training_step):
+    cfg = distiller_cfg()
+    cfg.teacher.pop('calibrator')
+    runner = make_runner(build(cfg))
+    train(TeacherCalibrationHook(interval=1), runner, training_step, 1)
+    before, after = (
+        runner.message_hub.get_scalar(f'train/{name}_ece').current()
+        for name in ('teacher', 'calibrated_teacher'))
+    assert before == after > 0
+
+
+def test_one_figure_per_epoch_of_all_its_samples(distiller_cfg, training_step,
+                                                 tables_instead_of_figures):
+    model = build(distiller_cfg())
+    steps, _ = record(model)
+    runner = make_runner(model)
+    hook = TeacherCalibrationHook(interval=2)
+    for epoch in range(2):
+        train(hook, runner, training_step, 4)
+        hook.after_train_epoch(runner)
+        # Of what has been drawn a validation has nothing to draw.
+        hook.before_val_epoch(runner)
+        assert len(runner.visualizer.images) == epoch + 1
+        name, tables, step = runner.visualizer.images[-1]
+        assert (name, step) == ('train_reliability', 4 * (epoch + 1))
+        assert list(tables) == ['Teacher', 'Calibrated teacher', 'Student']
+        sampled = [steps[4 * epoch + 1], steps[4 * epoch + 3]]
+        whole = {
+            key: torch.cat([step[key] for step in sampled])
+            for key in sampled[0]
+        }
+        for error, table in zip(
+                expected_errors(whole, 1.5).values(), tables.values()):
+            assert (error.bins.count == table.count).all()
+            assert error.bins.gap == pytest.approx(
+                table.gap, abs=1e-6, nan_ok=True)
+
+
+def test_epoch_without_a_sampled_step_has_no_figure(distiller_cfg,
+                                                    training_step):
+    runner = make_runner(build(distiller_cfg()))
+    hook = TeacherCalibrationHook(interval=50)
+    train(hook, runner, training_step, 1)
+    hook.after_train_epoch(runner)
+    assert runner.visualizer.images == []
+
+
+def test_training_in_iterations_is_drawn_at_validation(
+        distiller_cfg, training_step, tables_instead_of_figures):
+    runner = make_runner(build(distiller_cfg()))
+    hook = TeacherCalibrationHook(interval=1)
+    train(hook, runner, training_step, 1)
+    hook.before_val_epoch(runner)
+    assert len(runner.visualizer.images) == 1
+
+
+def test_draws_an_rgb_image(distiller_cfg, training_step):
+    runner = make_runner(build(distiller_cfg()))
+    hook = TeacherCalibrationHook(interval=1)
+    train(hook, runner, training_step, 1)
+    hook.after_train_epoch(runner)
+    (_, image, _), = runner.visualizer.images
+    assert image.dtype == np.uint8 and image.shape[2] == 3
+    assert image.min() < 100 < image.max()
+
+
+def test_rois_of_all_ranks_count(distiller_cfg, training_step,
+                                 tables_instead_of_figures, monkeypatch):
+    """Two simulated ranks are one with the RoIs of both."""
+    sent = []
+
+    def train_rank(rank, gather):
+        monkeypatch.setattr(teacher_calibration_hook, 'all_gather_object',
+                            gather)
+        runner = make_runner(build(distiller_cfg()))
+        runner.model.roi_head.bbox_head.fc_cls.weight.data.normal_(
+            0, 0.5 + rank)
+        steps, _ = record(runner.model)
+        hook = TeacherCalibrationHook(interval=1)
+        train(hook, runner, training_step, 1)
+        hook.after_train_epoch(runner)
+        return runner, steps[0]
+
+    _, other = train_rank(1, lambda tables: sent.append(tables) or [tables])
+    runner, mine = train_rank(0, lambda tables: [tables, sent[0], {}])
+    assert not torch.equal(mine['student'], other['student'])
+    errors = expected_errors(
+        {key: torch.cat([mine[key], other[key]])
+         for key in mine}, 1.5)
+    for name, error in errors.items():
+        logged = runner.message_hub.get_scalar(f'train/{name}_ece').current()
+        assert logged == pytest.approx(error.ece, abs=1e-6)
+    (_, tables, _), = runner.visualizer.images
+    assert tables['Student'].num_samples == 2 * len(mine['labels'])
+
+
+def test_only_the_main_process_draws(distiller_cfg, training_step,
+                                     monkeypatch):
+    monkeypatch.setattr(teacher_calibration_hook, 'is_main_process',
+                        lambda: False)
+    runner = make_runner(build(distiller_cfg()))
+    hook = TeacherCalibrationHook(interval=1)
+    train(hook, runner, training_step, 1)
+    hook.after_train_epoch(runner)
+    assert runner.visualizer.images == []
+
+
+def test_looks_inside_ddp(distiller_cfg):
+    wrapper = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
+    nn.Module.__init__(wrapper)
+    wrapper.module = build(distiller_cfg())
+    runner = make_runner(wrapper)
+    hook = TeacherCalibrationHook(interval=1)
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    assert wrapper.module.teacher.calibrator._forward_pre_hooks
+
+
+@pytest.mark.parametrize('labels', [None, torch.zeros(0, dtype=torch.long)])
+def test_step_without_rois_measures_nothing(labels):
+    assert measure_logits(dict(student=torch.zeros(0, 4)), labels, 15) == {}
+
+
+def test_diverged_model_does_not_end_the_run():
+    logits = dict(student=torch.full((2, 4), float('nan')))
+    assert measure_logits(logits, torch.tensor([0, 1]), 15) == {}
+
+
+def test_half_precision_is_widened():
+    logits = torch.tensor([[4.0, 1.0, 0.0]], dtype=torch.bfloat16)
+    table = measure_logits(dict(student=logits), torch.tensor([0]),
+                           15)['student']
+    expected = float(logits.double().softmax(1).max())
+    assert np.nansum(table.mean_confidence) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('student', [True, False])
+def test_model_without_a_teacher(detector_cfg, distiller_cfg, student):
+    cfg = detector_cfg() if student else distiller_cfg(losses={})
+    hook = HOOKS.build(dict(type='tcal_det.TeacherCalibrationHook'))
+    with pytest.raises(
+            InvalidTypeError, match='needs a Calib.*FasterRCNN.*remove the'):
+        hook.before_train(make_runner(MODELS.build(cfg)))
+
+
+@pytest.mark.parametrize('argument', ['interval', 'num_bins'])
+def test_bad_arguments(argument):
+    with pytest.raises(InvalidValueError, match=f'`{argument}`'):
+        TeacherCalibrationHook(**{argument: 0})
+    with pytest.raises(InvalidTypeError, match=f'`{argument}`'):
+        TeacherCalibrationHook(**{argument: 1.5})

@@ -1,0 +1,27 @@
+"""The functional package is numpy only: imports are read, not run."""
+import ast
+from pathlib import Path
+
+import tcal_det.evaluation.functional as functional
+
+ALLOWED = {'numpy', 'dataclasses', 'itertools', 'math', 'typing', 'warnings'}
+
+
+def test_only_numpy_and_the_errors_are_imported():
+    folder = Path(functional.__file__).parent
+    for path in folder.glob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [name.name for name in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module]
+            else:
+                continue
+            for module in modules:
+                assert (module in ALLOWED
+                        or module == 'tcal_det.errors'), (path.name, module)
+
+
+def test_every_public_name_exists():
+    for name in functional.__all__:
+        assert getattr(functional, name).__doc__ or name.isupper()

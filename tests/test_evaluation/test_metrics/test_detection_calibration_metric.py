@@ -1,0 +1,418 @@
+import json
+import logging
+import math
+import os
+import os.path as osp
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmdet.evaluation import CocoMetric
+from mmdet.utils import register_all_modules
+from mmengine.evaluator import Evaluator
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
+
+from tcal_det.errors import (InvalidTypeError, InvalidValueError,
+                             MissingFileError)
+from tcal_det.evaluation.functional import (detections_from_coco,
+                                            evaluate_detections,
+                                            ground_truth_from_coco)
+from tcal_det.evaluation.metrics import DetectionCalibrationMetric
+from tcal_det.registry import METRICS
+
+GOLDEN = osp.join(
+    osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'data',
+    'golden')
+KEYS = ('d_ece d_ece_over d_ece_under d_ece_coverage laece laece_0 laace_0 '
+        'lrp_0 lrp_0_loc lrp_0_fp lrp_0_fn olrp olrp_loc olrp_fp '
+        'olrp_fn').split()
+TIGHT = dict(rel=0, abs=1e-9, nan_ok=True)
+
+
+def ann_file(name):
+    return osp.join(GOLDEN, f'{name}_gt.json')
+
+
+def xyxy(bbox):
+    x, y, width, height = bbox
+    return [x, y, x + width, y + height]
+
+
+def samples_of(annotations, results, dtype=torch.float64):
+    """Data samples as a detector gives them, with their ground truth."""
+    label_of = {
+        category['id']: label
+        for label, category in enumerate(annotations['categories'])
+    }
+    samples = []
+    for image in annotations['images']:
+        mine = [one for one in results if one['image_id'] == image['id']]
+        truth = [
+            one for one in annotations['annotations']
+            if one['image_id'] == image['id']
+        ]
+        samples.append(
+            dict(
+                img_id=image['id'],
+                ori_shape=(image['height'], image['width']),
+                pred_instances=dict(
+                    bboxes=torch.tensor([xyxy(one['bbox']) for one in mine],
+                                        dtype=dtype).reshape(-1, 4),
+                    scores=torch.tensor([one['score'] for one in mine],
+                                        dtype=dtype),
+                    labels=torch.tensor(
+                        [label_of[one['category_id']] for one in mine],
+                        dtype=torch.long)),
+                instances=[
+                    dict(
+                        bbox=xyxy(one['bbox']),
+                        bbox_label=label_of[one['category_id']],
+                        ignore_flag=one['iscrowd']) for one in truth
+                ]))
+    return samples
+
+
+def classes_of(annotations):
+    return tuple(category['name'] for category in annotations['categories'])
+
+
+@pytest.fixture
+def scene(golden):
+
+    def read(name, dtype=torch.float64):
+        annotations = golden(f'{name}_gt.json')
+        return (samples_of(annotations, golden(f'{name}_dt.json'),
+                           dtype), classes_of(annotations))
+
+    return read
+
+
+def evaluate(metric, samples, classes, batch_size=1):
+    metric.dataset_meta = dict(classes=classes)
+    for start in range(0, len(samples), batch_size):
+        metric.process({}, samples[start:start + batch_size])
+    return metric.evaluate(len(samples))
+
+
+@pytest.mark.parametrize('name', ['det_small', 'det_ties'])
+@pytest.mark.parametrize('with_file', [True, False])
+def test_golden(name, with_file, scene, golden_figures):
+    metric = METRICS.build(
+        dict(
+            type='tcal_det.DetectionCalibrationMetric',
+            ann_file=ann_file(name) if with_file else None))
+    figures = evaluate(metric, *scene(name))
+    assert list(figures) == [f'calib/{key}' for key in KEYS]
+    assert figures == pytest.approx(
+        {
+            f'calib/{key}': value
+            for key, value in golden_figures(name).items()
+        }, **TIGHT)
+
+
+def test_batches_do_not_matter(scene):
+    samples, classes = scene('det_ties')
+    metric = DetectionCalibrationMetric(ann_file('det_ties'))
+    one = evaluate(metric, samples, classes, batch_size=1)
+    assert one == evaluate(metric, samples, classes, batch_size=5)
+
+
+def test_permuted_images_change_nothing(scene):
+    samples, classes = scene('det_ties')
+    metric = DetectionCalibrationMetric(ann_file('det_ties'))
+    order = np.random.default_rng(0).permutation(len(samples))
+    assert evaluate(metric, [samples[i] for i in order],
+                    classes) == pytest.approx(
+                        evaluate(metric, samples, classes), **TIGHT)
+
+
+def test_two_ranks_equal_one(scene, monkeypatch):
+    """11 images on 2 ranks: the sampler repeats one, which is dropped."""
+    samples, classes = scene('det_ties')
+    samples = samples[:11]
+    alone = evaluate(
+        DetectionCalibrationMetric(ann_file('det_ties')), samples, classes)
+
+    padded = samples + samples[:1]
+    ranks = [DetectionCalibrationMetric(ann_file('det_ties')) for _ in '12']
+    for rank, metric in enumerate(ranks):
+        metric.dataset_meta = dict(classes=classes)
+        metric.process({}, padded[rank::2])
+    parts = [list(metric.results) for metric in ranks]
+
+    def collect(results, size, *args, **kwargs):
+        ordered = [one for pair in zip(*parts) for one in pair]
+        return ordered[:size]
+
+    monkeypatch.setattr('mmengine.evaluator.metric.collect_results', collect)
+    assert ranks[0].evaluate(len(samples)) == alone
+
+
+RANK = """
+import json, sys
+import torch.distributed as dist
+sys.path.insert(0, {folder!r})
+import test_detection_calibration_metric as tests
+from mmengine.dist import get_rank
+from tcal_det.evaluation.metrics import DetectionCalibrationMetric
+dist.init_process_group('gloo', init_method='file://' + sys.argv[1],
+                        rank=int(sys.argv[2]), world_size=2)
+with open(tests.ann_file('det_ties')) as file:
+    annotations = json.load(file)
+with open(tests.ann_file('det_ties').replace('_gt', '_dt')) as file:
+    results = json.load(file)
+samples = tests.samples_of(annotations, results)
+metric = DetectionCalibrationMetric(tests.ann_file('det_ties'))
+metric.dataset_meta = dict(classes=tests.classes_of(annotations))
+metric.process({{}}, samples[get_rank()::2])
+print('FIGURES', json.dumps(metric.evaluate(len(samples))))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(scene, tmp_path):
+    alone = evaluate(
+        DetectionCalibrationMetric(ann_file('det_ties')), *scene('det_ties'))
+    script = RANK.format(folder=osp.dirname(osp.abspath(__file__)))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, '-c', script,
+             str(tmp_path / 'meet'), rank],
+            cwd=str(tmp_path),
+            env=dict(
+                os.environ,
+                OMP_NUM_THREADS='1',
+                PYTHONPATH=os.pathsep.join(sys.path)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True) for rank in '01'
+    ]
+    for process in processes:
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 0, output
+        line, = (
+            line for line in output.splitlines() if line.startswith('FIGURES'))
+        assert json.loads(line[len('FIGURES'):]) == alone
+
+
+def test_sees_what_coco_metric_writes(scene, tmp_path):
+    """float32 boxes and scores, and categories in CocoMetric's order."""
+    samples, classes = scene('det_ties', torch.float32)
+    # Thirds are no float32: a box that is subtracted there differs.
+    for sample in samples:
+        sample['pred_instances']['bboxes'] += 1 / 3
+    coco = CocoMetric(
+        ann_file=ann_file('det_ties'), outfile_prefix=str(tmp_path / 'coco'))
+    evaluate(coco, samples, classes)
+    with open(ann_file('det_ties')) as file:
+        ground_truth = ground_truth_from_coco(json.load(file))
+    with open(tmp_path / 'coco.bbox.json') as file:
+        written = detections_from_coco(json.load(file), ground_truth)
+    with pytest.warns(UserWarning, match='no cell of score and position'):
+        report = evaluate_detections(ground_truth, written)
+
+    metric = DetectionCalibrationMetric(ann_file('det_ties'))
+    figures = evaluate(metric, samples, classes)
+    assert figures == {f'calib/{key}': report.overall[key] for key in KEYS}
+
+
+def test_classes_are_a_subset_in_file_order(tmp_path, golden):
+    """As CocoMetric: labels count the file's categories among the classes."""
+    annotations, results = golden('det_small_gt.json'), golden(
+        'det_small_dt.json')
+    annotations['categories'] = annotations['categories'][::-1]
+    path = str(tmp_path / 'gt.json')
+    with open(path, 'w') as file:
+        json.dump(annotations, file)
+    kept = [one for one in annotations['categories'] if one['name'] != 'b']
+    fewer = dict(
+        annotations,
+        categories=kept,
+        annotations=[
+            one for one in annotations['annotations']
+            if one['category_id'] != 3
+        ])
+    samples = samples_of(fewer,
+                         [one for one in results if one['category_id'] != 3])
+    # Written in another order than the file's.
+    classes = tuple(one['name'] for one in kept[::-1])
+    figures = evaluate(DetectionCalibrationMetric(path), samples, classes)
+    # By hand: class a .323636 (see the golden notes), class c exactly 0.
+    by_hand = (.08 + .83 + .098182 + .35 + .26) / 5
+    assert figures['calib/laece_0'] == pytest.approx(by_hand / 2, abs=1e-6)
+    with open(path) as file:
+        expected = CocoMetric(ann_file=path)._coco_api.get_cat_ids(
+            cat_names=classes)
+    assert [one['id'] for one in kept] == expected == [7, 1]
+
+
+def test_perfect_detections_have_no_error(golden):
+    annotations = golden('det_ties_gt.json')
+    annotations['annotations'] = [
+        one for one in annotations['annotations'] if not one['iscrowd']
+    ]
+    results = [dict(one, score=1.0) for one in annotations['annotations']]
+    figures = evaluate(DetectionCalibrationMetric(),
+                       samples_of(annotations, results),
+                       classes_of(annotations))
+    for key in KEYS:
+        expected = 1.0 if key == 'd_ece_coverage' else 0.0
+        assert figures[f'calib/{key}'] == pytest.approx(expected, abs=1e-12)
+
+
+def test_half_wrong_at_score_one():
+    sample = dict(
+        img_id=0,
+        ori_shape=(100, 100),
+        pred_instances=dict(
+            bboxes=torch.tensor([[0., 0, 10, 10], [50, 50, 60, 60]]),
+            scores=torch.ones(2),
+            labels=torch.zeros(2, dtype=torch.long)),
+        instances=[dict(bbox=[0, 0, 10, 10], bbox_label=0, ignore_flag=0)])
+    figures = evaluate(DetectionCalibrationMetric(), [sample], ('a', ))
+    assert figures['calib/d_ece'] == figures['calib/d_ece_over'] == 0.5
+
+
+@pytest.fixture
+def log():
+    """Everything that is logged."""
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+
+
+def test_no_detections_are_nan_and_said_so(scene, golden, log):
+    annotations = golden('det_small_gt.json')
+    figures = evaluate(
+        DetectionCalibrationMetric(ann_file('det_small')),
+        samples_of(annotations, []), classes_of(annotations))
+    for key in ('d_ece', 'd_ece_over', 'laece', 'laece_0', 'laace_0'):
+        assert math.isnan(figures[f'calib/{key}'])
+    assert figures['calib/lrp_0'] == figures['calib/olrp'] == 1
+    message, = (line for line in log if 'undefined (NaN)' in line)
+    assert 'no detection counts' in message and 'd_ece_over' in message
+
+
+def test_no_image_at_all(log):
+    """A run that was stopped before its first batch."""
+    metric = DetectionCalibrationMetric()
+    metric.dataset_meta = dict(classes=('a', ))
+    assert all(map(math.isnan, metric.evaluate(0).values()))
+
+
+def test_classwise_table(scene, log):
+    samples, classes = scene('det_small')
+    evaluate(
+        DetectionCalibrationMetric(ann_file('det_small'), classwise=True),
+        samples, classes)
+    table, = (line for line in log if 'LaECE_0' in line)
+    row, = (line for line in table.splitlines() if line.startswith('| a'))
+    cells = [cell.strip() for cell in row.strip('|').split('|')]
+    # 3 objects, 5 counted detections; LaECE_0 by hand, see the golden notes.
+    assert cells[:3] == ['a', '3', '5'] and cells[6] == '0.324'
+
+
+def test_report_file(scene, tmp_path):
+    samples, classes = scene('det_small')
+    prefix = str(tmp_path / 'new' / 'run')
+    figures = evaluate(
+        DetectionCalibrationMetric(
+            ann_file('det_small'), outfile_prefix=prefix), samples, classes)
+    with open(f'{prefix}.calibration.json') as file:
+        report = json.load(file)
+    assert set(report) == {
+        'settings', 'counts', 'overall', 'per_class', 'bins'
+    }
+    assert report['overall']['d_ece'] == figures['calib/d_ece']
+    assert os.listdir(tmp_path / 'new') == ['run.calibration.json']
+
+
+def test_plots_go_to_the_visualizer(scene, tmp_path):
+    visualizer = Visualizer.get_instance(
+        'calibration-metric',
+        vis_backends=[dict(type='LocalVisBackend')],
+        save_dir=str(tmp_path))
+    assert Visualizer.get_current_instance() is visualizer
+    MessageHub.get_instance('calibration-metric').update_info('iter', 7)
+    evaluate(
+        DetectionCalibrationMetric(ann_file('det_small'), plot=True),
+        *scene('det_small'))
+    images = sorted(
+        osp.relpath(osp.join(folder, name), tmp_path)
+        for folder, _, names in os.walk(tmp_path) for name in names
+        if name.endswith('.png'))
+    assert [osp.basename(path) for path in images] == [
+        'calib_reliability_iou_7.png', 'calib_reliability_precision_7.png'
+    ]
+
+
+def test_score_threshold(scene):
+    samples, classes = scene('det_small')
+    figures = evaluate(
+        DetectionCalibrationMetric(ann_file('det_small'), score_thr=0.76),
+        samples, classes)
+    # Kept: .92 TP, .83 FP, .76 TP and 1.0 TP, by hand.
+    assert figures['calib/d_ece'] == pytest.approx(
+        (abs(.92 + 1.0 - 2) + .83 + abs(.76 - 1)) / 4)
+
+
+def test_beside_coco_metric_the_best_is_still_coco(scene):
+    register_all_modules()  # and makes mmdet the default scope
+    evaluator = Evaluator([
+        dict(type='mmdet.CocoMetric', ann_file=ann_file('det_small')),
+        dict(
+            type='tcal_det.DetectionCalibrationMetric',
+            ann_file=ann_file('det_small'))
+    ])
+    samples, classes = scene('det_small')
+    evaluator.dataset_meta = dict(classes=classes)
+    for metric in evaluator.metrics:
+        metric.process({}, samples)
+    figures = evaluator.evaluate(len(samples))
+    # What `save_best='auto'` takes.
+    assert next(iter(figures)) == 'coco/bbox_mAP'
+    assert 'calib/d_ece' in figures
+
+
+@pytest.mark.parametrize('options, error, message', [
+    (dict(ann_file='gone.json'), MissingFileError, "'gone.json'"),
+    (dict(d_ece_bins=0), InvalidValueError, '`d_ece_bins`'),
+    (dict(laece_iou_thr=1.0), InvalidValueError, '`laece_iou_thr`'),
+    (dict(score_thr='best'), InvalidValueError, '`score_thr`'),
+    (dict(score_thr=[0.3]), InvalidTypeError, '`score_thr`'),
+    (dict(ann_file=ann_file('det_small'),
+          score_thr={'9': 0.3}), InvalidValueError, 'category ids'),
+])
+def test_mistakes_are_found_before_the_training(options, error, message):
+    with pytest.raises(error, match=message):
+        DetectionCalibrationMetric(**options)
+
+
+def test_truncated_annotations(tmp_path):
+    path = tmp_path / 'gt.json'
+    path.write_text('{"images": [')
+    with pytest.raises(InvalidValueError, match='cannot be read as JSON'):
+        DetectionCalibrationMetric(str(path))
+
+
+def test_samples_without_ground_truth(scene):
+    samples, _ = scene('det_small')
+    del samples[0]['instances']
+    with pytest.raises(InvalidValueError, match='`meta_keys`'):
+        DetectionCalibrationMetric().process({}, samples)
+
+
+def test_label_without_a_category(scene):
+    samples, _ = scene('det_small')
+    with pytest.raises(InvalidValueError, match='metainfo.classes'):
+        evaluate(
+            DetectionCalibrationMetric(ann_file('det_small')), samples,
+            ('a', ))

@@ -1,0 +1,265 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.evaluation.average_precision import average_precision
+from tcal_det.evaluation.functional import (detections_from_coco,
+                                            evaluate_detections,
+                                            ground_truth_from_coco)
+from tcal_det.evaluation.score_calibration import (ScoreCalibration,
+                                                   fit_score_calibration)
+from tcal_det.evaluation.score_maps import SCORE_MAPS
+
+MONOTONE = [name for name in SCORE_MAPS if name != 'histogram']
+pytestmark = pytest.mark.filterwarnings('ignore:undefined')
+
+
+def over_confident_scene(seed, num_images=150):
+    """Detections that are right as often as expit(logit(score) / 3 - 1).
+
+    Those of class 5 nearly as often as they say. Categories are listed in
+    an order that is not sorted.
+    """
+    rng = np.random.default_rng(seed)
+    annotations = dict(
+        images=[dict(id=i, width=100, height=100) for i in range(num_images)],
+        categories=[dict(id=9, name='nine'),
+                    dict(id=5, name='five')],
+        annotations=[])
+    results = []
+    for image in range(num_images):
+        for category in (9, 5):
+            for row in range(5):
+                box = [10.0, 20.0 * row, 20.0, 10.0]
+                score = round(rng.uniform(0.05, 0.999), 4)
+                chance = expit(logit(score) / 3 - 1)
+                if category == 5:
+                    chance = 0.9 * score
+                if rng.uniform() < chance:
+                    annotations['annotations'].append(
+                        dict(
+                            image_id=image,
+                            category_id=category,
+                            bbox=[*box[:3],
+                                  float(rng.integers(7, 11))],
+                            iscrowd=0))
+                results.append(
+                    dict(
+                        image_id=image,
+                        category_id=category,
+                        bbox=box,
+                        score=score,
+                        note='kept'))
+    return annotations, results
+
+
+def fit(scene, **options):
+    annotations, results = scene
+    ground_truth = ground_truth_from_coco(annotations)
+    return fit_score_calibration(ground_truth,
+                                 detections_from_coco(results, ground_truth),
+                                 annotations['categories'], **options)
+
+
+def measure(annotations, results, **options):
+    ground_truth = ground_truth_from_coco(annotations)
+    detections = detections_from_coco(results, ground_truth)
+    figures = evaluate_detections(ground_truth, detections, **options).overall
+    return dict(figures, **average_precision(ground_truth, detections)[0])
+
+
+@pytest.fixture(scope='module')
+def val():
+    return over_confident_scene(0)
+
+
+@pytest.fixture(scope='module')
+def test():
+    return over_confident_scene(1)
+
+
+@pytest.mark.parametrize('method', SCORE_MAPS)
+def test_calibration_error_falls_on_another_split(method, val, test):
+    annotations, results = test
+    before = measure(annotations, results)
+    after = measure(annotations,
+                    fit(val, method=method).apply_to_records(results))
+    # A temperature cannot mend the bias, and no parameters fit a mixture.
+    factor = dict(temperature=0.9, platt=0.5).get(method, 0.35)
+    assert after['d_ece'] < factor * before['d_ece']
+
+
+@pytest.mark.parametrize('classwise', [False, True])
+@pytest.mark.parametrize('method', MONOTONE)
+def test_ap_does_not_change(method, classwise, val, test):
+    """AP counts the order inside a class alone."""
+    annotations, results = test
+    before = measure(annotations, results)
+    calibration = fit(val, method=method, classwise=classwise)
+    after = measure(annotations, calibration.apply_to_records(results))
+    for key in ('mAP', 'AP50', 'AP75'):
+        assert after[key] == before[key]
+
+
+def test_isotonic_keeps_the_order_where_it_is_level(val):
+    """A whole block of scores has one value; ties would cost AP."""
+    score_map = fit(val, method='isotonic').score_map
+    assert len(np.unique(score_map.values)) < 40
+    level = np.flatnonzero(np.diff(score_map.values) == 0)[0]
+    low, high = score_map.scores[level:level + 2]
+    calibrated = score_map(np.linspace(low, high, 100))
+    assert (np.diff(calibrated) > 0).all()
+    assert calibrated[-1] - calibrated[0] < 1.1e-3
+
+
+def test_target_precision_x_iou_mends_laece(val, test):
+    annotations, results = test
+    figures = {
+        target:
+        measure(
+            annotations,
+            fit(val, target=target, classwise=True).apply_to_records(results))
+        for target in ('precision', 'precision_x_iou')
+    }
+    assert figures['precision_x_iou']['laece_0'] < (
+        0.7 * figures['precision']['laece_0'])
+    assert figures['precision']['d_ece'] < (
+        0.7 * figures['precision_x_iou']['d_ece'])
+
+
+def test_classwise_mends_classes_that_differ(val, test):
+    annotations, results = test
+    laece_0 = [
+        measure(
+            annotations,
+            fit(val, target='precision_x_iou',
+                classwise=classwise).apply_to_records(results))['laece_0']
+        for classwise in (False, True)
+    ]
+    assert laece_0[1] < 0.6 * laece_0[0]
+
+
+def test_labels_are_in_file_order(val):
+    """Category 9 is label 0, although 5 is the smaller id."""
+    calibration = fit(val, method='platt', classwise=True)
+    nine, five = calibration.classes
+    assert (nine.category_id, five.category_id) == (9, 5)
+    assert nine.score_map.bias < -0.5 and nine.score_map.scale < 0.5
+    assert five.score_map.scale > 0.5
+    score = np.array([0.8, 0.8])
+    expected = [nine.score_map(score)[0], five.score_map(score)[0]]
+    assert calibration.calibrate(score, np.array([0,
+                                                  1]))[0].tolist() == expected
+    records = [
+        dict(image_id=0, category_id=key, bbox=[0, 0, 1, 1], score=0.8)
+        for key in (9, 5)
+    ]
+    assert [one['score']
+            for one in calibration.apply_to_records(records)] == expected
+
+
+def test_a_class_with_few_detections_takes_the_map_of_all(val):
+    annotations, results = val
+    few = [one for one in results if one['category_id'] == 9]
+    few += [one for one in results if one['category_id'] == 5][:19]
+    with pytest.warns(UserWarning, match='such as five'):
+        calibration = fit((annotations, few), method='platt', classwise=True)
+    assert calibration.classes[0].score_map is not None
+    assert calibration.classes[1].score_map is None
+
+
+def test_thresholds_are_chosen_on_one_split_and_used_on_another(val, test):
+    calibration = fit(val, score_thr='lrp_optimal')
+    annotations, results = val
+    ground_truth = ground_truth_from_coco(annotations)
+    report = evaluate_detections(
+        ground_truth,
+        detections_from_coco(results, ground_truth),
+        score_thr='lrp_optimal')
+    chosen = dict(zip((5, 9), report.score_thresholds))
+    assert calibration.score_thresholds == chosen
+    assert min(chosen.values()) > 0.05
+
+    kept = [
+        one for one in test[1] if one['score'] >= chosen[one['category_id']]
+    ]
+    applied = calibration.apply_to_records(test[1])
+    assert [one['bbox'] for one in applied] == [one['bbox'] for one in kept]
+    assert calibration.settings['detections'] == report.num_detections.sum()
+
+
+def test_a_number_as_threshold(val):
+    calibration = fit(val, score_thr=0.4, method='platt')
+    assert calibration.score_thresholds == {9: 0.4, 5: 0.4}
+    scores = np.array([0.4, np.nextafter(0.4, 0)])
+    is_kept = calibration.calibrate(scores, np.array([0, 1]))[1]
+    assert is_kept.tolist() == [True, False]
+
+
+def test_json_round_trip(val, tmp_path):
+    calibration = fit(val, score_thr='lrp_optimal', classwise=True)
+    path = tmp_path / 'calibration.json'
+    path.write_text(json.dumps(calibration.to_json_dict()))
+    assert ScoreCalibration.from_file(str(path)) == calibration
+
+
+def test_results_are_not_changed_and_other_fields_are_kept(val):
+    results = copy.deepcopy(val[1][:50])
+    calibrated = fit(val).apply_to_records(results)
+    assert results == val[1][:50]
+    assert {one['note'] for one in calibrated} == {'kept'}
+    assert [one['score']
+            for one in calibrated] != [one['score'] for one in results]
+
+
+def test_empty_results(val):
+    assert fit(val).apply_to_records([]) == []
+    with pytest.raises(InvalidValueError, match='none counts'):
+        fit((val[0], []))
+    with pytest.raises(InvalidValueError, match='above the score threshold'):
+        fit(val, score_thr=1.0)
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(score=1.5), r'results\[1\]`: `score`'),
+    (dict(score=float('nan')), r'results\[1\]`: `score`'),
+    (dict(category_id=7), r'results\[1\]`: `category_id`'),
+    (dict(bbox=[0, 0, -1, 2]), r'results\[1\]`: `bbox`'),
+    (dict(image_id=[1]), r'image'),
+])
+def test_bad_records(val, change, message):
+    results = [dict(one) for one in val[1][:3]]
+    results[1].update(change)
+    with pytest.raises((InvalidValueError, TypeError), match=message):
+        fit(val).apply_to_records(results)
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(method='spline'), '`method`'),
+    (dict(target='recall'), '`target`'),
+    (dict(iou_thr=1.0), '`iou_thr`'),
+    (dict(score_thr=2), '`score_thr`'),
+    (dict(score_thr='best'), '`score_thr`'),
+])
+def test_bad_options(val, options, message):
+    with pytest.raises(InvalidValueError, match=message):
+        fit(val, **options)
+
+
+def test_label_beyond_the_classes(val):
+    with pytest.raises(InvalidValueError, match='labels must be below 2'):
+        fit(val).calibrate(np.array([0.5]), np.array([2]))
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(MissingFileError):
+        ScoreCalibration.from_file(str(tmp_path / 'gone.json'))
+    for content in ('[]', '{"classes": []}', '{"a'):
+        path = tmp_path / 'bad.json'
+        path.write_text(content)
+        with pytest.raises(InvalidValueError, match='bad.json'):
+            ScoreCalibration.from_file(str(path))

@@ -1,0 +1,136 @@
+"""Calibrators read from files, as a training config names them."""
+import json
+
+import pytest
+import torch
+
+from tcal_det.errors import (InvalidTypeError, InvalidValueError,
+                             MissingFileError)
+from tcal_det.fileio import write_json_atomically
+from tcal_det.models.calibrators import (PlattScaling, TemperatureScaling,
+                                         VectorScaling)
+from tcal_det.registry import MODELS
+
+CALIBRATORS = [
+    TemperatureScaling(temperature=2.0, softening=1.2, num_classes=5),
+    TemperatureScaling(temperature=0.3, activation='sigmoid'),
+    VectorScaling(scale=[0.5, 0.7, 0.9], bias=[0.1, 0.2, -0.3]),
+    PlattScaling(scale=0.4, bias=-1.0, num_classes=4),
+]
+
+
+@pytest.mark.parametrize('calibrator', CALIBRATORS, ids=str)
+@pytest.mark.parametrize('is_bare', [True, False])
+def test_round_trip(tmp_path, calibrator, is_bare):
+    path = str(tmp_path / 'teacher_calibration.json')
+    stored = calibrator.to_json_dict()
+    write_json_atomically(
+        path, stored if is_bare else dict(
+            calibrator=stored, objective='nll', sweep=[1, 2]))
+    config = dict(type=type(calibrator).__name__, load_from=path)
+    loaded = MODELS.build(dict(config, _scope_='tcal_det'))
+    assert loaded.to_json_dict() == stored
+    logits = torch.randn(3, calibrator.num_classes or 2)
+    assert torch.equal(loaded(logits), calibrator(logits))
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A function that writes a file and returns its path."""
+
+    def write(content):
+        path = tmp_path / 'calibration.json'
+        path.write_text(
+            content if isinstance(content, str) else json.dumps(content))
+        return str(path)
+
+    return write
+
+
+def test_softening_given_beside_the_file_wins(file):
+    path = file(CALIBRATORS[0].to_json_dict())
+    assert TemperatureScaling(load_from=path).softening == 1.2
+    softer = TemperatureScaling(load_from=path, softening=1.5)
+    assert softer.effective_temperature == 3.0
+
+
+@pytest.mark.parametrize('given', [
+    dict(temperature=2.0),
+    dict(num_classes=5),
+    dict(activation='softmax', softening=2.0),
+])
+def test_other_arguments_beside_the_file_are_refused(file, given):
+    path = file(CALIBRATORS[0].to_json_dict())
+    with pytest.raises(
+            InvalidValueError, match='`load_from` must not.*remove one'):
+        TemperatureScaling(load_from=path, **given)
+
+
+def test_the_files_scope_prefix_is_accepted(file):
+    path = file(dict(type='tcal_det.TemperatureScaling', temperature=2.0))
+    assert TemperatureScaling(load_from=path).temperature == 2.0
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(
+            MissingFileError,
+            match='nowhere.json.*does not exist.*calibrate_teacher'):
+        TemperatureScaling(load_from=str(tmp_path / 'nowhere.json'))
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(InvalidValueError, match='cannot be read'):
+        TemperatureScaling(load_from=str(tmp_path))
+
+
+def test_not_a_path():
+    with pytest.raises(InvalidTypeError, match='path of a JSON file.*got 3'):
+        TemperatureScaling(load_from=3)
+
+
+def test_bytes_that_are_not_text(tmp_path):
+    path = tmp_path / 'calibration.json'
+    path.write_bytes(b'\x80\x02}q\x00\xff')
+    with pytest.raises(InvalidValueError, match='cannot be read as JSON'):
+        TemperatureScaling(load_from=str(path))
+
+
+@pytest.mark.parametrize('content', [
+    '{"type": "TemperatureScaling", "tempera',
+    '',
+    '[1, 2]',
+    'null',
+    '{"calibrator": null}',
+    '{"temperature": 2.0}',
+    '{"type": 3, "temperature": 2.0}',
+])
+def test_content_that_is_no_calibrator(file, content):
+    with pytest.raises(InvalidValueError, match='calibration.json.*calibrate'):
+        TemperatureScaling(load_from=file(content))
+
+
+@pytest.mark.parametrize('content, message', [
+    (dict(temperature=None), 'temperature'),
+    (dict(temperature=-2.0), r'`temperature`.*\(0, inf\).*calibration.json'),
+    (dict(temperature='2'), "`temperature`.*'2'.*calibration.json"),
+    (dict(), 'required'),
+    (dict(temperature=2.0, scale=3), 'must have the keys'),
+])
+def test_parameters_that_are_wrong(file, content, message):
+    path = file(dict(content, type='TemperatureScaling'))
+    with pytest.raises(InvalidValueError, match=message):
+        TemperatureScaling(load_from=path)
+
+
+def test_the_file_holds_another_type(file):
+    path = file(CALIBRATORS[2].to_json_dict())
+    with pytest.raises(
+            InvalidValueError,
+            match="holds a VectorScaling.*write type='VectorScaling'"):
+        TemperatureScaling(load_from=path)
+
+
+def test_messages_are_one_line(file):
+    with pytest.raises(InvalidValueError) as caught:
+        TemperatureScaling(load_from=file('{"type":\n\n"Temp'))
+    assert '\n' not in str(caught.value)

@@ -1,0 +1,187 @@
+"""Each mistake of the user's gets one line: argument, allowed, given."""
+import os
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from tcal_det.errors import (InvalidTypeError, InvalidValueError,
+                             MissingFileError)
+from tcal_det.registry import MODELS
+
+
+@pytest.mark.parametrize('temperature, error', [
+    (0, InvalidValueError),
+    (-1.5, InvalidValueError),
+    (float('nan'), InvalidValueError),
+    (float('inf'), InvalidValueError),
+    ('1.5', InvalidTypeError),
+    (True, InvalidTypeError),
+])
+def test_temperature(distiller_cfg, temperature, error):
+    with pytest.raises(error, match=r'`temperature` must be .*\(0, inf\)'):
+        MODELS.build(distiller_cfg(temperature=temperature))
+
+
+@pytest.mark.parametrize('weight', [-1, float('nan')])
+def test_loss_weight(distiller_cfg, weight):
+    losses = dict(loss_kd_cls=dict(type='LogitKLDivLoss', loss_weight=weight))
+    with pytest.raises(
+            InvalidValueError, match=r'`loss_weight` must be in \[0, inf\)'):
+        MODELS.build(distiller_cfg(losses=losses))
+
+
+def test_loss_name_that_nobody_sums(distiller_cfg):
+    losses = dict(kd=dict(type='LogitKLDivLoss'))
+    with pytest.raises(InvalidValueError, match="begin with `loss_`.*'kd'"):
+        MODELS.build(distiller_cfg(losses=losses))
+
+
+def test_loss_name_of_the_student(distiller_cfg, training_step):
+    losses = dict(loss_cls=dict(type='LogitKLDivLoss'))
+    model = MODELS.build(distiller_cfg(losses=losses))
+    with pytest.raises(InvalidValueError, match="own losses.*'loss_cls'"):
+        training_step(model)
+
+
+@pytest.mark.parametrize('student_type', ['FasterRCNNN', 'ResNet', None])
+def test_unknown_student_type(distiller_cfg, student_type):
+    cfg = distiller_cfg()
+    cfg.student_type = student_type
+    with pytest.raises(
+            InvalidValueError, match='`student_type` must name a registered'):
+        MODELS.build(cfg)
+
+
+def test_missing_student_type(distiller_cfg):
+    cfg = distiller_cfg()
+    del cfg['student_type']
+    with pytest.raises(
+            InvalidValueError, match='`student_type` must name.*None'):
+        MODELS.build(cfg)
+
+
+def test_student_without_roi_head(distiller_cfg):
+    retinanet = Config.fromfile('configs/_base_/models/'
+                                'faster-rcnn_r18-half_fpn64.py').model
+    cfg = distiller_cfg()
+    rpn = dict(
+        type=cfg.type,
+        student_type='RPN',
+        teacher=cfg.teacher,
+        distill_losses=cfg.distill_losses,
+        backbone=retinanet.backbone,
+        neck=retinanet.neck,
+        rpn_head=retinanet.rpn_head,
+        train_cfg=retinanet.train_cfg,
+        test_cfg=retinanet.test_cfg)
+    with pytest.raises(
+            InvalidTypeError, match='student.*RPN has no `roi_head`.*Faster'):
+        MODELS.build(rpn)
+
+
+def test_student_with_sigmoid_roi_head(distiller_cfg):
+    cfg = distiller_cfg()
+    cfg.roi_head.bbox_head.loss_cls.use_sigmoid = True
+    with pytest.raises(InvalidTypeError, match='not softmax; supported: '):
+        MODELS.build(cfg)
+
+
+@pytest.mark.parametrize('teacher', [None, 'faster.pth'])
+def test_teacher_is_no_dict(distiller_cfg, teacher):
+    cfg = distiller_cfg()
+    cfg.teacher = teacher
+    with pytest.raises(InvalidTypeError, match='`teacher` must be a dict'):
+        MODELS.build(cfg)
+
+
+def test_teacher_with_an_unknown_key(distiller_cfg):
+    cfg = distiller_cfg()
+    cfg.teacher.weights = 'teacher.pth'
+    with pytest.raises(InvalidValueError, match="'weights'"):
+        MODELS.build(cfg)
+
+
+def init(cfg):
+    model = MODELS.build(cfg)
+    model.init_weights()
+
+
+@pytest.mark.parametrize('calibrator', [
+    dict(type='PlattScaling', scale=1.0, bias=0.0),
+    dict(type='TemperatureScaling', temperature=2.0, activation='sigmoid'),
+])
+def test_calibrator_for_another_kind_of_head(distiller_cfg, calibrator):
+    cfg = distiller_cfg()
+    cfg.teacher.calibrator = calibrator
+    with pytest.raises(
+            InvalidValueError, match='for softmax heads.* is for sigmoid'):
+        init(cfg)
+
+
+def test_teacher_config_missing(distiller_cfg):
+    with pytest.raises(
+            MissingFileError, match="`teacher.config` 'gone.py' does not"):
+        init(distiller_cfg(teacher=dict(config='gone.py', checkpoint='x')))
+
+
+def test_teacher_config_without_model(distiller_cfg):
+    teacher = dict(config=dict(data_root='data'), checkpoint='x.pth')
+    with pytest.raises(
+            InvalidValueError, match=r"key `model`.*only \['data_root'\]"):
+        init(distiller_cfg(teacher=teacher))
+
+
+def test_auto_checkpoint_of_a_local_config(distiller_cfg, teacher_files):
+    teacher = dict(teacher_files(), checkpoint='auto')
+    with pytest.raises(InvalidValueError, match="'auto'` needs an 'mmdet::'"):
+        init(distiller_cfg(teacher=teacher))
+
+
+def test_teacher_checkpoint_missing(distiller_cfg, teacher_files):
+    teacher = dict(teacher_files(), checkpoint='gone.pth')
+    with pytest.raises(
+            MissingFileError, match="teacher checkpoint 'gone.pth' does not"):
+        init(distiller_cfg(teacher=teacher))
+
+
+def test_teacher_checkpoint_truncated(distiller_cfg, teacher_files):
+    teacher = teacher_files()
+    size = os.path.getsize(teacher['checkpoint'])
+    with open(teacher['checkpoint'], 'r+b') as file:
+        file.truncate(size // 2)
+    with pytest.raises(InvalidValueError, match='cannot be read, it is dam'):
+        init(distiller_cfg(teacher=teacher))
+
+
+def test_checkpoint_silently_not_loaded__fgd_35(distiller_cfg, teacher_files):
+    teacher = teacher_files()
+    state = torch.load(teacher['checkpoint'])['state_dict']
+    kept = dict(list(state.items())[5:])
+    torch.save(
+        dict(state_dict=dict(kept, extra=torch.zeros(1))),
+        teacher['checkpoint'])
+    first_three = ', '.join(list(state)[:3])
+    with pytest.raises(InvalidValueError) as info:
+        init(distiller_cfg(teacher=teacher))
+    assert f'5 keys ({first_three}, ...) missing' in str(info.value)
+    assert '1 keys (extra) unexpected' in str(info.value)
+
+
+def test_teacher_checkpoint_of_another_architecture(distiller_cfg,
+                                                    teacher_files):
+    wide = teacher_files(name='wide', width=16)
+    teacher = dict(teacher_files(), checkpoint=wide['checkpoint'])
+    with pytest.raises(
+            InvalidValueError,
+            match=r'backbone.conv1.weight \(16, .*instead of \(12, '):
+        init(distiller_cfg(teacher=teacher))
+
+
+def test_teacher_with_another_number_of_classes(distiller_cfg, teacher_files):
+    teacher = teacher_files(num_classes=7)
+    with pytest.raises(InvalidValueError) as info:
+        init(distiller_cfg(teacher=teacher))
+    message = str(info.value)
+    assert 'the teacher has 7 and the student 3' in message
+    assert '`model.roi_head.bbox_head.num_classes`' in message

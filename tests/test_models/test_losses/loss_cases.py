@@ -1,0 +1,52 @@
+"""Every registered logit loss, and inputs for all of their tests."""
+import torch
+
+from tcal_det.models.losses import (AEKTLoss, ATKDLoss, CKDLoss, CMKDLoss,
+                                    DISTLoss, DKDLoss, LogitBinaryKLDivLoss,
+                                    LogitKLDivLoss, MLLDLoss, WTTMLoss)
+
+# What makes each loss for C columns of logits.
+LOSSES = {
+    'kd':
+    lambda classes, **kwargs: LogitKLDivLoss(temperature=4, **kwargs),
+    'tcal':
+    lambda classes, **kwargs: LogitKLDivLoss(**kwargs),
+    'tcal_sigmoid':
+    lambda classes, **kwargs: LogitBinaryKLDivLoss(**kwargs),
+    'wttm':
+    lambda classes, **kwargs: WTTMLoss(**kwargs),
+    'dkd':
+    lambda classes, **kwargs: DKDLoss(temperature=2, **kwargs),
+    'mlld':
+    lambda classes, **kwargs: MLLDLoss(**kwargs),
+    'mlld_masked':
+    lambda classes, **kwargs: MLLDLoss(
+        temperatures=[2.], confident_ratio=.5, **kwargs),
+    'dist':
+    lambda classes, **kwargs: DISTLoss(temperature=2, **kwargs),
+    'cmkd':
+    lambda classes, **kwargs: CMKDLoss(**kwargs),
+    'aekt':
+    lambda classes, **kwargs: AEKTLoss(classes, **kwargs),
+    'atkd':
+    lambda classes, **kwargs: ATKDLoss(**kwargs),
+    'ckd':
+    lambda classes, **kwargs: CKDLoss(**kwargs),
+}
+SIGMOID = {'tcal_sigmoid'}
+# Compares logits rather than probabilities.
+LOGIT_SPACE = {'ckd'}
+
+
+def make_loss(name, classes=5, **kwargs):
+    return LOSSES[name](classes, **kwargs).double()
+
+
+def random_inputs(samples=6, classes=5, seed=0, scale=2.):
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = (
+        scale * torch.randn(
+            samples, classes, generator=generator, dtype=torch.float64)
+        for _ in range(2))
+    labels = torch.randint(classes, (samples, ), generator=generator)
+    return student.requires_grad_(), teacher, labels

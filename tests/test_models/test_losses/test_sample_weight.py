@@ -1,0 +1,50 @@
+"""Foreground and background among the sampled RoIs."""
+import pytest
+import torch
+
+from tcal_det.errors import InvalidValueError
+from tcal_det.models.losses import roi_sample_weight
+
+LABELS = torch.tensor([0, 3, 2, 3, 3])
+WEIGHT = torch.tensor([1., 1., 3., 2., 0.])
+
+
+def test_uniform_is_the_input_itself():
+    assert roi_sample_weight(LABELS, 3, WEIGHT, 'uniform') is WEIGHT
+    assert roi_sample_weight(LABELS, 3) is None
+
+
+def test_foreground_drops_the_background():
+    before = WEIGHT.clone()
+    assert roi_sample_weight(LABELS, 3, WEIGHT,
+                             'foreground').tolist() == [1, 0, 3, 0, 0]
+    assert roi_sample_weight(
+        LABELS, 3, mode='foreground').tolist() == [1, 0, 1, 0, 0]
+    assert torch.equal(WEIGHT, before)
+
+
+def test_balanced_halves_and_keeps_the_total():
+    # Total 7, foreground 4, background 3.
+    balanced = roi_sample_weight(LABELS, 3, WEIGHT, 'balanced')
+    assert balanced.tolist() == pytest.approx(
+        [1 * 7 / 8, 1 * 7 / 6, 3 * 7 / 8, 2 * 7 / 6, 0])
+    assert balanced[[0, 2]].sum().item() == pytest.approx(3.5)
+    assert balanced[[1, 3, 4]].sum().item() == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize('labels', [[3, 3], [0, 1], []])
+def test_nothing_to_balance(labels):
+    labels = torch.tensor(labels, dtype=torch.long)
+    weight = torch.ones(len(labels)) * 2
+    balanced = roi_sample_weight(labels, 3, weight, 'balanced')
+    assert torch.equal(balanced, weight)
+
+
+@pytest.mark.parametrize('mode', ['uniform', 'foreground', 'balanced'])
+def test_no_labels_are_no_samples(mode):
+    assert roi_sample_weight(None, 3, None, mode) is None
+
+
+def test_unknown_mode_is_named():
+    with pytest.raises(InvalidValueError, match="`mode`.*'fg'"):
+        roi_sample_weight(LABELS, 3, mode='fg')

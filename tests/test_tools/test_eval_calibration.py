@@ -1,0 +1,306 @@
+"""tools/analysis_tools/eval_calibration.py, in this process."""
+import json
+import os
+import os.path as osp
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmdet.evaluation import DumpDetResults
+
+TESTS = osp.dirname(osp.dirname(osp.abspath(__file__)))
+GOLDEN = osp.join(TESTS, 'data', 'golden')
+TOOL = 'analysis_tools/eval_calibration.py'
+TIGHT = dict(rel=0, abs=1e-9, nan_ok=True)
+
+
+def golden_file(name):
+    return osp.join(GOLDEN, f'{name}.json')
+
+
+@pytest.fixture
+def evaluate(call_tool, tmp_path):
+    """The report of a results file, or of records."""
+
+    def run(ground_truth, results, *options):
+        if not isinstance(results, str):
+            path = tmp_path / 'results.json'
+            path.write_text(json.dumps(results))
+            results = str(path)
+        out = tmp_path / 'new' / 'report.json'
+        status, stderr = call_tool(TOOL, ground_truth, results, '--out',
+                                   str(out), *options)
+        assert status == 0, stderr
+        run.stderr = stderr
+        # Without NaN, which is no JSON.
+        return json.loads(out.read_text(), parse_constant=pytest.fail)
+
+    return run
+
+
+@pytest.fixture
+def complaint(call_tool, tmp_path):
+    """The one line that a user's mistake gives."""
+
+    def run(ground_truth, results, *options):
+        out = tmp_path / 'report.json'
+        status, stderr = call_tool(TOOL, ground_truth, results, '--out',
+                                   str(out), *options)
+        lines = [line for line in stderr.splitlines() if line]
+        assert status == 2 and 'Traceback' not in stderr
+        assert len(lines) == 1 and lines[0].startswith('error: ')
+        assert not out.exists()
+        return lines[0]
+
+    return run
+
+
+def null_for_nan(figures):
+    return {
+        key: None if value != value else value
+        for key, value in figures.items()
+    }
+
+
+@pytest.mark.parametrize('name', ['det_small', 'det_ties'])
+def test_golden(name, evaluate, golden, golden_figures):
+    report = evaluate(golden_file(f'{name}_gt'), golden_file(f'{name}_dt'))
+    assert set(report) == {
+        'settings', 'counts', 'overall', 'per_class', 'bins'
+    }
+    expected = null_for_nan(golden_figures(name))
+    assert {
+        key: report['overall'][key]
+        for key in expected
+    } == pytest.approx(expected, **TIGHT)
+    reference = golden(f'{name}.json')['reference']['pycocotools']['ap']
+    assert reference
+    per_class = golden(f'{name}.json')['expected']['laece0_b25']['per_class']
+    for row in report['per_class']:
+        assert row['laece_0'] == pytest.approx(
+            per_class[str(row['category_id'])], **TIGHT)
+        assert {'mAP', 'AP50', 'AP75', 'lrp_0', 'name'} <= set(row)
+
+
+def test_figures_follow_from_the_bins(evaluate):
+    report = evaluate(golden_file('det_ties_gt'), golden_file('det_ties_dt'))
+    bins = report['bins']['overall']['d_ece']
+    error = sum(
+        n * abs(confidence - precision) for n, confidence, precision in zip(
+            bins['count'], bins['mean_confidence'], bins['mean_target']) if n)
+    assert error / sum(bins['count']) == pytest.approx(
+        report['overall']['d_ece'], abs=1e-12)
+
+
+def test_settings_tell_what_was_measured(evaluate):
+    report = evaluate(
+        golden_file('det_small_gt'), golden_file('det_small_dt'),
+        '--score-thr', '0.76', '--d-ece-bins', '20', '--zero-iou', 'accept')
+    settings = report['settings']
+    assert settings['ground_truth'].endswith('det_small_gt.json')
+    assert (settings['score_thr'], settings['d_ece_bins'],
+            settings['zero_iou']) == (0.76, 20, 'accept')
+    # Kept: .92 TP, .83 FP, .76 TP and 1.0 TP, by hand.
+    assert report['overall']['d_ece'] == pytest.approx(
+        (abs(.92 - 1) + .83 + abs(.76 - 1)) / 4)
+
+
+def test_published_convention(evaluate, golden):
+    """Disjoint boxes match: what fiveai's figures rest on."""
+    report = evaluate(
+        golden_file('det_small_gt'), golden_file('det_small_dt'), '--zero-iou',
+        'accept')
+    reference = golden('det_small.json')['own_in_reference_mode']
+    for row in report['per_class'][:2]:
+        assert row['laece_0'] == pytest.approx(
+            reference['laece0_b25_per_class'][str(row['category_id'])],
+            **TIGHT)
+
+
+def test_optimal_thresholds(evaluate, golden):
+    report = evaluate(
+        golden_file('det_small_gt'), golden_file('det_small_dt'),
+        '--score-thr', 'lrp_optimal')
+    expected = golden('det_small.json')['expected']['olrp_tau0']['mean']
+    for part in ('loc', 'fp', 'fn'):
+        assert report['overall'][f'lrp_0_{part}'] == pytest.approx(
+            expected[part], **TIGHT)
+
+
+@pytest.fixture
+def dump(tmp_path, golden):
+    """A pickle of det_ties as tools/test.py --out writes it."""
+
+    def write(labels=(1, 2)):
+        metric = DumpDetResults(out_file_path=str(tmp_path / 'dump.pkl'))
+        results = golden('det_ties_dt.json')
+        for image in golden('det_ties_gt.json')['images']:
+            mine = [one for one in results if one['image_id'] == image['id']]
+            boxes = torch.tensor([one['bbox'] for one in mine],
+                                 dtype=torch.float64).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            metric.process({}, [
+                dict(
+                    img_id=image['id'],
+                    pred_instances=dict(
+                        bboxes=boxes,
+                        scores=torch.tensor([one['score'] for one in mine],
+                                            dtype=torch.float64),
+                        labels=torch.tensor(
+                            [labels.index(one['category_id']) for one in mine],
+                            dtype=torch.long)))
+            ])
+        metric.evaluate(len(metric.results))
+        return str(tmp_path / 'dump.pkl')
+
+    return write
+
+
+def test_mmdet_pickle(evaluate, dump, golden, golden_figures):
+    categories = golden('det_ties_gt.json')['categories']
+    labels = tuple(one['id'] for one in categories)
+    report = evaluate(golden_file('det_ties_gt'), dump(labels))
+    expected = null_for_nan(golden_figures('det_ties'))
+    assert {
+        key: report['overall'][key]
+        for key in expected
+    } == pytest.approx(expected, **TIGHT)
+
+
+def test_pickle_of_fewer_classes(evaluate, dump, tmp_path, golden,
+                                 golden_figures):
+    """A category that the detector does not know would shift its labels."""
+    annotations = golden('det_ties_gt.json')
+    labels = tuple(one['id'] for one in annotations['categories'])
+    names = [one['name'] for one in annotations['categories']]
+    annotations['categories'].insert(0, dict(id=77, name='everything'))
+    path = tmp_path / 'gt.json'
+    path.write_text(json.dumps(annotations))
+    report = evaluate(str(path), dump(labels), '--classes', *names)
+    expected = null_for_nan(golden_figures('det_ties'))
+    assert {
+        key: report['overall'][key]
+        for key in expected
+    } == pytest.approx(expected, **TIGHT)
+
+
+def test_empty_results(evaluate):
+    report = evaluate(golden_file('det_small_gt'), [])
+    overall = report['overall']
+    for key in ('d_ece', 'd_ece_over', 'laece', 'laece_0', 'laace_0'):
+        assert overall[key] is None
+    assert overall['lrp_0'] == overall['olrp'] == 1
+    assert overall['mAP'] == 0
+    assert 'no detection counts' in evaluate.stderr
+
+
+def test_plots(evaluate, tmp_path):
+    folder = tmp_path / 'figures'
+    for results in (golden_file('det_ties_dt'), []):
+        evaluate(golden_file('det_ties_gt'), results, '--plot', str(folder))
+        assert sorted(os.listdir(folder)) == [
+            'position.png', 'reliability_iou.png', 'reliability_precision.png',
+            'worst_classes.png'
+        ]
+
+
+RECORD = dict(image_id=1, category_id=1, bbox=[0, 0, 5, 5], score=0.5)
+
+
+@pytest.mark.parametrize('change, parts', [
+    (dict(image_id=99), ['results[1]', '`image_id`', '99']),
+    (dict(category_id=2), ['results[1]', '`category_id`', '2']),
+    (dict(score=float('nan')), ['results[1]', '`score`', 'nan']),
+    (dict(score=1.01), ['results[1]', '`score`', '1.01']),
+    (dict(score='0.5'), ['results[1]', '`score`']),
+    (dict(bbox=[5, 5, -2, 4]), ['results[1]', '`bbox`', '-2']),
+    (dict(bbox=[5, 5, 2]), ['results[1]', '`bbox`']),
+    (dict(bbox=[5, 5, 2, float('inf')]), ['results[1]', '`bbox`', 'inf']),
+])
+def test_bad_record(change, parts, complaint, tmp_path):
+    path = tmp_path / 'results.json'
+    path.write_text(json.dumps([RECORD, dict(RECORD, **change)]))
+    line = complaint(golden_file('det_small_gt'), str(path))
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize('content, part', [
+    ('[{"image_id": 1', 'cannot be read as JSON'),
+    ('', 'cannot be read as JSON'),
+    ('{"annotations": []}', 'must be a list of records'),
+    ('[3]', 'results[0]'),
+    ('[{"image_id": 1}]', '`category_id`'),
+])
+def test_bad_results_file(content, part, complaint, tmp_path):
+    path = tmp_path / 'results.json'
+    path.write_text(content)
+    assert part in complaint(golden_file('det_small_gt'), str(path))
+
+
+def test_missing_files(complaint):
+    line = complaint('gone.json', golden_file('det_small_dt'))
+    assert "ground truth 'gone.json' does not exist" in line
+    for name in ('gone.json', 'gone.pkl'):
+        line = complaint(golden_file('det_small_gt'), name)
+        assert f"results '{name}' does not exist" in line
+
+
+def test_results_in_place_of_ground_truth(complaint):
+    line = complaint(golden_file('det_small_dt'), golden_file('det_small_dt'))
+    assert '`annotations` must be a dict' in line
+
+
+@pytest.mark.parametrize(
+    'content, part', [
+        (b'\x80\x04', 'cannot be unpickled'),
+        (pickle.dumps(dict()), 'must hold a list of samples'),
+        (pickle.dumps([[[1, 2, 3]]]), 'results[0]'),
+        (pickle.dumps([
+            dict(
+                img_id=1,
+                pred_instances=dict(
+                    bboxes=torch.zeros(1, 4),
+                    scores=torch.zeros(1),
+                    labels=torch.tensor([3])))
+        ]), 'label must be one of the 3 classes'),
+    ],
+    ids=['truncated', 'dict', 'no samples', 'unknown label'])
+def test_bad_pickle(content, part, complaint, tmp_path):
+    path = tmp_path / 'results.pkl'
+    path.write_bytes(content)
+    assert part in complaint(golden_file('det_small_gt'), str(path))
+
+
+@pytest.mark.parametrize('options, part', [
+    (['--score-thr', 'best'], '`--score-thr`'),
+    (['--score-thr', '1.5'], '`score_thr`'),
+    (['--score-thr', 'gone.json'], "'gone.json' does not exist"),
+    (['--d-ece-bins', '0'], '`d_ece_bins`'),
+    (['--olrp-iou-thr', '1'], '`olrp_iou_thr`'),
+    (['--classes', 'zebra'], "'zebra'"),
+])
+def test_bad_options(options, part, complaint):
+    assert part in complaint(
+        golden_file('det_small_gt'), golden_file('det_small_dt'), *options)
+
+
+def test_needs_neither_torch_nor_mmdet(tmp_path):
+    code = (
+        'import runpy, sys; sys.argv = ["eval_calibration.py", '
+        f'{golden_file("det_small_gt")!r}, {golden_file("det_small_dt")!r}, '
+        f'"--out", {str(tmp_path / "report.json")!r}]; '
+        f'runpy.run_path({osp.join(osp.dirname(TESTS), "tools", TOOL)!r}, '
+        'run_name="__main__"); '
+        'heavy = {"torch", "mmdet", "mmengine", "matplotlib", "sklearn"}; '
+        'sys.exit(" ".join(heavy & set(sys.modules)) or 0)')
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        env=dict(
+            os.environ,
+            PYTHONPATH=os.pathsep.join([osp.dirname(TESTS)] + sys.path[1:])),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,188 @@
+"""tools/analysis_tools/recalibrate.py, in this process."""
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+TOOL = 'analysis_tools/recalibrate.py'
+EVAL = 'analysis_tools/eval_calibration.py'
+
+
+def write_split(folder, seed):
+    """Scores of all values, half as often right as they say."""
+    rng = np.random.default_rng(seed)
+    images = [dict(id=i, width=100, height=100) for i in range(100)]
+    annotations, results = [], []
+    for image in images:
+        for row in range(4):
+            record = dict(
+                image_id=image['id'],
+                category_id=int(rng.choice([9, 5])),
+                bbox=[10.0, 20.0 * row, 20.0, 10.0])
+            score = rng.uniform(0.05, 1)
+            results.append(dict(record, score=score))
+            if rng.uniform() < score / 2:
+                annotations.append(record)
+    folder.mkdir()
+    paths = [str(folder / name) for name in ('gt.json', 'dt.json')]
+    content = dict(
+        images=images,
+        categories=[dict(id=9, name='nine'),
+                    dict(id=5, name='five')],
+        annotations=annotations)
+    for path, value in zip(paths, (content, results)):
+        with open(path, 'w') as file:
+            json.dump(value, file)
+    return paths
+
+
+@pytest.fixture
+def splits(tmp_path):
+    """Annotations and results of val, then of test."""
+    return (*write_split(tmp_path / 'val', 0),
+            *write_split(tmp_path / 'test', 1))
+
+
+@pytest.fixture
+def succeed(call_tool):
+
+    def run(tool, *args):
+        status, stderr = call_tool(tool, *args)
+        assert status == 0, stderr
+        return call_tool.output
+
+    return run
+
+
+@pytest.fixture
+def figures(succeed, tmp_path):
+    """What the other command says of a results file."""
+
+    def read(ground_truth, results, *options):
+        out = str(tmp_path / 'report.json')
+        succeed(EVAL, ground_truth, results, '--out', out, *options)
+        with open(out) as file:
+            return json.load(file)
+
+    return read
+
+
+@pytest.mark.parametrize('method',
+                         ['temperature', 'platt', 'beta', 'isotonic'])
+def test_from_val_to_test(method, splits, succeed, figures, tmp_path):
+    val_gt, val_dt, test_gt, test_dt = splits
+    calibration = str(tmp_path / 'calibration.json')
+    calibrated = str(tmp_path / 'calibrated.json')
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration, '--method',
+            method)
+    output = succeed(TOOL, 'apply', test_dt, calibration, '--out', calibrated)
+    assert '400 of 400 detections' in output
+    before, after = (
+        figures(test_gt, results)['overall']
+        for results in (test_dt, calibrated))
+    assert before['d_ece_over'] > 0.2
+    if method != 'temperature':  # which cannot mend a bias
+        assert after['d_ece'] < 0.08
+    for key in ('mAP', 'AP50', 'AP75'):
+        assert after[key] == before[key]
+
+
+def test_thresholds_travel_with_the_file(splits, succeed, figures, tmp_path):
+    val_gt, val_dt, test_gt, test_dt = splits
+    calibration = str(tmp_path / 'calibration.json')
+    calibrated = str(tmp_path / 'calibrated.json')
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration, '--score-thr',
+            'lrp_optimal', '--classwise')
+    succeed(TOOL, 'apply', test_dt, calibration, '--out', calibrated)
+    # Before: the same detections, at the thresholds that val chose.
+    before = figures(test_gt, test_dt, '--score-thr', calibration)
+    after = figures(test_gt, calibrated)
+    kept = before['counts']['true_positives'] + before['counts'][
+        'false_positives']
+    assert after['counts']['detections'] == kept < 400
+    assert after['overall']['d_ece'] < before['overall']['d_ece']
+    assert after['overall']['lrp_0'] == pytest.approx(
+        before['overall']['lrp_0'])
+
+
+def test_pickle(splits, succeed, tmp_path):
+    """Labels count categories in file order: 0 is 9."""
+    val_gt, val_dt, _, _ = splits
+    calibration, calibrated = (
+        str(tmp_path / f'{name}.json') for name in ('one', 'two'))
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
+    path = tmp_path / 'dump.pkl'
+    path.write_bytes(
+        pickle.dumps([
+            dict(
+                img_id=4,
+                pred_instances=dict(
+                    bboxes=torch.tensor([[1., 2, 4, 8]]),
+                    scores=torch.tensor([0.5]),
+                    labels=torch.tensor([0])))
+        ]))
+    succeed(TOOL, 'apply', str(path), calibration, '--out', calibrated)
+    with open(calibrated) as file:
+        record, = json.load(file)
+    assert (record['image_id'], record['category_id'],
+            record['bbox']) == (4, 9, [1, 2, 3, 6])
+    assert record['score'] == pytest.approx(0.25, abs=0.1)
+
+
+def test_empty_results_stay_empty(splits, succeed, tmp_path):
+    val_gt, val_dt, _, _ = splits
+    calibration, calibrated = (
+        str(tmp_path / f'{name}.json') for name in ('one', 'two'))
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
+    empty = tmp_path / 'empty.json'
+    empty.write_text('[]')
+    succeed(TOOL, 'apply', str(empty), calibration, '--out', calibrated)
+    with open(calibrated) as file:
+        assert json.load(file) == []
+
+
+@pytest.fixture
+def complaint(call_tool, tmp_path):
+
+    def run(*args):
+        out = tmp_path / 'out.json'
+        status, stderr = call_tool(TOOL, *args, '--out', str(out))
+        assert status == 2 and 'Traceback' not in stderr
+        assert not out.exists()
+        line, = stderr.splitlines()
+        assert line.startswith('error: ')
+        return line
+
+    return run
+
+
+def test_fit_complains(splits, complaint, tmp_path):
+    val_gt, val_dt, _, _ = splits
+    assert "'gone.json' does not" in complaint('fit', 'gone.json', val_dt)
+    assert "'gone.json' does not" in complaint('fit', val_gt, 'gone.json')
+    assert '`--score-thr`' in complaint('fit', val_gt, val_dt, '--score-thr',
+                                        'best')
+    assert '`score_thr`' in complaint('fit', val_gt, val_dt, '--score-thr',
+                                      '-1')
+    assert '`iou_thr`' in complaint('fit', val_gt, val_dt, '--iou-thr', '1')
+    assert "'six'" in complaint('fit', val_gt, val_dt, '--classes', 'six')
+    empty = tmp_path / 'empty.json'
+    empty.write_text('[]')
+    assert 'none counts' in complaint('fit', val_gt, str(empty))
+
+
+def test_apply_complains(splits, complaint, succeed, tmp_path):
+    val_gt, val_dt, _, _ = splits
+    assert "'gone.json' does not" in complaint('apply', val_dt, 'gone.json')
+    # The arguments are easily swapped.
+    assert 'recalibrate.py fit' in complaint('apply', val_dt, val_gt)
+    calibration = str(tmp_path / 'calibration.json')
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
+    bad = tmp_path / 'bad.json'
+    bad.write_text(
+        json.dumps(
+            [dict(image_id=1, category_id=6, bbox=[0, 0, 1, 1], score=0.5)]))
+    line = complaint('apply', str(bad), calibration)
+    assert 'results[0]' in line and '`category_id`' in line and '6' in line

@@ -1,0 +1,209 @@
+"""tools/train.py and tools/test.py end to end, on tiny digit scenes."""
+import os
+import os.path as osp
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import mmdet
+import pytest
+import torch
+from mmdet.apis import inference_detector, init_detector
+from mmengine.config import Config
+
+from tcal_det.registry import MODELS
+
+REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+pytestmark = pytest.mark.slow
+
+
+def assert_same_state(mine, its):
+    """Compare nested dicts and lists of tensors, bit for bit."""
+    assert type(mine) is type(its)
+    if isinstance(mine, dict):
+        assert list(mine) == list(its)
+        for key in mine:
+            assert_same_state(mine[key], its[key])
+    elif isinstance(mine, (list, tuple)):
+        assert len(mine) == len(its)
+        for one, other in zip(mine, its):
+            assert_same_state(one, other)
+    elif isinstance(mine, torch.Tensor):
+        assert torch.equal(mine, its)
+    else:
+        assert mine == its
+
+
+def test_killed_run_resumes_to_the_same_weights(run_configs, run_tool,
+                                                tmp_path, load_state):
+    whole, killed = str(tmp_path / 'whole'), str(tmp_path / 'killed')
+    result = run_tool('train.py', run_configs['methods'], '--work-dir', whole)
+    assert result.returncode == 0, result.stdout
+    assert 'calibrated by TemperatureScaling(temperature=2.0)' in result.stdout
+
+    process = subprocess.Popen([
+        sys.executable, 'tools/train.py', run_configs['methods'], '--work-dir',
+        killed
+    ],
+                               cwd=REPOSITORY,
+                               env=dict(os.environ, OMP_NUM_THREADS='1'),
+                               stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not osp.isfile(osp.join(killed, 'last_checkpoint')):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # As if the kill had struck while mmengine's own hook wrote the second.
+    first = load_state(osp.join(killed, 'epoch_1.pth'))
+    for name in ('epoch_2.pth', 'epoch_3.pth'):
+        if osp.exists(osp.join(killed, name)):
+            os.remove(osp.join(killed, name))
+    half = osp.join(killed, 'epoch_2.pth')
+    shutil.copy(osp.join(killed, 'epoch_1.pth'), half)
+    os.truncate(half, osp.getsize(half) // 2)
+    with open(osp.join(killed, 'last_checkpoint'), 'w') as file:
+        file.write(half)
+
+    result = run_tool('train.py', run_configs['methods'], '--work-dir', killed,
+                      '--resume')
+    assert result.returncode == 0, result.stdout
+    assert 'resumed epoch: 1, iter: 4' in result.stdout
+    assert 'calibrated by TemperatureScaling(temperature=2.0)' in result.stdout
+    assert first['meta']['iter'] == 4
+    expected = load_state(osp.join(whole, 'epoch_3.pth'))
+    resumed = load_state(osp.join(killed, 'epoch_3.pth'))
+    for key in ('state_dict', 'ema_state_dict', 'optimizer',
+                'param_schedulers'):
+        assert_same_state(resumed[key], expected[key])
+    assert resumed['meta']['iter'] == expected['meta']['iter'] == 12
+
+    published = str(tmp_path / 'student.pth')
+    result = run_tool('model_converters/publish_student.py',
+                      osp.join(killed, 'epoch_3.pth'), published)
+    assert result.returncode == 0, result.stdout
+    plain = init_detector(run_configs['plain'], device='cpu')
+    student = load_state(published)
+    plain.load_state_dict(student['state_dict'], strict=True)
+    assert set(student) == {'meta', 'state_dict'}
+    assert osp.getsize(published) < osp.getsize(
+        osp.join(killed, 'epoch_3.pth')) / 3
+
+
+def test_amp_accumulation_ema_and_frozen_stages(run_configs, run_tool,
+                                                tmp_path, load_state):
+    work_dir = str(tmp_path / 'run')
+    result = run_tool('train.py', run_configs['distill'], '--work-dir',
+                      work_dir, '--amp', '--cfg-options',
+                      'optim_wrapper.accumulative_counts=2',
+                      'model.backbone.frozen_stages=1',
+                      'train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
+    assert result.returncode == 0, result.stdout
+    assert 'loss_kd_cls' in result.stdout and 'nan' not in result.stdout
+    checkpoint = load_state(osp.join(work_dir, 'epoch_1.pth'))
+    model = Config.fromfile(run_configs['distill']).model
+    model.backbone.frozen_stages = 1
+    trained = [
+        parameter for parameter in MODELS.build(model).parameters()
+        if parameter.requires_grad
+    ]
+    # Frozen stages have none, the teacher has none.
+    assert len(checkpoint['optimizer']['state']) == len(trained)
+    assert any(
+        key.startswith('module.backbone')
+        for key in checkpoint['ema_state_dict'])
+
+
+def test_checkpoint_opens_in_plain_mmdet(run_configs, run_tool, digits,
+                                         tmp_path, load_state):
+    """Strict load, equal predictions, the student's size, no teacher file."""
+    work_dir = str(tmp_path / 'run')
+    options = ('--cfg-options', 'train_cfg.max_epochs=1', 'custom_hooks=[]',
+               'train_cfg.val_interval=2')
+    for name in ('plain', 'distill'):
+        result = run_tool('train.py', run_configs[name], '--work-dir',
+                          osp.join(work_dir, name), *options)
+        assert result.returncode == 0, result.stdout
+    plain, distilled = (
+        osp.join(work_dir, name, 'epoch_1.pth')
+        for name in ('plain', 'distill'))
+    states = load_state(plain), load_state(distilled)
+    assert list(states[0]['state_dict']) == list(states[1]['state_dict'])
+    for state in states:
+        # The config text in `meta` is longer by the three keys.
+        state['meta'].pop('cfg')
+    assert abs(osp.getsize(plain) - osp.getsize(distilled)) < 10_000
+    assert len(states[0]['optimizer']['state']) == len(
+        states[1]['optimizer']['state'])
+
+    for name in ('teacher.py', 'teacher.pth'):
+        os.remove(str(tmp_path / name))
+    image = osp.join(digits, 'test', '00001.jpg')
+    results = [
+        inference_detector(
+            init_detector(run_configs[name], distilled, device='cpu'),
+            image).pred_instances for name in ('plain', 'distill')
+    ]
+    assert len(results[0]) > 0
+    for field in ('bboxes', 'scores', 'labels'):
+        assert torch.equal(results[0][field], results[1][field])
+
+    result = run_tool('test.py', run_configs['distill'], distilled,
+                      '--work-dir', work_dir, '--out',
+                      osp.join(work_dir, 'predictions.pkl'))
+    assert result.returncode == 0, result.stdout
+    assert osp.isfile(osp.join(work_dir, 'predictions.pkl'))
+
+
+def test_mmdet_tools_run_our_configs(run_configs, tmp_path):
+    tools = osp.join(osp.dirname(mmdet.__file__), '.mim', 'tools')
+    work_dir = str(tmp_path / 'run')
+    for command in ([
+            'train.py', run_configs['distill'], '--cfg-options',
+            'train_cfg.max_epochs=1'
+    ], ['test.py', run_configs['distill'],
+            osp.join(work_dir, 'epoch_1.pth')]):
+        result = subprocess.run([
+            sys.executable,
+            osp.join(tools, command[0]), *command[1:], '--work-dir', work_dir
+        ],
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT,
+                                env=dict(os.environ, OMP_NUM_THREADS='1'),
+                                universal_newlines=True)
+        assert result.returncode == 0, result.stdout
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return listener.getsockname()[1]
+
+
+def test_two_processes_through_the_launcher(run_configs, tmp_path, load_state):
+    work_dir = str(tmp_path / 'run')
+    result = subprocess.run([
+        'bash', 'tools/dist_train.sh', run_configs['methods'], '2',
+        '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1'
+    ],
+                            cwd=REPOSITORY,
+                            env=dict(
+                                os.environ,
+                                OMP_NUM_THREADS='1',
+                                PORT=str(free_port()),
+                                PATH=osp.dirname(sys.executable) + os.pathsep +
+                                os.environ['PATH']),
+                            stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
+                            universal_newlines=True)
+    assert result.returncode == 0, result.stdout
+    checkpoint = load_state(osp.join(work_dir, 'epoch_1.pth'))
+    # 8 scenes in batches of 2 on 2 ranks.
+    assert checkpoint['meta']['iter'] == 2
+    assert not any('teacher' in key for key in checkpoint['state_dict'])

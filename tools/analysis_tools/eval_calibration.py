@@ -1,0 +1,92 @@
+"""Measure the calibration and AP of any COCO results file.
+
+python tools/analysis_tools/eval_calibration.py GT.json RESULTS.json \
+    --out FILE.json [--plot DIR]
+"""
+import argparse
+
+from tcal_det.commands import one_line_warnings, run_command
+from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.file_evaluation import evaluate_files
+from tcal_det.evaluation.score_calibration import ScoreCalibration
+from tcal_det.fileio import write_json_atomically
+
+OPTIONS = ('score_thr', 'd_ece_iou_thr', 'd_ece_bins', 'laece_iou_thr',
+           'laece_bins', 'olrp_iou_thr', 'max_dets', 'zero_iou')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Calibration and AP of detections, from files')
+    parser.add_argument('ground_truth', help='COCO annotations, JSON')
+    parser.add_argument(
+        'results',
+        help='COCO results, JSON, of any framework; or the .pkl that '
+        'tools/test.py --out wrote (open only pickles of your own: '
+        'unpickling runs code)')
+    parser.add_argument('--out', required=True, help='JSON file to write')
+    parser.add_argument('--plot', metavar='DIR', help='also draw figures')
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        help='evaluate these only, the classes of the data set that a pickle '
+        'was made with (default: all categories)')
+    parser.add_argument(
+        '--score-thr',
+        default='none',
+        help="leave out detections of lower score: 'none', a number, "
+        "'lrp_optimal' (of these very results), or the thresholds in a file "
+        'of recalibrate.py fit (default: none). AP is always that of all')
+    parser.add_argument('--d-ece-iou-thr', type=float, default=0.5)
+    parser.add_argument('--d-ece-bins', type=int, default=10)
+    parser.add_argument('--laece-iou-thr', type=float, default=0.1)
+    parser.add_argument(
+        '--laece-bins', type=int, default=25, help='of LaECE_0 too')
+    parser.add_argument('--olrp-iou-thr', type=float, default=0.5)
+    parser.add_argument(
+        '--max-dets', type=int, default=100, help='per image and class')
+    parser.add_argument(
+        '--zero-iou',
+        choices=['reject', 'accept'],
+        default='reject',
+        help='accept: disjoint boxes match at IoU threshold 0, as in '
+        'published LaECE_0 figures (default: reject)')
+    return parser.parse_args()
+
+
+def as_score_thr(text):
+    if text == 'none':
+        return None
+    if text.endswith('.json'):
+        return ScoreCalibration.from_file(text).score_thresholds
+    try:
+        return float(text)
+    except ValueError:
+        if text == 'lrp_optimal':
+            return text
+        raise InvalidValueError(
+            "`--score-thr` must be 'none', 'lrp_optimal', a number in [0, 1] "
+            f'or a .json file, but got {text!r}') from None
+
+
+def main():
+    args = parse_args()
+    args.score_thr = as_score_thr(args.score_thr)
+    evaluation = evaluate_files(
+        args.ground_truth, args.results, args.classes,
+        **{name: getattr(args, name)
+           for name in OPTIONS})
+    write_json_atomically(args.out, evaluation.to_dict())
+    print(evaluation.table())
+    print(f'written: {args.out}')
+    if args.plot is not None:
+        # matplotlib is slow to import.
+        from tcal_det.visualization.detection_report import \
+            write_detection_figures
+        for path in write_detection_figures(evaluation.report, args.plot):
+            print(f'written: {path}')
+
+
+if __name__ == '__main__':
+    with one_line_warnings():
+        run_command(main)

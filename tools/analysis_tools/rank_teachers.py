@@ -1,0 +1,177 @@
+"""Compare teachers on held-out images, and recommend one.
+
+python tools/analysis_tools/rank_teachers.py \
+    --teacher r101 CONFIG CHECKPOINT --teacher r50 CONFIG CHECKPOINT \
+    --out PREFIX
+writes PREFIX.md, PREFIX.png and PREFIX.json.
+"""
+import argparse
+import os
+import os.path as osp
+
+from mmengine.config import DictAction
+
+from tcal_det.commands import run_command
+from tcal_det.engine.teacher_logits import (MAX_SAMPLES, PROTOCOLS,
+                                            collect_teacher_samples)
+from tcal_det.engine.teacher_ranking import (NUM_RESAMPLES, TeacherRanking,
+                                             check_same_classes,
+                                             measure_mean_ap, score_teacher)
+from tcal_det.engine.teacher_sources import (SPLITS, annotation_files,
+                                             build_calibration_dataloader,
+                                             build_teacher,
+                                             load_teacher_config)
+from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.functional.array_checks import check_count
+from tcal_det.evaluation.image_bootstrap import CONFIDENCE_LEVEL
+from tcal_det.fileio import write_json_atomically, write_text_atomically
+from tcal_det.visualization import save_figure
+from tcal_det.visualization.teacher_scatter import teacher_scatter
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Rank teachers by calibration error on held-out images')
+    parser.add_argument(
+        '--teacher',
+        nargs=3,
+        action='append',
+        required=True,
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+        help="twice or more; CONFIG is a path or an 'mmdet::' name, "
+        "CHECKPOINT a path, a URL, or 'auto' for an 'mmdet::' config")
+    parser.add_argument(
+        '--out',
+        required=True,
+        metavar='PREFIX',
+        help='writes PREFIX.md, PREFIX.png and PREFIX.json')
+    parser.add_argument(
+        '--split',
+        choices=SPLITS,
+        default='val',
+        help="images of the first teacher's config that no teacher was "
+        'trained on (default: val)')
+    parser.add_argument(
+        '--protocol',
+        choices=PROTOCOLS,
+        default='train',
+        help='train: RoIs as distillation sees them; test: all proposals '
+        '(default: train)')
+    parser.add_argument(
+        '--max-samples',
+        type=int,
+        default=MAX_SAMPLES,
+        help='RoIs of each teacher to keep, drawn at random if there are '
+        f'more (default: {MAX_SAMPLES})')
+    parser.add_argument(
+        '--num-resamples',
+        type=int,
+        default=NUM_RESAMPLES,
+        help=f'of the images, for the intervals (default: {NUM_RESAMPLES})')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of all that is random')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help="override keys of every teacher's config")
+    return parser.parse_args()
+
+
+def check_args(args):
+    names = [name for name, _, _ in args.teacher]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise InvalidValueError(
+            '`--teacher` must be given twice or more, each with a name of '
+            f'its own, but got the names {names}')
+    check_count('num_resamples', args.num_resamples, lowest=2)
+
+
+def make_output_folder(prefix):
+    """Before, not after, the teachers have seen thousands of images."""
+    folder = osp.dirname(osp.abspath(prefix))
+    if osp.isdir(prefix) or prefix.endswith('/'):
+        raise InvalidValueError(
+            '`--out` must be the beginning of file names, but got the '
+            f'folder {prefix!r}')
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise InvalidValueError(
+            f'`--out` {prefix!r} must be in a folder, but {folder!r} cannot '
+            f'be one: {error}') from None
+    if not os.access(folder, os.W_OK):
+        raise InvalidValueError(
+            f'`--out` {prefix!r} must be in a folder that you may write to, '
+            f'but {folder!r} is not')
+
+
+def write_results(prefix, ranking, title, provenance):
+    """The JSON file last: where it stands, all is there."""
+    write_text_atomically(f'{prefix}.md', ranking.as_markdown() + '\n')
+    scores = ranking.scores
+    figure = teacher_scatter([score.name for score in scores],
+                             [score.mean_ap for score in scores],
+                             [(score.ece.value, score.ece.low, score.ece.high)
+                              for score in scores],
+                             [score.calibrated_ece.value for score in scores],
+                             [score.temperature.value for score in scores],
+                             ranking.recommended.name, title)
+    save_figure(figure, f'{prefix}.png', dpi=110)
+    write_json_atomically(f'{prefix}.json',
+                          dict(ranking.to_dict(), **provenance))
+
+
+def main():
+    args = parse_args()
+    check_args(args)
+    sources = {
+        name: load_teacher_config(config, checkpoint, args.cfg_options)
+        for name, config, checkpoint in args.teacher
+    }
+    # All mistakes before the first, long, measurement.
+    detectors = {
+        name: build_teacher(*source)
+        for name, source in sources.items()
+    }
+    check_same_classes(detectors)
+    make_output_folder(args.out)
+    data_cfg = next(iter(sources.values()))[0]
+    dataloader = build_calibration_dataloader(data_cfg, args.split)
+    files = annotation_files(data_cfg, args.split)
+    for name, (cfg, _) in sources.items():
+        if set(files) & set(annotation_files(cfg, 'train')):
+            print(f'warning: the {args.split} split is what {name} was '
+                  'trained on: it looks better calibrated there than it is')
+
+    scores = []
+    for name, detector in detectors.items():
+        print(f'{name}: calibration')
+        samples = collect_teacher_samples(detector, dataloader, args.protocol,
+                                          args.max_samples, args.seed)
+        print(f'{name}: mAP')
+        mean_ap = measure_mean_ap(detector, dataloader)
+        scores.append(
+            score_teacher(name, samples, mean_ap, args.num_resamples,
+                          args.seed))
+    ranking = TeacherRanking.of(scores)
+    write_results(
+        args.out, ranking, f'Teachers on the {args.split} split, '
+        f'{CONFIDENCE_LEVEL:.0%} intervals',
+        dict(
+            sources={
+                name: dict(config=config, checkpoint=checkpoint)
+                for name, config, checkpoint in args.teacher
+            },
+            split=args.split,
+            ann_files=files,
+            num_images=samples.num_images,
+            protocol=args.protocol,
+            num_resamples=args.num_resamples,
+            seed=args.seed))
+    print(ranking.as_markdown())
+    print(f'written: {args.out}.md, .png, .json')
+
+
+if __name__ == '__main__':
+    run_command(main)

@@ -1,0 +1,124 @@
+"""Calibrate a detector's scores after the fact: fit on one split, apply.
+
+python tools/analysis_tools/recalibrate.py fit VAL_GT.json VAL_RESULTS \
+    --out CALIBRATION.json [--method --target --classwise --score-thr]
+python tools/analysis_tools/recalibrate.py apply TEST_RESULTS \
+    CALIBRATION.json --out NEW_RESULTS.json
+"""
+import argparse
+import json
+
+from tcal_det.commands import one_line_warnings, run_command
+from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.functional import (detections_from_coco,
+                                            ground_truth_from_coco)
+from tcal_det.evaluation.results_file import (categories_by_label,
+                                              check_class_names, read_json,
+                                              read_results)
+from tcal_det.evaluation.score_calibration import (TARGETS, ScoreCalibration,
+                                                   fit_score_calibration)
+from tcal_det.evaluation.score_maps import SCORE_MAPS
+from tcal_det.fileio import write_json_atomically, write_text_atomically
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Post-hoc calibration of detection scores')
+    commands = parser.add_subparsers(dest='command', required=True)
+
+    fit = commands.add_parser(
+        'fit', help='choose thresholds and a map on held-out images')
+    fit.add_argument('ground_truth', help='COCO annotations, JSON')
+    fit.add_argument(
+        'results', help='COCO results (.json), or the .pkl of tools/test.py')
+    fit.add_argument('--out', required=True, help='JSON file to write')
+    fit.add_argument(
+        '--method',
+        choices=list(SCORE_MAPS),
+        default='isotonic',
+        help='all but histogram keep the order of the scores, and so AP '
+        '(default: isotonic)')
+    fit.add_argument(
+        '--target',
+        choices=list(TARGETS),
+        default='precision',
+        help='precision lowers D-ECE, precision_x_iou LaECE '
+        '(default: precision)')
+    fit.add_argument(
+        '--iou-thr',
+        type=float,
+        help='of the matching (default: 0.5 for precision, 0 for '
+        'precision_x_iou)')
+    fit.add_argument(
+        '--classwise',
+        action='store_true',
+        help='a map for each class that has detections enough')
+    fit.add_argument(
+        '--score-thr',
+        default='none',
+        help="leave out detections of lower score: 'none', a number, or "
+        "'lrp_optimal', chosen for each class (default: none)")
+    fit.add_argument(
+        '--classes',
+        nargs='+',
+        help='the classes of the data set, if they are not all categories of '
+        'the annotations')
+
+    apply = commands.add_parser('apply', help='calibrate other results')
+    apply.add_argument(
+        'results', help='COCO results (.json), or the .pkl of tools/test.py')
+    apply.add_argument('calibration', help='what fit wrote')
+    apply.add_argument(
+        '--out', required=True, help='COCO results file to write')
+    return parser.parse_args()
+
+
+def as_score_thr(text):
+    if text in ('none', 'lrp_optimal'):
+        return None if text == 'none' else text
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidValueError(
+            "`--score-thr` must be 'none', 'lrp_optimal' or a number in "
+            f'[0, 1], but got {text!r}') from None
+
+
+def fit(args):
+    score_thr = as_score_thr(args.score_thr)
+    annotations = read_json(args.ground_truth, 'ground truth')
+    ground_truth = ground_truth_from_coco(annotations)
+    check_class_names(annotations, args.classes)
+    categories = categories_by_label(annotations, args.classes)
+    category_ids = [category['id'] for category in categories]
+    if args.classes is not None:
+        ground_truth = ground_truth_from_coco(
+            annotations, category_ids=category_ids)
+    results = read_results(args.results, category_ids)
+    calibration = fit_score_calibration(
+        ground_truth, detections_from_coco(results, ground_truth), categories,
+        args.method, args.target, args.iou_thr, args.classwise, score_thr)
+    write_json_atomically(args.out, calibration.to_json_dict())
+    print(f'fitted to {calibration.settings["detections"]} detections; '
+          f'written: {args.out}')
+
+
+def apply(args):
+    calibration = ScoreCalibration.from_file(args.calibration)
+    results = read_results(args.results,
+                           [one.category_id for one in calibration.classes])
+    calibrated = calibration.apply_to_records(results)
+    # One line, as other tools write results: millions of short ones are slow.
+    write_text_atomically(args.out, json.dumps(calibrated))
+    print(f'{len(calibrated)} of {len(results)} detections; '
+          f'written: {args.out}')
+
+
+def main():
+    args = parse_args()
+    dict(fit=fit, apply=apply)[args.command](args)
+
+
+if __name__ == '__main__':
+    with one_line_warnings():
+        run_command(main)

@@ -1,0 +1,135 @@
+"""Fit a calibrator to a detector on held-out images, and show what it does.
+
+python tools/calibrate_teacher.py CONFIG CHECKPOINT --out DIR
+The config of a student then takes the result with
+calibrator=dict(type='TemperatureScaling',
+                load_from='DIR/teacher_calibration.json').
+"""
+import argparse
+import logging
+import os
+
+from mmengine.config import DictAction
+from mmengine.logging import print_log
+
+from tcal_det.commands import run_command
+from tcal_det.engine.teacher_calibration import (CALIBRATORS, OBJECTIVES,
+                                                 calibrate_teacher,
+                                                 check_calibration_options,
+                                                 write_teacher_calibration)
+from tcal_det.engine.teacher_logits import (MAX_SAMPLES, PROTOCOLS,
+                                            collect_teacher_samples)
+from tcal_det.engine.teacher_sources import (SPLITS, annotation_files,
+                                             build_calibration_dataloader,
+                                             build_teacher,
+                                             load_teacher_config,
+                                             shares_annotations)
+from tcal_det.errors import InvalidValueError
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Calibrate a teacher on held-out images')
+    parser.add_argument(
+        'config', help="the teacher's config: a path or an 'mmdet::' name")
+    parser.add_argument(
+        'checkpoint', help="a path, a URL, or 'auto' for an 'mmdet::' config")
+    parser.add_argument('--out', required=True, help='folder of the results')
+    parser.add_argument(
+        '--split',
+        choices=SPLITS,
+        default='val',
+        help='images that the teacher was not trained on (default: val)')
+    parser.add_argument(
+        '--calibrator',
+        choices=CALIBRATORS,
+        default='TemperatureScaling',
+        help='what to fit (default: TemperatureScaling)')
+    parser.add_argument(
+        '--objective',
+        choices=OBJECTIVES,
+        default='nll',
+        help='what is smallest at the temperature (default: nll)')
+    parser.add_argument(
+        '--softening',
+        type=float,
+        default=1.0,
+        help='multiplies the fitted temperature; above 1 the teacher becomes '
+        'slightly under-confident (default: 1)')
+    parser.add_argument(
+        '--protocol',
+        choices=PROTOCOLS,
+        default='train',
+        help='train: RoIs as distillation sees them; test: all proposals '
+        '(default: train)')
+    parser.add_argument(
+        '--max-samples',
+        type=int,
+        default=MAX_SAMPLES,
+        help='RoIs to keep, drawn at random if there are more '
+        f'(default: {MAX_SAMPLES})')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of all that is random')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override config keys: key=value, key="[a,b]", key="[(a,b)]"')
+    return parser.parse_args()
+
+
+def make_output_folder(path):
+    """Before, not after, the teacher has seen thousands of images."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise InvalidValueError(
+            f'`--out` must be a folder, but {path!r} cannot be one: {error}'
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise InvalidValueError(
+            f'`--out` must be a folder that you may write to, but {path!r} '
+            'is not')
+
+
+def main():
+    args = parse_args()
+    check_calibration_options(args.calibrator, args.objective, args.softening)
+    cfg, checkpoint = load_teacher_config(args.config, args.checkpoint,
+                                          args.cfg_options)
+    dataloader = build_calibration_dataloader(cfg, args.split)
+    if shares_annotations(cfg, args.split):
+        print_log(
+            f'the {args.split} split is what this config trains on: a '
+            'teacher looks better calibrated there than it is; use held-out '
+            'images',
+            logger='current',
+            level=logging.WARNING)
+    detector = build_teacher(cfg, checkpoint)
+    make_output_folder(args.out)
+
+    samples = collect_teacher_samples(detector, dataloader, args.protocol,
+                                      args.max_samples, args.seed)
+    calibration = calibrate_teacher(samples, args.calibrator, args.objective,
+                                    args.softening, args.seed)
+    path = write_teacher_calibration(
+        args.out,
+        calibration,
+        teacher=dict(config=args.config, checkpoint=checkpoint),
+        data=dict(
+            split=args.split,
+            ann_files=annotation_files(cfg, args.split),
+            num_images=samples.num_images),
+        samples=dict(
+            protocol=args.protocol,
+            num_seen=samples.num_seen,
+            num_used=len(samples.labels),
+            num_assigned_foreground=int(samples.is_foreground.sum()),
+            rule=f'uniform over all RoIs seen, at most {args.max_samples}, '
+            f'reservoir sampling with seed {args.seed}'))
+    print(calibration.table())
+    print(f'{calibration.calibrator}\nwritten to {path}')
+
+
+if __name__ == '__main__':
+    run_command(main)

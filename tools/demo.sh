@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# `make demo`: handwritten digits; a teacher on all scenes, then three smaller
+# students on fewer: alone (baseline), with KD and with TCal. Ends with their
+# table and a picture. Finished parts are skipped when it is called again.
+set -eu
+cd "$(dirname "$0")/.."
+DATA=data/digits
+RUNS=work_dirs/demo
+CONFIGS=configs/demo/faster-rcnn_r18
+SECONDS=0
+
+say() {
+    printf '\n== [%d:%02d] %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"
+}
+
+# train NAME CONFIG EPOCHS: train and test one run.
+train() {
+    local name=$1 config=$2 checkpoint=$RUNS/$1/epoch_$3.pth
+    if [ ! -f "$checkpoint" ]; then
+        say "train $name: $config"
+        python tools/train.py "$config" --work-dir "$RUNS/$name" --resume
+    fi
+    if [ ! -f "$RUNS/$name/.tested" ]; then
+        say "test $name"
+        python tools/test.py "$config" "$checkpoint" --work-dir "$RUNS/$name"
+        touch "$RUNS/$name/.tested"
+    fi
+}
+
+if [ ! -d "$DATA" ]; then
+    say "compose scenes in $DATA"
+    python tools/dataset_converters/digits_to_coco.py --out "$DATA"
+fi
+train teacher ${CONFIGS}-half_fpn_8e_digits.py 8
+train baseline ${CONFIGS}-quarter_fpn_16e_digits.py 16
+train kd ${CONFIGS}-quarter_fpn_kd-r18-half_16e_digits.py 16
+train tcal ${CONFIGS}-quarter_fpn_tcal-r18-half_16e_digits.py 16
+
+say 'picture'
+python tools/analysis_tools/compare_detections.py \
+    --model teacher ${CONFIGS}-half_fpn_8e_digits.py $RUNS/teacher/epoch_8.pth \
+    --model baseline ${CONFIGS}-quarter_fpn_16e_digits.py $RUNS/baseline/epoch_16.pth \
+    --model TCal ${CONFIGS}-quarter_fpn_tcal-r18-half_16e_digits.py $RUNS/tcal/epoch_16.pth \
+    --score-thr 0.3 --out $RUNS/detections.png
+say "table, also in $RUNS/table.md"
+python tools/analysis_tools/compare_runs.py $RUNS/baseline $RUNS/kd \
+    $RUNS/tcal $RUNS/teacher --out $RUNS/table
+say "done; picture: $RUNS/detections.png"

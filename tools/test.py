@@ -1,0 +1,99 @@
+"""Test a detector; mmdet's own interface.
+
+python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE.pkl] ...
+A distill config needs no teacher file here.
+"""
+import argparse
+import os
+import os.path as osp
+
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from tcal_det.commands import run_command
+from tcal_det.engine.config_file import load_config
+from tcal_det.engine.training import (check_data, leave_process_group,
+                                      prepare_cpu_launch,
+                                      use_test_time_augmentation)
+from tcal_det.errors import InvalidValueError, MissingFileError
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description='Test a detector')
+    parser.add_argument('config', help='test config file')
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument('--work-dir', help='where the metrics are written')
+    parser.add_argument(
+        '--out', help='also dump the predictions to this .pkl file')
+    parser.add_argument(
+        '--show', action='store_true', help='show the predictions')
+    parser.add_argument(
+        '--show-dir',
+        help='save painted images in WORK_DIR/TIMESTAMP/SHOW_DIR')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds per shown image')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override config keys: key=value, key="[a,b]", key="[(a,b)]"')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher; pytorch works without a GPU too')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation with the config's `tta_model` and "
+        '`tta_pipeline`')
+    # torch.distributed.launch passes it.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main():
+    args = parse_args()
+    setup_cache_size_limit_of_dynamo()
+    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+        raise InvalidValueError(
+            f'`--out` must end in .pkl or .pickle, but got {args.out!r}')
+
+    cfg = load_config(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs',
+                                osp.splitext(osp.basename(args.config))[0])
+    if '://' not in args.checkpoint and not osp.isfile(args.checkpoint):
+        raise MissingFileError(
+            f'checkpoint {args.checkpoint!r} does not exist')
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        cfg = trigger_visualization_hook(cfg, args)
+
+    if args.tta:
+        use_test_time_augmentation(cfg)
+
+    check_data(cfg, 'test_dataloader')
+    prepare_cpu_launch(cfg)
+    runner = (
+        RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
+    if args.out is not None:
+        runner.test_evaluator.metrics.append(
+            DumpDetResults(out_file_path=args.out))
+    runner.test()
+    leave_process_group()
+
+
+if __name__ == '__main__':
+    run_command(main)
