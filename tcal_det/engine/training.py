@@ -6,6 +6,7 @@ several processes on a machine without a GPU.
 """
 import os
 import os.path as osp
+import time
 import zipfile
 from typing import Optional
 
@@ -16,6 +17,8 @@ from mmengine.fileio import exists, list_dir_or_file
 from mmengine.logging import print_log
 
 from tcal_det.errors import InvalidValueError, MissingFileError
+
+GLOO_RELEASE_SECONDS = 1.0
 
 
 def prepare_cpu_launch(cfg: Config) -> None:
@@ -50,8 +53,16 @@ def leave_process_group() -> None:
     (``terminate called without an active exception``), and torch >= 2.4 warns
     about any group that is left to itself. Does nothing in a single process.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    if not (torch.distributed.is_available()
+            and torch.distributed.is_initialized()):
+        return
+    if torch.distributed.get_backend() == 'gloo':
+        # A worker thread of gloo may still have to let go of the last
+        # collective's tensors, for which it needs the GIL. Before torch 2.4
+        # the group is destroyed with the GIL held, and the two wait for each
+        # other for ever.
+        time.sleep(GLOO_RELEASE_SECONDS)
+    torch.distributed.destroy_process_group()
 
 
 def use_mixed_precision(cfg: Config) -> None:

@@ -157,6 +157,7 @@ import torch.distributed as dist
 sys.path.insert(0, {folder!r})
 import test_detection_calibration_metric as tests
 from mmengine.dist import get_rank
+from tcal_det.engine.training import leave_process_group
 from tcal_det.evaluation.metrics import DetectionCalibrationMetric
 dist.init_process_group('gloo', init_method='file://' + sys.argv[1],
                         rank=int(sys.argv[2]), world_size=2)
@@ -169,7 +170,7 @@ metric = DetectionCalibrationMetric(tests.ann_file('det_ties'))
 metric.dataset_meta = dict(classes=tests.classes_of(annotations))
 metric.process({{}}, samples[get_rank()::2])
 print('FIGURES', json.dumps(metric.evaluate(len(samples))))
-dist.destroy_process_group()
+leave_process_group()
 """
 
 

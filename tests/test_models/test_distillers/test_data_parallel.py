@@ -7,6 +7,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 
+from tcal_det.engine.training import leave_process_group
 from tcal_det.registry import MODELS
 
 LEARNING_RATE = 0.01
@@ -39,7 +40,7 @@ def train_one_half(rank, cfg, halves, init_file, results):
     torch.optim.SGD(model.parameters(), LEARNING_RATE).step()
     torch.save((in_buckets, [p.detach() for p in model.parameters()]),
                f'{results}.{rank}')
-    dist.destroy_process_group()
+    leave_process_group()
 
 
 @pytest.mark.slow
