@@ -146,25 +146,33 @@ def main() -> None:
         # Last, as packages beside it must not hide installed ones. The
         # processes of the variants get the same path.
         sys.path.append(osp.abspath(args.mmrazor))
-    report = dict(
+    report: Dict[str, Any] = dict(
         device=args.device,
         device_name=(torch.cuda.get_device_name()
                      if args.device == 'cuda' else platform.machine()),
         torch=torch.__version__,
         threads=torch.get_num_threads(),
         cores=os.cpu_count(),
-        pairs={
-            pair: {
-                'x'.join(map(str, SIZES[size])):
-                compare_pair(pair, size, args.device, args.repeats)
-                for size in args.sizes
-            }
-            for pair in args.pairs
-        })
+        pairs={pair: {}
+               for pair in args.pairs})
+
+    def save() -> None:
+        """What there is so far: a run that is cut short loses one point."""
+        if args.out:
+            write_json_atomically(args.out, report)
+
+    for pair, sizes in report['pairs'].items():
+        for size in args.sizes:
+            sizes['x'.join(map(str, SIZES[size]))] = compare_pair(
+                pair, size, args.device, args.repeats)
+            save()
     if args.growth:
-        report['growth'] = grow(
-            make_case(GROWTH_PAIR, 'small', args.device), GROWTH, args.repeats
-            or 3, show_progress)
+        report['growth'] = {factor: [] for factor in GROWTH}
+        case = make_case(GROWTH_PAIR, 'small', args.device)
+        for factor, point in grow(case, GROWTH, args.repeats or 3,
+                                  show_progress):
+            report['growth'][factor].append(point)
+            save()
     show_progress('')
     print(f'{args.device} {report["device_name"]}, torch {torch.__version__}, '
           f'{report["threads"]} threads on {report["cores"]} cores')
@@ -174,8 +182,7 @@ def main() -> None:
         print(f'\nGrowth, {GROWTH_PAIR}, otherwise 2 images of 256x256, 512 '
               f'RoIs per image, 80 classes:\n\n'
               f'{growth_table(report["growth"])}')
-    if args.out:
-        write_json_atomically(args.out, report)
+    save()
 
 
 if __name__ == '__main__':

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # `make demo`: handwritten digits; a teacher on all scenes, then three smaller
 # students on fewer: alone (baseline), with KD and with TCal. Ends with their
-# table and a picture. Finished parts are skipped when it is called again.
-set -eu
+# table and a picture. Two runs at a time, each on half of the cores; finished
+# parts are skipped when it is called again.
+set -eu -o pipefail
 cd "$(dirname "$0")/.."
 DATA=data/digits
 RUNS=work_dirs/demo
 CONFIGS=configs/demo/faster-rcnn_r18
+CORES=$(getconf _NPROCESSORS_ONLN)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((CORES > 1 ? CORES / 2 : 1))}
 SECONDS=0
 
 say() {
@@ -27,14 +30,39 @@ train() {
     fi
 }
 
+# labelled NAME ...: train, with its name before each line.
+labelled() {
+    train "$@" 2>&1 | sed -u "s/^/$(printf '%-8s' "$1") | /"
+}
+
+# both PIDS: wait for the runs; one that fails fails the demo.
+both() {
+    local pid
+    for pid in "$@"; do
+        wait "$pid"
+    done
+}
+
 if [ ! -d "$DATA" ]; then
     say "compose scenes in $DATA"
     python tools/dataset_converters/digits_to_coco.py --out "$DATA"
 fi
-train teacher ${CONFIGS}-half_fpn_8e_digits.py 8
-train baseline ${CONFIGS}-quarter_fpn_16e_digits.py 16
-train kd ${CONFIGS}-quarter_fpn_kd-r18-half_16e_digits.py 16
-train tcal ${CONFIGS}-quarter_fpn_tcal-r18-half_16e_digits.py 16
+
+# Each run leads a process group of its own, by which Ctrl-C, or the failure of
+# the other run, ends it with all its workers.
+trap 'for run in $(jobs -p); do kill -- "-$run" 2>/dev/null || true; done' EXIT
+trap 'exit 130' INT TERM
+set -m
+
+labelled teacher ${CONFIGS}-half_fpn_8e_digits.py 8 &
+teacher=$!
+labelled baseline ${CONFIGS}-quarter_fpn_16e_digits.py 16 &
+both $teacher $!
+labelled kd ${CONFIGS}-quarter_fpn_kd-r18-half_16e_digits.py 16 &
+kd=$!
+labelled tcal ${CONFIGS}-quarter_fpn_tcal-r18-half_16e_digits.py 16 &
+both $kd $!
+set +m
 
 say 'picture'
 python tools/analysis_tools/compare_detections.py \

@@ -1,6 +1,6 @@
 """Seconds and peak memory of variants side by side."""
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def compare(case: Case, repetitions: int,
 
 
 def grow(base: Case, factors: Dict[str, Sequence], repetitions: int,
-         progress: Progress) -> Dict[str, List[Dict[str, Any]]]:
+         progress: Progress) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Student and distiller with one factor varied at a time.
 
     Args:
@@ -93,21 +93,17 @@ def grow(base: Case, factors: Dict[str, Sequence], repetitions: int,
         repetitions (int): Steps of each.
         progress (Callable): Is told what is being done.
 
-    Returns:
-        dict[str, list[dict]]: As :func:`measure`, with ``value`` and
-        ``over_plain``, by factor.
+    Yields:
+        tuple[str, dict]: The factor, and for one of its values what
+        :func:`measure` returns, with ``value`` and ``over_plain``.
     """
-    growth: Dict[str, List[Dict[str, Any]]] = {}
     for factor, values in factors.items():
-        growth[factor] = []
         for value in values:
             progress(f'{factor} {value}')
             figures = measure(
                 replace(base, **{factor: value}), ('plain', 'ours'),
                 repetitions, lambda _: None)
-            growth[factor].append(
-                dict(
-                    figures,
-                    value=value,
-                    over_plain=figures['ours'] / figures['plain']))
-    return growth
+            yield factor, dict(
+                figures,
+                value=value,
+                over_plain=figures['ours'] / figures['plain'])

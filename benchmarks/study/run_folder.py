@@ -16,6 +16,9 @@ from tcal_det.fileio import write_json_atomically
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 PACKAGES = ('torch', 'mmcv', 'mmengine', 'mmdet')
+# What tells a run from another one of the same settings.
+OF_A_REPEAT = ('started', 'status', 'error', 'val', 'test', 'commit', 'stack',
+               'wall_time_s', 'attempts')
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,9 @@ def collect_records(folder: str, known: Sequence[dict]) -> List[dict]:
             a run is gone.
 
     Returns:
-        list[dict]: The rows of the results file, by name.
+        list[dict]: The rows of the results file, by name. Where a run was
+        made again in a new folder, the row is that of the first that
+        finished, and ``repeats`` has what became of the others.
     """
     rows = {row['name']: row for row in known}
     for path in glob(osp.join(folder, '**', 'run.json'), recursive=True):
@@ -117,9 +122,29 @@ def collect_records(folder: str, known: Sequence[dict]) -> List[dict]:
         sessions = record.pop('sessions')
         record.update(
             wall_time_s=round(seconds, 1),
-            attempts=sum('train' in session['tool'] for session in sessions))
-        rows[record['name']] = record
+            attempts=sum('train' in session['tool'] for session in sessions),
+            started=sessions[0]['started'] if sessions else None)
+        rows[record['name']] = _with_repeats(record, rows.get(record['name']))
     return [rows[name] for name in sorted(rows)]
+
+
+def _with_repeats(record: dict, known: Optional[dict]) -> dict:
+    """One row of a run in this folder and the one that was known of it."""
+    if known is None:
+        return record
+    started = record['started']
+    repeats = [
+        repeat for repeat in known.get('repeats', [])
+        if repeat['started'] != started
+    ]
+    row, other = known, record
+    if known.get('started') == started:
+        row, other = record, None
+    elif known['status'] != 'finished' and record['status'] == 'finished':
+        row, other = record, known
+    if other is not None:
+        repeats.append({key: other.get(key) for key in OF_A_REPEAT})
+    return dict(row, repeats=repeats) if repeats else row
 
 
 def current_commit() -> str:

@@ -186,7 +186,7 @@ def runs_table(results: Results) -> str:
         counts = Counter(run['status'] for run in group)
         rows.append([
             name, *(str(counts[status]) for status in _STATUSES),
-            number(sum(run['wall_time_s'] for run in group) / 3600, 1)
+            number(sum(_wall_time(run) for run in group) / 3600, 1)
         ])
     commits = _counted(f'`{run["commit"]}`' for run in runs)
     stacks = _counted(', '.join(f'{name} {version}'
@@ -203,7 +203,26 @@ def runs_table(results: Results) -> str:
     ]
     if unfinished:
         parts.append('Without a result:\n\n' + '\n'.join(unfinished))
+    repeated = [
+        f'- `{run["name"]}` (test mAP {_test_map(run)}): '
+        f'{repeat["status"]}, test mAP {_test_map(repeat)}, '
+        f'commit `{repeat["commit"]}`' for run in runs
+        for repeat in run.get('repeats', ())
+    ]
+    if repeated:
+        parts.append('Made again in a new folder, for runs that build on it; '
+                     'the tables show the first:\n\n' + '\n'.join(repeated))
     return '\n\n'.join(parts)
+
+
+def _wall_time(run: Record) -> float:
+    """Seconds of a run and of its repeats."""
+    return run['wall_time_s'] + sum(repeat['wall_time_s']
+                                    for repeat in run.get('repeats', ()))
+
+
+def _test_map(record: Record) -> str:
+    return number(100 * record['test']['mAP'], 1) if record['test'] else 'n/a'
 
 
 def _weight(entry: Entry) -> str:

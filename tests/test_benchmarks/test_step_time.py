@@ -78,7 +78,9 @@ def test_comparison(case, tmp_path):
 
 
 def test_growth(case):
-    growth = grow(case, dict(num_classes=(3, 7)), 1, silent)
+    factors, points = zip(*grow(case, dict(num_classes=(3, 7)), 1, silent))
+    assert factors == ('num_classes', 'num_classes')
+    growth = dict(num_classes=points)
     assert [point['value'] for point in growth['num_classes']] == [3, 7]
     for point in growth['num_classes']:
         assert point['over_plain'] == point['ours'] / point['plain']
@@ -94,3 +96,31 @@ def test_wrong_arguments_are_named(monkeypatch, arguments):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(InvalidValueError, match=f'{arguments[0]} must be'):
         main()
+
+
+def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path):
+    main = runpy.run_path(osp.join(BENCHMARKS, 'step_time.py'))['main']
+    out = tmp_path / 'times.json'
+    monkeypatch.setattr(sys, 'argv', [
+        'step_time.py', '--device', 'cpu', '--pairs', 'R101->R18', '--growth',
+        '--out',
+        str(out)
+    ])
+
+    def grow_and_fail(*args):
+        yield 'batch_size', dict(value=1, ours=0.5)
+        raise RuntimeError('out of memory')
+
+    monkeypatch.setitem(main.__globals__, 'compare_pair',
+                        lambda pair, size, *args: dict(size=size))
+    monkeypatch.setitem(main.__globals__, 'grow', grow_and_fail)
+    with pytest.raises(RuntimeError, match='out of memory'):
+        main()
+    report = json.loads(out.read_text())
+    assert report['pairs'] == {
+        'R101->R18': {
+            '256x256': dict(size='small'),
+            '800x1344': dict(size='coco'),
+        }
+    }
+    assert report['growth']['batch_size'] == [dict(value=1, ours=0.5)]

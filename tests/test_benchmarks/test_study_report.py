@@ -394,6 +394,26 @@ class TestMethods:
             'runs']
         assert '- interrupted: `cut`\n' in after['runs'] + '\n'
 
+    def test_repeats_count_in_hours_and_nowhere_else(self, results):
+        before = {name: make(results) for name, make in report.TABLES.items()}
+        run = results['runs'][0]
+        run['repeats'] = [
+            dict(
+                started=1.0,
+                status='finished',
+                test=dict(mAP=0.125),
+                commit='beef',
+                wall_time_s=7200.0)
+        ]
+        after = {name: make(results) for name, make in report.TABLES.items()}
+        for name in set(after) - {'runs'}:
+            assert after[name] == before[name]
+        count = len(results['runs'])
+        assert cells(after['runs'], 'all')[-1] == f'{count + 2}.0'
+        assert (f'`{run["name"]}` (test mAP '
+                f'{100 * run["test"]["mAP"]:.1f}): finished, test mAP 12.5, '
+                'commit `beef`') in after['runs']
+
     def test_runs_table_names_commits_and_stacks(self, results):
         count = len(results['runs'])
         table = report.TABLES['runs'](results)

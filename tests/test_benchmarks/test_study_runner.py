@@ -2,6 +2,7 @@
 import json
 import os
 import os.path as osp
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,31 @@ def test_other_settings_under_an_old_name_are_refused(tmp_path, tools):
 def test_a_run_whose_folder_is_gone_stays_in_the_results(tmp_path):
     gone = dict(name='seeds/baseline/seed1', status='finished')
     assert collect_records(str(tmp_path), [gone]) == [gone]
+
+
+def test_a_run_made_again_elsewhere_does_not_replace_the_first(
+        tmp_path, tools):
+    folder = str(tmp_path / 'study')
+    execute(tmp_path, tools, [planned(1)])
+    first = collect_records(folder, [])
+    shutil.rmtree(folder)
+    for _ in range(2):
+        execute(tmp_path, tools, [planned(1)])
+        row, = both = collect_records(folder, first)
+        repeat, = row.pop('repeats')
+        assert row == first[0]
+        assert repeat['started'] > row['started']
+        assert repeat['test'] == row['test']
+        # Collected once more, it is still one repeat.
+        assert len(collect_records(folder, both)) == 1
+
+    # The first did not finish: the one that did is the row.
+    failed = [dict(first[0], status='failed', test=None)]
+    row, = collect_records(folder, failed)
+    assert row['status'] == 'finished' and row['started'] == repeat['started']
+    assert [other['status'] for other in row['repeats']] == ['failed']
+    again, = collect_records(folder, [row])
+    assert again == row
 
 
 def test_jobs_must_be_positive(tmp_path):
