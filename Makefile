@@ -3,7 +3,7 @@
 # make test    the whole suite
 # make lint    style
 VENV ?= .venv
-# Empty: the newest Python that has a supported stack, and that stack.
+# Empty: the first of Python 3.11, 3.10, 3.9, 3.8 (classic) or 3.12 (modern).
 PYTHON ?=
 STACK ?=
 RUN = $(VENV)/bin/python

@@ -52,8 +52,9 @@ setup(
     # torch, mmcv, mmengine and mmdet are checked when tcal_det is imported
     # and never installed from here: two families of packages bear the same
     # import names, and neither may replace the user's. The names below carry
-    # no version, so what mmdet already brought stays as it is.
-    install_requires=['matplotlib', 'numpy', 'pycocotools', 'scipy'],
+    # no version, so what mmdet already brought stays as it is; but the
+    # figures' legends outside of the axes came with matplotlib 3.7.
+    install_requires=['matplotlib>=3.7', 'numpy', 'pycocotools', 'scipy'],
     extras_require={
         # Demo data (bundled digits) and isotonic regression.
         'sklearn': ['scikit-learn'],

@@ -8,6 +8,8 @@ from typing import Any, Iterator
 
 import numpy as np
 
+from tcal_det.errors import InvalidValueError, UserError
+
 
 @contextmanager
 def replaced_atomically(path: str) -> Iterator[str]:
@@ -22,17 +24,46 @@ def replaced_atomically(path: str) -> Iterator[str]:
 
     Yields:
         str: A name in the same folder, to be written to.
+
+    Raises:
+        InvalidValueError: If the system does not let it be written.
     """
     folder = osp.dirname(osp.abspath(path))
-    os.makedirs(folder, exist_ok=True)
     # Not tempfile: it would give the file a mode that only its owner reads.
     temporary = osp.join(folder, f'.{osp.basename(path)}.{os.getpid()}.tmp')
     try:
+        os.makedirs(folder, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
+    except UserError:
+        raise
+    except OSError as error:
+        raise InvalidValueError(
+            f'{path!r} cannot be written: {error}') from None
     finally:
         if osp.exists(temporary):
             os.remove(temporary)
+
+
+def make_output_folder(folder: str) -> None:
+    """Make a folder before, not after, the work that fills it.
+
+    Args:
+        folder (str): From ``--out``; may exist.
+
+    Raises:
+        InvalidValueError: If it cannot be made or written to.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise InvalidValueError(
+            f'`--out` must be in a folder, but {folder!r} cannot be one: '
+            f'{error}') from None
+    if not os.access(folder, os.W_OK):
+        raise InvalidValueError(
+            '`--out` must be in a folder that you may write to, but '
+            f'{folder!r} is not')
 
 
 def write_text_atomically(path: str, text: str) -> None:

@@ -4,8 +4,9 @@ import os
 import numpy as np
 import pytest
 
-from tcal_det.fileio import (replaced_atomically, write_json_atomically,
-                             write_text_atomically)
+from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.fileio import (make_output_folder, replaced_atomically,
+                             write_json_atomically, write_text_atomically)
 
 
 def test_text(tmp_path):
@@ -47,11 +48,13 @@ def test_json_has_null_where_there_is_no_number(tmp_path):
         nothing=None)
 
 
-@pytest.mark.parametrize('error', [KeyboardInterrupt, OSError])
-def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, error):
+@pytest.mark.parametrize('error, seen',
+                         [(KeyboardInterrupt, KeyboardInterrupt),
+                          (OSError, InvalidValueError)])
+def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, error, seen):
     path = tmp_path / 'file.json'
     write_json_atomically(str(path), dict(temperature=2.0))
-    with pytest.raises(error), replaced_atomically(str(path)) as temporary:
+    with pytest.raises(seen), replaced_atomically(str(path)) as temporary:
         with open(temporary, 'w') as file:
             file.write('{"temperature": 1')
         raise error
@@ -68,7 +71,8 @@ def test_an_interrupted_rename_leaves_the_old_file_whole(
         raise OSError('disk full')
 
     monkeypatch.setattr(os, 'replace', fail)
-    with pytest.raises(OSError, match='disk full'):
+    with pytest.raises(
+            InvalidValueError, match='file.json.* cannot be written: disk'):
         write_json_atomically(str(path), [2])
     assert json.loads(path.read_text()) == [1]
     assert os.listdir(tmp_path) == ['file.json']
@@ -90,3 +94,28 @@ def test_others_may_read_the_file(tmp_path):
     finally:
         os.umask(old)
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'folder').mkdir()
+    for name in ('file/below.txt', 'folder'):
+        with pytest.raises(
+                InvalidValueError, match=f'{name}.* cannot be written: '):
+            write_text_atomically(str(tmp_path / name), '')
+    assert sorted(os.listdir(tmp_path)) == ['file', 'folder']
+
+
+def test_errors_that_say_more_are_left_alone(tmp_path):
+    with pytest.raises(
+            MissingFileError,
+            match='^the source$'), replaced_atomically(str(tmp_path / 'file')):
+        raise MissingFileError('the source')
+
+
+def test_output_folder(tmp_path):
+    make_output_folder(str(tmp_path / 'new' / 'folder'))
+    assert (tmp_path / 'new' / 'folder').is_dir()
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(InvalidValueError, match='`--out` must be in a folder'):
+        make_output_folder(str(tmp_path / 'file'))

@@ -7,7 +7,6 @@ calibrator=dict(type='TemperatureScaling',
 """
 import argparse
 import logging
-import os
 
 from mmengine.config import DictAction
 from mmengine.logging import print_log
@@ -24,7 +23,7 @@ from tcal_det.engine.teacher_sources import (SPLITS, annotation_files,
                                              build_teacher,
                                              load_teacher_config,
                                              shares_annotations)
-from tcal_det.errors import InvalidValueError
+from tcal_det.fileio import make_output_folder
 
 
 def parse_args():
@@ -76,20 +75,6 @@ def parse_args():
         action=DictAction,
         help='override config keys: key=value, key="[a,b]", key="[(a,b)]"')
     return parser.parse_args()
-
-
-def make_output_folder(path):
-    """Before, not after, the teacher has seen thousands of images."""
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise InvalidValueError(
-            f'`--out` must be a folder, but {path!r} cannot be one: {error}'
-        ) from None
-    if not os.access(path, os.W_OK):
-        raise InvalidValueError(
-            f'`--out` must be a folder that you may write to, but {path!r} '
-            'is not')
 
 
 def main():

@@ -23,7 +23,7 @@ train() {
         say "train $name: $config"
         python tools/train.py "$config" --work-dir "$RUNS/$name" --resume
     fi
-    if [ ! -f "$RUNS/$name/.tested" ]; then
+    if [ ! "$RUNS/$name/.tested" -nt "$checkpoint" ]; then
         say "test $name"
         python tools/test.py "$config" "$checkpoint" --work-dir "$RUNS/$name"
         touch "$RUNS/$name/.tested"
@@ -48,8 +48,8 @@ if [ ! -d "$DATA" ]; then
     python tools/dataset_converters/digits_to_coco.py --out "$DATA"
 fi
 
-# Each run leads a process group of its own, by which Ctrl-C, or the failure of
-# the other run, ends it with all its workers.
+# Each run leads a process group of its own, by which Ctrl-C, or a failure of
+# the run that is waited for, ends it with all its workers.
 trap 'for run in $(jobs -p); do kill -- "-$run" 2>/dev/null || true; done' EXIT
 trap 'exit 130' INT TERM
 set -m

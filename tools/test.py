@@ -15,7 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from tcal_det.commands import run_command
-from tcal_det.engine.config_file import load_config
+from tcal_det.config_file import load_config
 from tcal_det.engine.training import (check_data, leave_process_group,
                                       prepare_cpu_launch,
                                       use_test_time_augmentation)

@@ -12,7 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from tcal_det.commands import run_command
-from tcal_det.engine.config_file import load_config
+from tcal_det.config_file import load_config
 from tcal_det.engine.training import (check_data, find_whole_checkpoint,
                                       leave_process_group, prepare_cpu_launch,
                                       use_mixed_precision)
@@ -79,8 +79,10 @@ def main():
                 f'the config, but {args.config!r} has none')
         cfg.auto_scale_lr.enable = True
     if args.resume == 'auto':
-        cfg.load_from = find_whole_checkpoint(cfg.work_dir)
-        cfg.resume = cfg.load_from is not None
+        checkpoint = find_whole_checkpoint(cfg.work_dir)
+        cfg.resume = checkpoint is not None
+        # The first launch of a fine-tuning begins with the config's own.
+        cfg.load_from = checkpoint or cfg.get('load_from')
     elif args.resume is not None:
         if not osp.isfile(args.resume):
             raise MissingFileError(

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from tcal_det.models.distillers.frozen_teacher import find_detector
+from tcal_det.models.distillers.detector_files import find_detector
 from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
 from tcal_det.registry import MODELS
 

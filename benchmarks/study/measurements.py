@@ -14,7 +14,7 @@ from tcal_det.engine.teacher_sources import (build_calibration_dataloader,
                                              build_teacher,
                                              load_teacher_config)
 from tcal_det.models.calibrators import TemperatureScaling
-from tcal_det.models.distillers.frozen_teacher import load_whole_checkpoint
+from tcal_det.models.distillers.detector_files import load_whole_checkpoint
 from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
 from tcal_det.registry import MODELS
 

@@ -10,7 +10,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05),
     clip_grad=dict(max_norm=35))
-# From 1 to 0 along a cosine over the whole run, after a short warm-up.
+# From 1 to 0.01 along a cosine over the whole run, after a short warm-up.
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
     dict(

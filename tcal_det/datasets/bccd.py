@@ -1,11 +1,11 @@
 """The BCCD blood cell data set, from its VOC files to COCO's."""
-import os
 import os.path as osp
 import shutil
 from xml.etree import ElementTree
 
 from tcal_det.errors import InvalidValueError, MissingFileError
 from tcal_det.fileio import write_json_atomically
+from .new_folder import new_folder
 
 BCCD_CLASSES = ('RBC', 'WBC', 'Platelets')
 SPLITS = ('train', 'val', 'test')
@@ -25,27 +25,20 @@ def convert_bccd(source: str, out: str) -> None:
 
     Raises:
         MissingFileError: If the source lacks a file.
-        InvalidValueError: If ``out`` exists, or an annotation is no VOC.
+        InvalidValueError: If ``out`` exists or cannot be made, an image
+            has no number, or an annotation is no VOC.
     """
-    if osp.exists(out):
-        raise InvalidValueError(
-            f'`out` must not exist, but {out!r} does: remove it, or choose '
-            'another folder')
     image_folder = osp.join(source, 'JPEGImages')
     if not osp.isdir(image_folder):
         raise MissingFileError(
             f'`source` {source!r} must be the folder BCCD of the data set, '
             'but has no JPEGImages')
-    temporary = f'{out.rstrip(os.sep)}.tmp-{os.getpid()}'
-    try:
+    with new_folder(out) as temporary:
         shutil.copytree(image_folder, osp.join(temporary, 'images'))
         for split in SPLITS:
             write_json_atomically(
                 osp.join(temporary, 'annotations', f'{split}.json'),
                 _coco_split(source, split))
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _coco_split(source: str, split: str) -> dict:
@@ -61,7 +54,12 @@ def _coco_split(source: str, split: str) -> dict:
             raise MissingFileError(
                 f'{listed!r} names {name!r}, but {image!r} does not exist')
         # 'BloodImage_00026' -> 27: ids that no other split uses.
-        image_id = int(name.rpartition('_')[2]) + 1
+        try:
+            image_id = int(name.rpartition('_')[2]) + 1
+        except ValueError:
+            raise InvalidValueError(
+                f"{listed!r} must name images like 'BloodImage_00026', but "
+                f'names {name!r}') from None
         path = osp.join(source, 'Annotations', f'{name}.xml')
         try:
             root = ElementTree.parse(path).getroot()

@@ -8,7 +8,6 @@ detector cannot learn them by heart.
 import json
 import os
 import os.path as osp
-import shutil
 from typing import Dict, List, Optional, Tuple
 
 import cv2
@@ -16,6 +15,7 @@ import numpy as np
 from mmengine.utils import ProgressBar
 
 from tcal_det.errors import InvalidValueError
+from .new_folder import new_folder
 
 CLASSES = tuple(str(digit) for digit in range(10))
 # Share of the digits that each split may draw from.
@@ -107,7 +107,12 @@ def compose_scene(
 
 
 def _split_digits(seed: int) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
-    from sklearn.datasets import load_digits
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise InvalidValueError(
+            'the digits need scikit-learn, which is not installed: pip '
+            "install scikit-learn, the extra 'sklearn' of tcal_det") from None
     bundle = load_digits()
     order = np.random.default_rng(seed).permutation(len(bundle.target))
     splits, begin = {}, 0
@@ -140,12 +145,9 @@ def write_digit_scenes(out: str,
         show_progress (bool): Whether to draw a progress bar.
 
     Raises:
-        InvalidValueError: If ``out`` exists or a number is out of range.
+        InvalidValueError: If ``out`` exists or cannot be made, a number is
+            out of range, or scikit-learn is missing.
     """
-    if osp.exists(out):
-        raise InvalidValueError(
-            f'`out` must not exist, but {out!r} does: remove it, or choose '
-            'another folder')
     if size < 64:
         raise InvalidValueError(f'`size` must be >= 64, but got {size}')
     least, most = digits_per_scene
@@ -157,18 +159,15 @@ def write_digit_scenes(out: str,
         raise InvalidValueError(
             "`num_scenes` must be >= 1 for each of 'train', 'val' and "
             f"'test', but got {num_scenes}")
-    temporary = f'{out.rstrip(os.sep)}.tmp-{os.getpid()}'
-    # A bar in whole steps: a log file of it stays readable.
-    steps = sum(count // BAR_STEP for count in num_scenes.values())
-    bar = ProgressBar(steps * BAR_STEP) if show_progress else None
-    try:
+    splits = _split_digits(seed)
+    with new_folder(out) as temporary:
+        # A bar in whole steps: a log file of it stays readable.
+        steps = sum(count // BAR_STEP for count in num_scenes.values())
+        bar = ProgressBar(steps * BAR_STEP) if show_progress else None
         os.makedirs(osp.join(temporary, 'annotations'))
-        for index, (name, split) in enumerate(_split_digits(seed).items()):
+        for index, (name, split) in enumerate(splits.items()):
             _write_split(temporary, name, split, num_scenes[name], size,
                          digits_per_scene, (seed, index), bar)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     if bar is not None:
         bar.file.write('\n')
 

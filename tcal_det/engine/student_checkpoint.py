@@ -3,11 +3,8 @@ import torch
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import replaced_atomically
-from tcal_det.models.distillers.frozen_teacher import read_checkpoint
-
-# Learnable parts of losses, e.g. AEKT's head: trained and resumed with the
-# run, no part of the detector.
-LOSS_PREFIX = 'distill_losses.'
+from tcal_det.models.distillers.detector_files import (read_checkpoint,
+                                                       without_loss_parameters)
 
 
 def publish_student(checkpoint: str, out: str) -> None:
@@ -29,11 +26,7 @@ def publish_student(checkpoint: str, out: str) -> None:
         raise InvalidValueError(
             f'checkpoint {checkpoint!r} must have the key `state_dict`, but '
             f'has {sorted(content)}')
-    state = {
-        key: value
-        for key, value in content['state_dict'].items()
-        if not key.startswith(LOSS_PREFIX)
-    }
+    state = without_loss_parameters(dict(content['state_dict']))
     with replaced_atomically(out) as temporary:
         torch.save(
             dict(meta=content.get('meta', {}), state_dict=state), temporary)

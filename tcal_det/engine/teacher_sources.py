@@ -1,6 +1,6 @@
 """The teacher, and the images that it is calibrated on, from a config."""
 import os.path as osp
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 import torch.nn as nn
 from mmengine.config import Config
@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional.array_checks import check_choice
-from tcal_det.models.distillers.frozen_teacher import (find_detector,
+from tcal_det.models.distillers.detector_files import (build_detector,
+                                                       find_detector,
                                                        load_whole_checkpoint)
-from tcal_det.registry import MODELS
 from .training import check_data, innermost_datasets
 
 SPLITS = ('val', 'test', 'train')
@@ -55,8 +55,7 @@ def build_teacher(cfg: Config, checkpoint: str) -> nn.Module:
         nn.Module: In eval, on the GPU if there is one.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    detector = MODELS.build(
-        dict(cfg.model, _scope_=cfg.get('default_scope', 'mmdet')))
+    detector = build_detector(cfg)
     load_whole_checkpoint(detector, checkpoint)
     return detector.to(get_device()).eval()
 
@@ -111,19 +110,27 @@ def annotation_files(cfg: Config, split: str) -> List[str]:
     """
     loader = cfg.get(f'{split}_dataloader') or {}
     return [
-        osp.join(
-            dataset.get('data_root') or '',
-            dataset.get('ann_file') or '')
+        osp.join(dataset.get('data_root') or '', dataset['ann_file'])
         for dataset in innermost_datasets(loader.get('dataset', {}))
+        if isinstance(dataset.get('ann_file'), str)
     ]
 
 
-def shares_annotations(cfg: Config, split: str) -> bool:
-    """Whether a split has an annotation file of the training split."""
+def shares_annotations(cfg: Config,
+                       split: str,
+                       trained_by: Optional[Config] = None) -> bool:
+    """Whether a split has an annotation file of a training split.
+
+    Args:
+        cfg (Config): Has the split.
+        split (str): 'val', 'test' or 'train'.
+        trained_by (Config, optional): Has the training split. Defaults to
+            None, ``cfg`` itself.
+    """
     chosen, training = ({
         osp.abspath(path)
-        for path in annotation_files(cfg, name)
-    } for name in (split, 'train'))
+        for path in annotation_files(config, name)
+    } for config, name in ((cfg, split), (trained_by or cfg, 'train')))
     return bool(chosen & training)
 
 
@@ -145,7 +152,7 @@ def _calibration_pipeline(dataset: dict, key: str) -> List[dict]:
     """A test pipeline whose boxes are loaded before the image is resized."""
     pipeline = [
         transform for transform in dataset.get('pipeline', [])
-        if transform['type'].rpartition('.')[2] != 'LoadAnnotations'
+        if _name_of(transform['type']) != 'LoadAnnotations'
     ]
     if not pipeline:
         raise InvalidValueError(
@@ -153,3 +160,8 @@ def _calibration_pipeline(dataset: dict, key: str) -> List[dict]:
             'images are loaded for testing, but has none')
     loader, rest = pipeline[0], pipeline[1:]
     return [loader, dict(type='LoadAnnotations', with_bbox=True), *rest]
+
+
+def _name_of(kind: Union[str, type]) -> str:
+    """Of a transform: configs with imports name it by its class."""
+    return getattr(kind, '__name__', kind).rpartition('.')[2]

@@ -76,6 +76,9 @@ def use_mixed_precision(cfg: Config) -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     else:
         cfg.optim_wrapper.type = 'tcal_det.CPUAmpOptimWrapper'
+        # AmpOptimWrapper's own; bfloat16 needs none of them.
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            cfg.optim_wrapper.pop(key, None)
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
@@ -140,13 +143,18 @@ def _check_dataset(key: str, dataset: dict) -> None:
             f'`{key}.dataset.data_root` {root!r} does not exist: the README '
             'says where the data comes from, or set the key with '
             f'--cfg-options {key}.dataset.data_root=PATH')
-    ann_file = osp.join(root, dataset.get('ann_file') or '')
-    if not osp.isfile(ann_file):
-        raise MissingFileError(
-            f'`{key}.dataset.ann_file` {ann_file!r} does not exist')
+    # Other data sets than COCO's may have none, or several.
+    ann_file = dataset.get('ann_file')
+    if isinstance(ann_file, str) and ann_file:
+        ann_file = osp.join(root, ann_file)
+        if not osp.isfile(ann_file):
+            raise MissingFileError(
+                f'`{key}.dataset.ann_file` {ann_file!r} does not exist')
     for name, prefix in (dataset.get('data_prefix') or {}).items():
         folder = osp.join(root, prefix or '')
-        if not osp.isdir(folder) or not any(list_dir_or_file(folder)):
+        # Annotations may hold whole paths.
+        if folder and not (osp.isdir(folder)
+                           and any(list_dir_or_file(folder))):
             raise MissingFileError(
                 f'`{key}.dataset.data_prefix.{name}` {folder!r} has no '
                 f'files, though the annotations {ann_file!r} are there: the '

@@ -3,10 +3,8 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
 from .average_precision import average_precision
-from .functional import (DetectionCalibrationReport, detections_from_coco,
-                         evaluate_detections, ground_truth_from_coco)
-from .results_file import (categories_by_label, check_class_names, read_json,
-                           read_results)
+from .functional import DetectionCalibrationReport, evaluate_detections
+from .results_file import read_annotations_and_results
 
 # Rows of the printed table: title by key of `overall`.
 _TITLES = dict(
@@ -87,7 +85,8 @@ def evaluate_files(ground_truth_path: str,
         ground_truth_path (str): COCO annotations.
         results_path (str): See :func:`read_results`.
         class_names (Sequence[str], optional): Evaluate these classes only;
-            a pickle's labels count them. Defaults to None, all categories.
+            detections of the others are left out, and a pickle's labels
+            count these. Defaults to None, all categories.
         **options: Of :func:`evaluate_detections`.
 
     Returns:
@@ -96,19 +95,8 @@ def evaluate_files(ground_truth_path: str,
     Raises:
         UserError: If a file, a record or an option is wrong.
     """
-    annotations = read_json(ground_truth_path, 'ground truth')
-    # Checked before the categories are looked at.
-    ground_truth = ground_truth_from_coco(annotations)
-    check_class_names(annotations, class_names)
-    category_ids = [
-        category['id']
-        for category in categories_by_label(annotations, class_names)
-    ]
-    if class_names is not None:
-        ground_truth = ground_truth_from_coco(
-            annotations, category_ids=category_ids)
-    detections = detections_from_coco(
-        read_results(results_path, category_ids), ground_truth)
+    ground_truth, detections, _ = read_annotations_and_results(
+        ground_truth_path, results_path, class_names)
     report = evaluate_detections(ground_truth, detections, **options)
     return FileEvaluation(
         report, *average_precision(ground_truth, detections),

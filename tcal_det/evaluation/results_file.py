@@ -1,10 +1,14 @@
 """Annotation and results files: COCO's JSON and mmdet's pickle."""
 import json
 import pickle
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
 
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
+from .functional import (Detections, GroundTruth, detections_from_coco,
+                         ground_truth_from_coco)
 
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
 Record = Dict[str, Any]
@@ -34,6 +38,52 @@ def read_json(path: str, what: str) -> Any:
         raise InvalidValueError(
             f'{what} {path!r} cannot be read as JSON ({error}); was the file '
             'written to its end?') from None
+
+
+def read_annotations_and_results(
+    ground_truth_path: str,
+    results_path: str,
+    class_names: Optional[Sequence[str]] = None
+) -> Tuple[GroundTruth, Detections, List[Record]]:
+    """Read what detections are measured by, and the detections.
+
+    As with COCOeval's ``catIds``, detections of a category that is not
+    chosen are left out; one that the annotations do not know is an error.
+
+    Args:
+        ground_truth_path (str): COCO annotations.
+        results_path (str): See :func:`read_results`.
+        class_names (Sequence[str], optional): Keep these classes only; a
+            pickle's labels count them. Defaults to None, all categories.
+
+    Returns:
+        Tuple[GroundTruth, Detections, List[Record]]: Of the chosen classes;
+        and their categories, by label.
+
+    Raises:
+        UserError: If a file, a record or a class name is wrong.
+    """
+    annotations = read_json(ground_truth_path, 'ground truth')
+    # Checked before the categories are looked at.
+    ground_truth = ground_truth_from_coco(annotations)
+    check_class_names(annotations, class_names)
+    categories = categories_by_label(annotations, class_names)
+    category_ids = [category['id'] for category in categories]
+    detections = detections_from_coco(
+        read_results(results_path, category_ids), ground_truth)
+    if class_names is not None:
+        known_ids = ground_truth.category_ids
+        ground_truth = ground_truth_from_coco(
+            annotations, category_ids=category_ids)
+        is_chosen = np.isin(known_ids, ground_truth.category_ids)
+        kept = is_chosen[detections.class_index]
+        detections = Detections(
+            detections.image_index[kept],
+            # Counted among the chosen ones instead of among all.
+            (np.cumsum(is_chosen) - 1)[detections.class_index[kept]],
+            detections.boxes[kept],
+            detections.scores[kept])
+    return ground_truth, detections, categories
 
 
 def read_results(path: str, category_ids: Sequence[Any]) -> List[Record]:

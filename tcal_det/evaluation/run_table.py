@@ -7,6 +7,7 @@ from glob import glob
 from typing import Dict, List, Optional
 
 from tcal_det.errors import InvalidValueError, MissingFileError
+from .results_file import read_json
 
 # Column title: (metric key, factor for printing, decimals).
 COLUMNS = {
@@ -26,8 +27,8 @@ class RunResult:
     Attributes:
         name (str): Of the run, the last part of its work_dir.
         work_dir (str): Where it was read.
-        source (str): 'test', or 'val, epoch N' (or 'iter N') where the run
-            was never tested.
+        source (str): 'test', or 'val, step N' where the run was never
+            tested; N is the epoch, or the iteration where a run logs those.
         metrics (dict[str, float]): All logged metrics, as fractions.
     """
     name: str
@@ -47,7 +48,7 @@ def read_run(work_dir: str) -> RunResult:
 
     Raises:
         MissingFileError: If there is no such folder.
-        InvalidValueError: If it holds no metrics.
+        InvalidValueError: If it holds no metrics, or a truncated file.
     """
     if not osp.isdir(work_dir):
         raise MissingFileError(f'work_dir {work_dir!r} does not exist')
@@ -55,9 +56,8 @@ def read_run(work_dir: str) -> RunResult:
     for session in sorted(glob(osp.join(work_dir, '*_*')), reverse=True):
         path = osp.join(session, osp.basename(session) + '.json')
         if osp.isfile(path):
-            with open(path, encoding='utf-8') as file:
-                return RunResult(name, work_dir, 'test',
-                                 _metrics_of(json.load(file)))
+            return RunResult(name, work_dir, 'test',
+                             _metrics_of(read_json(path, 'test metrics')))
     for session in sorted(glob(osp.join(work_dir, '*_*')), reverse=True):
         record = _last_validation(
             osp.join(session, 'vis_data', 'scalars.json'))

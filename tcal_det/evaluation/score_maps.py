@@ -190,8 +190,15 @@ def score_map_from(form: Dict[str, Any]) -> ScoreMap:
     """
     try:
         parameters = dict(form)
-        return SCORE_MAPS[parameters.pop('type')](**parameters)
-    except (KeyError, TypeError, ValueError):
+        score_map = SCORE_MAPS[parameters.pop('type')](**parameters)
+        # Values of a wrong kind or number show only when it is applied.
+        with np.errstate(all='ignore'):
+            calibrated = score_map(np.array([0.0, 0.5, 1.0]))
+        # So that NaN fails too.
+        if not ((calibrated >= 0) & (calibrated <= 1)).all():
+            raise ValueError
+        return score_map
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         raise InvalidValueError(
             'a score map must be {"type": one of '
             f'{sorted(SCORE_MAPS)}, ...its parameters...}}, but got '

@@ -1,8 +1,8 @@
-from .figures import figure_as_image, save_figure
+from .figures import check_figure_path, figure_as_image, save_figure
 from .reliability_diagram import reliability_comparison, reliability_diagram
 from .temperature_sweep import temperature_sweep
 
 __all__ = [
-    'figure_as_image', 'reliability_comparison', 'reliability_diagram',
-    'save_figure', 'temperature_sweep'
+    'check_figure_path', 'figure_as_image', 'reliability_comparison',
+    'reliability_diagram', 'save_figure', 'temperature_sweep'
 ]

@@ -57,6 +57,26 @@ def figure_as_image(figure: 'Figure') -> np.ndarray:
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
+def check_figure_path(path: str) -> str:
+    """Refuse a path that no figure can be written to.
+
+    Args:
+        path (str): Ends with .png, .pdf or .svg.
+
+    Returns:
+        str: Which of them, in lower case.
+
+    Raises:
+        InvalidValueError: If it ends otherwise.
+    """
+    suffix = osp.splitext(path)[1].lower()
+    if suffix not in FORMATS:
+        raise InvalidValueError(
+            f'`path` of a figure must end with one of {FORMATS}, but got '
+            f'{path!r}')
+    return suffix
+
+
 def save_figure(figure: 'Figure', path: str, dpi: int = 150) -> None:
     """Write a figure to a file, or leave the old file whole.
 
@@ -66,12 +86,9 @@ def save_figure(figure: 'Figure', path: str, dpi: int = 150) -> None:
         dpi (int): Pixels per inch of a PNG. Defaults to 150.
 
     Raises:
-        InvalidValueError: If the path ends otherwise.
+        InvalidValueError: If the path ends otherwise, or the system does
+            not let it be written.
     """
-    suffix = osp.splitext(path)[1].lower()
-    if suffix not in FORMATS:
-        raise InvalidValueError(
-            f'`path` of a figure must end with one of {FORMATS}, but got '
-            f'{path!r}')
+    suffix = check_figure_path(path)
     with replaced_atomically(path) as temporary:
         figure.savefig(temporary, format=suffix[1:], dpi=dpi)

@@ -200,7 +200,7 @@ StudyRunner({folder!r}, train_tool={train_tool!r},
 """
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=240):
     end = time.time() + seconds
     while not condition():
         assert time.time() < end, 'waited in vain'

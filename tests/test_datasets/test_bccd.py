@@ -83,3 +83,33 @@ def test_no_voc(source, tmp_path):
 def test_existing_folder_is_kept(source, tmp_path):
     with pytest.raises(InvalidValueError, match='`out` must not exist'):
         convert_bccd(str(source), str(tmp_path))
+
+
+def test_folder_that_cannot_be_made(source, tmp_path):
+    (tmp_path / 'file').write_text('')
+    out = str(tmp_path / 'file' / 'bccd')
+    with pytest.raises(InvalidValueError, match='`out` .*cannot be made'):
+        convert_bccd(str(source), out)
+
+
+def test_one_line_for_a_full_disk(source, tmp_path, monkeypatch):
+
+    def fail(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    for number in range(20):
+        (source / f'JPEGImages/{number}.jpg').write_bytes(b'image')
+    monkeypatch.setattr('shutil.copyfile', fail)
+    monkeypatch.setattr('shutil.copy2', fail)
+    with pytest.raises(InvalidValueError, match='No space left') as caught:
+        convert_bccd(str(source), str(tmp_path / 'bccd'))
+    assert len(str(caught.value)) < 500
+    assert os.listdir(str(tmp_path)) == ['BCCD']
+
+
+def test_image_without_a_number(source, tmp_path):
+    (source / 'ImageSets/Main/val.txt').write_text('foo')
+    (source / 'JPEGImages/foo.jpg').write_bytes(b'image')
+    with pytest.raises(InvalidValueError, match="val.txt'.*names 'foo'"):
+        convert_bccd(str(source), str(tmp_path / 'bccd'))
+    assert os.listdir(str(tmp_path)) == ['BCCD']

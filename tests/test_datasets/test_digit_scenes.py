@@ -2,6 +2,7 @@
 import json
 import os
 import os.path as osp
+import sys
 
 import cv2
 import numpy as np
@@ -96,3 +97,17 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
 def test_bad_numbers(tmp_path, arguments, message):
     with pytest.raises(InvalidValueError, match=message):
         write_digit_scenes(str(tmp_path / 'digits'), **arguments)
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / 'file').write_text('')
+    out = str(tmp_path / 'file' / 'digits')
+    with pytest.raises(InvalidValueError, match='`out` .*cannot be made'):
+        write_digit_scenes(out, SCENES, show_progress=False)
+
+
+def test_without_scikit_learn(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
+    with pytest.raises(InvalidValueError, match='pip install scikit-learn'):
+        write_digit_scenes(str(tmp_path / 'digits'), SCENES)
+    assert not os.listdir(str(tmp_path))

@@ -67,6 +67,23 @@ def test_keeps_all_by_default(train):
     assert len(train(3)) == 3
 
 
+def test_takes_the_older_name_of_the_backend(train):
+    assert train(1, file_client_args=dict(backend='disk')) == ['epoch_1.pth']
+
+
+def test_full_disk_leaves_no_half_file(train, tmp_path, monkeypatch):
+
+    def full(self, obj, filepath):
+        with open(filepath, 'wb') as file:
+            file.write(bytes(obj)[:10])
+        raise OSError('no space left')
+
+    monkeypatch.setattr(atomic_checkpoint_hook.LocalBackend, 'put', full)
+    with pytest.raises(OSError, match='no space left'):
+        train(1)
+    assert not [name for name in os.listdir(tmp_path) if '.pth' in name]
+
+
 def test_kill_while_writing_loses_nothing(train, tmp_path, monkeypatch):
     """With max_keep_ckpts=1 mmengine's hook would have removed the first."""
     writes = []

@@ -364,4 +364,4 @@ class TestTool:
         with pytest.raises(SystemExit) as caught:
             run_tool(*calibration_files(), '--out', str(tmp_path / 'out'))
         assert caught.value.code == 2
-        assert '`--out` must be a folder' in capsys.readouterr().err
+        assert '`--out` must be in a folder' in capsys.readouterr().err

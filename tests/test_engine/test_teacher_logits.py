@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 
@@ -11,6 +12,7 @@ from tcal_det.engine.teacher_sources import (build_calibration_dataloader,
                                              build_teacher,
                                              load_teacher_config,
                                              shares_annotations)
+from tcal_det.engine.training import innermost_datasets
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
 from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
@@ -113,6 +115,23 @@ class TestDataloader:
         assert not shares_annotations(cfg, 'test')
         cfg.val_dataloader.dataset.ann_file = './train.json'
         assert shares_annotations(cfg, 'val')
+
+    def test_shares_annotations_with_another_config(self, teacher):
+        cfg, other = teacher[0], copy.deepcopy(teacher[0])
+        dataset, = innermost_datasets(other.train_dataloader.dataset)
+        dataset.ann_file = './' + cfg.val_dataloader.dataset.ann_file
+        assert shares_annotations(cfg, 'val', trained_by=other)
+        assert not shares_annotations(cfg, 'train', trained_by=other)
+        dataset.ann_file = ['a.json', 'b.json']
+        assert not shares_annotations(cfg, 'val', trained_by=other)
+
+    def test_transforms_named_by_their_class(self, teacher):
+        cfg = teacher[0]
+        for transform in cfg.val_dataloader.dataset.pipeline:
+            if transform['type'] == 'LoadAnnotations':
+                transform['type'] = LoadAnnotations
+        batch = next(iter(build_calibration_dataloader(cfg)))
+        assert all('gt_instances' in one for one in batch['data_samples'])
 
 
 class TestTeacherConfig:

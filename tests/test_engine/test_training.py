@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from mmengine.config import Config
 
-from tcal_det.engine.training import leave_process_group
+from tcal_det.engine.training import (check_data, leave_process_group,
+                                      use_mixed_precision)
+from tcal_det.errors import MissingFileError
 
 # Before torch 2.4, about one in four of these partings waits for ever where
 # the group is destroyed at once.
@@ -48,3 +51,44 @@ def test_processes_part_right_after_a_collective(tmp_path):
     finally:
         for process in processes:
             process.kill()
+
+
+class TestCheckData:
+    """Refuses what would fail later, and nothing that mmdet runs."""
+
+    @staticmethod
+    def check(**dataset):
+        check_data(
+            Config(dict(train_dataloader=dict(dataset=dataset))),
+            'train_dataloader')
+
+    def test_data_sets_without_one_annotation_file(self, tmp_path):
+        self.check(type='Custom', data_root=str(tmp_path))
+        self.check(type='Custom', ann_file=['a.json', 'b.json'])
+
+    def test_annotations_with_whole_paths(self, tmp_path):
+        ann_file = tmp_path / 'train.json'
+        ann_file.write_text('{}')
+        self.check(ann_file=str(ann_file), data_prefix=dict(img=''))
+
+    def test_missing_files(self, tmp_path):
+        with pytest.raises(MissingFileError, match="ann_file` 'gone.json'"):
+            self.check(ann_file='gone.json')
+        with pytest.raises(MissingFileError, match='images are missing'):
+            self.check(data_root=str(tmp_path), data_prefix=dict(img='gone'))
+
+
+def test_amp_without_a_gpu_drops_what_only_a_gpu_needs(monkeypatch):
+    monkeypatch.setattr('tcal_det.engine.training.is_cuda_available',
+                        lambda: False)
+    optimizer = dict(type='SGD', lr=0.1)
+    cfg = Config(
+        dict(
+            optim_wrapper=dict(
+                type='AmpOptimWrapper',
+                loss_scale='dynamic',
+                dtype='float16',
+                optimizer=optimizer)))
+    use_mixed_precision(cfg)
+    assert cfg.optim_wrapper.to_dict() == dict(
+        type='tcal_det.CPUAmpOptimWrapper', optimizer=optimizer)

@@ -97,6 +97,14 @@ def test_no_such_run(work_dir):
         read_run(work_dir('empty'))
 
 
+def test_truncated_test_metrics(work_dir, tmp_path):
+    run = work_dir('run', tests=[metrics(0.1)])
+    path = tmp_path / 'run' / '20260101_000000' / '20260101_000000.json'
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(InvalidValueError, match='test metrics .* cannot be'):
+        read_run(run)
+
+
 def test_command_writes_both_files(work_dir, tmp_path, monkeypatch, capsys):
     import runpy
     import sys

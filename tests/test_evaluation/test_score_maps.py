@@ -104,10 +104,19 @@ def test_scores_are_not_changed(name):
 
 
 @pytest.mark.parametrize('form', [
-    None, {},
+    None,
+    {},
     dict(type='spline'),
     dict(type='platt', scale=1),
-    dict(type='platt', scale=1, bias=0, more=1)
+    dict(type='platt', scale=1, bias=0, more=1),
+    dict(type='temperature', temperature='warm'),
+    dict(type='temperature', temperature=0),
+    dict(type='temperature', temperature=10**400),
+    dict(type='platt', scale=1, bias=None),
+    dict(type='isotonic', scores=[0, 1], values=[0.5]),
+    dict(type='isotonic', scores=[0, 1], values=[0, 2]),
+    dict(type='isotonic', scores='low', values='high'),
+    dict(type='histogram', values=[]),
 ])
 def test_another_form(form):
     with pytest.raises(InvalidValueError, match='a score map must be'):

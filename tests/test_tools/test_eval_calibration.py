@@ -186,6 +186,25 @@ def test_pickle_of_fewer_classes(evaluate, dump, tmp_path, golden,
     } == pytest.approx(expected, **TIGHT)
 
 
+def test_results_of_more_classes(evaluate, complaint, golden, tmp_path):
+    """As with COCOeval's catIds, other classes' detections do not count."""
+    chosen, other = golden('det_ties_gt.json')['categories']
+    results = golden('det_ties_dt.json')
+    own = [one for one in results if one['category_id'] == chosen['id']]
+    assert 0 < len(own) < len(results)
+    options = golden_file('det_ties_gt'), results, '--classes', chosen['name']
+    report = evaluate(*options)
+    alone = evaluate(options[0], own, *options[2:])
+    for key in ('counts', 'overall', 'per_class', 'bins'):
+        assert report[key] == alone[key]
+    # A category that nobody knows is a mistake still, where it stands.
+    path = tmp_path / 'unknown.json'
+    path.write_text(json.dumps([dict(own[0], category_id=77)] + results))
+    (tmp_path / 'new' / 'report.json').unlink()
+    line = complaint(options[0], str(path), *options[2:])
+    assert 'results[0]' in line and '77' in line
+
+
 def test_empty_results(evaluate):
     report = evaluate(golden_file('det_small_gt'), [])
     overall = report['overall']
@@ -285,6 +304,13 @@ def test_bad_pickle(content, part, complaint, tmp_path):
 def test_bad_options(options, part, complaint):
     assert part in complaint(
         golden_file('det_small_gt'), golden_file('det_small_dt'), *options)
+
+
+def test_folder_is_checked_before_the_files_are_read(complaint, tmp_path):
+    (tmp_path / 'file').write_text('')
+    line = complaint('gone.json', 'gone.json', '--out',
+                     str(tmp_path / 'file' / 'report.json'))
+    assert '`--out` must be in a folder' in line
 
 
 def test_needs_neither_torch_nor_mmdet(tmp_path):

@@ -143,6 +143,23 @@ def test_empty_results_stay_empty(splits, succeed, tmp_path):
         assert json.load(file) == []
 
 
+def test_results_of_more_classes(splits, succeed, tmp_path):
+    val_gt, val_dt, _, _ = splits
+    with open(val_dt) as file:
+        results = json.load(file)
+    own = tmp_path / 'own.json'
+    own.write_text(
+        json.dumps([one for one in results if one['category_id'] == 5]))
+    fitted = []
+    for number, path in enumerate((val_dt, str(own))):
+        out = tmp_path / f'{number}.json'
+        succeed(TOOL, 'fit', val_gt, path, '--out', str(out), '--classes',
+                'five')
+        fitted.append(json.loads(out.read_text()))
+    assert fitted[0] == fitted[1]
+    assert [one['category_id'] for one in fitted[0]['classes']] == [5]
+
+
 @pytest.fixture
 def complaint(call_tool, tmp_path):
 
@@ -171,6 +188,13 @@ def test_fit_complains(splits, complaint, tmp_path):
     empty = tmp_path / 'empty.json'
     empty.write_text('[]')
     assert 'none counts' in complaint('fit', val_gt, str(empty))
+
+
+def test_folder_is_checked_before_the_files_are_read(call_tool, tmp_path):
+    (tmp_path / 'file').write_text('')
+    status, stderr = call_tool(TOOL, 'fit', 'gone.json', 'gone.json', '--out',
+                               str(tmp_path / 'file' / 'out.json'))
+    assert status == 2 and '`--out` must be in a folder' in stderr
 
 
 def test_apply_complains(splits, complaint, succeed, tmp_path):

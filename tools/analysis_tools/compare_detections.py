@@ -4,6 +4,7 @@ python tools/analysis_tools/compare_detections.py --out detections.png \
     --model teacher CONFIG CHECKPOINT --model student CONFIG CHECKPOINT
 """
 import argparse
+import os.path as osp
 
 import mmcv
 from mmdet.apis import inference_detector, init_detector
@@ -14,10 +15,11 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 
 from tcal_det.commands import run_command
-from tcal_det.engine.config_file import load_config
+from tcal_det.config_file import load_config
 from tcal_det.engine.training import check_data
-from tcal_det.errors import InvalidValueError
-from tcal_det.visualization import save_figure
+from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.fileio import make_output_folder
+from tcal_det.visualization import check_figure_path, save_figure
 from tcal_det.visualization.detection_grid import detection_grid
 
 
@@ -38,21 +40,33 @@ def parse_args():
     return parser.parse_args()
 
 
-def main():
-    args = parse_args()
+def check_args(args):
     if args.num_images < 1:
         raise InvalidValueError(
             f'`--num-images` must be >= 1, but got {args.num_images}')
-    cfg = load_config(args.model[0][1])
+    check_figure_path(args.out)
+    for _, _, checkpoint in args.model:
+        if '://' not in checkpoint and not osp.isfile(checkpoint):
+            raise MissingFileError(f'checkpoint {checkpoint!r} does not exist')
+
+
+def main():
+    args = parse_args()
+    check_args(args)
+    # One each, though two models may name the same file: init_detector
+    # changes what it is given.
+    cfgs = [load_config(config) for _, config, _ in args.model]
+    cfg = cfgs[0]
     check_data(cfg, 'test_dataloader')
+    make_output_folder(osp.dirname(osp.abspath(args.out)))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     visualizer = DetLocalVisualizer()
     visualizer.dataset_meta = dataset.metainfo
     detectors = [
         init_detector(
-            config, checkpoint, palette='random', device=args.device)
-        for _, config, checkpoint in args.model
+            model_cfg, checkpoint, palette='random', device=args.device)
+        for model_cfg, (_, _, checkpoint) in zip(cfgs, args.model)
     ]
     rows = []
     for index in track_iter_progress(

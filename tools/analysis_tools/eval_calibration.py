@@ -4,12 +4,13 @@ python tools/analysis_tools/eval_calibration.py GT.json RESULTS.json \
     --out FILE.json [--plot DIR]
 """
 import argparse
+import os.path as osp
 
 from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.file_evaluation import evaluate_files
 from tcal_det.evaluation.score_calibration import ScoreCalibration
-from tcal_det.fileio import write_json_atomically
+from tcal_det.fileio import make_output_folder, write_json_atomically
 
 OPTIONS = ('score_thr', 'd_ece_iou_thr', 'd_ece_bins', 'laece_iou_thr',
            'laece_bins', 'olrp_iou_thr', 'max_dets', 'zero_iou')
@@ -29,8 +30,8 @@ def parse_args():
     parser.add_argument(
         '--classes',
         nargs='+',
-        help='evaluate these only, the classes of the data set that a pickle '
-        'was made with (default: all categories)')
+        help='evaluate these only; of a pickle, the classes of the data set '
+        'that it was made with (default: all categories)')
     parser.add_argument(
         '--score-thr',
         default='none',
@@ -72,6 +73,7 @@ def as_score_thr(text):
 def main():
     args = parse_args()
     args.score_thr = as_score_thr(args.score_thr)
+    make_output_folder(osp.dirname(osp.abspath(args.out)))
     evaluation = evaluate_files(
         args.ground_truth, args.results, args.classes,
         **{name: getattr(args, name)

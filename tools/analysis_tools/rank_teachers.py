@@ -6,7 +6,6 @@ python tools/analysis_tools/rank_teachers.py \
 writes PREFIX.md, PREFIX.png and PREFIX.json.
 """
 import argparse
-import os
 import os.path as osp
 
 from mmengine.config import DictAction
@@ -20,11 +19,13 @@ from tcal_det.engine.teacher_ranking import (NUM_RESAMPLES, TeacherRanking,
 from tcal_det.engine.teacher_sources import (SPLITS, annotation_files,
                                              build_calibration_dataloader,
                                              build_teacher,
-                                             load_teacher_config)
+                                             load_teacher_config,
+                                             shares_annotations)
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional.array_checks import check_count
 from tcal_det.evaluation.image_bootstrap import CONFIDENCE_LEVEL
-from tcal_det.fileio import write_json_atomically, write_text_atomically
+from tcal_det.fileio import (make_output_folder, write_json_atomically,
+                             write_text_atomically)
 from tcal_det.visualization import save_figure
 from tcal_det.visualization.teacher_scatter import teacher_scatter
 
@@ -87,23 +88,13 @@ def check_args(args):
     check_count('num_resamples', args.num_resamples, lowest=2)
 
 
-def make_output_folder(prefix):
+def check_output(prefix):
     """Before, not after, the teachers have seen thousands of images."""
-    folder = osp.dirname(osp.abspath(prefix))
     if osp.isdir(prefix) or prefix.endswith('/'):
         raise InvalidValueError(
             '`--out` must be the beginning of file names, but got the '
             f'folder {prefix!r}')
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise InvalidValueError(
-            f'`--out` {prefix!r} must be in a folder, but {folder!r} cannot '
-            f'be one: {error}') from None
-    if not os.access(folder, os.W_OK):
-        raise InvalidValueError(
-            f'`--out` {prefix!r} must be in a folder that you may write to, '
-            f'but {folder!r} is not')
+    make_output_folder(osp.dirname(osp.abspath(prefix)))
 
 
 def write_results(prefix, ranking, title, provenance):
@@ -135,12 +126,11 @@ def main():
         for name, source in sources.items()
     }
     check_same_classes(detectors)
-    make_output_folder(args.out)
+    check_output(args.out)
     data_cfg = next(iter(sources.values()))[0]
     dataloader = build_calibration_dataloader(data_cfg, args.split)
-    files = annotation_files(data_cfg, args.split)
     for name, (cfg, _) in sources.items():
-        if set(files) & set(annotation_files(cfg, 'train')):
+        if shares_annotations(data_cfg, args.split, trained_by=cfg):
             print(f'warning: the {args.split} split is what {name} was '
                   'trained on: it looks better calibrated there than it is')
 
@@ -164,7 +154,7 @@ def main():
                 for name, config, checkpoint in args.teacher
             },
             split=args.split,
-            ann_files=files,
+            ann_files=annotation_files(data_cfg, args.split),
             num_images=samples.num_images,
             protocol=args.protocol,
             num_resamples=args.num_resamples,

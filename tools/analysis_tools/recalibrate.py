@@ -7,18 +7,17 @@ python tools/analysis_tools/recalibrate.py apply TEST_RESULTS \
 """
 import argparse
 import json
+import os.path as osp
 
 from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.functional import (detections_from_coco,
-                                            ground_truth_from_coco)
-from tcal_det.evaluation.results_file import (categories_by_label,
-                                              check_class_names, read_json,
+from tcal_det.evaluation.results_file import (read_annotations_and_results,
                                               read_results)
 from tcal_det.evaluation.score_calibration import (TARGETS, ScoreCalibration,
                                                    fit_score_calibration)
 from tcal_det.evaluation.score_maps import SCORE_MAPS
-from tcal_det.fileio import write_json_atomically, write_text_atomically
+from tcal_det.fileio import (make_output_folder, write_json_atomically,
+                             write_text_atomically)
 
 
 def parse_args():
@@ -86,18 +85,11 @@ def as_score_thr(text):
 
 def fit(args):
     score_thr = as_score_thr(args.score_thr)
-    annotations = read_json(args.ground_truth, 'ground truth')
-    ground_truth = ground_truth_from_coco(annotations)
-    check_class_names(annotations, args.classes)
-    categories = categories_by_label(annotations, args.classes)
-    category_ids = [category['id'] for category in categories]
-    if args.classes is not None:
-        ground_truth = ground_truth_from_coco(
-            annotations, category_ids=category_ids)
-    results = read_results(args.results, category_ids)
-    calibration = fit_score_calibration(
-        ground_truth, detections_from_coco(results, ground_truth), categories,
-        args.method, args.target, args.iou_thr, args.classwise, score_thr)
+    ground_truth, detections, categories = read_annotations_and_results(
+        args.ground_truth, args.results, args.classes)
+    calibration = fit_score_calibration(ground_truth, detections, categories,
+                                        args.method, args.target, args.iou_thr,
+                                        args.classwise, score_thr)
     write_json_atomically(args.out, calibration.to_json_dict())
     print(f'fitted to {calibration.settings["detections"]} detections; '
           f'written: {args.out}')
@@ -116,6 +108,7 @@ def apply(args):
 
 def main():
     args = parse_args()
+    make_output_folder(osp.dirname(osp.abspath(args.out)))
     dict(fit=fit, apply=apply)[args.command](args)
 
 

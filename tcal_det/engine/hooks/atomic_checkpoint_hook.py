@@ -16,8 +16,12 @@ class AtomicLocalBackend(LocalBackend):
     def put(self, obj: bytes, filepath: Union[str, os.PathLike]) -> None:
         """Write to a temporary name in the same folder, then rename."""
         temporary = f'{filepath}.tmp-{os.getpid()}'
-        super().put(obj, temporary)
-        os.replace(temporary, filepath)
+        try:
+            super().put(obj, temporary)
+            os.replace(temporary, filepath)
+        finally:
+            if osp.exists(temporary):
+                os.remove(temporary)
 
 
 register_backend('tcal_det_atomic', AtomicLocalBackend, force=True)
@@ -36,7 +40,9 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, *args, **kwargs) -> None:
-        kwargs.setdefault('backend_args', dict(backend='tcal_det_atomic'))
+        # mmengine's older name for a choice of backend excludes the newer.
+        if kwargs.get('file_client_args') is None:
+            kwargs.setdefault('backend_args', dict(backend='tcal_det_atomic'))
         super().__init__(*args, **kwargs)
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:

@@ -37,7 +37,7 @@ _POSITION = ('cx', 'cy')
 
 @dataclass(frozen=True, eq=False)
 class DetectionCalibrationReport:
-    """All figures, and the tables that they can be recomputed from.
+    """All figures, and the bins that D-ECE and LaECE can be recomputed from.
 
     Attributes:
         settings (Dict[str, Any]): The options of the evaluation.

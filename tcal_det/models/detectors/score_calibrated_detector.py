@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidTypeError
 from tcal_det.registry import MODELS
+from ..configured_part import build_configured_part
 from .detector_subclass import detector_subclass
 
 
@@ -36,8 +37,9 @@ class CalibratedScoresMixin:
                     '`test_cfg.score_calibrator` must be '
                     "dict(load_from='CALIBRATION.json'), but got "
                     f'{cfg!r}')
-            self._score_calibrator = MODELS.build(
-                dict(dict(type='ScoreCalibrator'), **cfg, _scope_='tcal_det'))
+            self._score_calibrator = build_configured_part(
+                'test_cfg.score_calibrator',
+                dict(dict(type='ScoreCalibrator'), **cfg))
 
     def predict(self,
                 batch_inputs: Tensor,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
+from ..configured_part import build_configured_part
 from ..detectors import CalibratedScoresMixin, detector_subclass
 from ..losses import SAMPLE_WEIGHT_MODES, roi_sample_weight
 from .frozen_teacher import FrozenTeacher
@@ -99,7 +100,7 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
             })
 
     def _build_loss(self, name: str, cfg: dict) -> nn.Module:
-        distill_loss = MODELS.build(dict(cfg, _scope_='tcal_det'))
+        distill_loss = build_configured_part(f'distill_losses.{name}', cfg)
         made_for = getattr(distill_loss, 'head_activation', None)
         if made_for not in (None, self._adapter.head_activation):
             raise InvalidValueError(

@@ -1,27 +1,24 @@
 """The teacher: found, checked, loaded, calibrated, and never trained."""
 import copy
 from collections.abc import Mapping
-from typing import Callable, Optional, Tuple, Union
+from typing import Callable, Optional, Union
 
 import torch
 import torch.nn as nn
 from mmdet.structures import SampleList
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from tcal_det.errors import (InvalidTypeError, InvalidValueError,
-                             MissingFileError)
-from tcal_det.registry import MODELS
+from tcal_det.errors import InvalidTypeError, InvalidValueError
 from ..calibrators import Calibrator
+from ..configured_part import build_configured_part
+from .detector_files import (build_detector, find_detector,
+                             load_whole_checkpoint)
 from .image_normalization import ImageRenormalization
 from .roi_head_adapter import SoftmaxRoIHeadAdapter
-
-ZOO_PREFIX = 'mmdet::'
 
 
 class FrozenTeacher:
@@ -60,7 +57,8 @@ class FrozenTeacher:
         self.checkpoint = checkpoint
         self.calibrator_cfg = calibrator
         self.calibrator: Optional[nn.Module] = None
-        if calibrator is not None and 'load_from' not in calibrator:
+        if calibrator is not None and not (isinstance(calibrator, Mapping)
+                                           and 'load_from' in calibrator):
             # Its parameters are here to be checked at once; a file is left
             # alone until training starts, for testing needs none.
             self.calibrator = self._build_calibrator()
@@ -75,7 +73,7 @@ class FrozenTeacher:
     def _build_calibrator(self) -> nn.Module:
         if self.calibrator_cfg is None:
             return nn.Identity()
-        return MODELS.build(dict(self.calibrator_cfg, _scope_='tcal_det'))
+        return build_configured_part('teacher.calibrator', self.calibrator_cfg)
 
     @property
     def is_built(self) -> bool:
@@ -98,8 +96,7 @@ class FrozenTeacher:
         # Random initialisation, about to be overwritten, must not move the
         # random stream on which the student's training depends.
         with torch.random.fork_rng(devices=[]):
-            detector = MODELS.build(
-                dict(cfg['model'], _scope_=cfg.get('default_scope', 'mmdet')))
+            detector = build_detector(cfg)
         adapter = SoftmaxRoIHeadAdapter
         adapter.check(detector, 'teacher')
         taught, known = adapter.num_classes(student), adapter.num_classes(
@@ -210,146 +207,3 @@ def _fold_in_order_of_registration(detector: nn.Module) -> bool:
             convolution = module if type(module) is nn.Conv2d else None
     detector.requires_grad_(False).eval()
     return found
-
-
-def find_detector(config: Union[str, Config, dict],
-                  checkpoint: str) -> Tuple[Union[Config, dict], str]:
-    """Read a teacher's config, and find where its weights are.
-
-    Args:
-        config (str | Config | dict): 'mmdet::...' name, path, or a config
-            with the key ``model``.
-        checkpoint (str): 'auto' for the zoo weights of an 'mmdet::' config,
-            a path, or a URL.
-
-    Returns:
-        tuple: The config, and a path or URL.
-
-    Raises:
-        MissingFileError: If the config does not exist.
-        InvalidValueError: If it cannot be read, has no ``model``, or there
-            are no weights in the zoo.
-    """
-    name = describe_config(config)
-    if isinstance(config, str):
-        try:
-            if config.startswith(ZOO_PREFIX):
-                config = get_config(config, pretrained=checkpoint == 'auto')
-            else:
-                config = Config.fromfile(config)
-        except FileNotFoundError as error:
-            raise MissingFileError(
-                f'`teacher.config` {name} does not exist ({error})') from None
-        except (SyntaxError, OSError, ValueError, AssertionError) as error:
-            raise InvalidValueError(
-                f'`teacher.config` {name} cannot be read: {error}') from None
-    if 'model' not in config:
-        raise InvalidValueError(
-            f'`teacher.config` must have the key `model`, but {name} has '
-            f'only {sorted(config.keys())}')
-    if checkpoint == 'auto':
-        checkpoint = config.get('model_path')
-        if checkpoint is None:
-            raise InvalidValueError(
-                "`teacher.checkpoint='auto'` needs an 'mmdet::' config that "
-                f'has weights in the zoo, but got {name}: give a path or a '
-                'URL')
-    return config, checkpoint
-
-
-def describe_config(config: Union[str, Config, dict]) -> str:
-    """Name a teacher config in a message."""
-    if isinstance(config, str):
-        return repr(config)
-    return getattr(config, 'filename', None) or 'the given dict'
-
-
-def read_checkpoint(checkpoint: str, name: str) -> Mapping:
-    """Read a checkpoint to the CPU.
-
-    Args:
-        checkpoint (str): A path or a URL.
-        name (str): What a message calls it.
-
-    Returns:
-        Mapping: What it holds.
-
-    Raises:
-        MissingFileError: If the file does not exist.
-        InvalidValueError: If it cannot be read.
-    """
-    try:
-        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
-    except FileNotFoundError:
-        raise MissingFileError(
-            f"{name} does not exist: give a path or a URL, or 'auto' for a "
-            "teacher with an 'mmdet::' config") from None
-    except Exception as error:
-        # Unpickling a damaged file can raise nearly anything.
-        raise InvalidValueError(
-            f'{name} cannot be read, it is damaged or not a checkpoint '
-            f'({type(error).__name__}: {error})') from None
-    if not isinstance(content, Mapping):
-        raise InvalidValueError(f'{name} must hold a state dict, but holds a '
-                                f'{type(content).__name__}')
-    return content
-
-
-def load_whole_checkpoint(detector: nn.Module, checkpoint: str) -> None:
-    """Load weights of which none may be missing, left over or misshapen.
-
-    Args:
-        detector (nn.Module): The teacher.
-        checkpoint (str): A path or a URL.
-
-    Raises:
-        MissingFileError: If the file does not exist.
-        InvalidValueError: If it cannot be read, or is not this detector's.
-    """
-    where = f'teacher checkpoint {checkpoint!r}'
-    try:
-        state = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
-    except FileNotFoundError:
-        raise MissingFileError(
-            f'{where} does not exist: set `teacher.checkpoint` to a '
-            "path, a URL, or 'auto' with an 'mmdet::' config") from None
-    except Exception as error:
-        # Unpickling a damaged file can raise nearly anything.
-        raise InvalidValueError(
-            f'{where} cannot be read, it is damaged or not a checkpoint '
-            f'({type(error).__name__}: {error})') from None
-    if not isinstance(state, Mapping):
-        raise InvalidValueError(f'{where} must hold a state dict, but holds a '
-                                f'{type(state).__name__}')
-    state = state.get('state_dict', state)
-    # Files saved from inside a DDP wrapper.
-    state = {
-        key[len('module.'):] if key.startswith('module.') else key: value
-        for key, value in state.items()
-    }
-    expected = detector.state_dict()
-    misshapen = [
-        f'{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}'
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    if misshapen:
-        raise InvalidValueError(
-            f'{where} does not fit its config: {_first_three(misshapen)}; '
-            'give the checkpoint that `teacher.config` was trained to')
-    incompatible = detector.load_state_dict(state, strict=False)
-    problems = [
-        f'{_first_three(keys)} {problem}'
-        for problem, keys in (('missing', incompatible.missing_keys),
-                              ('unexpected', incompatible.unexpected_keys))
-        if keys
-    ]
-    if problems:
-        raise InvalidValueError(
-            f'{where} does not fit its config: {" and ".join(problems)}; '
-            'give the checkpoint that `teacher.config` was trained to')
-
-
-def _first_three(names: list) -> str:
-    return (f'{len(names)} keys (' + ', '.join(names[:3]) +
-            (', ...)' if len(names) > 3 else ')'))

@@ -5,6 +5,8 @@ import torch
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor
 
+from tcal_det.errors import InvalidTypeError
+
 CHANNELS_REVERSED = (2, 1, 0)
 
 
@@ -29,10 +31,19 @@ class ImageRenormalization:
     Args:
         student (ImgDataPreprocessor): Made the images.
         teacher (ImgDataPreprocessor): Says what the images should be.
+
+    Raises:
+        InvalidTypeError: If one of them is none.
     """
 
     def __init__(self, student: ImgDataPreprocessor,
                  teacher: ImgDataPreprocessor) -> None:
+        for role, preprocessor in (('student', student), ('teacher', teacher)):
+            if not isinstance(preprocessor, ImgDataPreprocessor):
+                raise InvalidTypeError(
+                    f'the {role} must have an ImgDataPreprocessor (mmdet\'s '
+                    'DetDataPreprocessor is one) as `data_preprocessor`, but '
+                    f'has a {type(preprocessor).__name__}')
         student_mean, student_std = _statistics(student)
         teacher_mean, teacher_std = _statistics(teacher)
         self.reverse_channels = (

@@ -9,14 +9,18 @@ from typing import Iterator, Optional
 
 import torch.nn as nn
 from mmcv.ops import RoIAlign
-from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads import StandardRoIHead, TridentRoIHead
+from mmdet.models.roi_heads.bbox_heads import MultiInstanceBBoxHead
 from torch import Tensor
 
 from tcal_det.errors import InvalidTypeError
 
 SUPPORTED_HEADS = (
-    'a StandardRoIHead or a subclass of it (Faster R-CNN, Mask R-CNN) whose '
-    'bbox_head classifies with softmax (loss_cls with use_sigmoid=False)')
+    'a StandardRoIHead or a subclass of it (Faster R-CNN, Mask R-CNN; not '
+    'TridentNet, not CrowdDet) whose bbox_head classifies with softmax '
+    '(loss_cls with use_sigmoid=False)')
+# Theirs has more RoIs or logits than images and boxes account for.
+UNREADABLE_HEADS = (TridentRoIHead, MultiInstanceBBoxHead)
 
 
 @dataclass
@@ -63,7 +67,9 @@ class SoftmaxRoIHeadAdapter:
             raise InvalidTypeError(
                 f'the {role} must have an RoI classification head, but '
                 f'{name} has no `roi_head`; supported: {SUPPORTED_HEADS}')
-        if not isinstance(roi_head, StandardRoIHead):
+        if (not isinstance(roi_head, StandardRoIHead)
+                or isinstance(roi_head, UNREADABLE_HEADS)
+                or isinstance(roi_head.bbox_head, UNREADABLE_HEADS)):
             raise InvalidTypeError(
                 f'the {role} {name} has the `roi_head` '
                 f'{type(roi_head).__name__}; supported: {SUPPORTED_HEADS}')
@@ -94,20 +100,23 @@ class SoftmaxRoIHeadAdapter:
         """
         roi_head = student.roi_head
         samples = SampledRoIs()
+        extracted = []
 
         def record_rois(_, args):
-            # Mask R-CNN may send its positive RoIs through the same
-            # extractor afterwards: the first call is the classification's.
-            if samples.rois is None:
-                samples.rois = args[1]
+            extracted[:] = [args[1]]
 
+        # The last call of the head, and of its loss, is the training's: OHEM
+        # runs both before, on all RoIs, to choose among them. Extractors may
+        # be called afterwards, by a mask branch.
         def record_logits(_, args, output):
-            if samples.student_logits is None:
-                samples.student_logits = output[0]
+            samples.rois, = extracted
+            samples.student_logits = output[0]
 
         def record_targets(_, args, kwargs):
-            samples.labels, samples.weight = args[1], args[2]
-            samples.avg_factor = kwargs.get('avg_factor')
+            # Without weights it is PISA, which weighs by the loss it sees.
+            if len(args) == 3:
+                _, samples.labels, samples.weight = args
+                samples.avg_factor = kwargs.get('avg_factor')
 
         handles = (
             roi_head.bbox_roi_extractor.register_forward_pre_hook(record_rois),

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
 
 from tcal_det.models import CalibratedTeacherDistiller
-from tcal_det.models.distillers.frozen_teacher import find_detector
+from tcal_det.models.distillers.detector_files import find_detector
 from tcal_det.registry import MODELS
 
 
@@ -347,3 +347,69 @@ def test_mask_rcnn(distiller_cfg, training_step, batch):
     losses = model(**data, mode='loss')
     assert {'loss_mask', 'loss_kd_cls'} <= set(losses)
     assert calls[0]['rois'].shape[0] == 64
+
+
+def use_ohem(cfg):
+    cfg.train_cfg.rcnn.sampler.type = 'OHEMSampler'
+
+
+def use_pisa(cfg):
+    cfg.roi_head.type = 'PISARoIHead'
+    cfg.train_cfg.rcnn.update(
+        sampler=dict(
+            type='ScoreHLRSampler',
+            num=32,
+            pos_fraction=0.25,
+            neg_pos_ub=-1,
+            add_gt_as_proposals=True,
+            k=0.5,
+            bias=0.),
+        isr=dict(k=2, bias=0),
+        carl=dict(k=1, bias=0.2))
+
+
+@pytest.mark.parametrize('choose', [use_ohem, use_pisa])
+def test_samplers_that_run_the_head_themselves(distiller_cfg, training_step,
+                                               choose):
+    """The RoIs are those of the training, not those to choose among."""
+    cfg = distiller_cfg(temperature=2.0)
+    choose(cfg)
+    model = build(cfg)
+    student_calls, teacher_calls = [], []
+    record_logits(model, student_calls)
+    record_logits(model.teacher.detector, teacher_calls)
+    losses, _ = training_step(model)
+    assert len(student_calls) > 1 == len(teacher_calls)
+    assert torch.equal(student_calls[-1]['rois'], teacher_calls[0]['rois'])
+    student = student_calls[-1]['logits'].double().log_softmax(1)
+    teacher = (teacher_calls[0]['logits'].double() / 2).softmax(1)
+    divergence = (teacher * (teacher.log() - student)).sum(1)
+    # PISA weighs RoIs anew; OHEM gives all of them the weight of one.
+    if choose is use_ohem:
+        assert losses['loss_kd_cls'].item() == pytest.approx(
+            divergence.mean().item(), rel=1e-5)
+    losses['loss_kd_cls'].backward()
+    assert model.roi_head.bbox_head.fc_cls.weight.grad.abs().sum() > 0
+
+
+def test_teacher_that_was_distilled_with_a_learnable_loss(
+        distiller_cfg, teacher_files, training_step):
+    """Its checkpoint has the loss's parameters, which no detector has."""
+    teacher = teacher_files()
+    content = torch.load(teacher['checkpoint'])
+    content['state_dict']['distill_losses.loss_kd_cls.head.weight'] = (
+        torch.ones(2))
+    torch.save(content, teacher['checkpoint'])
+    losses, _ = training_step(build(distiller_cfg(teacher=teacher)))
+    assert losses['loss_kd_cls'] > 0
+
+
+def test_teacher_whose_preprocessor_stands_beside_the_model(
+        distiller_cfg, teacher_files, training_step):
+    teacher = teacher_files()
+    inside, _ = training_step(build(distiller_cfg(teacher=teacher)))
+    cfg = Config.fromfile(teacher['config'])
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    cfg.dump(teacher['config'])
+    beside, _ = training_step(build(distiller_cfg(teacher=teacher)))
+    assert torch.equal(inside['loss_kd_cls'], beside['loss_kd_cls'])

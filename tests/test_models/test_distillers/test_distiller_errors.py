@@ -185,3 +185,76 @@ def test_teacher_with_another_number_of_classes(distiller_cfg, teacher_files):
     message = str(info.value)
     assert 'the teacher has 7 and the student 3' in message
     assert '`model.roi_head.bbox_head.num_classes`' in message
+
+
+WRONG_PARTS = [
+    ('TemperatureScaling', InvalidTypeError, "key `type`.*'Temperature"),
+    (1.5, InvalidTypeError, 'key `type`.*got 1.5'),
+    (dict(temperature=1.5), InvalidTypeError, 'key `type`'),
+    (dict(type='TemperatureScaling', temprature=1.5), InvalidValueError,
+     r"TemperatureScaling takes \(temperature.*got.*temprature"),
+]
+
+
+@pytest.mark.parametrize('calibrator, error, message', WRONG_PARTS)
+def test_misspelt_calibrator(distiller_cfg, calibrator, error, message):
+    cfg = distiller_cfg()
+    cfg.teacher.calibrator = calibrator
+    with pytest.raises(error, match=f'`teacher.calibrator` .*{message}'):
+        MODELS.build(cfg)
+
+
+@pytest.mark.parametrize('loss, error, message', [
+    ('LogitKLDivLoss', InvalidTypeError, "key `type`.*'LogitKLDivLoss'"),
+    (dict(type='LogitKLDivLoss', T=2), InvalidValueError,
+     r"LogitKLDivLoss takes \(.*temperature.*got {'T': 2}"),
+])
+def test_misspelt_loss(distiller_cfg, loss, error, message):
+    cfg = distiller_cfg(losses=dict(loss_kd_cls=loss))
+    with pytest.raises(
+            error, match=f'`distill_losses.loss_kd_cls` .*{message}'):
+        MODELS.build(cfg)
+
+
+@pytest.mark.parametrize('content', [
+    'model = undefined_name',
+    "_base_ = 'mmdett::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'",
+    "_base_ = './base.py'\nmodel = {{_base_.nothing}}",
+])
+def test_teacher_config_that_fails(distiller_cfg, tmp_path, content):
+    (tmp_path / 'base.py').write_text('')
+    path = tmp_path / 'failing.py'
+    path.write_text(content)
+    teacher = dict(config=str(path), checkpoint='x.pth')
+    with pytest.raises(
+            InvalidValueError, match='`teacher.config` .*cannot be read'):
+        init(distiller_cfg(teacher=teacher))
+
+
+@pytest.mark.parametrize('roi_head', ['TridentRoIHead', 'bbox_head'])
+def test_heads_whose_rois_are_not_those_of_the_images(distiller_cfg, roi_head):
+    cfg = distiller_cfg()
+    if roi_head == 'TridentRoIHead':
+        cfg.roi_head.update(
+            type='TridentRoIHead', num_branch=3, test_branch_idx=1)
+    else:
+        cfg.roi_head.bbox_head.update(
+            type='MultiInstanceBBoxHead', num_instance=2)
+    with pytest.raises(InvalidTypeError, match='not TridentNet, not CrowdDet'):
+        MODELS.build(cfg)
+
+
+@pytest.mark.parametrize('role', ['student', 'teacher'])
+def test_preprocessor_that_is_not_one_of_images(distiller_cfg, teacher_files,
+                                                role):
+    teacher = teacher_files()
+    cfg = distiller_cfg(teacher=teacher)
+    if role == 'student':
+        del cfg['data_preprocessor']
+    else:
+        own = Config.fromfile(teacher['config'])
+        del own.model['data_preprocessor']
+        own.dump(teacher['config'])
+    with pytest.raises(
+            InvalidTypeError, match=f'the {role} must have an ImgData'):
+        init(cfg)

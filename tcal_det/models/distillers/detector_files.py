@@ -1,0 +1,181 @@
+"""A detector's config and checkpoint: found, read, and of one another."""
+from collections.abc import Mapping
+from functools import partial
+from typing import Dict, List, Tuple, TypeVar, Union
+
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from tcal_det.config_file import load_config
+from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.registry import MODELS
+
+ZOO_PREFIX = 'mmdet::'
+# Of the distiller's attribute in its state dict.
+LOSS_PREFIX = 'distill_losses.'
+
+KeysOrState = TypeVar('KeysOrState', List[str], Dict[str, Tensor])
+
+
+def find_detector(config: Union[str, Config, dict],
+                  checkpoint: str) -> Tuple[Union[Config, dict], str]:
+    """Read a teacher's config, and find where its weights are.
+
+    Args:
+        config (str | Config | dict): 'mmdet::...' name, path, or a config
+            with the key ``model``.
+        checkpoint (str): 'auto' for the zoo weights of an 'mmdet::' config,
+            a path, or a URL.
+
+    Returns:
+        tuple: The config, and a path or URL.
+
+    Raises:
+        MissingFileError: If the config does not exist.
+        InvalidValueError: If it cannot be read, has no ``model``, or there
+            are no weights in the zoo.
+    """
+    name = describe_config(config)
+    if isinstance(config, str):
+        if config.startswith(ZOO_PREFIX):
+            read = partial(get_config, pretrained=checkpoint == 'auto')
+        else:
+            read = Config.fromfile
+        config = load_config(config, '`teacher.config`', read)
+    if 'model' not in config:
+        raise InvalidValueError(
+            f'`teacher.config` must have the key `model`, but {name} has '
+            f'only {sorted(config.keys())}')
+    if checkpoint == 'auto':
+        checkpoint = config.get('model_path')
+        if checkpoint is None:
+            raise InvalidValueError(
+                "`teacher.checkpoint='auto'` needs an 'mmdet::' config that "
+                f'has weights in the zoo, but got {name}: give a path or a '
+                'URL')
+    return config, checkpoint
+
+
+def describe_config(config: Union[str, Config, dict]) -> str:
+    """Name a teacher config in a message."""
+    if isinstance(config, str):
+        return repr(config)
+    return getattr(config, 'filename', None) or 'the given dict'
+
+
+def build_detector(cfg: Union[Config, dict]) -> nn.Module:
+    """Build the detector of a config as mmengine's Runner does.
+
+    Args:
+        cfg (Config | dict): With the key ``model``, and ``data_preprocessor``
+            there or beside it.
+
+    Returns:
+        nn.Module: With random weights.
+    """
+    model = dict(cfg['model'], _scope_=cfg.get('default_scope', 'mmdet'))
+    if cfg.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', cfg['data_preprocessor'])
+    return MODELS.build(model)
+
+
+def read_checkpoint(checkpoint: str,
+                    name: str,
+                    remedy: str = 'give a path or a URL') -> Mapping:
+    """Read a checkpoint to the CPU.
+
+    Args:
+        checkpoint (str): A path or a URL.
+        name (str): What a message calls it.
+        remedy (str): What a message advises if it is missing.
+
+    Returns:
+        Mapping: What it holds.
+
+    Raises:
+        MissingFileError: If the file does not exist.
+        InvalidValueError: If it cannot be read.
+    """
+    try:
+        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+    except FileNotFoundError:
+        raise MissingFileError(f'{name} does not exist: {remedy}') from None
+    except Exception as error:
+        # Unpickling a damaged file can raise nearly anything.
+        raise InvalidValueError(
+            f'{name} cannot be read, it is damaged or not a checkpoint '
+            f'({type(error).__name__}: {error})') from None
+    if not isinstance(content, Mapping):
+        raise InvalidValueError(f'{name} must hold a state dict, but holds a '
+                                f'{type(content).__name__}')
+    return content
+
+
+def without_loss_parameters(keys: KeysOrState) -> KeysOrState:
+    """Leave out the learnable parts of losses, e.g. AEKT's head.
+
+    Args:
+        keys (list[str] | dict[str, Tensor]): Of a state dict, or itself.
+
+    Returns:
+        list[str] | dict[str, Tensor]: What belongs to the detector.
+    """
+    kept = [key for key in keys if not key.startswith(LOSS_PREFIX)]
+    return {key: keys[key] for key in kept} if isinstance(keys, dict) else kept
+
+
+def load_whole_checkpoint(detector: nn.Module, checkpoint: str) -> None:
+    """Load weights of which none may be missing, left over or misshapen.
+
+    Learnable parts of distillation losses are no part of a detector: a
+    distilled student is a teacher like any other.
+
+    Args:
+        detector (nn.Module): The teacher.
+        checkpoint (str): A path or a URL.
+
+    Raises:
+        MissingFileError: If the file does not exist.
+        InvalidValueError: If it cannot be read, or is not this detector's.
+    """
+    where = f'teacher checkpoint {checkpoint!r}'
+    state = read_checkpoint(
+        checkpoint, where, 'set `teacher.checkpoint` to a path, a URL, or '
+        "'auto' with an 'mmdet::' config")
+    state = state.get('state_dict', state)
+    # Files saved from inside a DDP wrapper.
+    state = {
+        key[len('module.'):] if key.startswith('module.') else key: value
+        for key, value in state.items()
+    }
+    state = without_loss_parameters(state)
+    expected = detector.state_dict()
+    misshapen = [
+        f'{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}'
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if misshapen:
+        raise InvalidValueError(
+            f'{where} does not fit its config: {_first_three(misshapen)}; '
+            'give the checkpoint that `teacher.config` was trained to')
+    incompatible = detector.load_state_dict(state, strict=False)
+    problems = [
+        f'{_first_three(keys)} {problem}'
+        for problem, keys in ((
+            'missing', without_loss_parameters(incompatible.missing_keys)),
+                              ('unexpected', incompatible.unexpected_keys))
+        if keys
+    ]
+    if problems:
+        raise InvalidValueError(
+            f'{where} does not fit its config: {" and ".join(problems)}; '
+            'give the checkpoint that `teacher.config` was trained to')
+
+
+def _first_three(names: list) -> str:
+    return (f'{len(names)} keys (' + ', '.join(names[:3]) +
+            (', ...)' if len(names) > 3 else ')'))

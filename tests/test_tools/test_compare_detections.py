@@ -1,0 +1,50 @@
+"""tools/analysis_tools/compare_detections.py, in this process."""
+import os
+
+import pytest
+
+TOOL = 'analysis_tools/compare_detections.py'
+
+
+@pytest.fixture
+def complaint(call_tool):
+    """The one line that a user's mistake gives, before a model is built."""
+
+    def run(out, *models):
+        options = [part for model in models for part in ('--model', *model)]
+        status, stderr = call_tool(TOOL, '--out', str(out), *options)
+        assert status == 2 and 'Traceback' not in stderr
+        lines = stderr.splitlines()
+        assert len(lines) == 1 and lines[0].startswith('error: ')
+        return lines[0]
+
+    return run
+
+
+def test_two_models(call_tool, run_configs, teacher_files, tmp_path):
+    """Of one config: building the first leaves that of the second alone."""
+    checkpoint = teacher_files(num_classes=10, width=8)['checkpoint']
+    model = (run_configs['plain'], checkpoint)
+    out = tmp_path / 'new' / 'grid.png'
+    status, stderr = call_tool(TOOL, '--out', str(out), '--num-images', '1',
+                               '--model', 'a', *model, '--model', 'b', *model)
+    assert status == 0, stderr
+    assert out.read_bytes().startswith(b'\x89PNG')
+
+
+def test_missing_files(complaint, run_configs, tmp_path):
+    """Of any of the models; what exists here is no checkpoint."""
+    out, plain = tmp_path / 'new' / 'grid.png', run_configs['plain']
+    assert "'gone.py'" in complaint(out, ('a', plain, __file__),
+                                    ('b', 'gone.py', __file__))
+    assert "checkpoint 'gone.pth' does not exist" in complaint(
+        out, ('a', plain, __file__), ('b', plain, 'gone.pth'))
+    assert not os.path.exists(str(out.parent))
+
+
+def test_impossible_out(complaint, run_configs, tmp_path):
+    model = ('a', run_configs['plain'], __file__)
+    assert 'must end with' in complaint(tmp_path / 'grid.doc', model)
+    (tmp_path / 'file').write_text('')
+    line = complaint(tmp_path / 'file' / 'grid.png', model)
+    assert '`--out` must be in a folder' in line
