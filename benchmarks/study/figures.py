@@ -1,4 +1,5 @@
 """The figures of docs/study.md: about methods, and a list of all."""
+from functools import partial
 from typing import TYPE_CHECKING, Any, Dict, List
 
 from tcal_det.visualization.figures import (BLACK, BLUE, GREY, VERMILION,
@@ -22,9 +23,9 @@ _PANELS = {'mAP': 'mAP on test (%)', 'D-ECE': 'D-ECE on test (%)'}
 _SERIES_STYLES = ((BLUE, 'o', '-'), (VERMILION, 's', '--'))
 
 
-def main_figure(results: Results) -> 'Figure':
+def main_figure(results: Results, stage: str = 'seeds') -> 'Figure':
     """Show mAP and D-ECE of all methods, seed by seed."""
-    entries = main_entries(results)
+    entries = main_entries(results, stage)
     if not entries:
         return empty_figure()
     figure = new_figure((8.6, 1.4 + 0.38 * len(entries)))
@@ -188,4 +189,5 @@ FIGURES = dict(
     weights=weights_figure,
     temperature=temperature_figure,
     teachers=teachers_figure,
-    inheritance=inheritance_figure)
+    inheritance=inheritance_figure,
+    bccd=partial(main_figure, stage='bccd'))
