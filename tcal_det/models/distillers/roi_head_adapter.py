@@ -111,6 +111,7 @@ class SoftmaxRoIHeadAdapter:
         def record_logits(_, args, output):
             samples.rois, = extracted
             samples.student_logits = output[0]
+            samples.labels = samples.weight = samples.avg_factor = None
 
         def record_targets(_, args, kwargs):
             # Without weights it is PISA, which weighs by the loss it sees.
