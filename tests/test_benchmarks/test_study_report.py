@@ -563,7 +563,7 @@ class TestReport:
         report.main()
         text = arguments['doc'].read_text()
         assert text.count(NOT_MEASURED) == len(report.TABLES)
-        assert len(list(arguments['images'].iterdir())) == 5
+        assert len(list(arguments['images'].iterdir())) == len(report.FIGURES)
 
     @pytest.mark.parametrize(
         'stage',
