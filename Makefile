@@ -22,7 +22,7 @@ demo: setup
 
 test: setup
 	$(RUN) -m pytest --doctest-modules tcal_det
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist loadfile --durations=10
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal --durations=10
 
 lint: setup
 	$(RUN) -m ruff check .
