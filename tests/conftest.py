@@ -19,6 +19,24 @@ REPOSITORY = os.path.dirname(HERE)
 NUM_CLASSES = 3
 
 
+@pytest.fixture(autouse=True, scope='session')
+def unformatted_configs():
+    """Let mmengine write and log configs without yapf.
+
+    Formatting them took most of the time of a test that runs a tool.
+    """
+
+    def as_it_is(text, **options):
+        return text, True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', as_it_is)
+        # Where mmengine has imported it already.
+        patch.setattr(
+            'mmengine.config.config.FormatCode', as_it_is, raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def mmdet_scope():
     """Start in the scope of an mmdet config, whatever test ran before.
