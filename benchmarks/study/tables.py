@@ -210,8 +210,8 @@ def runs_table(results: Results) -> str:
         for repeat in run.get('repeats', ())
     ]
     if repeated:
-        parts.append('Made again in a new folder, for runs that build on it; '
-                     'the tables show the first:\n\n' + '\n'.join(repeated))
+        parts.append('Made again in a new folder; the tables show the '
+                     'first:\n\n' + '\n'.join(repeated))
     return '\n\n'.join(parts)
 
 
