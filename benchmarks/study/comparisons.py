@@ -1,6 +1,6 @@
 """Which runs of the study are compared with which, on the test split."""
-from typing import (Any, Callable, Dict, Iterable, List, NamedTuple, Optional,
-                    Tuple)
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
+                    Optional, Tuple)
 
 from .estimates import Mean, mean_of, paired_difference
 from .rows import (Record, Row, as_temperature, by_row, by_seed, finished_runs,
@@ -76,12 +76,18 @@ def contrasts(entries: List[Entry]) -> List[Tuple[Entry, Entry]]:
 
     Does a temperature help beside the teacher as it is; does the paper's
     beside two-sided KD; what do other losses make of a calibrated teacher.
+    Where the reference was run at several weights, at that of its partner.
     """
 
-    def pairs(chosen: Callable[[Row], bool], reference: Row):
-        other = find(entries, reference)
-        return [(entry, other) for entry in entries
-                if other and entry is not other and chosen(entry.row)]
+    def pairs(chosen: Callable[[Row], bool],
+              reference: Row) -> Iterator[Tuple[Entry, Entry]]:
+        others = [entry for entry in entries if entry.row == reference]
+        for entry in entries:
+            if others and chosen(entry.row):
+                other = next((other for other in others
+                              if other.weight == entry.weight), others[0])
+                if entry is not other:
+                    yield entry, other
 
     return [
         *pairs(lambda row: row.method == 'tcal', UNCALIBRATED),

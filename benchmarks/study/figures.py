@@ -188,6 +188,7 @@ FIGURES = dict(
     main=main_figure,
     weights=weights_figure,
     temperature=temperature_figure,
+    confirmation=partial(main_figure, stage='confirmation'),
     teachers=teachers_figure,
     inheritance=inheritance_figure,
     bccd=partial(main_figure, stage='bccd'))

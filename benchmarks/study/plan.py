@@ -2,7 +2,8 @@
 
 Stages build on each other's results, in this order: 'teachers', 'setting'
 (pilots), 'grid' (each method's loss weight, chosen on val), 'seeds' (the
-comparison, on test), 'copies' (many teachers), 'bccd' (some methods on BCCD,
+comparison, on test), 'confirmation' (its main question, on seeds from which
+nothing was chosen), 'copies' (many teachers), 'bccd' (some methods on BCCD,
 with the weights of the digit scenes) and 'gradient' (what is missing to
 compare methods at equal gradient scale).
 """
@@ -18,7 +19,8 @@ from .selection import best_weight, chosen_weight, grid_scores
 CONFIGS = 'benchmarks/study/configs/'
 FOLDER = 'work_dirs/study'
 DATA = dict(out='data/digits_study', train=2000, val=300, test=600, size=128)
-STAGES = ('teachers', 'setting', 'grid', 'seeds', 'copies', 'bccd', 'gradient')
+STAGES = ('teachers', 'setting', 'grid', 'seeds', 'confirmation', 'copies',
+          'bccd', 'gradient')
 
 STUDENT = CONFIGS + 'student_r18-quarter_12e-b2-lr2.py'
 # The pilots, with the loss weights of TCal at T = 1.5. A grid on '12e' was
@@ -44,8 +46,9 @@ GRID_STEP, GRID_LIMITS = 4.0, (1.0, 64.0)
 # Weights are chosen with a seed of their own.
 GRID_SEED = 0
 SEEDS = (1, 2, 3, 4, 5)
-COPY_SEEDS = (1, 2)
-GRADIENT_SEEDS = (1, 2)
+# All at one weight, so that nothing but the temperature differs.
+CONFIRMATION_SEEDS = tuple(range(6, 16))
+CONFIRMATION_METHODS = ('tcal-t1', 'tcal-t1.5', 'tcal-t3')
 TCAL_TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 5.0)
 # The same teacher, made over-confident.
 OVERCONFIDENT_TEMPERATURES = (0.33, 0.5)
@@ -196,10 +199,12 @@ def runs_of(stage: str, results: dict) -> List[PlannedRun]:
                         *(distilled(stage, method, weights[method.key], seed)
                           for method in compared))
         ]
-    if stage == 'bccd':
-        return _bccd(compared, weights)
     reference = next(method for method in compared
                      if method.label == 'tcal-t1.5')
+    if stage == 'confirmation':
+        return _confirmation(compared, weights[reference.key])
+    if stage == 'bccd':
+        return _bccd(compared, weights, reference)
     copies = _copies(weights, weights[reference.key],
                      _fitted_temperature(results))
     if stage == 'copies':
@@ -210,7 +215,7 @@ def runs_of(stage: str, results: dict) -> List[PlannedRun]:
             for run in copies if run.teacher == TEACHER}
     return [
         distilled(stage, method, equal[method.key], seed)
-        for seed in GRADIENT_SEEDS for method in compared
+        for seed in SEEDS for method in compared
         if equal[method.key] != weights[method.key] and (
             *method.key, equal[method.key]) not in made
     ]
@@ -255,15 +260,31 @@ def _grid(compared: Sequence[Method],
     ]
 
 
-def _bccd(compared: Sequence[Method],
-          weights: Dict[tuple, float]) -> List[PlannedRun]:
-    stage = 'bccd'
+def _confirmation(compared: Sequence[Method],
+                  weight: float) -> List[PlannedRun]:
+    stage = 'confirmation'
+    return [
+        run for seed in CONFIRMATION_SEEDS
+        for run in (baseline(stage, seed),
+                    *(distilled(stage, method, weight, seed)
+                      for method in compared
+                      if method.label in CONFIRMATION_METHODS))
+    ]
+
+
+def _bccd(compared: Sequence[Method], weights: Dict[tuple, float],
+          reference: Method) -> List[PlannedRun]:
+    """Methods at their own weights, and T = 1 at that of ``reference``."""
+    stage, weight = 'bccd', weights[reference.key]
+    pairs = [(method, weights[method.key]) for method in compared
+             if method.label in BCCD_METHODS]
+    pairs += [(method, weight) for method in compared
+              if method.label == 'tcal-t1' and weights[method.key] != weight]
     return [
         run for seed in SEEDS
         for run in (baseline(stage, seed, BCCD_STUDENT),
-                    *(distilled(stage, method, weights[method.key], seed,
-                                BCCD_TEACHER, BCCD_STUDENT)
-                      for method in compared if method.label in BCCD_METHODS))
+                    *(distilled(stage, method, weight, seed, BCCD_TEACHER,
+                                BCCD_STUDENT) for method, weight in pairs))
     ]
 
 
@@ -309,7 +330,7 @@ def _copies(weights: Dict[tuple, float], weight: float,
     pairs += [(checkpoint, Method('tcal', kl_div, 1.0))
               for checkpoint in CHECKPOINTS]
     return [
-        distilled('copies', copy, weight, seed, teacher) for seed in COPY_SEEDS
+        distilled('copies', copy, weight, seed, teacher) for seed in SEEDS
         for teacher, copy in pairs
     ]
 

@@ -20,6 +20,7 @@ from benchmarks.study import plan  # noqa: E402
 from benchmarks.study.measurements import measure_gradients  # noqa: E402
 from benchmarks.study.measurements import measure_teacher  # noqa: E402
 from benchmarks.study.run_folder import collect_records  # noqa: E402
+from benchmarks.study.run_folder import without_finished  # noqa: E402
 from benchmarks.study.runner import StudyRunner  # noqa: E402
 from tcal_det.commands import run_command  # noqa: E402
 from tcal_det.datasets import write_digit_scenes  # noqa: E402
@@ -42,6 +43,11 @@ def parse_args():
         type=int,
         default=1,
         help='runs at once, each with its share of the cores (default: 1)')
+    parser.add_argument(
+        '--only-missing',
+        action='store_true',
+        help='also skip runs that the results file has finished, though '
+        'their folders are not here')
     return parser.parse_args()
 
 
@@ -99,7 +105,9 @@ def main():
         runs, made = plan.runs_of(stage, results), None
         # The grid grows by what it has found.
         while runs != made:
-            failed += runner.execute(runs, collect)
+            todo = without_finished(
+                runs, results['runs']) if args.only_missing else runs
+            failed += runner.execute(todo, collect)
             results = collect()
             runs, made = plan.runs_of(stage, results), runs
         if stage == 'teachers':

@@ -147,6 +147,18 @@ def _with_repeats(record: dict, known: Optional[dict]) -> dict:
     return dict(row, repeats=repeats) if repeats else row
 
 
+def without_finished(runs: Sequence[PlannedRun],
+                     known: Sequence[dict]) -> List[PlannedRun]:
+    """The runs that no results have yet.
+
+    Args:
+        runs (Sequence[PlannedRun]): What is planned.
+        known (Sequence[dict]): Rows of the results file.
+    """
+    finished = {row['name'] for row in known if row['status'] == 'finished'}
+    return [run for run in runs if run.name not in finished]
+
+
 def current_commit() -> str:
     """The commit of the code, marked if what runs has been changed since."""
 

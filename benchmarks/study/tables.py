@@ -116,7 +116,8 @@ def main_table(results: Results, stage: str = 'seeds') -> str:
 
 def differences_table(results: Results, stage: str = 'seeds') -> str:
     """What calibration changes, in runs of the same seed."""
-    pairs = contrasts(main_entries(results, stage))
+    entries = main_entries(results, stage)
+    pairs = contrasts(entries)
     if not pairs:
         return NOT_MEASURED
     changes = [{
@@ -127,7 +128,7 @@ def differences_table(results: Results, stage: str = 'seeds') -> str:
     rows = []
     for (entry, other), estimates, p_holm in zip(pairs, changes, adjusted):
         rows.append([
-            f'{entry.row.label} vs. {other.row.label}',
+            f'{_name(entry, entries)} vs. {_name(other, entries)}',
             str(estimates['mAP'].count),
             change(estimates['mAP']),
             p_value(estimates['mAP'].p_value),
@@ -225,6 +226,13 @@ def _test_map(record: Record) -> str:
     return number(100 * record['test']['mAP'], 1) if record['test'] else 'n/a'
 
 
+def _name(entry: Entry, entries: List[Entry]) -> str:
+    """Its method, and its weight where the method has several."""
+    if sum(other.row == entry.row for other in entries) == 1:
+        return entry.row.label
+    return f'{entry.row.label} (weight {_weight(entry)})'
+
+
 def _weight(entry: Entry) -> str:
     return '' if entry.weight is None else f'{entry.weight:g}'
 
@@ -279,6 +287,9 @@ TABLES = {
     'grid': grid_table,
     'main': main_table,
     'differences': differences_table,
+    'confirmation-main': partial(main_table, stage='confirmation'),
+    'confirmation-differences': partial(
+        differences_table, stage='confirmation'),
     'gradient': gradient_table,
     'teachers': teachers_table,
     'r2': r2_table,

@@ -129,7 +129,8 @@ def results():
                                          ('r18-half_e4', 1.0, 0.15))
     ]
     runs += [
-        dict(run, stage='bccd') for run in runs if run['stage'] == 'seeds'
+        dict(run, stage=stage) for stage in ('bccd', 'confirmation')
+        for run in runs if run['stage'] == 'seeds'
     ]
     return dict(
         runs=runs,
@@ -324,6 +325,19 @@ class TestMethods:
 
     def test_fitted_row_says_so(self):
         assert Row('tcal', 1.2345, True).label == 'TCal, fitted T = 1.23'
+
+    def test_differences_are_taken_at_the_same_weight(self):
+        runs = [
+            make_run('bccd', 'tcal', seed, value, temperature, weight)
+            for temperature, weight, value in ((1.0, 4.0, 0.1), (1.0, 16.0,
+                                                                 0.2),
+                                               (1.5, 16.0, 0.4))
+            for seed in (1, 2)
+        ]
+        table = report.TABLES['bccd-differences'](dict(EMPTY, runs=runs))
+        row = cells(table, 'TCal, T = 1.5 vs. TCal, T = 1 (weight 16)')
+        assert row[1] == '+20.00 [+20.00, +20.00]'
+        assert table.count(' vs. ') == 1
 
     def test_differences(self, results):
         pairs = [(entry.row.label, other.row.label)

@@ -14,7 +14,8 @@ from mmengine.config import Config
 
 from benchmarks.study import plan
 from benchmarks.study.run_folder import (REPOSITORY, PlannedRun,
-                                         collect_records, read_record)
+                                         collect_records, read_record,
+                                         without_finished)
 from benchmarks.study.runner import StudyRunner, config_text
 from tcal_det.errors import InvalidValueError
 
@@ -183,6 +184,15 @@ def test_a_run_made_again_elsewhere_does_not_replace_the_first(
     assert again == row
 
 
+def test_only_missing_runs_are_those_without_a_finished_row():
+    rows = [
+        dict(name='seeds/baseline/seed1', status='finished'),
+        dict(name='seeds/baseline/seed2', status='failed')
+    ]
+    runs = [planned(seed) for seed in (1, 2, 3)]
+    assert without_finished(runs, rows) == runs[1:]
+
+
 def test_jobs_must_be_positive(tmp_path):
     with pytest.raises(InvalidValueError, match='`--jobs` must be >= 1'):
         StudyRunner(str(tmp_path), 0)
@@ -334,7 +344,35 @@ def test_equal_gradients_are_equal_to_a_factor_of_two():
         assert 0.5 < ratio < 2
     # All but KD pull equally hard at the weights that the grid chose.
     assert [run.name for run in plan.runs_of('gradient', found)
-            ] == [f'gradient/kd_w1/seed{seed}' for seed in (1, 2)]
+            ] == [f'gradient/kd_w1/seed{seed}' for seed in (1, 2, 3, 4, 5)]
+
+
+def test_confirmation_varies_nothing_but_the_temperature():
+    weights = {1.5: 16.0}
+    found = results(
+        runs=grid_results(lambda run: weights.get(run.temperature, 4.0)))
+    runs = plan.runs_of('confirmation', found)
+    assert len(runs) == len({run.name for run in runs}) == 10 * 4
+    assert {run.loss_weight for run in runs} == {None, 16.0}
+    assert {run.temperature for run in runs} == {None, 1.0, 1.5, 3.0}
+    # Nothing was chosen with its seeds.
+    assert not {run.seed for run in runs} & {plan.GRID_SEED, *plan.SEEDS}
+
+
+@pytest.mark.parametrize(('best', 'weights'), [
+    (4.0, [4.0]),
+    (16.0, [4.0, 16.0]),
+])
+def test_bccd_has_the_uncalibrated_teacher_at_the_papers_weight_too(
+        best, weights):
+    found = results(
+        runs=grid_results(lambda run: best
+                          if run.temperature == 1.5 else 4.0))
+    runs = plan.runs_of('bccd', found)
+    assert [
+        run.loss_weight for run in runs
+        if run.temperature == 1.0 and run.seed == 3
+    ] == weights
 
 
 @pytest.mark.parametrize('stage', plan.STAGES)
