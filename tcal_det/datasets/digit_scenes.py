@@ -184,9 +184,9 @@ def _write_split(folder: str, name: str, split: Tuple[np.ndarray, np.ndarray],
             count = 0
         image, objects = compose_scene(rng, *split, size, count)
         file_name = f'{image_id:05d}.jpg'
-        cv2.imwrite(
-            osp.join(folder, name, file_name), image,
-            (cv2.IMWRITE_JPEG_QUALITY, 95))
+        _, jpeg = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, 95))
+        # Where imwrite would only return False, a full disk raises.
+        jpeg.tofile(osp.join(folder, name, file_name))
         images.append(
             dict(id=image_id, file_name=file_name, width=size, height=size))
         for label, (x, y, width, height) in objects:

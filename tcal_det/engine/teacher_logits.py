@@ -9,6 +9,7 @@ from typing import Iterable, Optional
 import numpy as np
 import torch
 import torch.nn as nn
+from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.task_modules.samplers import PseudoSampler
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import SampleList
@@ -150,7 +151,8 @@ def _observe(detector: nn.Module, images: Tensor, data_samples: SampleList,
                 objects,
                 feats=[level[index][None] for level in features]))
     with SoftmaxRoIHeadAdapter.observe(detector) as rois:
-        roi_head.bbox_loss(features, sampling_results)
+        # Not the head's own, to which Grid R-CNN adds its grid.
+        StandardRoIHead.bbox_loss(roi_head, features, sampling_results)
     return rois
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 
@@ -208,6 +209,31 @@ class TestCollect:
             np.bincount(samples.labels, minlength=4),
             np.bincount(np.concatenate(labels), minlength=4))
 
+    @pytest.mark.parametrize('protocol', ['train', 'test'])
+    def test_grid_rcnn_is_read_as_the_head_it_extends(self, teacher, protocol):
+        cfg, detector, dataloader = teacher
+        cfg = copy.deepcopy(cfg)
+        channels = detector.neck.out_channels
+        cfg.model.roi_head.update(
+            type='GridRoIHead',
+            grid_roi_extractor=dict(
+                cfg.model.roi_head.bbox_roi_extractor,
+                roi_layer=dict(
+                    type='RoIAlign', output_size=14, sampling_ratio=0)),
+            grid_head=dict(
+                type='GridHead',
+                num_convs=1,
+                in_channels=channels,
+                point_feat_channels=4,
+                norm_cfg=None))
+        cfg.model.roi_head.bbox_head.with_reg = False
+        grid = MODELS.build(cfg.model)
+        grid.load_state_dict(detector.state_dict(), strict=False)
+        expected = collect_teacher_samples(detector, dataloader, protocol)
+        samples = collect_teacher_samples(grid, dataloader, protocol)
+        assert np.array_equal(samples.logits, expected.logits)
+        assert np.array_equal(samples.labels, expected.labels)
+
     def test_seeded_and_bounded(self, teacher):
         _, detector, dataloader = teacher
         results = []
@@ -249,7 +275,6 @@ class TestCollect:
             collect_teacher_samples(detector, dataloader)
 
     def test_no_roi_head(self, teacher):
-        from mmdet.registry import MODELS
         cfg = Config.fromfile(
             load_teacher_config(
                 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
