@@ -2,10 +2,10 @@
 
 Stages build on each other's results, in this order: 'teachers', 'setting'
 (pilots), 'grid' (each method's loss weight, chosen on val), 'seeds' (the
-comparison, on test), 'confirmation' (its main question, on seeds from which
-nothing was chosen), 'copies' (many teachers), 'bccd' (some methods on BCCD,
-with the weights of the digit scenes) and 'gradient' (what is missing to
-compare methods at equal gradient scale).
+comparison, on test), 'confirmation' (its main question, with a teacher and
+seeds from which nothing was chosen), 'copies' (many teachers), 'gradient' (what
+is missing to compare methods at equal gradient scale) and 'bccd' (some methods
+on BCCD, with the weights of the digit scenes).
 """
 import math
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ CONFIGS = 'benchmarks/study/configs/'
 FOLDER = 'work_dirs/study'
 DATA = dict(out='data/digits_study', train=2000, val=300, test=600, size=128)
 STAGES = ('teachers', 'setting', 'grid', 'seeds', 'confirmation', 'copies',
-          'bccd', 'gradient')
+          'gradient', 'bccd')
 
 STUDENT = CONFIGS + 'student_r18-quarter_12e-b2-lr2.py'
 # The pilots, with the loss weights of TCal at T = 1.5. A grid on '12e' was
@@ -32,13 +32,18 @@ PILOTS = {
     '8e-b2-lr3': (16.0, ),
 }
 BCCD_STUDENT = CONFIGS + 'bccd_student_r18-quarter_24e-b2-lr2.py'
+# Config and seed. The second makes are for the runs on fresh seeds: a teacher
+# is a draw, too.
 TEACHERS = {
-    'r18-half': CONFIGS + 'teacher_r18-half_12e.py',
-    'r18-quarter': CONFIGS + 'teacher_r18-quarter_12e.py',
-    'bccd_r18-half': 'configs/bccd/faster-rcnn_r18-half_fpn_24e_bccd.py',
+    'r18-half': (CONFIGS + 'teacher_r18-half_12e.py', 0),
+    'r18-quarter': (CONFIGS + 'teacher_r18-quarter_12e.py', 0),
+    'bccd_r18-half': ('configs/bccd/faster-rcnn_r18-half_fpn_24e_bccd.py', 0),
+    'r18-half-s1': (CONFIGS + 'teacher_r18-half_12e.py', 1),
+    'r18-quarter-s1': (CONFIGS + 'teacher_r18-quarter_12e.py', 1),
 }
 # Those that all methods are compared with.
 TEACHER = 'r18-half_e12'
+FRESH_TEACHER = 'r18-half-s1_e12'
 BCCD_TEACHER = 'bccd_r18-half_e24'
 BCCD_METHODS = ('kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3')
 WEIGHTS = (4.0, 16.0)
@@ -48,13 +53,15 @@ GRID_SEED = 0
 SEEDS = (1, 2, 3, 4, 5)
 # All at one weight, so that nothing but the temperature differs.
 CONFIRMATION_SEEDS = tuple(range(6, 16))
-CONFIRMATION_METHODS = ('tcal-t1', 'tcal-t1.5', 'tcal-t3')
+CONFIRMATION_TEMPERATURES = (1.0, 1.5, 3.0)
+# Of its other teachers and methods.
+FRESH_SEEDS = CONFIRMATION_SEEDS[:5]
 TCAL_TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 5.0)
 # The same teacher, made over-confident.
 OVERCONFIDENT_TEMPERATURES = (0.33, 0.5)
 TEMPERATURES = OVERCONFIDENT_TEMPERATURES + TCAL_TEMPERATURES
-CHECKPOINTS = ('r18-half_e2', 'r18-half_e4', 'r18-half_e8', 'r18-quarter_e2',
-               'r18-quarter_e12')
+CHECKPOINTS = ('r18-half-s1_e2', 'r18-half-s1_e4', 'r18-half-s1_e8',
+               'r18-quarter-s1_e2', 'r18-quarter-s1_e12')
 # The plain student, halfway, on which gradients are compared.
 GRADIENT_STUDENT = 'grid/baseline/seed0/train/epoch_6.pth'
 
@@ -117,7 +124,7 @@ def teacher_source(teacher: str) -> Dict[str, str]:
     """Config and checkpoint of a teacher called '<name>_e<epoch>'."""
     name, _, epoch = teacher.rpartition('_e')
     return dict(
-        config=TEACHERS[name],
+        config=TEACHERS[name][0],
         checkpoint=f'{FOLDER}/teachers/{name}/train/epoch_{epoch}.pth')
 
 
@@ -180,8 +187,8 @@ def runs_of(stage: str, results: dict) -> List[PlannedRun]:
     """
     if stage == 'teachers':
         return [
-            PlannedRun(f'teachers/{name}', stage, 'teacher', config, seed=0)
-            for name, config in TEACHERS.items()
+            PlannedRun(f'teachers/{name}', stage, 'teacher', config, seed)
+            for name, (config, seed) in TEACHERS.items()
         ]
     if stage == 'setting':
         return _setting()
@@ -201,23 +208,19 @@ def runs_of(stage: str, results: dict) -> List[PlannedRun]:
         ]
     reference = next(method for method in compared
                      if method.label == 'tcal-t1.5')
+    weight = weights[reference.key]
     if stage == 'confirmation':
-        return _confirmation(compared, weights[reference.key])
+        return _confirmation(compared, weight)
     if stage == 'bccd':
-        return _bccd(compared, weights, reference)
-    copies = _copies(weights, weights[reference.key],
-                     _fitted_temperature(results))
+        return _bccd(compared, weights, weight)
+    fresh = methods(_fitted_temperature(results, FRESH_TEACHER))
     if stage == 'copies':
-        return copies
-    equal = equal_gradient_weights(results, compared, reference,
-                                   weights[reference.key])
-    made = {(run.method, run.temperature, run.fitted, run.loss_weight)
-            for run in copies if run.teacher == TEACHER}
+        return _copies(fresh, weight)
+    equal = equal_gradient_weights(results, compared, reference, weight)
+    # TCal is among the copies, at this very weight.
     return [
-        distilled(stage, method, equal[method.key], seed)
-        for seed in SEEDS for method in compared
-        if equal[method.key] != weights[method.key] and (
-            *method.key, equal[method.key]) not in made
+        distilled(stage, method, equal[method.key], seed, FRESH_TEACHER)
+        for seed in FRESH_SEEDS for method in compared if method.name != 'tcal'
     ]
 
 
@@ -263,23 +266,28 @@ def _grid(compared: Sequence[Method],
 def _confirmation(compared: Sequence[Method],
                   weight: float) -> List[PlannedRun]:
     stage = 'confirmation'
+    chosen = [
+        method for method in compared if method.name == 'tcal'
+        and method.temperature in CONFIRMATION_TEMPERATURES
+    ]
     return [
         run for seed in CONFIRMATION_SEEDS
         for run in (baseline(stage, seed),
-                    *(distilled(stage, method, weight, seed)
-                      for method in compared
-                      if method.label in CONFIRMATION_METHODS))
+                    *(distilled(stage, method, weight, seed, FRESH_TEACHER)
+                      for method in chosen))
     ]
 
 
 def _bccd(compared: Sequence[Method], weights: Dict[tuple, float],
-          reference: Method) -> List[PlannedRun]:
-    """Methods at their own weights, and T = 1 at that of ``reference``."""
-    stage, weight = 'bccd', weights[reference.key]
+          paper_weight: float) -> List[PlannedRun]:
+    """Methods at their own weights, and T = 1 at that of T = 1.5, too."""
+    stage = 'bccd'
     pairs = [(method, weights[method.key]) for method in compared
              if method.label in BCCD_METHODS]
-    pairs += [(method, weight) for method in compared
-              if method.label == 'tcal-t1' and weights[method.key] != weight]
+    pairs += [
+        (method, paper_weight) for method in compared
+        if method.label == 'tcal-t1' and weights[method.key] != paper_weight
+    ]
     return [
         run for seed in SEEDS
         for run in (baseline(stage, seed, BCCD_STUDENT),
@@ -313,25 +321,28 @@ def one_run_of_each_method(results: dict) -> List[PlannedRun]:
     ]
 
 
-def _copies(weights: Dict[tuple, float], weight: float,
-            fitted_temperature: float) -> List[PlannedRun]:
+def _copies(fresh: Sequence[Method], weight: float) -> List[PlannedRun]:
     """Other teachers, and copies of one, for the same student and loss.
 
-    Calibrated copies that 'seeds' has at this very weight are not run again.
+    Copies that 'confirmation' has are not run again.
+
+    Args:
+        fresh (Sequence[Method]): With the temperature fitted to
+            ``FRESH_TEACHER``.
+        weight (float): Of all of them.
     """
     kl_div = dict(type='LogitKLDivLoss')
     copies = [
-        Method('tcal', kl_div, temperature)
-        for temperature in (*OVERCONFIDENT_TEMPERATURES, 1.0)
+        Method('tcal', kl_div, temperature) for temperature in TEMPERATURES
+        if temperature not in CONFIRMATION_TEMPERATURES
     ]
-    copies.append(Method('tcal', kl_div, fitted_temperature, fitted=True))
-    pairs = [(TEACHER, copy) for copy in copies
-             if weights.get(copy.key) != weight]
+    copies += [method for method in fresh if method.fitted]
+    pairs = [(FRESH_TEACHER, copy) for copy in copies]
     pairs += [(checkpoint, Method('tcal', kl_div, 1.0))
               for checkpoint in CHECKPOINTS]
     return [
-        distilled('copies', copy, weight, seed, teacher) for seed in SEEDS
-        for teacher, copy in pairs
+        distilled('copies', copy, weight, seed, teacher)
+        for seed in FRESH_SEEDS for teacher, copy in pairs
     ]
 
 
@@ -371,12 +382,12 @@ def equal_gradient_weights(results: dict, compared: Sequence[Method],
     return {key: weight * GRID_STEP**step for key, step in steps.items()}
 
 
-def _fitted_temperature(results: dict) -> float:
+def _fitted_temperature(results: dict, name: str = TEACHER) -> float:
     for teacher in results.get('teachers', []):
-        if teacher['name'] == TEACHER:
+        if teacher['name'] == name:
             return teacher['fitted_temperature']
     raise InvalidValueError(
-        f'the study needs the temperature of teacher {TEACHER!r}: run the '
+        f'the study needs the temperature of teacher {name!r}: run the '
         'stage `teachers` to its end first')
 
 

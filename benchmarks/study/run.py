@@ -3,11 +3,12 @@
     python benchmarks/study/run.py                       # all stages
     python benchmarks/study/run.py --stage grid --jobs 2
 
-From the repository's root. Runs go to work_dirs/study, what they measured to
+Runs go to work_dirs/study, what they measured to
 benchmarks/study/results.json; report.py makes tables and figures of it.
 """
 import argparse
 import json
+import os
 import os.path as osp
 import signal
 import sys
@@ -19,7 +20,8 @@ sys.path.insert(0,
 from benchmarks.study import plan  # noqa: E402
 from benchmarks.study.measurements import measure_gradients  # noqa: E402
 from benchmarks.study.measurements import measure_teacher  # noqa: E402
-from benchmarks.study.run_folder import collect_records  # noqa: E402
+from benchmarks.study.run_folder import (REPOSITORY,  # noqa: E402
+                                          collect_records)
 from benchmarks.study.run_folder import without_finished  # noqa: E402
 from benchmarks.study.runner import StudyRunner  # noqa: E402
 from tcal_det.commands import run_command  # noqa: E402
@@ -47,7 +49,7 @@ def parse_args():
         '--only-missing',
         action='store_true',
         help='also skip runs that the results file has finished, though '
-        'their folders are not here')
+        'their folders are not here; not teachers, which other runs need')
     return parser.parse_args()
 
 
@@ -66,59 +68,80 @@ def collect():
     return results
 
 
+def add(section, rows):
+    """Append to the results file as it is by now: others write it, too."""
+    results = read_results()
+    results[section] += rows
+    write_json_atomically(RESULTS, results)
+
+
 def measure_teachers(results):
     """All teachers that a run may have, where that is not done yet."""
     measured = {row['name'] for row in results['teachers']}
-    for name in (plan.TEACHER, *plan.CHECKPOINTS):
+    for name in (plan.TEACHER, plan.FRESH_TEACHER, *plan.CHECKPOINTS):
         if name not in measured:
             print(f'calibration of {name}')
-            results['teachers'] += measure_teacher(
-                name,
-                **plan.teacher_source(name),
-                temperatures=(plan.TEMPERATURES if name == plan.TEACHER else
-                              ()))
-            write_json_atomically(RESULTS, results)
+            copies = plan.TEMPERATURES if name == plan.FRESH_TEACHER else ()
+            add(
+                'teachers',
+                measure_teacher(
+                    name, **plan.teacher_source(name), temperatures=copies))
 
 
 def measure_losses(results):
     """Gradients of all methods on the baseline of the grid."""
     if not results['gradient_scales']:
         print('gradients of all methods')
-        results['gradient_scales'] = measure_gradients(
-            plan.one_run_of_each_method(results),
-            f'{plan.FOLDER}/{plan.GRADIENT_STUDENT}', plan.FOLDER)
-        write_json_atomically(RESULTS, results)
+        add(
+            'gradient_scales',
+            measure_gradients(
+                plan.one_run_of_each_method(results),
+                f'{plan.FOLDER}/{plan.GRADIENT_STUDENT}', plan.FOLDER))
+
+
+def make_stage(stage, runner, only_missing):
+    """Make the runs of a stage.
+
+    Returns:
+        list[dict]: Those that did not finish.
+    """
+    results = collect()
+    runs, made, unfinished = plan.runs_of(stage, results), None, []
+    # The grid grows by what it has found.
+    while runs != made and not unfinished:
+        todo = runs
+        if only_missing and stage != 'teachers':
+            todo = without_finished(runs, results['runs'])
+        unfinished = runner.execute(todo, collect)
+        results = collect()
+        runs, made = plan.runs_of(stage, results), runs
+    return unfinished
 
 
 def main():
     args = parse_args()
+    # All paths, here and in configs, are from there.
+    os.chdir(REPOSITORY)
     # As Ctrl-C: the runs of this call are ended, and resumed by the next.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     runner = StudyRunner(plan.FOLDER, args.jobs)
     if not osp.isdir(plan.DATA['out']):
         sizes = {split: plan.DATA[split] for split in ('train', 'val', 'test')}
         write_digit_scenes(plan.DATA['out'], sizes, size=plan.DATA['size'])
-    failed = []
     for stage in args.stage:
         print(f'== {stage}')
-        results = collect()
-        runs, made = plan.runs_of(stage, results), None
-        # The grid grows by what it has found.
-        while runs != made:
-            todo = without_finished(
-                runs, results['runs']) if args.only_missing else runs
-            failed += runner.execute(todo, collect)
-            results = collect()
-            runs, made = plan.runs_of(stage, results), runs
+        unfinished = make_stage(stage, runner, args.only_missing)
+        if unfinished:
+            for record in unfinished:
+                print(
+                    f'{record["status"]}: {record["name"]}: {record["error"]}',
+                    file=sys.stderr)
+            sys.exit(f'stage `{stage}` is not complete, and later ones build '
+                     'on it: call again to go on')
         if stage == 'teachers':
-            measure_teachers(results)
+            measure_teachers(read_results())
         elif stage == 'grid':
-            measure_losses(results)
-    for record in failed:
-        print(
-            f'{record["status"]}: {record["name"]}: {record["error"]}',
-            file=sys.stderr)
-    sys.exit(1 if failed else 0)
+            measure_losses(read_results())
 
 
 if __name__ == '__main__':

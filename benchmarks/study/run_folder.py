@@ -7,11 +7,12 @@ import json
 import os.path as osp
 import platform
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from glob import glob
 from importlib import import_module
 from typing import Dict, List, Optional, Sequence
 
+from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import write_json_atomically
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -147,6 +148,28 @@ def _with_repeats(record: dict, known: Optional[dict]) -> dict:
     return dict(row, repeats=repeats) if repeats else row
 
 
+def check_same_settings(run: PlannedRun, record: dict) -> None:
+    """Refuse to take one run for another of the same name.
+
+    Raises:
+        InvalidValueError: If ``record`` is of other settings.
+    """
+    planned = json.loads(json.dumps(asdict(run)))
+    changed = sorted(key for key, value in planned.items()
+                     if key != 'is_tested' and record.get(key) != value)
+    if changed:
+        raise InvalidValueError(
+            f'run {run.name!r} was made with other settings '
+            f'({", ".join(changed)}): give the plan a new name for it, or '
+            'move its folder, or its row of the results, away')
+
+
+def is_complete(run: PlannedRun, record: dict) -> bool:
+    """Whether a record has all that a run is to measure."""
+    return record['status'] == 'finished' and (not run.is_tested
+                                               or record['test'] is not None)
+
+
 def without_finished(runs: Sequence[PlannedRun],
                      known: Sequence[dict]) -> List[PlannedRun]:
     """The runs that no results have yet.
@@ -154,9 +177,19 @@ def without_finished(runs: Sequence[PlannedRun],
     Args:
         runs (Sequence[PlannedRun]): What is planned.
         known (Sequence[dict]): Rows of the results file.
+
+    Raises:
+        InvalidValueError: If a row of the same name has other settings.
     """
-    finished = {row['name'] for row in known if row['status'] == 'finished'}
-    return [run for run in runs if run.name not in finished]
+    rows = {row['name']: row for row in known}
+    missing = []
+    for run in runs:
+        row = rows.get(run.name)
+        if row is not None:
+            check_same_settings(run, row)
+        if row is None or not is_complete(run, row):
+            missing.append(run)
+    return missing
 
 
 def current_commit() -> str:

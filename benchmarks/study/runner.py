@@ -4,7 +4,6 @@ A finished run is skipped, an interrupted one resumed from its last
 checkpoint, and one that fails is reported and does not stop the rest.
 """
 import fcntl
-import json
 import os
 import os.path as osp
 import pprint
@@ -21,9 +20,9 @@ from mmengine.runner import find_latest_checkpoint
 from tcal_det.errors import InvalidValueError, UserError
 from tcal_det.evaluation.run_table import COLUMNS, read_run
 from tcal_det.fileio import write_text_atomically
-from .run_folder import (REPOSITORY, PlannedRun, close_killed_session,
-                         current_commit, current_stack, read_record, wall_time,
-                         write_record)
+from .run_folder import (REPOSITORY, PlannedRun, check_same_settings,
+                         close_killed_session, current_commit, current_stack,
+                         is_complete, read_record, wall_time, write_record)
 
 # Tables call these figures by the same names as compare_runs.
 FIGURES = {
@@ -75,7 +74,8 @@ class StudyRunner:
                 a run has ended.
 
         Returns:
-            list[dict]: The records of the runs that did not finish.
+            list[dict]: Of the runs that did not finish: 'name', 'status'
+            and 'error'.
 
         Raises:
             InvalidValueError: If a run of the same name was made with other
@@ -113,16 +113,8 @@ class StudyRunner:
         record = read_record(osp.join(self.folder, run.name))
         if record is None:
             return False
-        planned = json.loads(json.dumps(asdict(run)))
-        changed = sorted(key for key, value in planned.items()
-                         if key != 'is_tested' and record.get(key) != value)
-        if changed:
-            raise InvalidValueError(
-                f'run {run.name!r} was made with other settings '
-                f'({", ".join(changed)}): give the plan a new name for it, '
-                'or move its folder away')
-        return record['status'] == 'finished' and (not run.is_tested or
-                                                   record['test'] is not None)
+        check_same_settings(run, record)
+        return is_complete(run, record)
 
     def _stop(self) -> None:
         """End the children: a resumed study must not meet them again."""
@@ -132,7 +124,7 @@ class StudyRunner:
                 process.terminate()
 
     def _make(self, run: PlannedRun) -> Optional[dict]:
-        """Train and test one run; None if it is not ours to make now."""
+        """Train and test one run; None if all are to stop."""
         if self._is_stopping.is_set():
             return None
         folder = osp.join(self.folder, run.name)
@@ -141,8 +133,10 @@ class StudyRunner:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self.report(f'{run.name}: another process is at it, skipped')
-                return None
+                return dict(
+                    name=run.name,
+                    status='skipped',
+                    error='another process is at it')
             record = read_record(folder) or dict(asdict(run), sessions=[])
             close_killed_session(record, osp.join(folder, 'log.txt'))
             record['is_tested'] = run.is_tested

@@ -186,11 +186,18 @@ def test_a_run_made_again_elsewhere_does_not_replace_the_first(
 
 def test_only_missing_runs_are_those_without_a_finished_row():
     rows = [
-        dict(name='seeds/baseline/seed1', status='finished'),
-        dict(name='seeds/baseline/seed2', status='failed')
+        dict(vars(planned(seed)), status=status, test=test)
+        for seed, status, test in ((1, 'finished', {}), (2, 'failed', None),
+                                   (3, 'finished', None))
     ]
-    runs = [planned(seed) for seed in (1, 2, 3)]
+    runs = [planned(seed) for seed in (1, 2, 3, 4)]
     assert without_finished(runs, rows) == runs[1:]
+    # A run that is on val only is complete without test.
+    on_val = [planned(3, is_tested=False)]
+    assert without_finished(on_val, rows) == []
+    rows[0]['loss_weight'] = 4.0
+    with pytest.raises(InvalidValueError, match='seed1.*loss_weight'):
+        without_finished(runs, rows)
 
 
 def test_jobs_must_be_positive(tmp_path):
@@ -235,8 +242,9 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path, tools, by):
     lines = []
     if by == 'SIGKILL':
         # The trainer lives on, and nobody else trains beside it.
-        assert execute(tmp_path, tools, [planned(7)], lines=lines) == []
-        assert lines[-1].endswith('another process is at it, skipped')
+        skipped, = execute(tmp_path, tools, [planned(7)], lines=lines)
+        assert skipped['status'] == 'skipped'
+        assert lines[-1].endswith('skipped: another process is at it')
         os.kill(trainer, signal.SIGKILL)
         row, = collect_records(folder, [])
     wait_for(lambda: not osp.exists(f'/proc/{trainer}'))
@@ -256,7 +264,10 @@ def results(**sections):
     return dict(
         dict(
             runs=[],
-            teachers=[dict(name=plan.TEACHER, fitted_temperature=1.25)],
+            teachers=[
+                dict(name=plan.TEACHER, fitted_temperature=1.25),
+                dict(name=plan.FRESH_TEACHER, fitted_temperature=1.3)
+            ],
             gradient_scales=[]), **sections)
 
 
@@ -343,8 +354,31 @@ def test_equal_gradients_are_equal_to_a_factor_of_two():
         ratio = weights[key] * row['rms_gradient'] / (4.0 * 0.12)
         assert 0.5 < ratio < 2
     # All but KD pull equally hard at the weights that the grid chose.
-    assert [run.name for run in plan.runs_of('gradient', found)
-            ] == [f'gradient/kd_w1/seed{seed}' for seed in (1, 2, 3, 4, 5)]
+    runs = plan.runs_of('gradient', found)
+    assert {(run.method, run.temperature): run.loss_weight
+            for run in runs} == {
+                ('kd', None): 1.0,
+                ('wttm', None): 4.0,
+                ('dkd', None): 4.0,
+                ('dkd', 1.5): 4.0
+            }
+    assert {(run.seed, run.teacher)
+            for run in runs} == {(seed, plan.FRESH_TEACHER)
+                                 for seed in (6, 7, 8, 9, 10)}
+
+
+def test_copies_add_to_the_confirmation_what_it_lacks():
+    found = results(runs=grid_results(lambda run: 4.0))
+    runs = plan.runs_of('copies', found)
+    assert {run.loss_weight for run in runs} == {4.0}
+    of_one = [run for run in runs if run.teacher == plan.FRESH_TEACHER]
+    assert {(run.temperature, run.fitted)
+            for run in of_one} == {(0.33, False), (0.5, False), (2.0, False),
+                                   (5.0, False), (1.3, True)}
+    others = [run for run in runs if run.teacher != plan.FRESH_TEACHER]
+    assert {run.temperature for run in others} == {1.0}
+    assert len({run.teacher for run in others}) == 5
+    assert {run.seed for run in runs} == {6, 7, 8, 9, 10}
 
 
 def test_confirmation_varies_nothing_but_the_temperature():
@@ -355,8 +389,10 @@ def test_confirmation_varies_nothing_but_the_temperature():
     assert len(runs) == len({run.name for run in runs}) == 10 * 4
     assert {run.loss_weight for run in runs} == {None, 16.0}
     assert {run.temperature for run in runs} == {None, 1.0, 1.5, 3.0}
-    # Nothing was chosen with its seeds.
+    # Nothing was chosen with its seeds, nor with its teacher.
     assert not {run.seed for run in runs} & {plan.GRID_SEED, *plan.SEEDS}
+    assert {run.teacher for run in runs} == {None, plan.FRESH_TEACHER}
+    assert plan.FRESH_TEACHER != plan.TEACHER
 
 
 @pytest.mark.parametrize(('best', 'weights'), [
