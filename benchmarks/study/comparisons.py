@@ -3,6 +3,7 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
                     Optional, Tuple)
 
 from .estimates import Mean, mean_of, paired_difference
+from .plan import FRESH_SEEDS, FRESH_TEACHER
 from .rows import (Record, Row, as_temperature, by_row, by_seed, finished_runs,
                    row_of)
 
@@ -76,17 +77,15 @@ def contrasts(entries: List[Entry]) -> List[Tuple[Entry, Entry]]:
 
     Does a temperature help beside the teacher as it is; does the paper's
     beside two-sided KD; what do other losses make of a calibrated teacher.
-    Where the reference was run at several weights, at that of its partner.
+    Where the reference was run at several weights, beside each of them.
     """
 
     def pairs(chosen: Callable[[Row], bool],
               reference: Row) -> Iterator[Tuple[Entry, Entry]]:
-        others = [entry for entry in entries if entry.row == reference]
         for entry in entries:
-            if others and chosen(entry.row):
-                other = next((other for other in others
-                              if other.weight == entry.weight), others[0])
-                if entry is not other:
+            for other in entries:
+                if (chosen(entry.row) and other.row == reference
+                        and entry.row != reference):
                     yield entry, other
 
     return [
@@ -110,10 +109,13 @@ def gradient_scale(results: Dict[str, Any], row: Row,
         float: NaN if that of the method was not measured.
     """
     for scale in results['gradient_scales']:
-        # Two rows of a method may share a temperature, one of them fitted:
-        # their gradients are the same.
-        key = scale['method'], as_temperature(scale['temperature'])
-        if weight is not None and key == (row.method, row.temperature):
+        same_temperature = (
+            as_temperature(scale['temperature']) == row.temperature)
+        # The temperatures fitted to two teachers differ a little, and what
+        # they do to a gradient less.
+        both_fitted = row.fitted and scale['fitted']
+        if (weight is not None and scale['method'] == row.method
+                and (same_temperature or both_fitted)):
             return weight * scale['rms_gradient']
     return float('nan')
 
@@ -121,25 +123,20 @@ def gradient_scale(results: Dict[str, Any], row: Row,
 def gradient_entries(results: Dict[str, Any]) -> List[Entry]:
     """The comparison at equal gradient scale: that of the paper's method.
 
-    Runs of any stage count that pull as hard, and were taught by the same
-    teacher; and the baseline, on which nothing pulls.
+    Runs on fresh seeds, of the same teacher, that pull as hard; and the
+    baseline, on which nothing pulls.
     """
-    main = main_entries(results)
-    paper = find(main, PAPER)
+    entries = entries_of(
+        run for run in finished_runs(results['runs'], 'confirmation', 'copies',
+                                     'gradient')
+        if run['seed'] in FRESH_SEEDS and run['teacher'] in (None,
+                                                             FRESH_TEACHER))
+    paper = find(entries, PAPER)
     if paper is None:
         return []
     wanted = gradient_scale(results, paper.row, paper.weight)
-    teacher = paper.runs[0]['teacher']
-    others = [
-        run for run in finished_runs(results['runs'], 'seeds', 'gradient',
-                                     'copies') if run['teacher'] == teacher
-    ]
-    entries = [
-        entry for entry in entries_of(others)
-        if wanted / _EQUAL_GRADIENT < gradient_scale(
+    return [
+        entry for entry in entries
+        if entry.row == BASELINE or wanted / _EQUAL_GRADIENT < gradient_scale(
             results, entry.row, entry.weight) < wanted * _EQUAL_GRADIENT
     ]
-    if not entries:
-        return []
-    baseline = find(main, BASELINE)
-    return ([baseline] if baseline else []) + entries

@@ -3,6 +3,7 @@
 All values are drawn x 100. Individual seeds are small pale dots, means are
 large marks, from three seeds on with the 95 % interval of :mod:`estimates`.
 """
+import math
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
@@ -68,9 +69,13 @@ def styles_of(rows: Iterable[Row]) -> Dict[Row, Dict[str, Any]]:
     return styles
 
 
+def _has_bar(estimate: Mean) -> bool:
+    return estimate.count >= FEWEST_FOR_BAR and not math.isnan(estimate.low)
+
+
 def bar_ends(estimate: Mean) -> Tuple[float, float]:
-    """Where the bar of a mean ends; of too few seeds it has none."""
-    if estimate.count < FEWEST_FOR_BAR:
+    """Where the bar of a mean ends; without an interval it has none."""
+    if not _has_bar(estimate):
         return 100 * estimate.mean, 100 * estimate.mean
     return 100 * estimate.low, 100 * estimate.high
 
@@ -131,7 +136,7 @@ def mark_baseline(axes: 'Axes', estimate: Mean, along: str) -> None:
         linewidth=1.2,
         zorder=1,
         label='baseline')
-    if estimate.count >= FEWEST_FOR_BAR:
+    if _has_bar(estimate):
         band(
             100 * estimate.low,
             100 * estimate.high,

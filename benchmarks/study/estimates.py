@@ -9,8 +9,6 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-# So many that the intervals' ends are stable in the digits that are shown.
-NUM_RESAMPLES = 5000
 NAN = float('nan')
 # Differences between fractions below this are rounding, not spread.
 _ROUNDING = 1e-12
@@ -45,8 +43,9 @@ def mean_of(values: Sequence[float]) -> Mean:
         return Mean(1, mean, NAN, NAN, NAN, NAN)
     std = float(np.std(values, ddof=1))
     if std < _ROUNDING:
-        # Values without any spread allow no test.
-        return Mean(count, mean, 0.0, mean, mean, NAN)
+        # Values without any spread, as few rounded ones may be, tell nothing
+        # of chance.
+        return Mean(count, mean, 0.0, NAN, NAN, NAN)
     error = std / math.sqrt(count)
     half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
     p_value = 2 * float(stats.t.sf(abs(mean) / error, count - 1))
@@ -93,14 +92,12 @@ class Correlation(NamedTuple):
     Attributes:
         count (int): How many points.
         r (float): Pearson's correlation.
-        r_interval (tuple[float, float]): 95 %, by bootstrap over points.
-        r2_interval (tuple[float, float]): The same for its square.
+        r_interval (tuple[float, float]): 95 %, by Fisher's transformation.
         p_value (float): Two-sided, of no correlation.
     """
     count: int
     r: float
     r_interval: Tuple[float, float]
-    r2_interval: Tuple[float, float]
     p_value: float
 
     @property
@@ -108,17 +105,21 @@ class Correlation(NamedTuple):
         """The share of the variance that the line explains."""
         return self.r**2
 
+    @property
+    def r2_interval(self) -> Tuple[float, float]:
+        """The squares of all that ``r_interval`` holds."""
+        low, high = self.r_interval
+        largest = max(low**2, high**2)
+        return (0.0 if low <= 0 <= high else min(low**2, high**2)), largest
 
-def correlation(x: Sequence[float],
-                y: Sequence[float],
-                seed: int = 0) -> Correlation:
-    """Pearson's correlation, with percentile intervals by bootstrap.
+
+def correlation(x: Sequence[float], y: Sequence[float]) -> Correlation:
+    """Pearson's correlation with its interval.
 
     Args:
         x (Sequence[float]): Shape (P,).
         y (Sequence[float]): Shape (P,). Points of which a coordinate is NaN
             are left out.
-        seed (int): Of the resampling. Defaults to 0.
 
     Returns:
         Correlation: All NaN for fewer than 3 points, through which there is
@@ -128,26 +129,8 @@ def correlation(x: Sequence[float],
     points = points[:, ~np.isnan(points).any(axis=0)]
     count = points.shape[1]
     if count < 3 or (np.ptp(points, axis=1) < _ROUNDING).any():
-        return Correlation(count, NAN, (NAN, NAN), (NAN, NAN), NAN)
+        return Correlation(count, NAN, (NAN, NAN), NAN)
     result = stats.pearsonr(*points)
-    r = float(result[0])
-    chosen = np.random.default_rng(seed).integers(0, count,
-                                                  (NUM_RESAMPLES, count))
-    resampled = _row_correlations(points[0][chosen], points[1][chosen])
-    return Correlation(count, r, _percentiles(resampled),
-                       _percentiles(resampled**2), float(result[1]))
-
-
-def _row_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Correlation in each row; rows of a single point have none."""
-    x = x - x.mean(axis=1, keepdims=True)
-    y = y - y.mean(axis=1, keepdims=True)
-    scale = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    # Rounding leaves a row of equal values not exactly at 0.
-    valid = scale > _ROUNDING * scale.max()
-    return np.clip((x * y).sum(axis=1)[valid] / scale[valid], -1, 1)
-
-
-def _percentiles(values: np.ndarray) -> Tuple[float, float]:
-    low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return float(low), float(high)
+    low, high = result.confidence_interval(LEVEL)
+    return Correlation(count, float(result.statistic),
+                       (float(low), float(high)), float(result.pvalue))

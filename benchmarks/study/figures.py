@@ -20,6 +20,7 @@ Results = Dict[str, Any]
 
 # Panels, with the words of their axes.
 _PANELS = {'mAP': 'mAP on test (%)', 'D-ECE': 'D-ECE on test (%)'}
+CHOSEN = 'weight chosen on val'
 _SERIES_STYLES = ((BLUE, 'o', '-'), (VERMILION, 's', '--'))
 
 
@@ -105,10 +106,10 @@ def temperature_figure(results: Results) -> 'Figure':
     chosen = main_entries(results)
     if not _tcal(chosen):
         return empty_figure()
-    series = {'weight chosen on val': _tcal(chosen)}
+    series = {CHOSEN: _tcal(chosen)}
     equal = _tcal(gradient_entries(results))
     if equal:
-        series['equal gradient'] = equal
+        series['equal gradient, fresh seeds and teacher'] = equal
     figure = new_figure((8.6, 4.2))
     baseline = find(chosen, BASELINE)
     for axes, (key, name) in zip(figure.subplots(1, 2), _PANELS.items()):
@@ -161,10 +162,7 @@ def _explain_temperatures(figure: 'Figure', series: Dict[str, List[Entry]],
         Line2D((), (), color=color, marker=marker, linestyle=line, label=name)
         for name, (color, marker, line) in zip(series, _SERIES_STYLES)
     ]
-    fitted = [
-        entry.row for entry in series['weight chosen on val']
-        if entry.row.fitted
-    ]
+    fitted = [entry.row for entry in series[CHOSEN] if entry.row.fitted]
     handles += [
         Line2D((), (),
                color=GREY,

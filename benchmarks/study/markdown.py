@@ -34,7 +34,7 @@ def spread(estimate: Mean, decimals: int = 1) -> str:
 def change(estimate: Mean, decimals: int = 2) -> str:
     """A difference with its 95 % confidence interval, x 100."""
     cell = number(100 * estimate.mean, decimals, '+')
-    if estimate.count > 1:
+    if not math.isnan(estimate.low):
         cell += ' ' + interval(
             (100 * estimate.low, 100 * estimate.high), decimals, '+')
     return cell

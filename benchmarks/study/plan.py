@@ -3,9 +3,9 @@
 Stages build on each other's results, in this order: 'teachers', 'setting'
 (pilots), 'grid' (each method's loss weight, chosen on val), 'seeds' (the
 comparison, on test), 'confirmation' (its main question, with a teacher and
-seeds from which nothing was chosen), 'copies' (many teachers), 'gradient' (what
-is missing to compare methods at equal gradient scale) and 'bccd' (some methods
-on BCCD, with the weights of the digit scenes).
+seeds from which nothing was chosen), 'copies' (many teachers), 'gradient'
+(what is missing to compare methods at equal gradient scale) and 'bccd' (some
+methods on BCCD, with the weights of the digit scenes).
 """
 import math
 from dataclasses import dataclass, replace
@@ -290,9 +290,9 @@ def _bccd(compared: Sequence[Method], weights: Dict[tuple, float],
     ]
     return [
         run for seed in SEEDS
-        for run in (baseline(stage, seed, BCCD_STUDENT),
-                    *(distilled(stage, method, weight, seed, BCCD_TEACHER,
-                                BCCD_STUDENT) for method, weight in pairs))
+        for run in (baseline(stage, seed, BCCD_STUDENT), *(
+            distilled(stage, method, weight, seed, BCCD_TEACHER, BCCD_STUDENT)
+            for method, weight in pairs))
     ]
 
 

@@ -288,8 +288,8 @@ TABLES = {
     'main': main_table,
     'differences': differences_table,
     'confirmation-main': partial(main_table, stage='confirmation'),
-    'confirmation-differences': partial(
-        differences_table, stage='confirmation'),
+    'confirmation-differences':
+    partial(differences_table, stage='confirmation'),
     'gradient': gradient_table,
     'teachers': teachers_table,
     'r2': r2_table,

@@ -7,8 +7,8 @@ from tcal_det.visualization.figures import BLUE, VERMILION, new_figure
 from .drawing import (bar_ends, draw_mean, empty_figure, format_axes,
                       legend_below, place_labels)
 from .estimates import Correlation, Mean
-from .teacher_points import TeacherPoint, scopes, taught_points
-from .teacher_tables import correlate_miscalibration, correlate_with_map
+from .teacher_points import (TeacherPoint, correlate_with_d_ece,
+                             correlate_with_map, scopes, taught_points)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,21 +61,18 @@ def teachers_figure(results: Results) -> 'Figure':
 def inheritance_figure(results: Results) -> 'Figure':
     """D-ECE of students over the signed miscalibration of their teachers."""
     points = taught_points(results)
-    fits = {
-        scope: correlate_miscalibration(chosen)
-        for scope, chosen in scopes(points)
-    }
-    figures = {
-        'D-ECE': [point.student('D-ECE') for point in points],
-        'signed D-ECE': [point.student_miscalibration() for point in points]
-    }
     panels = [
-        _Panel([point.miscalibration for point in points], students,
-               'miscalibration of the teacher, over - under (%)',
-               f'{name} of its students on test (%)', {
-                   scope: fit[name]
-                   for scope, fit in fits.items()
-               }) for name, students in figures.items()
+        _Panel(
+            [point.figure('miscalibration') for point in points], [
+                point.student_miscalibration()
+                if is_signed else point.student('D-ECE') for point in points
+            ], 'miscalibration of the teacher, over - under (%)',
+            f'{name} of its students on test (%)', {
+                scope: correlate_with_d_ece(chosen, 'miscalibration',
+                                            is_signed)
+                for scope, chosen in scopes(points)
+            })
+        for name, is_signed in (('D-ECE', False), ('signed D-ECE', True))
     ]
     return _scatter(points, panels, width=9.0)
 

@@ -1,11 +1,17 @@
 """Teachers, and the students that each of them taught."""
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
-from .estimates import NAN, Mean, mean_of
+from .estimates import NAN, Correlation, Mean, correlation, mean_of
+from .plan import CHECKPOINTS, FRESH_SEEDS, FRESH_TEACHER
 from .rows import Record, as_temperature, by_seed, finished_runs
 
 # Figures of a teacher that a student's may depend on.
-TEACHER_FIGURES = dict(ece='ECE', ace='ACE', nll='NLL', val_mAP='mAP')
+TEACHER_FIGURES = dict(
+    ece='ECE',
+    miscalibration='over - under',
+    ace='ACE',
+    nll='NLL',
+    val_mAP='mAP')
 
 
 class TeacherPoint(NamedTuple):
@@ -38,14 +44,14 @@ class TeacherPoint(NamedTuple):
         return f'{self.figures["name"]}, {fitted}T = {self.temperature:.3g}'
 
     def figure(self, key: str) -> float:
-        """One of its figures, NaN where undefined."""
+        """One of its figures, NaN where undefined.
+
+        'miscalibration' has a sign: above 0 the teacher is over-confident.
+        """
+        if key == 'miscalibration':
+            return self.figure('over') - self.figure('under')
         value = self.figures[key]
         return NAN if value is None else value
-
-    @property
-    def miscalibration(self) -> float:
-        """Signed: above 0 for a teacher that is over-confident."""
-        return self.figure('over') - self.figure('under')
 
     def student(self, figure: str) -> Mean:
         """A figure of its students on test, over seeds."""
@@ -60,35 +66,36 @@ class TeacherPoint(NamedTuple):
 
 
 def teacher_points(results: Dict[str, Any]) -> List[TeacherPoint]:
-    """All teachers as they are, and those copies that taught a student.
+    """The teachers of the runs on fresh seeds, as they are and as copies.
 
-    The students are those of stage 'copies', and those of the main
-    comparison that differ from them in nothing but the teacher: of the same
-    weight, and of the same seeds, for seeds differ more than teachers do.
+    All students have the same loss at the same weight. Of each teacher those
+    seeds count that all teachers have, for seeds differ more than teachers do.
 
     Args:
         results (dict): The study's.
 
     Returns:
-        list[TeacherPoint]: By name and epoch, then temperature.
+        list[TeacherPoint]: By name and epoch, then temperature; copies only
+        if they taught a student.
     """
-    runs = [
-        run for run in finished_runs(results['runs'], 'copies', 'seeds')
-        if run['method'] == 'tcal' and run['test']
-    ]
-    copies = {(run['loss_weight'], run['seed'])
-              for run in runs if run['stage'] == 'copies'}
     students: Dict[Tuple[str, float], List[Record]] = {}
-    for run in runs:
-        if (run['loss_weight'], run['seed']) in copies:
+    for run in finished_runs(results['runs'], 'confirmation', 'copies'):
+        if run['method'] == 'tcal' and run['seed'] in FRESH_SEEDS:
             key = run['teacher'], as_temperature(run['temperature'])
             students.setdefault(key, []).append(run)
+    common = set(FRESH_SEEDS).intersection(*({run['seed']
+                                              for run in group}
+                                             for group in students.values()))
     points = []
     for figures in results['teachers']:
-        point = TeacherPoint(figures, [])
-        taught = students.get((figures['name'], point.temperature), [])
-        if taught or not point.is_copy:
-            points.append(point._replace(students=taught))
+        if figures['name'] in (FRESH_TEACHER, *CHECKPOINTS):
+            point = TeacherPoint(figures, [])
+            taught = students.get((figures['name'], point.temperature), [])
+            if taught or not point.is_copy:
+                points.append(
+                    point._replace(students=[
+                        run for run in taught if run['seed'] in common
+                    ]))
     return sorted(
         points,
         key=lambda point: (point.figures['name'].rpartition('_e')[0], point.
@@ -119,3 +126,22 @@ def scopes(points: List[TeacherPoint]) -> List[Tuple[str, List[TeacherPoint]]]:
         if any(point.is_copy for point in family):
             groups.append((f'copies of {name}', family))
     return groups
+
+
+def correlate_with_map(points: Sequence[TeacherPoint],
+                       key: str) -> Correlation:
+    """A figure of teachers and the mean mAP of their students."""
+    return correlation([point.figure(key) for point in points],
+                       [point.student('mAP').mean for point in points])
+
+
+def correlate_with_d_ece(points: Sequence[TeacherPoint],
+                         key: str,
+                         is_signed: bool = False) -> Correlation:
+    """A figure of teachers and the mean D-ECE of their students."""
+    students = [
+        point.student_miscalibration() if is_signed else point.student('D-ECE')
+        for point in points
+    ]
+    return correlation([point.figure(key) for point in points],
+                       [student.mean for student in students])

@@ -1,14 +1,15 @@
 """The tables of docs/study.md about teachers and what they pass on."""
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict
 
-from .estimates import Correlation, correlation
+from .estimates import Correlation
 from .markdown import (NOT_MEASURED, interval, number, p_value, percent,
                        spread, table)
-from .teacher_points import (TEACHER_FIGURES, TeacherPoint, scopes,
-                             taught_points, teacher_points)
+from .teacher_points import (TEACHER_FIGURES, correlate_with_d_ece,
+                             correlate_with_map, scopes, taught_points,
+                             teacher_points)
 
-_BY_BOOTSTRAP = ('Intervals: 95 %, bootstrap over teachers. n/a: fewer than '
-                 'three teachers, or all with the same figure.')
+_INTERVALS = ('Intervals: 95 %, by Fisher\'s transformation. n/a: fewer than '
+              'three teachers, or all with the same figure.')
 
 
 def teachers_table(results: Dict[str, Any]) -> str:
@@ -61,14 +62,7 @@ def r2_table(results: Dict[str, Any]) -> str:
     ]
     return (f'{table(heading, rows, num_text_columns=2)}\n\nOf a straight '
             'line from the teacher\'s figure (val) to its students\' mean '
-            f'mAP (test). {_BY_BOOTSTRAP}')
-
-
-def correlate_with_map(points: Sequence[TeacherPoint],
-                       key: str) -> Correlation:
-    """A figure of teachers and the mean mAP of their students."""
-    return correlation([point.figure(key) for point in points],
-                       [point.student('mAP').mean for point in points])
+            f'mAP (test). {_INTERVALS}')
 
 
 def inheritance_table(results: Dict[str, Any]) -> str:
@@ -78,9 +72,12 @@ def inheritance_table(results: Dict[str, Any]) -> str:
         return NOT_MEASURED
     rows = []
     for scope, chosen in scopes(points):
-        for name, fit in correlate_miscalibration(chosen).items():
+        for key, is_signed in (('miscalibration', False),
+                               ('miscalibration', True), ('val_mAP', False)):
+            fit = correlate_with_d_ece(chosen, key, is_signed)
             rows.append([
-                scope, name,
+                scope, TEACHER_FIGURES[key],
+                'signed D-ECE' if is_signed else 'D-ECE',
                 str(fit.count),
                 number(fit.r, 2, '+'),
                 interval(fit.r_interval, 2, '+'),
@@ -89,26 +86,12 @@ def inheritance_table(results: Dict[str, Any]) -> str:
                 p_value(fit.p_value)
             ])
     heading = [
-        'teachers', 'student', 'number', 'r', '95 % interval', 'R^2',
-        '95 % interval', 'p'
+        'teachers', 'of the teacher', 'of the student', 'number', 'r',
+        '95 % interval', 'R^2', '95 % interval', 'p'
     ]
-    return (f'{table(heading, rows, num_text_columns=2)}\n\nThe teacher\'s '
-            'signed miscalibration (over - under, val) and its students\' '
-            'mean D-ECE (test), as it is and signed (over - under). '
-            f'{_BY_BOOTSTRAP}')
-
-
-def correlate_miscalibration(
-        points: List[TeacherPoint]) -> Dict[str, Correlation]:
-    """Teachers' signed miscalibration and two figures of their students."""
-    signed = [point.miscalibration for point in points]
-    return {
-        'D-ECE':
-        correlation(signed, [point.student('D-ECE').mean for point in points]),
-        'signed D-ECE':
-        correlation(signed,
-                    [point.student_miscalibration().mean for point in points])
-    }
+    return (f'{table(heading, rows, num_text_columns=3)}\n\nThe teacher\'s '
+            'figure on val and its students\' mean D-ECE on test, as it is '
+            f'and signed (over - under). {_INTERVALS}')
 
 
 def _slope(fit: Correlation) -> str:

@@ -12,15 +12,16 @@ from scipy import stats
 from benchmarks.study import report
 from benchmarks.study.comparisons import (contrasts, gradient_entries,
                                           main_entries)
-from benchmarks.study.estimates import (correlation, holm, mean_of,
-                                        paired_difference)
+from benchmarks.study.estimates import (Correlation, correlation, holm,
+                                        mean_of, paired_difference)
 from benchmarks.study.markdown import NOT_MEASURED, fill_blocks
+from benchmarks.study.plan import CHECKPOINTS, FRESH_TEACHER
 from benchmarks.study.rows import Row, by_seed
 from benchmarks.study.selection import chosen_weight, grid_scores, is_at_edge
 from benchmarks.study.teacher_points import scopes, taught_points
 from tcal_det.errors import InvalidValueError, MissingFileError
 
-TEACHER = 'r18-half_e12'
+TEACHER = FRESH_TEACHER
 EMPTY = dict(runs=[], teachers=[], gradient_scales=[])
 
 
@@ -121,17 +122,27 @@ def results():
             for seed, value in enumerate(maps, start=1)
         ]
     runs += [make_run('seeds', 'baseline', seed, 0.1) for seed in (1, 2, 3)]
-    runs.append(make_run('gradient', 'tcal', 1, 0.3, 1.0, 8.0))
     runs += [
-        make_run('copies', 'tcal', 1, value, temperature, 4.0, teacher=name)
-        for name, temperature, value in ((TEACHER, 0.5, 0.1), ('r18-half_e2',
-                                                               1.0, 0.05),
-                                         ('r18-half_e4', 1.0, 0.15))
+        dict(run, stage='bccd') for run in runs if run['stage'] == 'seeds'
     ]
     runs += [
-        dict(run, stage=stage) for stage in ('bccd', 'confirmation')
-        for run in runs if run['stage'] == 'seeds'
+        dict(run, stage='confirmation', seed=run['seed'] + 5) for run in runs
+        if run['stage'] == 'seeds' and run['method'] in ('baseline', 'tcal')
     ]
+    runs.append(make_run('gradient', 'tcal', 6, 0.3, 1.0, 8.0))
+    # Of all of them 6 is the only common seed.
+    runs += [
+        make_run(
+            'copies', 'tcal', seed, value, temperature, 4.0, teacher=name)
+        for name, temperature, value, seeds in ((TEACHER, 0.5, 0.1, (6, 7)),
+                                                (CHECKPOINTS[0], 1.0, 0.05,
+                                                 (6, 8)), (CHECKPOINTS[1], 1.0,
+                                                           0.15, (6, 8)))
+        for seed in seeds
+    ]
+    # Of an earlier plan, with another teacher.
+    runs.append(
+        make_run('copies', 'tcal', 1, 0.9, 1.0, 4.0, teacher='r18-half_e2'))
     return dict(
         runs=runs,
         teachers=[
@@ -140,13 +151,19 @@ def results():
             make_teacher(temperature=1.5, ece=0.02),
             # Of no student.
             make_teacher(temperature=7.0, ece=0.5),
-            make_teacher('r18-half_e2', None, 0.05, 0.2),
-            make_teacher('r18-half_e4', ece=0.04, val_map=0.4)
+            make_teacher(CHECKPOINTS[0], None, 0.05, 0.2),
+            make_teacher(CHECKPOINTS[1], ece=0.04, val_map=0.4),
+            make_teacher('r18-half_e2', ece=0.9)
         ],
         gradient_scales=[
-            dict(method='tcal', temperature=1.0, rms_gradient=0.01),
-            dict(method='tcal', temperature=1.5, rms_gradient=0.0201),
-            dict(method='kd', temperature=None, rms_gradient=0.01)
+            dict(
+                method=method,
+                temperature=temperature,
+                fitted=False,
+                rms_gradient=rms_gradient)
+            for method, temperature, rms_gradient in (('tcal', 1.0, 0.01),
+                                                      ('tcal', 1.5, 0.0201),
+                                                      ('kd', None, 0.01))
         ])
 
 
@@ -181,7 +198,8 @@ class TestEstimates:
     def test_no_spread_allows_no_test(self):
         # 0.3 - 0.2 and 0.2 - 0.1 are not the same float.
         estimate = mean_of([0.3 - 0.2, 0.2 - 0.1, 0.1])
-        assert estimate.low == estimate.high == pytest.approx(0.1)
+        assert estimate.mean == pytest.approx(0.1)
+        assert math.isnan(estimate.low) and math.isnan(estimate.high)
         assert math.isnan(estimate.p_value)
 
     def test_differences_are_paired_by_seed(self):
@@ -212,23 +230,35 @@ class TestEstimates:
         # Sums of products about the means: 5.5, 5 and 8.75.
         assert fit.r2 == pytest.approx(5.5**2 / (5 * 8.75))
         assert fit.p_value == pytest.approx(stats.linregress(x, y).pvalue)
-        assert fit.r2_interval[0] <= fit.r2 <= fit.r2_interval[1]
-        assert fit == correlation(x, y)
+        # Fisher: tanh(artanh(r) +- 1.959964 / sqrt(4 - 3)). The interval of r
+        # holds 0, so that of its square begins there.
+        low, high = (
+            math.tanh(math.atanh(fit.r) + sign * 1.959964) for sign in (-1, 1))
+        assert fit.r_interval == pytest.approx((low, high), abs=1e-6)
+        assert low < 0
+        assert fit.r2_interval == pytest.approx((0, high**2), abs=1e-6)
 
-    def test_interval_of_correlation_is_the_bootstraps(self):
+    @pytest.mark.parametrize('r_interval, expected',
+                             [((0.5, 0.8), (0.25, 0.64)),
+                              ((-0.8, -0.5), (0.25, 0.64)),
+                              ((-0.8, 0.1), (0.0, 0.64))])
+    def test_interval_of_the_square(self, r_interval, expected):
+        fit = Correlation(9, 0.0, r_interval, 0.5)
+        assert fit.r2_interval == pytest.approx(expected)
+
+    def test_interval_of_correlation_covers_the_truth(self):
         rng = np.random.default_rng(5)
-        x = rng.normal(size=12)
-        y = x + rng.normal(size=12)
-        resampled = []
-        for _ in range(3000):
-            chosen = rng.integers(0, 12, 12)
-            resampled.append(np.corrcoef(x[chosen], y[chosen])[0, 1])
-        expected = np.percentile(resampled, [2.5, 97.5])
-        assert correlation(x, y).r_interval == pytest.approx(
-            expected, abs=0.05)
+        covered = 0
+        for _ in range(400):
+            x = rng.normal(size=7)
+            y = 0.75 * x + math.sqrt(1 - 0.75**2) * rng.normal(size=7)
+            low, high = correlation(x, y).r_interval
+            covered += low <= 0.75 <= high
+        # Binomial: 380, standard deviation 4.4.
+        assert abs(covered - 380) < 18
 
     def test_falling_line(self):
-        fit = correlation([1, 2, 3], [3, 2, 1])
+        fit = correlation([1, 2, 3, 4], [4, 3, 2, 1])
         assert fit.r == pytest.approx(-1)
         assert fit.r_interval == pytest.approx((-1, -1))
 
@@ -326,18 +356,21 @@ class TestMethods:
     def test_fitted_row_says_so(self):
         assert Row('tcal', 1.2345, True).label == 'TCal, fitted T = 1.23'
 
-    def test_differences_are_taken_at_the_same_weight(self):
+    def test_differences_name_the_weights_of_a_method_that_has_several(self):
         runs = [
             make_run('bccd', 'tcal', seed, value, temperature, weight)
-            for temperature, weight, value in ((1.0, 4.0, 0.1), (1.0, 16.0,
-                                                                 0.2),
-                                               (1.5, 16.0, 0.4))
+            for temperature, weight, value in ((1.0, 4.0, 0.1),
+                                               (1.0, 16.0, 0.2), (1.5, 16.0,
+                                                                  0.4))
             for seed in (1, 2)
         ]
         table = report.TABLES['bccd-differences'](dict(EMPTY, runs=runs))
-        row = cells(table, 'TCal, T = 1.5 vs. TCal, T = 1 (weight 16)')
-        assert row[1] == '+20.00 [+20.00, +20.00]'
-        assert table.count(' vs. ') == 1
+        for weight, difference in ((4, '+30.00'), (16, '+20.00')):
+            # Twice the same: no spread, no interval.
+            row = cells(table,
+                        f'TCal, T = 1.5 vs. TCal, T = 1 (weight {weight})')
+            assert row[1] == difference
+        assert table.count(' vs. ') == 2
 
     def test_differences(self, results):
         pairs = [(entry.row.label, other.row.label)
@@ -456,15 +489,13 @@ class TestTeachers:
     def test_students_differ_in_nothing_but_the_teacher(self, results):
         points = taught_points(results)
         assert [(point.label, point.student('mAP').count)
-                for point in points] == [('r18-half_e2', 1),
-                                         ('r18-half_e4', 1),
-                                         ('r18-half_e12, T = 0.5', 1),
-                                         ('r18-half_e12', 1),
-                                         ('r18-half_e12, T = 1.5', 1)]
-        for run in results['runs']:
-            if run['stage'] == 'seeds' and run['temperature'] == 1.5:
-                run['loss_weight'] = 16.0
-        assert len(taught_points(results)) == 4
+                for point in points] == [('r18-half-s1_e2', 1),
+                                         ('r18-half-s1_e4', 1),
+                                         ('r18-half-s1_e12, T = 0.5', 1),
+                                         ('r18-half-s1_e12', 1),
+                                         ('r18-half-s1_e12, T = 1.5', 1)]
+        # 0.2 at seed 7, and 0.3 at seed 8, do not count.
+        assert points[-1].student('mAP').mean == pytest.approx(0.1)
 
     def test_scopes(self, results):
         assert {
@@ -472,13 +503,13 @@ class TestTeachers:
             for name, points in scopes(taught_points(results)[:4])
         } == {
             'all': [
-                'r18-half_e2', 'r18-half_e4', 'r18-half_e12, T = 0.5',
-                'r18-half_e12'
+                'r18-half-s1_e2', 'r18-half-s1_e4', 'r18-half-s1_e12, T = 0.5',
+                'r18-half-s1_e12'
             ],
             'different checkpoints':
-            ['r18-half_e2', 'r18-half_e4', 'r18-half_e12'],
-            'copies of r18-half_e12':
-            ['r18-half_e12, T = 0.5', 'r18-half_e12']
+            ['r18-half-s1_e2', 'r18-half-s1_e4', 'r18-half-s1_e12'],
+            'copies of r18-half-s1_e12':
+            ['r18-half-s1_e12, T = 0.5', 'r18-half-s1_e12']
         }
 
     def test_r2_by_scipy(self, results):
@@ -492,7 +523,7 @@ class TestTeachers:
         assert row[6] == f'{fit.pvalue:.3f}'
         # Copies have the mAP of the teacher that they are made of.
         copies = next(row for row in rows
-                      if row[:2] == ['copies of r18-half_e12', 'mAP'])
+                      if row[:2] == [f'copies of {TEACHER}', 'mAP'])
         assert copies[3:] == ['n/a'] * 4
 
     def test_signed_miscalibration(self, results):
@@ -500,14 +531,14 @@ class TestTeachers:
         point = next(
             point for point in taught_points(results)
             if point.label == TEACHER)
-        assert point.miscalibration == pytest.approx(-0.03)
+        assert point.figure('miscalibration') == pytest.approx(-0.03)
         assert point.student_miscalibration().mean == pytest.approx(0.03)
 
     def test_teachers_without_students_are_shown_as_they_are(self, results):
         results['runs'] = []
         table = report.TABLES['teachers'](results)
-        assert cells(table, 'r18-half_e12')[-3:] == ['0', 'n/a', 'n/a']
-        assert 'T = 0.5' not in table
+        assert cells(table, TEACHER)[-3:] == ['0', 'n/a', 'n/a']
+        assert 'T = 0.5' not in table and 'r18-half_e2' not in table
         assert report.TABLES['r2'](results) == NOT_MEASURED
 
 

@@ -355,13 +355,15 @@ def test_equal_gradients_are_equal_to_a_factor_of_two():
         assert 0.5 < ratio < 2
     # All but KD pull equally hard at the weights that the grid chose.
     runs = plan.runs_of('gradient', found)
-    assert {(run.method, run.temperature): run.loss_weight
-            for run in runs} == {
-                ('kd', None): 1.0,
-                ('wttm', None): 4.0,
-                ('dkd', None): 4.0,
-                ('dkd', 1.5): 4.0
-            }
+    assert {
+        (run.method, run.temperature): run.loss_weight
+        for run in runs
+    } == {
+        ('kd', None): 1.0,
+        ('wttm', None): 4.0,
+        ('dkd', None): 4.0,
+        ('dkd', 1.5): 4.0
+    }
     assert {(run.seed, run.teacher)
             for run in runs} == {(seed, plan.FRESH_TEACHER)
                                  for seed in (6, 7, 8, 9, 10)}
@@ -402,8 +404,7 @@ def test_confirmation_varies_nothing_but_the_temperature():
 def test_bccd_has_the_uncalibrated_teacher_at_the_papers_weight_too(
         best, weights):
     found = results(
-        runs=grid_results(lambda run: best
-                          if run.temperature == 1.5 else 4.0))
+        runs=grid_results(lambda run: best if run.temperature == 1.5 else 4.0))
     runs = plan.runs_of('bccd', found)
     assert [
         run.loss_weight for run in runs
