@@ -14,7 +14,8 @@ plain            training step of the student alone
 teacher          forward of the teacher that distillation needs: backbone,
                  neck and head on the student's RoIs, without gradient
 teacher_as_ours  the same as tcal_det runs it
-limit            plain + teacher_as_ours: no distillation can cost less
+limit            plain + teacher_as_ours, each timed by itself: what the work
+                 that no distillation can do without takes
 ours             training step of CalibratedTeacherDistiller
 ratio            ours / limit
 over_plain       ours / plain

@@ -1,5 +1,5 @@
 """The training steps that are compared, each from equal weights."""
-from typing import Any, Callable, Dict, Optional
+from typing import Callable, Dict, Optional
 
 import torch
 from mmdet.structures import SampleList
@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
 from tcal_det.models.losses import LogitKLDivLoss
 from .mmrazor import single_teacher_distill
-from .workload import Workload
-
-Step = Callable[[int], Any]
+from .workload import Step, Workload
 
 
 def plain(workload: Workload) -> Step:
@@ -39,13 +37,18 @@ def teacher_as_ours(workload: Workload) -> Step:
 
 
 def _classification(workload: Workload, detector: nn.Module) -> Step:
-    images, rois = workload.student_samples()
+    student = workload.student()
 
-    def forward(_: int) -> Tensor:
-        with torch.no_grad(), workload.autocast():
-            return SoftmaxRoIHeadAdapter.classify(detector, images, rois)
+    def prepare(seed: int) -> Callable[[], Tensor]:
+        images, rois = workload.samples_of(student, seed)
 
-    return forward
+        def forward() -> Tensor:
+            with torch.no_grad(), workload.autocast():
+                return SoftmaxRoIHeadAdapter.classify(detector, images, rois)
+
+        return forward
+
+    return prepare
 
 
 def naive(workload: Workload) -> Step:

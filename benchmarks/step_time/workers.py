@@ -15,7 +15,7 @@ import torch
 
 from .mmrazor import UnavailableError
 from .variants import VARIANTS
-from .workload import WARM_UP, Case, Workload
+from .workload import Case, Workload
 
 # Linux: writing 5 there makes VmHWM begin anew.
 CLEAR_REFS = '/proc/self/clear_refs'
@@ -93,15 +93,16 @@ def _serve(connection: Connection, variant: str, case: Case) -> None:
 
 def _answer(connection: Connection, variant: str, case: Case) -> None:
     workload = Workload(case)
-    step = VARIANTS[variant](workload)
-    step(WARM_UP)
+    prepare = VARIANTS[variant](workload)
+    # Makes the optimizer's state, and memory of the size that steps need.
+    prepare(0)()
     _forget_peak_memory(case.device)
     connection.send({})
     for seed in iter(connection.recv, None):
-        workload.batch(seed)  # made before the clock starts
+        step = prepare(seed)
         _synchronize(case.device)
         begin = time.perf_counter()
-        step(seed)
+        step()
         _synchronize(case.device)
         connection.send(dict(seconds=time.perf_counter() - begin))
     connection.send(dict(memory=_peak_memory(case.device)))

@@ -20,12 +20,11 @@ from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
 from tcal_det.registry import MODELS
 
 OBJECTS_PER_IMAGE = 8
-# A batch of small images, cheap, to have the optimizer's state made; enough
-# for 512 proposals an image, as mmrazor needs equally many RoIs of both.
-WARM_UP, WARM_UP_SIZE = -1, (128, 128)
 # Weights must stay finite: random ones diverge at a real learning rate.
 LEARNING_RATE = 1e-6
 DISTILLER_KEYS = ('type', 'student_type', 'teacher', 'distill_losses')
+# From the number of a batch to what is timed on it.
+Step = Callable[[int], Callable[[], Any]]
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,11 @@ class Workload:
         torch.manual_seed(0)
         return MODELS.build(cfg).to(self.case.device).train()
 
-    def training_step(self, model: BaseModel) -> Callable[[int], dict]:
+    def training_step(self, model: BaseModel) -> Step:
         """Forward, backward and optimizer step, as the runner takes them.
 
         Args:
             model (BaseModel): In training.
-
-        Returns:
-            Callable: From the number of a batch to the losses.
         """
         wrapper = AmpOptimWrapper if self.case.amp else OptimWrapper
         optimizer = wrapper(
@@ -127,18 +123,23 @@ class Workload:
                                       momentum=0.9,
                                       weight_decay=1e-4))
 
-        def step(seed: int) -> dict:
-            # The same RoIs are sampled by every variant.
-            torch.manual_seed(seed)
-            return model.train_step(self.batch(seed), optimizer)
+        def prepare(seed: int) -> Callable[[], dict]:
+            batch = self.batch(seed)
 
-        return step
+            def step() -> dict:
+                # The same RoIs are sampled by every variant.
+                torch.manual_seed(seed)
+                return model.train_step(batch, optimizer)
+
+            return step
+
+        return prepare
 
     def batch(self, seed: int) -> Dict[str, list]:
         """Random images with objects of a twentieth to a third of the side.
 
         Args:
-            seed (int): Number of the batch, or ``WARM_UP``.
+            seed (int): Number of the batch.
 
         Returns:
             dict[str, list]: ``inputs`` and ``data_samples``, as a dataloader
@@ -150,7 +151,7 @@ class Workload:
 
     def _make_batch(self, seed: int) -> Dict[str, list]:
         case = self.case
-        image_size = WARM_UP_SIZE if seed == WARM_UP else case.image_size
+        image_size = case.image_size
         generator = torch.Generator().manual_seed(seed)
         size = torch.tensor(image_size[::-1], dtype=torch.float32)
         inputs, data_samples = [], []
@@ -178,15 +179,19 @@ class Workload:
             data_samples.append(sample)
         return dict(inputs=inputs, data_samples=data_samples)
 
-    def student_samples(self) -> Tuple[Tensor, Tensor]:
-        """Normalised images, and the RoIs that the student samples on them.
+    def samples_of(self, student: BaseModel,
+                   seed: int) -> Tuple[Tensor, Tensor]:
+        """Normalised images, and the RoIs that a student samples on them.
+
+        Args:
+            student (BaseModel): In training.
+            seed (int): Number of the batch.
 
         Returns:
             tuple[Tensor]: Images (N, 3, H, W) and RoIs (R, 5).
         """
-        student = self.student()
-        data = student.data_preprocessor(self.batch(0), True)
-        torch.manual_seed(0)
+        data = student.data_preprocessor(self.batch(seed), True)
+        torch.manual_seed(seed)
         with SoftmaxRoIHeadAdapter.observe(student) as samples, \
                 torch.no_grad(), self.autocast():
             student(**data, mode='loss')

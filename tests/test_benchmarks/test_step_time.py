@@ -36,7 +36,7 @@ def silent(_):
 def test_losses_of_the_student_are_the_plain_ones(case, variant):
     workload = Workload(case)
     expected, losses = (
-        VARIANTS[name](workload)(0) for name in ('plain', variant))
+        VARIANTS[name](workload)(0)() for name in ('plain', variant))
     assert losses['loss_kd_cls'] > 0
     for key in set(expected) - {'loss'}:
         assert torch.equal(losses[key], expected[key]), key
@@ -44,13 +44,20 @@ def test_losses_of_the_student_are_the_plain_ones(case, variant):
 
 def test_teacher_as_ours_gives_the_logits_of_the_teacher(case):
     workload = Workload(case)
-    expected = VARIANTS['teacher'](workload)(0)
+    expected = VARIANTS['teacher'](workload)(0)()
     assert expected.shape == (2 * 16, 5 + 1)
     torch.testing.assert_close(
-        VARIANTS['teacher_as_ours'](workload)(0),
+        VARIANTS['teacher_as_ours'](workload)(0)(),
         expected,
         rtol=1e-4,
         atol=1e-5)
+
+
+def test_teacher_is_timed_on_the_batch_that_is_asked_for(case):
+    prepare = VARIANTS['teacher'](Workload(case))
+    first, second = prepare(0), prepare(1)
+    assert torch.equal(first(), first())
+    assert not torch.equal(first(), second())
 
 
 def test_comparison(case, tmp_path):
