@@ -9,12 +9,12 @@ methods on BCCD, with the weights of the digit scenes).
 """
 import math
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence
 
 from tcal_det.errors import InvalidValueError
-from .rows import Row, as_temperature
+from .rows import Row, as_temperature, row_of
 from .run_folder import PlannedRun
-from .selection import best_weight, chosen_weight, grid_scores
+from .selection import best_weight, grid_scores
 
 CONFIGS = 'benchmarks/study/configs/'
 FOLDER = 'work_dirs/study'
@@ -83,13 +83,8 @@ class Method:
 
     @property
     def row(self) -> Row:
-        """Of the tables."""
-        return Row(self.name, as_temperature(self.temperature), self.fitted)
-
-    @property
-    def key(self) -> Tuple[str, Optional[float], bool]:
         """By which tables tell methods apart."""
-        return self.name, self.temperature, self.fitted
+        return Row(self.name, as_temperature(self.temperature), self.fitted)
 
     @property
     def label(self) -> str:
@@ -196,19 +191,19 @@ def runs_of(stage: str, results: dict) -> List[PlannedRun]:
     if stage == 'grid':
         return _grid(compared, results['runs'])
     weights = {
-        method.key: _chosen_weight(results['runs'], method)
+        method.row: _chosen_weight(results['runs'], method)
         for method in compared
     }
     if stage == 'seeds':
         return [
             run for seed in SEEDS
             for run in (baseline(stage, seed),
-                        *(distilled(stage, method, weights[method.key], seed)
+                        *(distilled(stage, method, weights[method.row], seed)
                           for method in compared))
         ]
     reference = next(method for method in compared
                      if method.label == 'tcal-t1.5')
-    weight = weights[reference.key]
+    weight = weights[reference.row]
     if stage == 'confirmation':
         return _confirmation(compared, weight)
     if stage == 'bccd':
@@ -219,7 +214,7 @@ def runs_of(stage: str, results: dict) -> List[PlannedRun]:
     equal = equal_gradient_weights(results, compared, reference, weight)
     # TCal is among the copies, at this very weight.
     return [
-        distilled(stage, method, equal[method.key], seed, FRESH_TEACHER)
+        distilled(stage, method, equal[method.row], seed, FRESH_TEACHER)
         for seed in FRESH_SEEDS for method in compared if method.name != 'tcal'
     ]
 
@@ -278,15 +273,15 @@ def _confirmation(compared: Sequence[Method],
     ]
 
 
-def _bccd(compared: Sequence[Method], weights: Dict[tuple, float],
+def _bccd(compared: Sequence[Method], weights: Dict[Row, float],
           paper_weight: float) -> List[PlannedRun]:
     """Methods at their own weights, and T = 1 at that of T = 1.5, too."""
     stage = 'bccd'
-    pairs = [(method, weights[method.key]) for method in compared
+    pairs = [(method, weights[method.row]) for method in compared
              if method.label in BCCD_METHODS]
     pairs += [
         (method, paper_weight) for method in compared
-        if method.label == 'tcal-t1' and weights[method.key] != paper_weight
+        if method.label == 'tcal-t1' and weights[method.row] != paper_weight
     ]
     return [
         run for seed in SEEDS
@@ -348,7 +343,7 @@ def _copies(fresh: Sequence[Method], weight: float) -> List[PlannedRun]:
 
 def equal_gradient_weights(results: dict, compared: Sequence[Method],
                            reference: Method,
-                           weight: float) -> Dict[tuple, float]:
+                           weight: float) -> Dict[Row, float]:
     """The grid's weights at which methods pull equally hard on the student.
 
     Weights are those of the grid, in steps of 4: pulls differ by no more than
@@ -361,25 +356,25 @@ def equal_gradient_weights(results: dict, compared: Sequence[Method],
         weight (float): Of the reference.
 
     Returns:
-        dict[tuple, float]: By ``Method.key``.
+        dict[Row, float]: By method.
 
     Raises:
         InvalidValueError: If the gradients have not been measured.
     """
     scales = {
-        (row['method'], row['temperature'], row['fitted']): row['rms_gradient']
-        for row in results.get('gradient_scales', [])
+        row_of(scale): scale['rms_gradient']
+        for scale in results.get('gradient_scales', [])
     }
     if not scales:
         raise InvalidValueError(
             'stage `gradient` needs the methods\' gradients: run the stage '
             '`grid` to its end first')
     steps = {
-        method.key:
-        round(math.log(scales[reference.key] / scales[method.key], GRID_STEP))
+        method.row:
+        round(math.log(scales[reference.row] / scales[method.row], GRID_STEP))
         for method in compared
     }
-    return {key: weight * GRID_STEP**step for key, step in steps.items()}
+    return {row: weight * GRID_STEP**step for row, step in steps.items()}
 
 
 def _fitted_temperature(results: dict, name: str = TEACHER) -> float:
@@ -392,7 +387,7 @@ def _fitted_temperature(results: dict, name: str = TEACHER) -> float:
 
 
 def _chosen_weight(runs: Sequence[dict], method: Method) -> float:
-    weight = chosen_weight(runs, *method.key)
+    weight = best_weight(grid_scores(runs, method.row))
     if weight is None:
         raise InvalidValueError(
             f'the loss weight of {method.label!r} has not been chosen: run '

@@ -1,31 +1,7 @@
 """Which loss weight a method gets, from the grid's runs on val."""
 from typing import Dict, Iterable, Optional
 
-from .rows import (Record, Row, as_temperature, by_row, by_seed, finished_runs,
-                   row_of)
-
-
-def chosen_weight(runs: Iterable[Record],
-                  method: str,
-                  temperature: Optional[float],
-                  fitted: bool = False) -> Optional[float]:
-    """The loss weight that a method gets in the comparison.
-
-    That of the highest mean mAP on val over the finished runs of the grid;
-    of equal ones the smallest.
-
-    Args:
-        runs (Iterable[dict]): All runs of the study.
-        method (str): E.g. 'tcal'.
-        temperature (float, optional): Of the teacher's calibrator; None is
-            the teacher as it is, the same as 1.
-        fitted (bool): Whether the temperature was fitted. Defaults to False.
-
-    Returns:
-        float or None: None if the grid has no finished run of the method.
-    """
-    row = Row(method, as_temperature(temperature), fitted)
-    return best_weight(grid_scores(runs, row))
+from .rows import Record, Row, by_row, by_seed, finished_runs, row_of
 
 
 def grid_scores(runs: Iterable[Record], row: Row) -> Dict[float, float]:
@@ -58,7 +34,15 @@ def grids_of(runs: Iterable[Record]) -> Dict[Row, Dict[float, float]]:
 
 
 def best_weight(scores: Dict[float, float]) -> Optional[float]:
-    """The weight with the highest score; of equal ones the smallest."""
+    """The loss weight that a method gets in the comparison.
+
+    Args:
+        scores (dict[float, float]): Of :func:`grid_scores`.
+
+    Returns:
+        float or None: That of the highest score, of equal ones the smallest;
+        None without any.
+    """
     if not scores:
         return None
     return min(scores, key=lambda weight: (-scores[weight], weight))

@@ -17,7 +17,7 @@ from benchmarks.study.estimates import (Correlation, correlation, holm,
 from benchmarks.study.markdown import NOT_MEASURED, fill_blocks
 from benchmarks.study.plan import CHECKPOINTS, FRESH_TEACHER
 from benchmarks.study.rows import Row, by_seed
-from benchmarks.study.selection import chosen_weight, grid_scores, is_at_edge
+from benchmarks.study.selection import best_weight, grid_scores, is_at_edge
 from benchmarks.study.teacher_points import scopes, taught_points
 from tcal_det.errors import InvalidValueError, MissingFileError
 
@@ -272,6 +272,11 @@ class TestEstimates:
         assert all(map(math.isnan, fit.r2_interval))
 
 
+def weight_of(runs, *row):
+    """Which weight the grid chooses for a method."""
+    return best_weight(grid_scores(runs, Row(*row)))
+
+
 class TestSelection:
 
     def test_best_mean_on_val_wins(self):
@@ -281,14 +286,14 @@ class TestSelection:
                                    (16.0, (0.3, 0.1)))
             for seed, value in enumerate(values)
         ]
-        assert chosen_weight(runs, 'tcal', 1.5) == 4
+        assert weight_of(runs, 'tcal', 1.5) == 4
 
     def test_smaller_weight_wins_a_tie(self):
         runs = [
             make_run('grid', 'kd', 0, 0.2, None, weight)
             for weight in (16.0, 1.0, 4.0)
         ]
-        assert chosen_weight(runs, 'kd', None) == 1
+        assert weight_of(runs, 'kd') == 1
 
     def test_only_finished_runs_of_the_grid_on_val_count(self):
         best = make_run('grid', 'kd', 0, 0.9, None, 16.0)
@@ -300,21 +305,21 @@ class TestSelection:
             dict(best, stage='seeds'),
             dict(best, val=None),
         ]
-        assert chosen_weight(runs, 'kd', None) == 1
+        assert weight_of(runs, 'kd') == 1
 
     def test_rows_are_told_apart(self):
         runs = [
             make_run('grid', 'tcal', 0, 0.2, 1.2, 1.0),
             make_run('grid', 'tcal', 0, 0.1, 1.2, 4.0, fitted=True)
         ]
-        assert chosen_weight(runs, 'tcal', 1.2) == 1
-        assert chosen_weight(runs, 'tcal', 1.2, True) == 4
-        assert chosen_weight(runs, 'tcal', 1.5) is None
-        assert chosen_weight(runs, 'dkd', 1.2) is None
+        assert weight_of(runs, 'tcal', 1.2) == 1
+        assert weight_of(runs, 'tcal', 1.2, True) == 4
+        assert weight_of(runs, 'tcal', 1.5) is None
+        assert weight_of(runs, 'dkd', 1.2) is None
 
     def test_no_calibrator_is_a_temperature_of_1(self):
         runs = [make_run('grid', 'tcal', 0, 0.2, None, 4.0)]
-        assert chosen_weight(runs, 'tcal', 1.0) == 4
+        assert weight_of(runs, 'tcal', 1.0) == 4
 
     def test_edge_of_the_grid(self):
         scores = {1.0: 0.1, 4.0: 0.2, 16.0: 0.1}

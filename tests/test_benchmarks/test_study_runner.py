@@ -13,6 +13,7 @@ import pytest
 from mmengine.config import Config
 
 from benchmarks.study import plan
+from benchmarks.study.rows import Row, row_of
 from benchmarks.study.run_folder import (REPOSITORY, PlannedRun,
                                          collect_records, read_record,
                                          without_finished)
@@ -348,10 +349,9 @@ def test_equal_gradients_are_equal_to_a_factor_of_two():
     reference = compared[2]
     assert reference.label == 'tcal-t1.5'
     weights = plan.equal_gradient_weights(found, compared, reference, 4.0)
-    assert weights['kd', None, False] == 1.0
-    for row in gradient_scales():
-        key = row['method'], row['temperature'], row['fitted']
-        ratio = weights[key] * row['rms_gradient'] / (4.0 * 0.12)
+    assert weights[Row('kd')] == 1.0
+    for scale in gradient_scales():
+        ratio = weights[row_of(scale)] * scale['rms_gradient'] / (4.0 * 0.12)
         assert 0.5 < ratio < 2
     # All but KD pull equally hard at the weights that the grid chose.
     runs = plan.runs_of('gradient', found)
