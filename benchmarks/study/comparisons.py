@@ -3,7 +3,7 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
                     Optional, Tuple)
 
 from .estimates import Mean, mean_of, paired_difference
-from .plan import FRESH_SEEDS, FRESH_TEACHER
+from .plan import FRESH_SEEDS, FRESH_TEACHER, TEACHER_OF
 from .rows import (Record, Row, as_temperature, by_row, by_seed, finished_runs,
                    row_of)
 
@@ -54,8 +54,10 @@ def entries_of(runs: Iterable[Record]) -> List[Entry]:
 
 
 def main_entries(results: Dict[str, Any], stage: str = 'seeds') -> List[Entry]:
-    """The comparison of methods, each at its own weight."""
-    return entries_of(finished_runs(results['runs'], stage))
+    """The comparison of methods by a stage, all taught by its teacher."""
+    return entries_of(
+        run for run in finished_runs(results['runs'], stage)
+        if run['teacher'] in (None, TEACHER_OF[stage]))
 
 
 def grid_baseline(results: Dict[str, Any]) -> Mean:

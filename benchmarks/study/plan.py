@@ -45,6 +45,8 @@ TEACHERS = {
 TEACHER = 'r18-half_e12'
 FRESH_TEACHER = 'r18-half-s1_e12'
 BCCD_TEACHER = 'bccd_r18-half_e24'
+# In the comparisons; a table never mixes teachers.
+TEACHER_OF = dict(seeds=TEACHER, confirmation=FRESH_TEACHER, bccd=BCCD_TEACHER)
 BCCD_METHODS = ('kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3')
 WEIGHTS = (4.0, 16.0)
 GRID_STEP, GRID_LIMITS = 4.0, (1.0, 64.0)

@@ -15,7 +15,7 @@ from benchmarks.study.comparisons import (contrasts, gradient_entries,
 from benchmarks.study.estimates import (Correlation, correlation, holm,
                                         mean_of, paired_difference)
 from benchmarks.study.markdown import NOT_MEASURED, fill_blocks
-from benchmarks.study.plan import CHECKPOINTS, FRESH_TEACHER
+from benchmarks.study.plan import CHECKPOINTS, FRESH_TEACHER, TEACHER_OF
 from benchmarks.study.rows import Row, by_seed
 from benchmarks.study.selection import best_weight, grid_scores, is_at_edge
 from benchmarks.study.teacher_points import scopes, taught_points
@@ -49,7 +49,7 @@ def make_run(stage,
             temperature=temperature,
             fitted=False,
             loss_weight=weight,
-            teacher=weight and TEACHER,
+            teacher=weight and TEACHER_OF.get(stage, TEACHER),
             seed=seed,
             config='benchmarks/study/configs/student.py',
             overrides={},
@@ -123,10 +123,15 @@ def results():
         ]
     runs += [make_run('seeds', 'baseline', seed, 0.1) for seed in (1, 2, 3)]
     runs += [
-        dict(run, stage='bccd') for run in runs if run['stage'] == 'seeds'
+        dict(run, stage='bccd', teacher=run['teacher'] and TEACHER_OF['bccd'])
+        for run in runs if run['stage'] == 'seeds'
     ]
     runs += [
-        dict(run, stage='confirmation', seed=run['seed'] + 5) for run in runs
+        dict(
+            run,
+            stage='confirmation',
+            seed=run['seed'] + 5,
+            teacher=run['teacher'] and TEACHER) for run in runs
         if run['stage'] == 'seeds' and run['method'] in ('baseline', 'tcal')
     ]
     runs.append(make_run('gradient', 'tcal', 6, 0.3, 1.0, 8.0))
@@ -351,6 +356,12 @@ class TestMethods:
         assert row[5] == '5.00 ± 0.00'
         assert row[-1] == '+10.00 [-14.84, +34.84]'
         assert cells(table, 'Baseline')[-1] == ''
+
+    def test_another_teacher_does_not_count(self, results):
+        before = main_entries(results)
+        results['runs'].append(
+            make_run('seeds', 'kd', 1, 0.9, None, 1.0, teacher='another_e12'))
+        assert main_entries(results) == before
 
     def test_rows_are_ordered_from_simple_to_involved(self, results):
         assert [entry.row.label for entry in main_entries(results)] == [
