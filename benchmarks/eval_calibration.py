@@ -129,52 +129,51 @@ def make_results(arrays: Dict[str, np.ndarray]) -> List[Dict[str, Any]]:
 def run_suite(num_images: int, seed: int) -> Dict[str, float]:
     """All figures of tcal_det, overall and per class, from records."""
     from tcal_det.evaluation.functional import (detections_from_coco,
-                                                evaluate_detections,
                                                 ground_truth_from_coco)
     arrays = make_arrays(num_images, seed)
     annotations = make_annotations(arrays, num_images)
     results = make_results(arrays)
     del arrays
-    before = _peak_memory()
 
     def load() -> Tuple[Any, Any]:
         ground_truth = ground_truth_from_coco(annotations)
         return ground_truth, detections_from_coco(results, ground_truth)
 
-    (ground_truth, detections), check = _timed(load)
-    report, figures = _timed(
-        lambda: evaluate_detections(ground_truth, detections))
-    _, table = _timed(report.to_dict)
-    return dict(
-        load=check,
-        evaluate=figures + table,
-        total=check + figures + table,
-        memory_before=before,
-        memory=_peak_memory(),
-        **_sizes(ground_truth, detections))
+    return _run_tcal_det(load)
 
 
 def run_arrays(num_images: int, seed: int) -> Dict[str, float]:
     """As `run_suite`, from arrays: dicts of millions would not fit."""
     from tcal_det.evaluation.functional import (detections_from_arrays,
-                                                evaluate_detections,
                                                 ground_truth_from_coco)
     arrays = make_arrays(num_images, seed)
     ground_truth = ground_truth_from_coco(make_annotations(arrays, num_images))
+
+    def load() -> Tuple[Any, Any]:
+        return ground_truth, detections_from_arrays(arrays['result_image'] + 1,
+                                                    arrays['result_label'] + 1,
+                                                    arrays['result_boxes'],
+                                                    arrays['score'],
+                                                    ground_truth)
+
+    return _run_tcal_det(load)
+
+
+def _run_tcal_det(load: Callable[[], Tuple[Any, Any]]) -> Dict[str, float]:
+    from tcal_det.evaluation.functional import evaluate_detections
     before = _peak_memory()
-    detections, check = _timed(lambda: detections_from_arrays(
-        arrays['result_image'] + 1, arrays['result_label'] + 1, arrays[
-            'result_boxes'], arrays['score'], ground_truth))
-    report, figures = _timed(
+    (ground_truth, detections), loading = _timed(load)
+    report, evaluating = _timed(
         lambda: evaluate_detections(ground_truth, detections))
-    _, table = _timed(report.to_dict)
+    _, tabulating = _timed(report.to_dict)
     return dict(
-        load=check,
-        evaluate=figures + table,
-        total=check + figures + table,
+        load=loading,
+        evaluate=evaluating + tabulating,
+        total=loading + evaluating + tabulating,
         memory_before=before,
         memory=_peak_memory(),
-        **_sizes(ground_truth, detections))
+        objects=int(ground_truth.num_objects.sum()),
+        results=len(detections))
 
 
 def run_pycocotools(num_images: int, seed: int) -> Dict[str, float]:
@@ -227,11 +226,6 @@ def _peak_memory() -> float:
     """Largest resident memory of this process so far, in GB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == 'darwin' else 1024) / 1e9
-
-
-def _sizes(ground_truth: Any, detections: Any) -> Dict[str, int]:
-    return dict(
-        objects=int(ground_truth.num_objects.sum()), results=len(detections))
 
 
 CONTESTANTS = {
@@ -363,18 +357,18 @@ def main() -> None:
         }
         print('\n' + growth_table(growth))
     if args.out:
-        with open(args.out, 'w') as file:
-            json.dump(
-                dict(
-                    images=args.images,
-                    seed=args.seed,
-                    repeats=args.repeats,
-                    python=platform.python_version(),
-                    numpy=np.__version__,
-                    comparison=rows,
-                    growth=growth),
-                file,
-                indent=1)
+        # Not imported by contestants, whose memory is measured.
+        from tcal_det.fileio import write_json_atomically
+        write_json_atomically(
+            args.out,
+            dict(
+                images=args.images,
+                seed=args.seed,
+                repeats=args.repeats,
+                python=platform.python_version(),
+                numpy=np.__version__,
+                comparison=rows,
+                growth=growth))
 
 
 if __name__ == '__main__':
