@@ -162,7 +162,11 @@ def _explain_temperatures(figure: 'Figure', series: Dict[str, List[Entry]],
         Line2D((), (), color=color, marker=marker, linestyle=line, label=name)
         for name, (color, marker, line) in zip(series, _SERIES_STYLES)
     ]
-    fitted = [entry.row for entry in series[CHOSEN] if entry.row.fitted]
+    fitted = sorted({
+        entry.row.temperature
+        for entries in series.values()
+        for entry in entries if entry.row.fitted
+    })
     handles += [
         Line2D((), (),
                color=GREY,
@@ -170,7 +174,7 @@ def _explain_temperatures(figure: 'Figure', series: Dict[str, List[Entry]],
                marker='o',
                markeredgecolor=BLACK,
                markerfacecolor='white',
-               label=f'fitted T = {row.temperature:.3g}') for row in fitted
+               label=f'fitted T = {temperature:.3g}') for temperature in fitted
     ]
     legend_below(figure, handles + signs(has_baseline)[1:], 3)
 

@@ -78,9 +78,10 @@ def teacher_points(results: Dict[str, Any]) -> List[TeacherPoint]:
         list[TeacherPoint]: By name and epoch, then temperature; copies only
         if they taught a student.
     """
+    teachers = (FRESH_TEACHER, *CHECKPOINTS)
     students: Dict[Tuple[str, float], List[Record]] = {}
     for run in finished_runs(results['runs'], 'confirmation', 'copies'):
-        if run['method'] == 'tcal' and run['seed'] in FRESH_SEEDS:
+        if run['teacher'] in teachers and run['seed'] in FRESH_SEEDS:
             key = run['teacher'], as_temperature(run['temperature'])
             students.setdefault(key, []).append(run)
     common = set(FRESH_SEEDS).intersection(*({run['seed']
@@ -88,7 +89,7 @@ def teacher_points(results: Dict[str, Any]) -> List[TeacherPoint]:
                                              for group in students.values()))
     points = []
     for figures in results['teachers']:
-        if figures['name'] in (FRESH_TEACHER, *CHECKPOINTS):
+        if figures['name'] in teachers:
             point = TeacherPoint(figures, [])
             taught = students.get((figures['name'], point.temperature), [])
             if taught or not point.is_copy:
