@@ -239,7 +239,8 @@ def describe(record: dict) -> str:
 
 
 def last_line(path: str) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that says something, paths from the root."""
     with open(path, encoding='utf-8', errors='replace') as file:
         lines = [line.strip() for line in file if line.strip()]
-    return lines[-1] if lines else 'no output'
+    last = lines[-1] if lines else 'no output'
+    return last.replace(REPOSITORY + os.sep, '')

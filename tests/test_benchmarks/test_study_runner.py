@@ -121,6 +121,13 @@ def test_a_failing_run_is_reported_and_does_not_stop_the_rest(tmp_path, tools):
     assert statuses == {1: 'finished', 13: 'failed', 2: 'finished'}
 
 
+def test_reports_do_not_name_the_machines_folders(tmp_path, tools):
+    bad = tmp_path / 'bad.py'
+    bad.write_text(f'import sys; sys.exit("no {REPOSITORY}/data/bccd")')
+    failed, = execute(tmp_path, dict(tools, train_tool=str(bad)), [planned(1)])
+    assert failed['error'] == 'bad.py ended with 1: no data/bccd'
+
+
 def test_a_run_without_metrics_has_failed_and_does_not_stop_the_rest(
         tmp_path, tools):
     silent = tmp_path / 'silent.py'
