@@ -21,8 +21,8 @@ from benchmarks.study import plan  # noqa: E402
 from benchmarks.study.measurements import measure_gradients  # noqa: E402
 from benchmarks.study.measurements import measure_teacher  # noqa: E402
 from benchmarks.study.run_folder import REPOSITORY  # noqa: E402
+from benchmarks.study.run_folder import collect_records  # noqa: E402
 from benchmarks.study.run_folder import without_finished  # noqa: E402
-from benchmarks.study.run_folder import collect_records
 from benchmarks.study.runner import StudyRunner  # noqa: E402
 from tcal_det.commands import run_command  # noqa: E402
 from tcal_det.datasets import write_digit_scenes  # noqa: E402
