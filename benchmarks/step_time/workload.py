@@ -151,9 +151,8 @@ class Workload:
 
     def _make_batch(self, seed: int) -> Dict[str, list]:
         case = self.case
-        image_size = case.image_size
         generator = torch.Generator().manual_seed(seed)
-        size = torch.tensor(image_size[::-1], dtype=torch.float32)
+        size = torch.tensor(case.image_size[::-1], dtype=torch.float32)
         inputs, data_samples = [], []
         for _ in range(case.batch_size):
             extent = size * torch.empty(OBJECTS_PER_IMAGE, 2).uniform_(
@@ -169,11 +168,11 @@ class Workload:
                     bboxes=torch.cat([corner, corner + extent], dim=1),
                     labels=labels))
             sample.set_metainfo(
-                dict(img_shape=image_size, scale_factor=(1.0, 1.0)))
+                dict(img_shape=case.image_size, scale_factor=(1.0, 1.0)))
             inputs.append(
                 torch.randint(
                     0,
-                    256, (3, *image_size),
+                    256, (3, *case.image_size),
                     dtype=torch.uint8,
                     generator=generator))
             data_samples.append(sample)

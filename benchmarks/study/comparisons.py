@@ -134,7 +134,7 @@ def gradient_entries(results: Dict[str, Any]) -> List[Entry]:
         if run['seed'] in FRESH_SEEDS and run['teacher'] in (None,
                                                              FRESH_TEACHER))
     paper = find(entries, PAPER)
-    if paper is None:
+    if paper is None or not results['gradient_scales']:
         return []
     wanted = gradient_scale(results, paper.row, paper.weight)
     return [

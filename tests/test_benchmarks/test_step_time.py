@@ -15,6 +15,7 @@ BENCHMARKS = osp.join(
     osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'benchmarks')
 sys.path.insert(0, BENCHMARKS)
 
+from step_time import workers  # noqa: E402
 from step_time.comparison import compare, grow  # noqa: E402
 from step_time.tables import comparison_table, growth_table  # noqa: E402
 from step_time.variants import VARIANTS  # noqa: E402
@@ -58,6 +59,26 @@ def test_teacher_is_timed_on_the_batch_that_is_asked_for(case):
     first, second = prepare(0), prepare(1)
     assert torch.equal(first(), first())
     assert not torch.equal(first(), second())
+
+
+def test_one_step_is_taken_before_the_clock_starts(case, monkeypatch):
+    events = []
+
+    class Connection:
+        seeds = [0, None]
+
+        def recv(self):
+            return self.seeds.pop(0)
+
+        def send(self, answer):
+            events.append(sorted(answer))
+
+    def variant(_):
+        return lambda seed: lambda: events.append(seed)
+
+    monkeypatch.setitem(VARIANTS, 'plain', variant)
+    workers._answer(Connection(), 'plain', case)
+    assert events == [0, [], 0, ['seconds'], ['memory']]
 
 
 def test_comparison(case, tmp_path):

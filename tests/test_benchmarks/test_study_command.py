@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from benchmarks.study import plan, run
+from benchmarks.study.run_folder import REPOSITORY
 from benchmarks.study.runner import StudyRunner
 from tcal_det.fileio import write_json_atomically
 
@@ -40,7 +41,8 @@ class InstantRunner(StudyRunner):
 def call(tmp_path, monkeypatch):
     """Call the command; returns the names of the runs that it made."""
     monkeypatch.setattr(run, 'RESULTS', str(tmp_path / 'results.json'))
-    monkeypatch.setattr(run.os, 'chdir', lambda _: None)
+    visited = []
+    monkeypatch.setattr(run.os, 'chdir', visited.append)
     monkeypatch.setattr(run, 'StudyRunner', InstantRunner)
     monkeypatch.setattr(run, 'measure_losses', lambda _: None)
     monkeypatch.setattr(run, 'measure_teachers', lambda _: None)
@@ -55,6 +57,8 @@ def call(tmp_path, monkeypatch):
         InstantRunner.made = []
         monkeypatch.setattr(sys, 'argv', ['run.py', *arguments])
         run.main()
+        # All paths of the study are from the root.
+        assert visited.pop() == REPOSITORY
         return InstantRunner.made
 
     return call
@@ -75,6 +79,14 @@ def test_no_stage_builds_on_an_incomplete_one(call, monkeypatch, capsys):
     assert InstantRunner.made
     assert not any(name.startswith('seeds/') for name in InstantRunner.made)
     assert 'failed: grid/kd_w16/seed0: loss is nan' in capsys.readouterr().err
+
+
+def test_what_another_process_wrote_meanwhile_is_kept(call):
+    before = run.read_results()
+    run.add('teachers', [dict(name='theirs')])
+    run.add('teachers', [dict(name='ours')])
+    names = [teacher['name'] for teacher in run.read_results()['teachers']]
+    assert names == [before['teachers'][0]['name'], 'theirs', 'ours']
 
 
 def test_only_missing_makes_what_the_results_lack(call):

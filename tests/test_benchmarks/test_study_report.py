@@ -12,13 +12,15 @@ from scipy import stats
 from benchmarks.study import report
 from benchmarks.study.comparisons import (contrasts, gradient_entries,
                                           main_entries)
+from benchmarks.study.drawing import bar_ends
 from benchmarks.study.estimates import (Correlation, correlation, holm,
                                         mean_of, paired_difference)
 from benchmarks.study.markdown import NOT_MEASURED, fill_blocks
 from benchmarks.study.plan import CHECKPOINTS, FRESH_TEACHER, TEACHER_OF
 from benchmarks.study.rows import Row, by_seed
 from benchmarks.study.selection import best_weight, grid_scores, is_at_edge
-from benchmarks.study.teacher_points import scopes, taught_points
+from benchmarks.study.teacher_points import (correlate_with_d_ece, scopes,
+                                             taught_points)
 from tcal_det.errors import InvalidValueError, MissingFileError
 
 TEACHER = FRESH_TEACHER
@@ -208,6 +210,8 @@ class TestEstimates:
         assert estimate.mean == pytest.approx(0.1)
         assert math.isnan(estimate.low) and math.isnan(estimate.high)
         assert math.isnan(estimate.p_value)
+        # Nor has it a bar in a figure.
+        assert bar_ends(estimate) == pytest.approx((10, 10))
 
     def test_differences_are_paired_by_seed(self):
         values = {1: 0.3, 2: 0.5, 3: 0.4, 8: 9.0}
@@ -432,6 +436,33 @@ class TestMethods:
             '+10.00 [-14.84, +34.84]', '-20.00'
         ]
 
+    def test_equal_gradient_has_no_seeds_that_copies_lack(self, results):
+        before = gradient_entries(results)
+        results['runs'].append(
+            make_run('confirmation', 'tcal', 15, 0.9, 1.5, 4.0))
+        assert gradient_entries(results) == before
+
+    def test_fitted_temperatures_pull_as_that_of_the_first_teacher(self):
+        scales = [
+            dict(
+                method='tcal',
+                temperature=temperature,
+                fitted=fitted,
+                rms_gradient=0.1)
+            for temperature, fitted in ((1.5, False), (1.2, True))
+        ]
+        runs = [
+            make_run(
+                'copies', 'tcal', 6, 0.1, temperature, 4.0, fitted=fitted)
+            for temperature, fitted in ((1.5, False), (1.3, True), (1.3,
+                                                                    False))
+        ]
+        entries = gradient_entries(
+            dict(EMPTY, runs=runs, gradient_scales=scales))
+        assert [entry.row for entry in entries
+                ] == [Row('tcal', 1.5),
+                      Row('tcal', 1.3, True)]
+
     def test_setting_shows_what_was_changed(self, results):
         table = report.TABLES['setting'](results)
         row = cells(table, 'setting/baseline/None/None/seed0')
@@ -552,6 +583,25 @@ class TestTeachers:
         assert point.figure('miscalibration') == pytest.approx(-0.03)
         assert point.student_miscalibration().mean == pytest.approx(0.03)
 
+    def test_inheritance_by_scipy(self, results):
+        for run in results['runs']:
+            if run['stage'] == 'copies':
+                # D-ECE rises with mAP, its sign is that of under-confidence.
+                value = run['test']['mAP']
+                run['test'] = dict(
+                    run['test'], **{
+                        'D-ECE': value,
+                        'D-ECE over': 0.0,
+                        'D-ECE under': value
+                    })
+        points = scopes(taught_points(results))[0][1]
+        x = [point.figure('miscalibration') for point in points]
+        d_ece = [0.05, 0.15, 0.1, 0.05, 0.05]
+        signed = [-0.05, -0.15, -0.1, 0.03, 0.03]
+        for is_signed, y in ((False, d_ece), (True, signed)):
+            fit = correlate_with_d_ece(points, 'miscalibration', is_signed)
+            assert fit.r == pytest.approx(stats.pearsonr(x, y)[0])
+
     def test_teachers_without_students_are_shown_as_they_are(self, results):
         results['runs'] = []
         table = report.TABLES['teachers'](results)
@@ -629,16 +679,30 @@ class TestReport:
         assert len(list(arguments['images'].iterdir())) == len(report.FIGURES)
 
     @pytest.mark.parametrize(
-        'stage',
-        ['setting', 'teachers', 'grid', 'seeds', 'gradient', 'copies'])
-    def test_one_stage_alone(self, results, stage):
+        ('stage', 'measured'),
+        [('setting', {'setting'}), ('teachers', {'setting'}),
+         ('grid', {'grid'}), ('seeds', {'setting', 'main', 'differences'}),
+         ('confirmation', {
+             'confirmation-main', 'confirmation-differences', 'gradient', 'r2',
+             'inheritance'
+         }), ('gradient', set()), ('copies', {'r2', 'inheritance'}),
+         ('bccd', {'bccd-main', 'bccd-differences'})])
+    def test_one_stage_alone(self, results, stage, measured):
         for gradients in ([], results['gradient_scales']):
             part = dict(
                 results,
                 runs=[run for run in results['runs'] if run['stage'] == stage],
                 gradient_scales=gradients)
-            for make in (*report.TABLES.values(), *report.FIGURES.values()):
-                make(part)
+            made = {
+                name
+                for name, make in report.TABLES.items()
+                if make(part) != NOT_MEASURED
+            }
+            # Teachers have figures of their own.
+            expected = measured | {'runs', 'teachers'}
+            assert made == (expected if gradients else expected - {'gradient'})
+            for draw in report.FIGURES.values():
+                draw(part)
 
     def test_figures_are_deterministic(self, results):
         figures = [

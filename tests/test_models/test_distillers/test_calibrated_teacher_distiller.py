@@ -10,6 +10,7 @@ from mmengine.model import ExponentialMovingAverage
 
 from tcal_det.models import CalibratedTeacherDistiller
 from tcal_det.models.distillers.detector_files import find_detector
+from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
 from tcal_det.registry import MODELS
 
 
@@ -413,3 +414,23 @@ def test_teacher_whose_preprocessor_stands_beside_the_model(
     cfg.dump(teacher['config'])
     beside, _ = training_step(build(distiller_cfg(teacher=teacher)))
     assert torch.equal(inside['loss_kd_cls'], beside['loss_kd_cls'])
+
+
+def test_targets_of_an_earlier_head_run_are_forgotten(distiller_cfg):
+    student = MODELS.build(distiller_cfg())
+    roi_head = student.roi_head
+    channels = roi_head.bbox_roi_extractor.out_channels
+    levels = [
+        torch.zeros(1, channels, 64 // stride, 96 // stride)
+        for stride in roi_head.bbox_roi_extractor.featmap_strides
+    ]
+    rois = torch.tensor([[0., 0., 0., 32., 32.], [0., 8., 8., 40., 40.]])
+    with SoftmaxRoIHeadAdapter.observe(student) as samples:
+        logits = roi_head._bbox_forward(levels, rois)['cls_score']
+        roi_head.bbox_head.loss_cls(logits, torch.tensor([0, 1]),
+                                    torch.ones(2))
+        assert samples.labels.tolist() == [0, 1]
+        # The training's run, on other RoIs; its loss has not been called.
+        roi_head._bbox_forward(levels, rois[:1])
+    assert len(samples.student_logits) == len(samples.rois) == 1
+    assert samples.labels is None and samples.weight is None
