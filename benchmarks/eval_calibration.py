@@ -323,7 +323,12 @@ def parse_args() -> argparse.Namespace:
         '--out', metavar='FILE.json', help='write the figures there')
     parser.add_argument(
         '--contestant', choices=sorted(CONTESTANTS), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in ('images', 'repeats'):
+        if getattr(args, name) < 1:
+            parser.error(f'`--{name}` must be >= 1, but got '
+                         f'{getattr(args, name)}')
+    return args
 
 
 def main() -> None:
