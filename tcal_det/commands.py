@@ -1,14 +1,53 @@
-"""How every command in ``tools/`` ends; imports nothing that is slow."""
+"""How every command in ``tools/`` begins and ends.
+
+Imports nothing that is slow: commands parse their arguments first, and import
+torch and mmdet when they know that there is work to do.
+"""
+import argparse
+import errno
+import os
+import signal
 import sys
 import warnings
 from contextlib import contextmanager
-from typing import Callable, Iterator
+from typing import Callable, Iterator, List, Optional
 
 from tcal_det.errors import UserError
+
+# What a full, exhausted or read-only file system answers.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# Of a process that SIGTERM ended, as a shell reports it.
+SIGTERM_STATUS = 128 + signal.SIGTERM
+
+
+class ConfigOptions(argparse.Action):
+    """mmengine's DictAction, imported only where the option is given.
+
+    For ``--cfg-options``, with ``nargs='+'``: 'key=value' texts become a dict.
+    """
+
+    def __call__(self,
+                 parser: argparse.ArgumentParser,
+                 namespace: argparse.Namespace,
+                 values: List[str],
+                 option_string: Optional[str] = None) -> None:
+        """Merge what was given into the dict of the namespace."""
+        from mmengine.config import DictAction
+        parse = DictAction(self.option_strings, self.dest, nargs=self.nargs)
+        for text in values:
+            try:
+                parse(parser, namespace, [text], option_string)
+            except (ValueError, AssertionError):
+                raise argparse.ArgumentError(
+                    self, 'must be KEY=VALUE with balanced brackets, but got '
+                    f'{text!r}') from None
 
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command; a user's mistake is one line and exit status 2.
+
+    SIGTERM unwinds the command as Ctrl-C does, so that what it was writing
+    is cleaned up; the exit status is 143 then.
 
     Args:
         main (Callable): The command. Exceptions other than
@@ -16,17 +55,58 @@ def run_command(main: Callable[[], None]) -> None:
             are defects, ours or of a module that the config names.
     """
     try:
-        main()
+        with _unwound_by_sigterm():
+            main()
     except UserError as error:
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-        sys.exit(2)
+        _exit_with(str(error))
     except KeyError as error:
         # mmengine's registries report a misspelt `type` this way.
         message = str(error.args[0]) if error.args else ''
         if ' registry. ' not in message:
             raise
-        print(f'error: {" ".join(message.split())}', file=sys.stderr)
-        sys.exit(2)
+        _exit_with(message)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _exit_with(f'files cannot be written: {error}')
+
+
+def _exit_with(message: str) -> None:
+    print(f'error: {" ".join(message.split())}', file=sys.stderr)
+    sys.exit(2)
+
+
+@contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit(143), once, in this process alone."""
+    process = os.getpid()
+    received = []
+
+    def unwind(signum, frame):
+        if os.getpid() != process:
+            # A forked worker has nothing of ours to clean up.
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
+        # A launcher may send another one, which must not stop the cleaning.
+        signal.signal(signum, signal.SIG_IGN)
+        received.append(signum)
+        sys.exit(SIGTERM_STATUS)
+
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        # Somebody else has decided what SIGTERM does.
+        yield
+        return
+    signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    except Exception:
+        # Data loader workers that got the signal too are an error for torch.
+        if received:
+            sys.exit(SIGTERM_STATUS)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
