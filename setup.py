@@ -58,6 +58,8 @@ setup(
     extras_require={
         # Demo data (bundled digits) and isotonic regression.
         'sklearn': ['scikit-learn'],
+        # Checkpoints that are written and read as .safetensors.
+        'safetensors': ['safetensors'],
     },
     classifiers=[
         'License :: OSI Approved :: Apache Software License',

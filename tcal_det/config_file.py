@@ -1,5 +1,6 @@
 """Config files that a command or another config names."""
-from typing import Callable
+import ast
+from typing import Any, Callable, Dict
 
 from mmengine.config import Config
 
@@ -33,3 +34,52 @@ def load_config(path: str,
         raise InvalidValueError(
             f'{name} {path!r} cannot be read ({type(error).__name__}: '
             f'{error})') from None
+
+
+def parse_config_text(text: str) -> Dict[str, Any]:
+    """Read the values of a config without running it.
+
+    The text that mmengine writes, into a checkpoint's ``meta.cfg`` or a work
+    directory, is a list of assignments of plain values and ``dict(...)``.
+
+    Args:
+        text (str): Config as a Python program.
+
+    Returns:
+        dict: Value by name.
+
+    Raises:
+        InvalidValueError: If there is anything else in it.
+    """
+    try:
+        values = {}
+        for statement in ast.parse(text).body:
+            target, = statement.targets
+            values[target.id] = _plain_value(statement.value)
+        return values
+    except (AttributeError, TypeError, ValueError, SyntaxError, RecursionError,
+            MemoryError) as error:
+        raise InvalidValueError(
+            'a config must assign plain values to names to be read without '
+            f'running it, but does not ({error})') from None
+
+
+def _plain_value(node: ast.AST) -> Any:
+    if isinstance(node, ast.Call):
+        if getattr(node.func, 'id', None) != 'dict':
+            raise ValueError(f'line {node.lineno} calls a function')
+        # mmengine writes keys that are not names as dict({...}).
+        value = dict(*map(_plain_value, node.args))
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                raise ValueError(f'line {node.lineno} unpacks a dict')
+            value[keyword.arg] = _plain_value(keyword.value)
+        return value
+    if isinstance(node, ast.Dict):
+        keys = map(_plain_value, node.keys)
+        return dict(zip(keys, map(_plain_value, node.values)))
+    if isinstance(node, ast.List):
+        return [_plain_value(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_plain_value(item) for item in node.elts)
+    return ast.literal_eval(node)

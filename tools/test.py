@@ -7,52 +7,58 @@ import argparse
 import os
 import os.path as osp
 
-from mmdet.engine.hooks.utils import trigger_visualization_hook
-from mmdet.evaluation import DumpDetResults
-from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
-from tcal_det.commands import run_command
-from tcal_det.config_file import load_config
-from tcal_det.engine.training import (check_data, leave_process_group,
-                                      prepare_cpu_launch,
-                                      use_test_time_augmentation)
-from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.commands import ConfigOptions, run_command
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description='Test a detector')
     parser.add_argument('config', help='test config file')
-    parser.add_argument('checkpoint', help='checkpoint file or URL')
-    parser.add_argument('--work-dir', help='where the metrics are written')
     parser.add_argument(
-        '--out', help='also dump the predictions to this .pkl file')
+        'checkpoint',
+        help='checkpoint: a path or a URL; code in it is not '
+        'run')
+    parser.add_argument(
+        '--work-dir',
+        help='folder of the metrics (default: `work_dir` of the config, else '
+        'work_dirs/CONFIG_NAME)')
+    parser.add_argument('--out', help='.pkl file for the predictions')
     parser.add_argument(
         '--show', action='store_true', help='show the predictions')
     parser.add_argument(
         '--show-dir',
         help='save painted images in WORK_DIR/TIMESTAMP/SHOW_DIR')
     parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds per shown image')
+        '--wait-time',
+        type=float,
+        default=2,
+        help='seconds per shown image (default: 2)')
+    parser.add_argument(
+        '--allow-partial',
+        action='store_true',
+        help='take a checkpoint that lacks weights of the model, which then '
+        'stay random, or has others')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override config keys: key=value, key="[a,b]", key="[(a,b)]"')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher; pytorch works without a GPU too')
+        help='job launcher; pytorch works without a GPU too (default: none)')
     parser.add_argument(
         '--tta',
         action='store_true',
         help="test-time augmentation with the config's `tta_model` and "
         '`tta_pipeline`')
     # torch.distributed.launch passes it.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
@@ -60,7 +66,24 @@ def parse_args():
 
 def main():
     args = parse_args()
+    # Slow to import.
+    from mmdet.engine.hooks.utils import trigger_visualization_hook
+    from mmdet.evaluation import DumpDetResults
+    from mmdet.utils import setup_cache_size_limit_of_dynamo
+    from mmengine.model import is_model_wrapper
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    from tcal_det.checkpoint_file import read_checkpoints_safely
+    from tcal_det.config_file import load_config
+    from tcal_det.engine.training import (check_data, leave_process_group,
+                                          prepare_cpu_launch,
+                                          use_test_time_augmentation)
+    from tcal_det.errors import InvalidValueError, MissingFileError
+    from tcal_det.models.distillers.detector_files import load_whole_checkpoint
+
     setup_cache_size_limit_of_dynamo()
+    read_checkpoints_safely()
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise InvalidValueError(
             f'`--out` must end in .pkl or .pickle, but got {args.out!r}')
@@ -88,6 +111,12 @@ def main():
     prepare_cpu_launch(cfg)
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
+    detector = runner.model
+    while is_model_wrapper(detector):
+        detector = detector.module
+    # mmengine loads the checkpoint once more, and takes what fits.
+    load_whole_checkpoint(detector, args.checkpoint, 'detector',
+                          args.allow_partial)
     if args.out is not None:
         runner.test_evaluator.metrics.append(
             DumpDetResults(out_file_path=args.out))

@@ -11,6 +11,7 @@ from mmengine.config import DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from tcal_det.checkpoint_file import read_checkpoints_safely
 from tcal_det.commands import run_command
 from tcal_det.config_file import load_config
 from tcal_det.engine.training import (check_data, find_whole_checkpoint,
@@ -60,6 +61,7 @@ def parse_args():
 def main():
     args = parse_args()
     setup_cache_size_limit_of_dynamo()
+    read_checkpoints_safely()
 
     cfg = load_config(args.config)
     cfg.launcher = args.launcher

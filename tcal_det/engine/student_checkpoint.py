@@ -1,32 +1,102 @@
 """The student alone, for release."""
-import torch
+import hashlib
+import io
+import json
+import logging
 
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from tcal_det.checkpoint_file import import_safetensors, read_checkpoint
+from tcal_det.config_file import parse_config_text
+from tcal_det.engine.plain_config import plain_detector_config
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import replaced_atomically
-from tcal_det.models.distillers.detector_files import (read_checkpoint,
-                                                       without_loss_parameters)
+from tcal_det.models.distillers.detector_files import without_loss_parameters
+
+FORMATS = ('pth', 'safetensors')
+# Messages of old hooks, among them the path of the last checkpoint.
+_PRIVATE_META = ('hook_msgs', )
 
 
-def publish_student(checkpoint: str, out: str) -> None:
+def publish_student(checkpoint: str, out: str, format: str = 'pth') -> str:
     """Write a training checkpoint's detector weights and ``meta`` only.
 
     Optimizer, schedules, the second copy of EMA and learnable parts of
-    losses are left behind. The keys are the plain detector's.
+    losses are left behind. The keys are the plain detector's, and
+    ``meta.cfg`` is its config: mmdet opens the file without this package. As
+    with mmdet's ``publish_model.py`` the name ends with the beginning of the
+    content's SHA-256.
 
     Args:
-        checkpoint (str): Written by training; a path or a URL.
-        out (str): The file to write.
+        checkpoint (str): A path or a URL, written by training.
+        out (str): File to write, without the hash.
+        format (str): 'pth' or 'safetensors'. Defaults to 'pth'.
+
+    Returns:
+        str: The path of the file.
 
     Raises:
-        MissingFileError, InvalidValueError: If ``checkpoint`` cannot be read
-            or holds no weights.
+        MissingFileError: If ``checkpoint`` does not exist.
+        InvalidValueError: If ``checkpoint`` cannot be read or holds no
+            weights, or ``out`` cannot be written or has the name of the
+            other format.
     """
+    stem = _without_suffix(out, format)
     content = read_checkpoint(checkpoint, f'checkpoint {checkpoint!r}')
-    if 'state_dict' not in content:
+    if not content.get('state_dict'):
         raise InvalidValueError(
-            f'checkpoint {checkpoint!r} must have the key `state_dict`, but '
-            f'has {sorted(content)}')
+            f'checkpoint {checkpoint!r} must have the key `state_dict` with '
+            f'weights, but has {sorted(map(str, content))}')
     state = without_loss_parameters(dict(content['state_dict']))
-    with replaced_atomically(out) as temporary:
-        torch.save(
-            dict(meta=content.get('meta', {}), state_dict=state), temporary)
+    meta = {
+        key: value
+        for key, value in (content.get('meta') or {}).items()
+        if key not in _PRIVATE_META
+    }
+    _make_config_plain(meta, checkpoint)
+    if format == 'safetensors':
+        published = import_safetensors().torch.save(
+            # Neither views nor shared memory can be written.
+            {
+                key: value.clone().contiguous()
+                for key, value in state.items()
+            },
+            metadata=dict(format='pt', meta=json.dumps(meta)))
+    else:
+        buffer = io.BytesIO()
+        torch.save(dict(meta=meta, state_dict=state), buffer)
+        published = buffer.getvalue()
+    path = f'{stem}-{hashlib.sha256(published).hexdigest()[:8]}.{format}'
+    with replaced_atomically(path) as temporary, open(temporary, 'wb') as file:
+        file.write(published)
+    return path
+
+
+def _without_suffix(out: str, format: str) -> str:
+    for suffix in FORMATS:
+        if out.endswith(f'.{suffix}'):
+            if suffix != format:
+                raise InvalidValueError(
+                    f'the file to write must end with .{format}, or '
+                    f'`--format` be {suffix}, but got {out!r}')
+            return out[:-len(suffix) - 1]
+    return out
+
+
+def _make_config_plain(meta: dict, checkpoint: str) -> None:
+    """Change ``meta['cfg']`` in place; leave it out if it is not plain."""
+    text = meta.pop('cfg', None)
+    if not isinstance(text, str):
+        return
+    try:
+        plain = plain_detector_config(parse_config_text(text))
+    except InvalidValueError as error:
+        print_log(
+            f'{checkpoint!r}: its config is left out, so that mmdet needs '
+            f'one beside the weights ({error})',
+            logger='current',
+            level=logging.WARNING)
+        return
+    meta['cfg'] = Config(plain).pretty_text

@@ -1,12 +1,12 @@
 """Annotation and results files: COCO's JSON and mmdet's pickle."""
 import json
-import pickle
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
+from tcal_det.restricted_pickle import load_plain_pickle
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
 
@@ -91,8 +91,7 @@ def read_results(path: str, category_ids: Sequence[Any]) -> List[Record]:
 
     Args:
         path (str): A COCO results file, or a pickle that mmdet's
-            ``tools/test.py --out`` wrote. Unpickling runs code: open only
-            pickles of your own.
+            ``tools/test.py --out`` wrote; code in it is not run.
         category_ids (Sequence[Any]): The category of each label, for a
             pickle, which has labels only.
 
@@ -189,7 +188,7 @@ def check_class_names(annotations: Record,
 def _read_pickle(path: str) -> List[Record]:
     try:
         with open(path, 'rb') as file:
-            samples = pickle.load(file)
+            samples = load_plain_pickle(file)
     except FileNotFoundError:
         raise MissingFileError(f'results {path!r} does not exist') from None
     except Exception as error:  # a damaged pickle can raise anything

@@ -11,6 +11,7 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
 from mmengine.visualization import Visualizer
 
 from tcal_det.datasets import write_digit_scenes
@@ -109,6 +110,9 @@ def call_tool(monkeypatch, capsys):
         for manager in (MMLogger, MessageHub, DefaultScope, Visualizer,
                         DetLocalVisualizer):
             manager._instance_dict.clear()
+        # Nor the checkpoint loaders that an earlier one has registered.
+        monkeypatch.setattr(CheckpointLoader, '_schemes',
+                            CheckpointLoader._schemes)
         monkeypatch.setattr(sys, 'argv', [path, *args])
         status = 0
         try:

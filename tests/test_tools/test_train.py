@@ -83,10 +83,11 @@ def test_killed_run_resumes_to_the_same_weights(run_configs, run_tool,
         assert_same_state(resumed[key], expected[key])
     assert resumed['meta']['iter'] == expected['meta']['iter'] == 12
 
-    published = str(tmp_path / 'student.pth')
     result = run_tool('model_converters/publish_student.py',
-                      osp.join(killed, 'epoch_3.pth'), published)
+                      osp.join(killed, 'epoch_3.pth'),
+                      str(tmp_path / 'student.pth'))
     assert result.returncode == 0, result.stdout
+    published = result.stdout.split('written: ')[1].strip()
     plain = init_detector(run_configs['plain'], device='cpu')
     student = load_state(published)
     plain.load_state_dict(student['state_dict'], strict=True)

@@ -1,26 +1,35 @@
 """Write the student's weights alone, for release.
 
 python tools/model_converters/publish_student.py CHECKPOINT OUT
+writes OUT with the beginning of its SHA-256 in the name.
 """
 import argparse
 
 from tcal_det.commands import run_command
-from tcal_det.engine.student_checkpoint import publish_student
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description='Leave optimizer, EMA copy and learnable parts of losses '
-        "behind; what stays has the plain detector's keys")
-    parser.add_argument('checkpoint', help='written by training')
-    parser.add_argument('out', help='the file to write')
+        description="A detector's weights and its plain mmdet config, without "
+        'optimizer, EMA copy, teacher and learnable parts of losses; mmdet '
+        'opens the file without tcal_det')
+    parser.add_argument('checkpoint', help='checkpoint of a training')
+    parser.add_argument(
+        'out', help='file to write; OUT.pth becomes OUT-HASH.pth')
+    parser.add_argument(
+        '--format',
+        choices=('pth', 'safetensors'),
+        default='pth',
+        help='format of the file (default: pth)')
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
-    publish_student(args.checkpoint, args.out)
-    print(f'written: {args.out}')
+    # Slow to import.
+    from tcal_det.engine.student_checkpoint import publish_student
+    path = publish_student(args.checkpoint, args.out, args.format)
+    print(f'written: {path}')
 
 
 if __name__ == '__main__':

@@ -1,21 +1,32 @@
 """A detector's config and checkpoint: found, read, and of one another."""
-from collections.abc import Mapping
+import logging
+from collections import OrderedDict
 from functools import partial
 from typing import Dict, List, Tuple, TypeVar, Union
 
 import torch.nn as nn
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.runner import CheckpointLoader
+from mmengine.logging import print_log
 from torch import Tensor
 
+from tcal_det.checkpoint_file import read_checkpoint
 from tcal_det.config_file import load_config
-from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
 
 ZOO_PREFIX = 'mmdet::'
 # Of the distiller's attribute in its state dict.
 LOSS_PREFIX = 'distill_losses.'
+# Remedies by the role of the detector.
+_FIND = dict(
+    teacher='set `teacher.checkpoint` to a path, a URL, or '
+    "'auto' with an 'mmdet::' config",
+    detector='give a path or a URL')
+_FIT = dict(
+    teacher='give the checkpoint that `teacher.config` was trained to',
+    detector='give the checkpoint that the config was trained to, or '
+    '--allow-partial')
 
 KeysOrState = TypeVar('KeysOrState', List[str], Dict[str, Tensor])
 
@@ -82,38 +93,6 @@ def build_detector(cfg: Union[Config, dict]) -> nn.Module:
     return MODELS.build(model)
 
 
-def read_checkpoint(checkpoint: str,
-                    name: str,
-                    remedy: str = 'give a path or a URL') -> Mapping:
-    """Read a checkpoint to the CPU.
-
-    Args:
-        checkpoint (str): A path or a URL.
-        name (str): What a message calls it.
-        remedy (str): What a message advises if it is missing.
-
-    Returns:
-        Mapping: What it holds.
-
-    Raises:
-        MissingFileError: If the file does not exist.
-        InvalidValueError: If it cannot be read.
-    """
-    try:
-        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
-    except FileNotFoundError:
-        raise MissingFileError(f'{name} does not exist: {remedy}') from None
-    except Exception as error:
-        # Unpickling a damaged file can raise nearly anything.
-        raise InvalidValueError(
-            f'{name} cannot be read, it is damaged or not a checkpoint '
-            f'({type(error).__name__}: {error})') from None
-    if not isinstance(content, Mapping):
-        raise InvalidValueError(f'{name} must hold a state dict, but holds a '
-                                f'{type(content).__name__}')
-    return content
-
-
 def without_loss_parameters(keys: KeysOrState) -> KeysOrState:
     """Leave out the learnable parts of losses, e.g. AEKT's head.
 
@@ -127,55 +106,72 @@ def without_loss_parameters(keys: KeysOrState) -> KeysOrState:
     return {key: keys[key] for key in kept} if isinstance(keys, dict) else kept
 
 
-def load_whole_checkpoint(detector: nn.Module, checkpoint: str) -> None:
+def load_whole_checkpoint(detector: nn.Module,
+                          checkpoint: str,
+                          role: str = 'teacher',
+                          allow_partial: bool = False) -> dict:
     """Load weights of which none may be missing, left over or misshapen.
 
     Learnable parts of distillation losses are no part of a detector: a
     distilled student is a teacher like any other.
 
     Args:
-        detector (nn.Module): The teacher.
+        detector (nn.Module): Detector to load into.
         checkpoint (str): A path or a URL.
+        role (str): 'teacher' or 'detector', for the message. Defaults to
+            'teacher'.
+        allow_partial (bool): Whether to load what fits and log the rest.
+            Defaults to False.
+
+    Returns:
+        dict: All that the checkpoint holds.
 
     Raises:
         MissingFileError: If the file does not exist.
         InvalidValueError: If it cannot be read, or is not this detector's.
     """
-    where = f'teacher checkpoint {checkpoint!r}'
-    state = read_checkpoint(
-        checkpoint, where, 'set `teacher.checkpoint` to a path, a URL, or '
-        "'auto' with an 'mmdet::' config")
-    state = state.get('state_dict', state)
-    # Files saved from inside a DDP wrapper.
-    state = {
-        key[len('module.'):] if key.startswith('module.') else key: value
-        for key, value in state.items()
-    }
-    state = without_loss_parameters(state)
-    expected = detector.state_dict()
+    where = f'{role} checkpoint {checkpoint!r}'
+    content = read_checkpoint(checkpoint, where, _FIND[role])
+    state = _detector_state(content)
     misshapen = [
-        f'{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}'
-        for key, value in expected.items()
+        f'{key} {tuple(state.pop(key).shape)} instead of {tuple(value.shape)}'
+        for key, value in detector.state_dict().items()
         if key in state and state[key].shape != value.shape
     ]
-    if misshapen:
-        raise InvalidValueError(
-            f'{where} does not fit its config: {_first_three(misshapen)}; '
-            'give the checkpoint that `teacher.config` was trained to')
+    if misshapen and not allow_partial:
+        # Before the detector is changed.
+        raise _misfit(where, role, f'{_first_three(misshapen)} misshapen')
     incompatible = detector.load_state_dict(state, strict=False)
-    problems = [
+    misfits = [
         f'{_first_three(keys)} {problem}'
         for problem, keys in ((
             'missing', without_loss_parameters(incompatible.missing_keys)),
                               ('unexpected', incompatible.unexpected_keys))
         if keys
     ]
-    if problems:
-        raise InvalidValueError(
-            f'{where} does not fit its config: {" and ".join(problems)}; '
-            'give the checkpoint that `teacher.config` was trained to')
+    if misfits:
+        error = _misfit(where, role, ' and '.join(misfits))
+        if not allow_partial:
+            raise error
+        print_log(str(error), logger='current', level=logging.WARNING)
+    return content
 
 
-def _first_three(names: list) -> str:
+def _detector_state(content: dict) -> Dict[str, Tensor]:
+    """The weights, by the names that they have outside of any wrapper."""
+    state = content.get('state_dict', content)
+    # Files saved from inside a DDP wrapper.
+    stripped = OrderedDict(
+        (key[len('module.'):] if key.startswith('module.') else key, value)
+        for key, value in state.items() if isinstance(value, Tensor))
+    return without_loss_parameters(stripped)
+
+
+def _misfit(where: str, role: str, problem: str) -> InvalidValueError:
+    return InvalidValueError(
+        f'{where} does not fit its config: {problem}; {_FIT[role]}')
+
+
+def _first_three(names: List[str]) -> str:
     return (f'{len(names)} keys (' + ', '.join(names[:3]) +
             (', ...)' if len(names) > 3 else ')'))

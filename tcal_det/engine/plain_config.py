@@ -1,0 +1,83 @@
+"""The config of the plain mmdet detector that a run has trained."""
+from typing import Any, Dict
+
+from tcal_det.errors import InvalidValueError
+
+# Arguments of the distiller and of ScoreCalibratedDetector.
+_WRAPPER_KEYS = ('student_type', 'detector_type', 'teacher', 'distill_losses',
+                 'roi_weighting')
+# Where a run starts from and writes to.
+_PRIVATE_KEYS = ('load_from', 'resume', 'work_dir')
+# What the types of this package stand in for.
+_PLAIN_TYPES = dict(
+    AtomicCheckpointHook='CheckpointHook', CPUAmpOptimWrapper='OptimWrapper')
+
+
+def plain_detector_config(cfg: Dict[str, Any]) -> Dict[str, Any]:
+    """Take out of a config what only its training needed.
+
+    Teacher, distillation losses, score calibration, metrics and hooks of
+    this package, files of pretrained weights, and where the run was.
+
+    Args:
+        cfg (dict): Config of a run; not changed.
+
+    Returns:
+        dict: A config that mmdet reads without this package.
+
+    Raises:
+        InvalidValueError: If it has no ``model``.
+    """
+    if not isinstance(cfg.get('model'), dict):
+        raise InvalidValueError('a config must have the key `model`, but has '
+                                f'only {sorted(cfg)}')
+    plain = {
+        key: _without_own_parts(value)
+        for key, value in cfg.items() if key not in _PRIVATE_KEYS
+    }
+    plain['model'] = _plain_model(cfg['model'])
+    return {key: value for key, value in plain.items() if value is not None}
+
+
+def _plain_model(model: Dict[str, Any]) -> Dict[str, Any]:
+    detector_type = model.get('student_type', model.get('detector_type'))
+    plain = {
+        key: _without_pretrained(value)
+        for key, value in model.items() if key not in _WRAPPER_KEYS
+    }
+    if detector_type is not None:
+        plain['type'] = detector_type
+    if isinstance(plain.get('test_cfg'), dict):
+        plain['test_cfg'].pop('score_calibrator', None)
+    return plain
+
+
+def _without_pretrained(value: Any) -> Any:
+    """Leave out files of weights: the checkpoint has all of them."""
+    if isinstance(value, dict):
+        return {
+            key: _without_pretrained(item)
+            for key, item in value.items()
+            if not (key == 'init_cfg' and isinstance(item, dict)
+                    and item.get('type') == 'Pretrained')
+        }
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_pretrained(item) for item in value)
+    return value
+
+
+def _without_own_parts(value: Any) -> Any:
+    """Replace or leave out what has a type of this package."""
+    if isinstance(value, dict):
+        name = value.get('type')
+        if isinstance(name, str) and name.startswith('tcal_det.'):
+            name = _PLAIN_TYPES.get(name.split('.')[-1])
+            if name is None:
+                return None
+            value = dict(value, type=name)
+        return {key: _without_own_parts(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(
+            kept for kept in map(_without_own_parts, value)
+            if kept is not None and kept != 'tcal_det')
+    return value
