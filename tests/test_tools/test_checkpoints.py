@@ -69,11 +69,12 @@ def test_safetensors(call_tool, run_configs, detector, tmp_path):
     assert figures[0] == figures[1] != {}
 
     folder = str(tmp_path / 'distilled')
-    status, error = call_tool(
-        'train.py', run_configs['distill'], '--work-dir', folder,
-        '--cfg-options', f'model.teacher.config={run_configs["plain"]}',
-        f'model.teacher.checkpoint={converted}', 'train_cfg.max_epochs=1',
-        'train_cfg.val_interval=2')
+    status, error = call_tool('train.py', run_configs['distill'], '--work-dir',
+                              folder, '--cfg-options',
+                              f'model.teacher.config={run_configs["plain"]}',
+                              f'model.teacher.checkpoint={converted}',
+                              'train_cfg.max_epochs=1',
+                              'train_cfg.val_interval=2')
     assert status == 0, error
     assert osp.isfile(osp.join(folder, 'epoch_1.pth'))
 
