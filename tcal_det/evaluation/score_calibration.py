@@ -221,8 +221,8 @@ def _read_class(form: Dict[str, Any]) -> ClassCalibration:
     category_id, name = form['category_id'], form['name']
     # Other writers store 7 as 7.0.
     is_whole = (
-        isinstance(category_id, (int, float))
-        and not isinstance(category_id, bool)
+        isinstance(category_id,
+                   (int, float)) and not isinstance(category_id, bool)
         and abs(category_id) <= LARGEST_ID and category_id == int(category_id))
     if not isinstance(category_id, str) and not is_whole:
         raise InvalidTypeError('`category_id` must be a whole number or a '

@@ -179,9 +179,11 @@ class IsotonicMap(ScoreMap):
             raise InvalidValueError(
                 '`values` must have one number for each of the '
                 f'{len(scores)} `scores`, but has {len(values)}')
-        for name, numbers, is_right, order in (
-            ('scores', scores, np.greater, 'larger than the last'),
-            ('values', values, np.greater_equal, 'no smaller than the last')):
+        for name, numbers, is_right, order in (('scores', scores, np.greater,
+                                                'larger than the last'),
+                                               ('values', values,
+                                                np.greater_equal,
+                                                'no smaller than the last')):
             is_wrong = ~is_right(numbers[1:], numbers[:-1])
             if is_wrong.any():
                 position = int(is_wrong.argmax())

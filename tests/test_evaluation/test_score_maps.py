@@ -103,58 +103,68 @@ def test_scores_are_not_changed(name):
     assert (scores == before).all()
 
 
-@pytest.mark.parametrize('form, message', [
-    (None, 'a score map must be .*got None'),
-    ([1], 'a score map must be'),
-    ({}, 'a score map must be'),
-    (dict(type='spline'), "a score map must be .*'spline'"),
-    (dict(type=['platt']), 'a score map must be'),
-    (dict(type='platt', scale=1), r"must have the keys \['scale', 'bias'\]"),
-    (dict(type='platt', scale=1, bias=0, more=1), "keys.*'more'"),
-    ({
-        'type': 'platt',
-        'scale': 1,
-        3: 4
-    }, 'must have the keys'),
-    (dict(type='temperature', temperature='warm'), '`temperature`.*number'),
-    (dict(type='temperature', temperature=True), '`temperature`.*bool'),
-    (dict(type='temperature', temperature=[2.0]), '`temperature`.*list'),
-    (dict(type='temperature', temperature=0), r'`temperature`.*\(0, inf\)'),
-    (dict(type='temperature', temperature=-1), '`temperature`.*-1'),
-    (dict(type='temperature', temperature=10**400), '`temperature`'),
-    (dict(type='temperature', temperature=float('nan')), '`temperature`.*nan'),
-    (dict(type='platt', scale=1, bias=None), '`bias` must be a finite'),
-    # Each of these looks right at 0, 0.5 and 1.
-    (dict(type='platt', scale=-1, bias=0), '`scale`.*-1'),
-    (dict(type='platt', scale=1, bias=float('inf')), '`bias`.*inf'),
-    (dict(type='beta', a=-1, b=1, c=0), '`a`.*-1'),
-    (dict(type='beta', a=1, b=0, c=0), '`b`.*0'),
-    (dict(type='beta', a=1, b=1, c=False), '`c`.*bool'),
-    (dict(type='isotonic', scores=[0, 0.2, 0.5, 1], values=[0, 7, 0.5, 1]),
-     r'`values\[1\]`.*7'),
-    (dict(
-        type='isotonic', scores=[0, 0.2, 0.3, 1], values=[0, 0.9, 0.5, 1]),
-     '`values` must be sorted.*0.5 after 0.9'),
-    (dict(
-        type='isotonic', scores=[0, 0.6, 0.5, 1], values=[0, 0.1, 0.5, 1]),
-     '`scores` must be sorted.*0.5 after 0.6'),
-    (dict(type='isotonic', scores=[0.5, 0.5], values=[0, 1]),
-     '`scores` must be sorted.*0.5 after 0.5'),
-    (dict(type='isotonic', scores=[0, 2], values=[0, 1]), r'`scores\[1\]`.*2'),
-    (dict(type='isotonic', scores=[0, float('nan'), 1], values=[0, .5, 1]),
-     r'`scores\[1\]`.*nan'),
-    (dict(type='isotonic', scores=[0, 1], values=[0.5]), 'one number for'),
-    (dict(type='isotonic', scores=[0, 1], values=[0, 2]), r'`values\[1\]`'),
-    (dict(type='isotonic', scores=[0, 1], values=[0, None]), r'`values\[1\]`'),
-    (dict(type='isotonic', scores=[0, 1], values=[False, True]),
-     r'`values\[0\]`.*bool'),
-    (dict(type='isotonic', scores='low', values='high'), '`scores`.*list'),
-    (dict(type='isotonic', scores=[], values=[]), 'at least one'),
-    (dict(type='histogram', values=[]), 'at least one'),
-    (dict(type='histogram', values=0.5), 'a list'),
-    (dict(type='histogram', values=[0, -0.1, 1, 1]), r'`values\[1\]`.*-0.1'),
-    (dict(type='histogram', values=[0, [0.5], 1]), r'`values\[1\]`.*list'),
-])
+@pytest.mark.parametrize(
+    'form, message',
+    [
+        (None, 'a score map must be .*got None'),
+        ([1], 'a score map must be'),
+        ({}, 'a score map must be'),
+        (dict(type='spline'), "a score map must be .*'spline'"),
+        (dict(type=['platt']), 'a score map must be'),
+        (dict(type='platt',
+              scale=1), r"must have the keys \['scale', 'bias'\]"),
+        (dict(type='platt', scale=1, bias=0, more=1), "keys.*'more'"),
+        ({
+            'type': 'platt',
+            'scale': 1,
+            3: 4
+        }, 'must have the keys'),
+        (dict(type='temperature',
+              temperature='warm'), '`temperature`.*number'),
+        (dict(type='temperature', temperature=True), '`temperature`.*bool'),
+        (dict(type='temperature', temperature=[2.0]), '`temperature`.*list'),
+        (dict(type='temperature',
+              temperature=0), r'`temperature`.*\(0, inf\)'),
+        (dict(type='temperature', temperature=-1), '`temperature`.*-1'),
+        (dict(type='temperature', temperature=10**400), '`temperature`'),
+        (dict(type='temperature',
+              temperature=float('nan')), '`temperature`.*nan'),
+        (dict(type='platt', scale=1, bias=None), '`bias` must be a finite'),
+        # Each of these looks right at 0, 0.5 and 1.
+        (dict(type='platt', scale=-1, bias=0), '`scale`.*-1'),
+        (dict(type='platt', scale=1, bias=float('inf')), '`bias`.*inf'),
+        (dict(type='beta', a=-1, b=1, c=0), '`a`.*-1'),
+        (dict(type='beta', a=1, b=0, c=0), '`b`.*0'),
+        (dict(type='beta', a=1, b=1, c=False), '`c`.*bool'),
+        (dict(type='isotonic', scores=[0, 0.2, 0.5, 1],
+              values=[0, 7, 0.5, 1]), r'`values\[1\]`.*7'),
+        (dict(
+            type='isotonic', scores=[0, 0.2, 0.3, 1], values=[0, 0.9, 0.5, 1]),
+         '`values` must be sorted.*0.5 after 0.9'),
+        (dict(
+            type='isotonic', scores=[0, 0.6, 0.5, 1], values=[0, 0.1, 0.5, 1]),
+         '`scores` must be sorted.*0.5 after 0.6'),
+        (dict(type='isotonic', scores=[0.5, 0.5],
+              values=[0, 1]), '`scores` must be sorted.*0.5 after 0.5'),
+        (dict(type='isotonic', scores=[0, 2], values=[0, 1
+                                                      ]), r'`scores\[1\]`.*2'),
+        (dict(type='isotonic', scores=[0, float('nan'), 1],
+              values=[0, .5, 1]), r'`scores\[1\]`.*nan'),
+        (dict(type='isotonic', scores=[0, 1], values=[0.5]), 'one number for'),
+        (dict(type='isotonic', scores=[0, 1], values=[0, 2
+                                                      ]), r'`values\[1\]`'),
+        (dict(type='isotonic', scores=[0, 1], values=[0, None
+                                                      ]), r'`values\[1\]`'),
+        (dict(type='isotonic', scores=[0, 1],
+              values=[False, True]), r'`values\[0\]`.*bool'),
+        (dict(type='isotonic', scores='low', values='high'), '`scores`.*list'),
+        (dict(type='isotonic', scores=[], values=[]), 'at least one'),
+        (dict(type='histogram', values=[]), 'at least one'),
+        (dict(type='histogram', values=0.5), 'a list'),
+        (dict(type='histogram', values=[0, -0.1, 1, 1
+                                        ]), r'`values\[1\]`.*-0.1'),
+        (dict(type='histogram', values=[0, [0.5], 1]), r'`values\[1\]`.*list'),
+    ])
 def test_another_form(form, message):
     with pytest.raises(UserError, match=message) as caught:
         score_map_from(form)
@@ -172,7 +182,8 @@ FORMS = st.one_of(
         dict(type=st.just('temperature'), temperature=POSITIVE)),
     st.fixed_dictionaries(
         dict(
-            type=st.just('platt'), scale=POSITIVE,
+            type=st.just('platt'),
+            scale=POSITIVE,
             bias=finite(-1.7e308, 1.7e308))),
     st.fixed_dictionaries(
         dict(
@@ -181,14 +192,15 @@ FORMS = st.one_of(
             b=POSITIVE,
             c=finite(-1.7e308, 1.7e308))),
     st.lists(
-        st.tuples(finite(0, 1), finite(0, 1)), min_size=1,
+        st.tuples(finite(0, 1), finite(0, 1)),
+        min_size=1,
         unique_by=lambda knot: knot[0]).map(lambda knots: dict(
             type='isotonic',
             scores=sorted(score for score, _ in knots),
             values=sorted(value for _, value in knots))),
-    st.lists(st.one_of(st.none(), finite(0, 1)),
-             min_size=1).map(lambda values: dict(
-                 type='histogram', values=values)))
+    st.lists(
+        st.one_of(st.none(), finite(0, 1)),
+        min_size=1).map(lambda values: dict(type='histogram', values=values)))
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -208,11 +220,16 @@ def test_every_accepted_map_is_one_of_the_unit_interval(form, scores):
 
 def corruptions(form):
     """The form with one thing in it that no JSON writer of ours writes."""
-    wrong = ('0.5', True, None, float('nan'), float('inf'), -1, [[0.5]],
-             {}, 10**400)
+    wrong = ('0.5', True, None, float('nan'), float('inf'), -1, [[0.5]], {},
+             10**400)
     for key in form:
         yield {other: form[other] for other in form if other != key}
-        yield {**{other: form[other] for other in form if other != key}, 'x': 1}
+        yield {
+            **{
+                other: form[other]
+                for other in form if other != key
+            }, 'x': 1
+        }
         for value in wrong:
             yield dict(form, **{key: value})
             if isinstance(form[key], list):
