@@ -24,7 +24,7 @@ def test_foreground_drops_the_background():
 
 
 def test_labels_below_zero_are_no_foreground():
-    """mmdet marks ignored samples with -1."""
+    """Some assigners of mmdet mark ignored samples with -1."""
     labels = torch.tensor([-1, 0, 2, 3])
     assert roi_sample_weight(
         labels, 3, mode='foreground').tolist() == [0, 1, 1, 0]
