@@ -6,34 +6,26 @@ calibrator=dict(type='TemperatureScaling',
                 load_from='DIR/teacher_calibration.json').
 """
 import argparse
-import logging
 
-from mmengine.config import DictAction
-from mmengine.logging import print_log
-
-from tcal_det.commands import run_command
-from tcal_det.engine.teacher_calibration import (CALIBRATORS, OBJECTIVES,
-                                                 calibrate_teacher,
-                                                 check_calibration_options,
-                                                 write_teacher_calibration)
-from tcal_det.engine.teacher_logits import (MAX_SAMPLES, PROTOCOLS,
-                                            collect_teacher_samples)
-from tcal_det.engine.teacher_sources import (SPLITS, annotation_files,
-                                             build_calibration_dataloader,
-                                             build_teacher,
-                                             load_teacher_config,
-                                             shares_annotations)
-from tcal_det.fileio import make_output_folder
+from tcal_det.commands import ConfigOptions, run_command
+from tcal_det.teacher_options import (CALIBRATORS, MAX_SAMPLES, OBJECTIVES,
+                                      PROTOCOLS, SPLITS)
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
         description='Calibrate a teacher on held-out images')
     parser.add_argument(
-        'config', help="the teacher's config: a path or an 'mmdet::' name")
+        'config', help="config of the teacher: a path or an 'mmdet::' name")
     parser.add_argument(
-        'checkpoint', help="a path, a URL, or 'auto' for an 'mmdet::' config")
-    parser.add_argument('--out', required=True, help='folder of the results')
+        'checkpoint',
+        help="weights of the teacher: a path, a URL, or 'auto' for an "
+        "'mmdet::' config")
+    parser.add_argument(
+        '--out',
+        required=True,
+        metavar='DIR',
+        help='folder of teacher_calibration.json and the diagrams')
     parser.add_argument(
         '--split',
         choices=SPLITS,
@@ -43,24 +35,25 @@ def parse_args():
         '--calibrator',
         choices=CALIBRATORS,
         default='TemperatureScaling',
-        help='what to fit (default: TemperatureScaling)')
+        help='calibrator to fit (default: TemperatureScaling)')
     parser.add_argument(
         '--objective',
         choices=OBJECTIVES,
         default='nll',
-        help='what is smallest at the temperature (default: nll)')
+        help='figure that is smallest at the fitted temperature: negative '
+        'log-likelihood or ECE (default: nll)')
     parser.add_argument(
         '--softening',
         type=float,
         default=1.0,
-        help='multiplies the fitted temperature; above 1 the teacher becomes '
+        help='factor of the fitted temperature; above 1 the teacher becomes '
         'slightly under-confident (default: 1)')
     parser.add_argument(
         '--protocol',
         choices=PROTOCOLS,
         default='train',
-        help='train: RoIs as distillation sees them; test: all proposals '
-        '(default: train)')
+        help='RoIs to measure: as distillation sees them (train), or all '
+        'proposals (test) (default: train)')
     parser.add_argument(
         '--max-samples',
         type=int,
@@ -68,17 +61,37 @@ def parse_args():
         help='RoIs to keep, drawn at random if there are more '
         f'(default: {MAX_SAMPLES})')
     parser.add_argument(
-        '--seed', type=int, default=0, help='of all that is random')
+        '--seed',
+        type=int,
+        default=0,
+        help='random seed of the sampled RoIs and of the folds (default: 0)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
-        help='override config keys: key=value, key="[a,b]", key="[(a,b)]"')
+        action=ConfigOptions,
+        help='overrides of config keys: key=value, key="[a,b]", '
+        'key="[(a,b)]" (default: none)')
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
+    # Slow to import.
+    import logging
+
+    from mmengine.logging import print_log
+
+    from tcal_det.engine.teacher_calibration import (calibrate_teacher,
+                                                     check_calibration_options,
+                                                     write_teacher_calibration)
+    from tcal_det.engine.teacher_logits import collect_teacher_samples
+    from tcal_det.engine.teacher_sources import (annotation_files,
+                                                 build_calibration_dataloader,
+                                                 build_teacher,
+                                                 load_teacher_config,
+                                                 shares_annotations)
+    from tcal_det.fileio import make_output_folder
+
     check_calibration_options(args.calibrator, args.objective, args.softening)
     cfg, checkpoint = load_teacher_config(args.config, args.checkpoint,
                                           args.cfg_options)

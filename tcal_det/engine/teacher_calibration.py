@@ -2,6 +2,7 @@
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
+import os
 import os.path as osp
 import warnings
 from dataclasses import dataclass
@@ -21,13 +22,12 @@ from tcal_det.fileio import write_json_atomically
 from tcal_det.models.calibrators import (Calibrator, TemperatureScaling,
                                          VectorScaling)
 from tcal_det.models.calibrators.fitting import softmax_confidence_and_nll
+from tcal_det.teacher_options import CALIBRATORS, OBJECTIVES
 from tcal_det.version import __version__
 from tcal_det.visualization import (reliability_comparison, save_figure,
                                     temperature_sweep)
 from .teacher_logits import TeacherSamples
 
-CALIBRATORS = ('TemperatureScaling', 'VectorScaling')
-OBJECTIVES = ('nll', 'ece')
 GROUPS = ('all', 'foreground', 'background')
 # By assigned label even a perfect teacher would seem miscalibrated: its
 # honest doubts about objects all fall on one side of that line.
@@ -161,16 +161,20 @@ class TeacherCalibration:
             sweep=self.sweep)
 
     def table(self) -> str:
-        """Before and after, for people."""
+        """Before and after, for people; a group without samples is said."""
         keys = ('accuracy', 'nll', 'brier', 'ece', 'over', 'under', 'mce',
                 'ace')
         lines = [
             f'{"":19}{"samples":>9}' + ''.join(f'{key:>10}' for key in keys)
         ]
         for group in GROUPS:
-            for when, measured in (('before', self.before[group]),
-                                   ('after', self.after[group])):
-                row = measured.to_dict()
+            measured = dict(before=self.before[group], after=self.after[group])
+            if not any(one.error.num_samples for one in measured.values()):
+                lines.append(f'{group:19}{0:9d}  never predicted, so there '
+                             'are no figures and no diagram')
+                continue
+            for when, one in measured.items():
+                row = one.to_dict()
                 lines.append(f'{group:12}{when:7}{row["num_samples"]:9d}' +
                              ''.join(f'{row[key]:10.4f}' for key in keys))
         return '\n'.join(lines)
@@ -280,7 +284,8 @@ def write_teacher_calibration(out_dir: str, calibration: TeacherCalibration,
                               **provenance: Any) -> str:
     """Write the JSON file and its figures.
 
-    The figures come first: where the JSON file stands, all is there.
+    The figures come first: where the JSON file stands, all is there. A
+    group without samples has none, and one of an earlier run is removed.
 
     Args:
         out_dir (str): The folder; made if it is missing.
@@ -291,17 +296,24 @@ def write_teacher_calibration(out_dir: str, calibration: TeacherCalibration,
     Returns:
         str: Path of the JSON file, for ``load_from``.
     """
+    after = f'After: {_describe(calibration.calibrator)}'
     for group in GROUPS:
+        path = osp.join(out_dir, f'reliability_{group}.png')
+        tables = {
+            heading: measured[group].error.bins
+            for heading, measured in (('Before', calibration.before),
+                                      (after, calibration.after))
+            if measured[group].error.num_samples
+        }
+        if not tables:
+            if osp.exists(path):
+                os.remove(path)
+            continue
         figure = reliability_comparison(
-            {
-                'Before':
-                calibration.before[group].error.bins,
-                f'After: {_describe(calibration.calibrator)}':
-                calibration.after[group].error.bins
-            },
+            tables,
             title=f'Teacher, {group} RoIs' +
             (f' ({GROUP_RULE})' if group != 'all' else ''))
-        save_figure(figure, osp.join(out_dir, f'reliability_{group}.png'))
+        save_figure(figure, path)
     fitted = softened = None
     if isinstance(calibration.calibrator, TemperatureScaling):
         fitted = calibration.calibrator.temperature

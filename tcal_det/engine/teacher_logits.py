@@ -21,10 +21,7 @@ from tcal_det.evaluation.functional.array_checks import (check_choice,
                                                          check_count)
 from tcal_det.models.distillers.roi_head_adapter import (SampledRoIs,
                                                          SoftmaxRoIHeadAdapter)
-
-PROTOCOLS = ('train', 'test')
-# With 81 classes 162 MB of float32, and about 1 GB while they are measured.
-MAX_SAMPLES = 500000
+from tcal_det.teacher_options import LARGEST_SEED, MAX_SAMPLES, PROTOCOLS
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +68,8 @@ def collect_teacher_samples(detector: nn.Module,
         protocol (str): 'train' or 'test'. Defaults to 'train'.
         max_samples (int): So many RoIs are kept; of more, each has the same
             chance (reservoir sampling). Defaults to 500000.
-        seed (int): Of the sampler and of that choice. Defaults to 0.
+        seed (int): Seed of the sampler and of that choice, in [0, 2**63).
+            Defaults to 0.
 
     Returns:
         TeacherSamples: On the CPU.
@@ -83,7 +81,9 @@ def collect_teacher_samples(detector: nn.Module,
             annotated object or no RoI.
     """
     check_choice('protocol', protocol, PROTOCOLS)
-    check_count('seed', seed, lowest=0)
+    if check_count('seed', seed, lowest=0) > LARGEST_SEED:
+        raise InvalidValueError(
+            f'`seed` must be <= {LARGEST_SEED}, but got {seed}')
     reservoir = _Reservoir(check_count('max_samples', max_samples), seed)
     _check_detector(detector)
     detector.eval()
@@ -172,14 +172,13 @@ class _Reservoir:
         self.rng = np.random.default_rng(seed)
         self.num_seen = 0
         self.logits: Optional[np.ndarray] = None
-        self.labels = np.empty(max_samples, np.int64)
-        self.image_ids = np.empty(max_samples, np.int64)
+        self.labels = self._allocate(np.int64)
+        self.image_ids = self._allocate(np.int64)
 
     def add(self, logits: np.ndarray, labels: np.ndarray,
             image_ids: np.ndarray) -> None:
         if self.logits is None:
-            self.logits = np.empty((self.max_samples, logits.shape[1]),
-                                   np.float32)
+            self.logits = self._allocate(np.float32, logits.shape[1])
         order = np.arange(self.num_seen, self.num_seen + len(logits))
         place = np.where(order < self.max_samples, order,
                          self.rng.integers(0, order + 1))
@@ -189,6 +188,14 @@ class _Reservoir:
                               (self.image_ids, image_ids)):
             stored[place[kept]] = given[kept]
         self.num_seen += len(logits)
+
+    def _allocate(self, dtype: type, *columns: int) -> np.ndarray:
+        try:
+            return np.empty((self.max_samples, *columns), dtype)
+        except (MemoryError, ValueError):  # the latter beyond all addresses
+            raise InvalidValueError(
+                '`max_samples` must be a number of RoIs that memory can '
+                f'hold, but got {self.max_samples}') from None
 
     def samples(self, num_images: int) -> TeacherSamples:
         if self.num_seen == 0:

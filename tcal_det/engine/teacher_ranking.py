@@ -23,10 +23,10 @@ from tcal_det.evaluation.image_bootstrap import (CONFIDENCE_LEVEL, Estimate,
                                                  resampled_temperature)
 from tcal_det.models.calibrators import TemperatureScaling
 from tcal_det.models.calibrators.fitting import top_confidence
+from tcal_det.teacher_options import NUM_RESAMPLES
 from .teacher_logits import TeacherSamples
 
 NUM_BINS = 15
-NUM_RESAMPLES = 1000
 FIGURES = ('ece', 'over', 'under', 'ace', 'temperature', 'calibrated_ece')
 PAPER = ('Kim et al. (arXiv 2508.20224) find that the calibration error of '
          'the teacher goes with the accuracy of its student, R^2 = .92 on '

@@ -14,9 +14,8 @@ from tcal_det.evaluation.functional.array_checks import check_choice
 from tcal_det.models.distillers.detector_files import (build_detector,
                                                        find_detector,
                                                        load_whole_checkpoint)
+from tcal_det.teacher_options import SPLITS
 from .training import check_data, innermost_datasets
-
-SPLITS = ('val', 'test', 'train')
 
 
 def load_teacher_config(

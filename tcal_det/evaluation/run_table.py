@@ -2,10 +2,12 @@
 import json
 import math
 import os.path as osp
+import sys
 from dataclasses import dataclass
-from glob import glob
-from typing import Dict, List, Optional
+from glob import escape, glob
+from typing import Any, Dict, List, Optional
 
+from tcal_det.arguments import shortened
 from tcal_det.errors import InvalidValueError, MissingFileError
 from .results_file import read_json
 
@@ -18,6 +20,15 @@ COLUMNS = {
     'LaECE_0': ('calib/laece_0', 100, 2),
     'LRP_0': ('calib/lrp_0', 100, 1),
 }
+# Columns of their own: an AP of VOC is no AP of COCO, to be subtracted.
+FURTHER_COLUMNS = {
+    'segm mAP': ('coco/segm_mAP', 100, 1),
+    'VOC mAP': ('pascal_voc/mAP', 100, 1),
+    'VOC AP50': ('pascal_voc/AP50', 100, 1),
+}
+ALL_COLUMNS = {**COLUMNS, **FURTHER_COLUMNS}
+LARGEST = sys.float_info.max
+_PRINTED = {key for key, _, _ in ALL_COLUMNS.values()}
 
 
 @dataclass(frozen=True)
@@ -25,16 +36,22 @@ class RunResult:
     """What one run measured.
 
     Attributes:
-        name (str): Of the run, the last part of its work_dir.
+        name (str): Last part of the run's work_dir.
         work_dir (str): Where it was read.
         source (str): 'test', or 'val, step N' where the run was never
             tested; N is the epoch, or the iteration where a run logs those.
-        metrics (dict[str, float]): All logged metrics, as fractions.
+        metrics (dict[str, float]): All logged metrics, as fractions; NaN
+            where undefined.
     """
     name: str
     work_dir: str
     source: str
     metrics: Dict[str, float]
+
+    @property
+    def split(self) -> str:
+        """'test' or 'val', without the step."""
+        return self.source.partition(',')[0]
 
 
 def read_run(work_dir: str) -> RunResult:
@@ -48,53 +65,95 @@ def read_run(work_dir: str) -> RunResult:
 
     Raises:
         MissingFileError: If there is no such folder.
-        InvalidValueError: If it holds no metrics, or a truncated file.
+        InvalidValueError: If it holds no metrics, a truncated file, or a
+            figure that cannot be one.
     """
     if not osp.isdir(work_dir):
         raise MissingFileError(f'work_dir {work_dir!r} does not exist')
     name = osp.basename(osp.abspath(work_dir))
-    for session in sorted(glob(osp.join(work_dir, '*_*')), reverse=True):
+    sessions = sorted(glob(osp.join(escape(work_dir), '*_*')), reverse=True)
+    for session in sessions:
         path = osp.join(session, osp.basename(session) + '.json')
         if osp.isfile(path):
+            record = read_json(path, 'test metrics')
             return RunResult(name, work_dir, 'test',
-                             _metrics_of(read_json(path, 'test metrics')))
-    for session in sorted(glob(osp.join(work_dir, '*_*')), reverse=True):
-        record = _last_validation(
-            osp.join(session, 'vis_data', 'scalars.json'))
+                             _metrics_of(record, f'test metrics {path!r}'))
+    for session in sessions:
+        path = osp.join(session, 'vis_data', 'scalars.json')
+        record = _last_validation(path)
         if record is not None:
-            return RunResult(name, work_dir, f'val, step {record["step"]}',
-                             _metrics_of(record))
+            where = f'validation metrics {path!r}'
+            step = record.get('step')
+            if isinstance(step, bool) or not isinstance(step, int):
+                raise InvalidValueError(
+                    f'{where}: `step` must be a whole number, but got '
+                    f'{shortened(step)}')
+            return RunResult(name, work_dir, f'val, step {step}',
+                             _metrics_of(record, where))
     raise InvalidValueError(
         f'work_dir {work_dir!r} holds no test or validation metrics: train '
-        'with a val_evaluator, or run tools/test.py with --work-dir')
+        'with a val_evaluator, or run tools/test.py with --work-dir (COCO '
+        'measures nothing where a detector detects nothing)')
 
 
-def _last_validation(path: str) -> Optional[dict]:
+def _last_validation(path: str) -> Optional[Dict[str, Any]]:
+    """The last line of a log that is no training step's."""
     if not osp.isfile(path):
         return None
+    try:
+        with open(path, encoding='utf-8') as file:
+            lines = file.readlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidValueError(f'validation metrics {path!r} cannot be read '
+                                f'({error})') from None
     last = None
-    with open(path, encoding='utf-8') as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                # The last line of a run that was killed.
-                continue
-            if COLUMNS['mAP'][0] in record:
-                last = record
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            # The last line of a run that was killed.
+            continue
+        if not isinstance(record, dict):
+            raise InvalidValueError(
+                f'validation metrics {path!r} must hold an object in each '
+                f'line, but line {number} is {shortened(record)}')
+        # Metrics have a prefix; a training step may log values with one.
+        if any('/' in key for key in record) and 'loss' not in record:
+            last = record
     return last
 
 
-def _metrics_of(record: dict) -> Dict[str, float]:
-    return {
-        key: float(value)
-        for key, value in record.items()
-        if '/' in key and isinstance(value, (int, float))
-    }
+def _metrics_of(record: Any, where: str) -> Dict[str, float]:
+    """The numbers of a record; those that are printed are checked."""
+    if not isinstance(record, dict):
+        raise InvalidValueError(f'{where} must hold one object, but '
+                                f'holds {shortened(record)}: run '
+                                'tools/test.py again')
+    metrics = {}
+    for key, value in record.items():
+        is_number = (
+            isinstance(value, (int, float)) and not isinstance(value, bool))
+        if key in _PRINTED:
+            if value is None or (is_number and value == -1):
+                value = math.nan  # COCO's -1: no objects to be found
+            # Sums of fractions may miss 1 by a rounding.
+            elif not is_number or not (0 <= value <= 1 + 1e-9
+                                       or value != value):
+                raise InvalidValueError(
+                    f'{where}: `{key}` must be a number in [0, 1], or NaN, '
+                    'null or -1 where it is undefined, but got '
+                    f'{shortened(value)}: run tools/test.py again')
+            metrics[key] = float(value)
+        elif '/' in key and is_number and not abs(value) > LARGEST:
+            metrics[key] = float(value)
+    return metrics
 
 
 def as_markdown(runs: List[RunResult], baseline: int = 0) -> str:
     """A table with the differences to the baseline in brackets.
+
+    There is a difference only between runs that were measured on the same
+    split; of others a line below the table says that there is none.
 
     Args:
         runs (list[RunResult]): The rows.
@@ -106,17 +165,20 @@ def as_markdown(runs: List[RunResult], baseline: int = 0) -> str:
     """
     columns = {
         title: column
-        for title, column in COLUMNS.items()
+        for title, column in ALL_COLUMNS.items()
         if any(column[0] in run.metrics for run in runs)
     }
+    reference = runs[baseline]
     rows = [['run', *columns, 'measured on']]
-    for index, run in enumerate(runs):
+    for run in runs:
         row = [run.name]
         for key, factor, decimals in columns.values():
             value = run.metrics.get(key, math.nan)
             cell = _number(value * factor, decimals)
-            if index != baseline and not math.isnan(value):
-                change = value - runs[baseline].metrics.get(key, math.nan)
+            is_comparable = run is not reference and run.split == (
+                reference.split)
+            if is_comparable and not math.isnan(value):
+                change = value - reference.metrics.get(key, math.nan)
                 cell += f' ({_number(change * factor, decimals, "+")})'
             row.append(cell)
         rows.append([*row, run.source])
@@ -130,7 +192,21 @@ def as_markdown(runs: List[RunResult], baseline: int = 0) -> str:
                    for cell, width in zip(row, widths)) + ' |' for row in rows
     ]
     rule = '|' + '|'.join('-' * (width + 2) for width in widths) + '|'
-    return '\n'.join([lines[0], rule, *lines[1:]])
+    lines = [lines[0], rule, *lines[1:]]
+    others = [run.name for run in runs if run.split != reference.split]
+    if others:
+        lines += [
+            '', f'No differences for {", ".join(others)}: measured on another '
+            f'split than the baseline {reference.name} '
+            f'({reference.split}).'
+        ]
+    if not columns:
+        found = sorted({key for run in runs for key in run.metrics})
+        lines += [
+            '', 'No column: none of these metrics is known here: '
+            f'{shortened(found)}.'
+        ]
+    return '\n'.join(lines)
 
 
 def _number(value: float, decimals: int, sign: str = '') -> str:
@@ -149,17 +225,19 @@ def as_records(runs: List[RunResult], baseline: int = 0) -> List[dict]:
 
     Returns:
         list[dict]: ``name``, ``work_dir``, ``source``, ``metrics`` and
-        ``difference`` of each run.
+        ``difference`` of each run; the last is None where the baseline was
+        measured on another split.
     """
-    reference = runs[baseline].metrics
+    reference = runs[baseline]
     return [
         dict(
             name=run.name,
             work_dir=run.work_dir,
             source=run.source,
             metrics=run.metrics,
-            difference={
-                key: value - reference[key]
-                for key, value in run.metrics.items() if key in reference
+            difference=None if run.split != reference.split else {
+                key: value - reference.metrics[key]
+                for key, value in run.metrics.items()
+                if key in reference.metrics
             }) for run in runs
     ]

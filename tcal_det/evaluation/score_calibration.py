@@ -6,15 +6,18 @@ Shape shorthand:
 """
 import warnings
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (Any, Callable, Dict, List, Mapping, Optional, Sequence,
+                    Tuple, Union)
 
 import numpy as np
 
-from tcal_det.errors import InvalidValueError
+from tcal_det.arguments import check_fraction, shortened
+from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
 from .functional import (DetectionMatches, Detections, GroundTruth,
                          detections_from_coco, ground_truth_from_coco,
                          match_at_thresholds, olrp)
-from .functional.array_checks import check_choice, check_iou_thr
+from .functional.array_checks import (as_unit_interval, check_choice,
+                                      check_iou_thr)
 from .results_file import Record, read_json
 from .score_maps import SCORE_MAPS, ScoreMap, score_map_from
 
@@ -23,6 +26,8 @@ from .score_maps import SCORE_MAPS, ScoreMap, score_map_from
 TARGETS = dict(precision=0.5, precision_x_iou=0.0)
 # A class with fewer counted detections takes the map of all classes.
 FEWEST_DETECTIONS = 20
+# Whole numbers up to here have a float64 of their own.
+LARGEST_ID = 2**53
 REFIT = 'fit it with tools/analysis_tools/recalibrate.py fit'
 
 
@@ -74,14 +79,18 @@ class ScoreCalibration:
             detection reaches its class's threshold, both of shape (D,).
 
         Raises:
-            InvalidValueError: If a label has no class here.
+            InvalidTypeError: If a score is not a number.
+            InvalidValueError: If a score is NaN or outside [0, 1], or a
+                label has no class here.
         """
-        scores = np.asarray(scores, dtype=np.float64)
+        scores = as_unit_interval('scores', scores)
         labels = np.asarray(labels, dtype=np.int64)
-        if len(labels) and labels.max() >= len(self.classes):
+        has_no_class = (labels < 0) | (labels >= len(self.classes))
+        if has_no_class.any():
             raise InvalidValueError(
                 f'labels must be below {len(self.classes)}, the number of '
-                f'classes of the score calibration, but got {labels.max()}: '
+                'classes of the score calibration, and not negative, but got '
+                f'{labels[has_no_class.argmax()]}: '
                 f'{REFIT} for the classes of this detector')
         calibrated = self.score_map(scores)
         for label, one in enumerate(self.classes):
@@ -153,22 +162,22 @@ class ScoreCalibration:
         """Read the form that :meth:`to_json_dict` wrote.
 
         Raises:
-            InvalidValueError: If it has another form.
+            InvalidTypeError, InvalidValueError: If it has another form; the
+                message names the key.
         """
         try:
+            _check_keys('a score calibration', content,
+                        ('settings', 'calibrator', 'classes'))
+            if not isinstance(content['settings'], dict):
+                raise InvalidTypeError('`settings` must be an object, but got '
+                                       f'{shortened(content["settings"])}')
             return cls(
                 settings=content['settings'],
-                score_map=score_map_from(content['calibrator']),
-                classes=tuple(
-                    ClassCalibration(
-                        one['category_id'], one['name'], one['score_thr'],
-                        one['calibrator']
-                        and score_map_from(one['calibrator']))
-                    for one in content['classes']))
-        except (KeyError, TypeError):
-            raise InvalidValueError(
-                'a score calibration must have settings, calibrator and '
-                f'classes, but does not: {REFIT}') from None
+                score_map=_read_part('calibrator', score_map_from,
+                                     content['calibrator']),
+                classes=_read_classes(content['classes']))
+        except UserError as error:
+            raise type(error)(f'{error}: {REFIT}') from None
 
     @classmethod
     def from_file(cls, path: str) -> 'ScoreCalibration':
@@ -181,8 +190,70 @@ class ScoreCalibration:
         content = read_json(path, 'score calibration')
         try:
             return cls.from_json_dict(content)
-        except InvalidValueError as error:
+        except UserError as error:
             raise InvalidValueError(f'{error} (in {path!r})') from None
+
+
+def _read_classes(forms: List[Dict[str, Any]]) -> Tuple[ClassCalibration, ...]:
+    """The classes of a file; their ids are of one kind and differ."""
+    if not isinstance(forms, list) or not forms:
+        raise InvalidTypeError('`classes` must be a list of at least one '
+                               f'class, but got {shortened(forms)}')
+    classes = tuple(
+        _read_part(f'classes[{label}]', _read_class, form)
+        for label, form in enumerate(forms))
+    ids = [one.category_id for one in classes]
+    if len({isinstance(category_id, str) for category_id in ids}) > 1:
+        raise InvalidTypeError(
+            '`category_id` of `classes` must be all whole numbers or all '
+            f'texts, but got {shortened(ids)}')
+    repeated = [one for k, one in enumerate(ids) if one in ids[:k]]
+    if repeated:
+        raise InvalidValueError(
+            '`category_id` of `classes` must differ from class to class, but '
+            f'got {shortened(repeated[0])} twice')
+    return classes
+
+
+def _read_class(form: Dict[str, Any]) -> ClassCalibration:
+    _check_keys('a class', form,
+                ('category_id', 'name', 'score_thr', 'calibrator'))
+    category_id, name = form['category_id'], form['name']
+    # Other writers store 7 as 7.0.
+    is_whole = (
+        isinstance(category_id,
+                   (int, float)) and not isinstance(category_id, bool)
+        and abs(category_id) <= LARGEST_ID and category_id == int(category_id))
+    if not isinstance(category_id, str) and not is_whole:
+        raise InvalidTypeError('`category_id` must be a whole number or a '
+                               f'text, but got {shortened(category_id)}')
+    if not isinstance(name, str):
+        raise InvalidTypeError(
+            f'`name` must be a text, but got {shortened(name)}')
+    score_thr = form['score_thr']
+    if score_thr is not None:
+        score_thr = check_fraction('score_thr', score_thr)
+    score_map = form['calibrator']
+    if score_map is not None:
+        score_map = _read_part('calibrator', score_map_from, score_map)
+    return ClassCalibration(category_id, name, score_thr, score_map)
+
+
+def _read_part(key: str, read: Callable[[Any], Any], form: Any) -> Any:
+    """Whatever is wrong in a part, say in which."""
+    try:
+        return read(form)
+    except UserError as error:
+        raise type(error)(f'`{key}`: {error}') from None
+
+
+def _check_keys(what: str, form: Any, keys: Tuple[str, ...]) -> None:
+    if not isinstance(form, dict) or set(form) != set(keys):
+        given = (f'has the keys {shortened(sorted(form, key=str))}'
+                 if isinstance(form, dict) else f'is {shortened(form)}')
+        raise InvalidValueError(
+            f'{what} must be an object with the keys {list(keys)}, but '
+            f'{given}')
 
 
 def fit_score_calibration(ground_truth: GroundTruth,
@@ -291,9 +362,10 @@ def _choose_thresholds(score_thr: Union[None, float, str],
         return olrp(matches_0).threshold
     if score_thr is None:
         return np.full(matches_0.num_classes, np.nan)
-    if (isinstance(score_thr, bool) or not isinstance(score_thr, (int, float))
-            or not 0 <= score_thr <= 1):
+    try:
+        score_thr = check_fraction('score_thr', score_thr)
+    except UserError:
         raise InvalidValueError(
             "`score_thr` must be None, 'lrp_optimal' or a number in [0, 1], "
-            f'but got {score_thr!r}')
-    return np.full(matches_0.num_classes, float(score_thr))
+            f'but got {shortened(score_thr)}') from None
+    return np.full(matches_0.num_classes, score_thr)

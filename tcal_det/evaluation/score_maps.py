@@ -11,16 +11,20 @@ its optimum has mean q = mean u, with fractional targets too.
 
 All but :class:`HistogramMap` are strictly increasing, so they keep the order
 of the detections of a class and with it its average precision. (Scores
-within 1e-12 of 0 or of 1 are one score to the parametric maps.)
+within 1e-12 of 0 or of 1 are one score to the parametric maps.) No map can
+be made of parameters that would break this: finite numbers, positive
+slopes, sorted knots and values in [0, 1] are checked when it is made.
 """
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from tcal_det.errors import InvalidValueError
+from tcal_det.arguments import (check_finite, check_fraction, check_positive,
+                                shortened)
+from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
 from .functional import bin_index
 
 # Scores of exactly 0 and 1 have no logarithm or logit.
@@ -53,19 +57,31 @@ class ScoreMap:
         raise NotImplementedError
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """Calibrate scores, shape (D,), which are not changed."""
+        """Calibrate scores in [0, 1], shape (D,), which are not changed."""
         raise NotImplementedError
 
     def to_json_dict(self) -> Dict[str, Any]:
         """``{"type": ..., ...}``, which :func:`score_map_from` takes."""
         return dict(type=self.type, **asdict(self))
 
+    def _keep(self, **parameters: Any) -> None:
+        """Replace what was given by what the checks returned."""
+        for name, value in parameters.items():
+            object.__setattr__(self, name, value)  # of a frozen dataclass
+
 
 @dataclass(frozen=True)
 class TemperatureMap(ScoreMap):
-    """sigmoid(logit(s) / temperature): cannot move a score of one half."""
+    """sigmoid(logit(s) / temperature): cannot move a score of one half.
+
+    Args:
+        temperature (float): In (0, inf).
+    """
     temperature: float
     type: ClassVar[str] = 'temperature'
+
+    def __post_init__(self):
+        self._keep(temperature=check_positive('temperature', self.temperature))
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'TemperatureMap':
@@ -73,15 +89,26 @@ class TemperatureMap(ScoreMap):
         return cls(1 / inverse)
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        return expit(_logit(scores) / self.temperature)
+        with np.errstate(over='ignore'):  # expit of infinity is 1
+            return expit(_logit(scores) / self.temperature)
 
 
 @dataclass(frozen=True)
 class PlattMap(ScoreMap):
-    """sigmoid(scale * logit(s) + bias)."""
+    """sigmoid(scale * logit(s) + bias).
+
+    Args:
+        scale (float): In (0, inf).
+        bias (float): Finite.
+    """
     scale: float
     bias: float
     type: ClassVar[str] = 'platt'
+
+    def __post_init__(self):
+        self._keep(
+            scale=check_positive('scale', self.scale),
+            bias=check_finite('bias', self.bias))
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'PlattMap':
@@ -90,12 +117,18 @@ class PlattMap(ScoreMap):
                                   [_SLOPES, _BIASES], [1.0, 0.0]))
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        return expit(self.scale * _logit(scores) + self.bias)
+        with np.errstate(over='ignore'):
+            return expit(self.scale * _logit(scores) + self.bias)
 
 
 @dataclass(frozen=True)
 class BetaMap(ScoreMap):
     """sigmoid(a log(s) - b log(1 - s) + c); equal a and b are Platt's.
+
+    Args:
+        a (float): In (0, inf).
+        b (float): In (0, inf).
+        c (float): Finite.
 
     Reference: Kull et al., Beta calibration, AISTATS 2017.
     """
@@ -103,6 +136,12 @@ class BetaMap(ScoreMap):
     b: float
     c: float
     type: ClassVar[str] = 'beta'
+
+    def __post_init__(self):
+        self._keep(
+            a=check_positive('a', self.a),
+            b=check_positive('b', self.b),
+            c=check_finite('c', self.c))
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'BetaMap':
@@ -112,7 +151,8 @@ class BetaMap(ScoreMap):
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         low, high = _logs(scores)
-        return expit(self.a * low - self.b * high + self.c)
+        with np.errstate(over='ignore'):
+            return expit(self.a * low - self.b * high + self.c)
 
 
 @dataclass(frozen=True)
@@ -121,10 +161,36 @@ class IsotonicMap(ScoreMap):
 
     Linear between the knots and constant beyond them, plus one part in a
     thousand of the score itself: see the module's constants.
+
+    Args:
+        scores (List[float]): Knots in [0, 1], each larger than the last, at
+            least one.
+        values (List[float]): In [0, 1], one for each knot, none smaller
+            than the last.
     """
     scores: List[float]
     values: List[float]
     type: ClassVar[str] = 'isotonic'
+
+    def __post_init__(self):
+        scores = _fractions('scores', self.scores)
+        values = _fractions('values', self.values)
+        if len(scores) != len(values):
+            raise InvalidValueError(
+                '`values` must have one number for each of the '
+                f'{len(scores)} `scores`, but has {len(values)}')
+        for name, numbers, is_right, order in (('scores', scores, np.greater,
+                                                'larger than the last'),
+                                               ('values', values,
+                                                np.greater_equal,
+                                                'no smaller than the last')):
+            is_wrong = ~is_right(numbers[1:], numbers[:-1])
+            if is_wrong.any():
+                position = int(is_wrong.argmax())
+                raise InvalidValueError(
+                    f'`{name}` must be sorted, each {order}, but got '
+                    f'{numbers[position + 1]!r} after {numbers[position]!r}')
+        self._keep(scores=scores, values=values)
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'IsotonicMap':
@@ -142,6 +208,8 @@ class IsotonicMap(ScoreMap):
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         scores = np.asarray(scores, dtype=np.float64)
         level = np.interp(scores, self.scores, self.values)
+        # Between knots that are nearly equal the slope can overflow.
+        level = np.clip(level, self.values[0], self.values[-1])
         return (1 - _TIE_BREAKING) * level + _TIE_BREAKING * scores
 
 
@@ -150,9 +218,16 @@ class HistogramMap(ScoreMap):
     """The mean target of a score's bin: many ties, and no fixed order.
 
     A bin without samples leaves scores as they are. AP can fall.
+
+    Args:
+        values (List[Optional[float]]): In [0, 1], one for each of the bins
+            of equal width, at least one; None for a bin without samples.
     """
     values: List[Optional[float]]
     type: ClassVar[str] = 'histogram'
+
+    def __post_init__(self):
+        self._keep(values=_fractions('values', self.values, with_none=True))
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'HistogramMap':
@@ -181,28 +256,44 @@ def score_map_from(form: Dict[str, Any]) -> ScoreMap:
         form (Dict[str, Any]): From ``to_json_dict``.
 
     Raises:
-        InvalidValueError: If it is none.
+        InvalidTypeError, InvalidValueError: If it is none; the message names
+            the key.
 
     Example:
         >>> half = score_map_from({'type': 'temperature', 'temperature': 2})
         >>> half(np.array([0.5, 0.8])).round(3)
         array([0.5  , 0.667])
     """
-    try:
-        parameters = dict(form)
-        score_map = SCORE_MAPS[parameters.pop('type')](**parameters)
-        # Values of a wrong kind or number show only when it is applied.
-        with np.errstate(all='ignore'):
-            calibrated = score_map(np.array([0.0, 0.5, 1.0]))
-        # So that NaN fails too.
-        if not ((calibrated >= 0) & (calibrated <= 1)).all():
-            raise ValueError
-        return score_map
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+    kind = form.get('type') if isinstance(form, dict) else None
+    if not isinstance(kind, str) or kind not in SCORE_MAPS:
         raise InvalidValueError(
-            'a score map must be {"type": one of '
-            f'{sorted(SCORE_MAPS)}, ...its parameters...}}, but got '
-            f'{str(form)[:80]}') from None
+            f'a score map must be {{"type": one of {sorted(SCORE_MAPS)}, '
+            f'...its parameters...}}, but got {shortened(form)}')
+    parameters = {key: form[key] for key in form if key != 'type'}
+    expected = [field.name for field in fields(SCORE_MAPS[kind])]
+    if set(parameters) != set(expected):
+        raise InvalidValueError(
+            f'a score map of type {kind!r} must have the keys {expected} '
+            f'beside `type`, but has {shortened(sorted(parameters, key=str))}')
+    try:
+        return SCORE_MAPS[kind](**parameters)
+    except UserError as error:
+        raise type(error)(
+            f'a score map of type {kind!r} is wrong: {error}') from None
+
+
+def _fractions(name: str,
+               values: Sequence[Optional[float]],
+               with_none: bool = False) -> List[Optional[float]]:
+    """A list of at least one number in [0, 1], as plain floats."""
+    if not isinstance(values, (list, tuple)) or len(values) == 0:
+        raise InvalidTypeError(
+            f'`{name}` must be a list of at least one number in [0, 1], but '
+            f'got {shortened(values)}')
+    return [
+        None if with_none and value is None else check_fraction(
+            f'{name}[{index}]', value) for index, value in enumerate(values)
+    ]
 
 
 def _clipped(scores: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn as nn
@@ -108,10 +109,55 @@ def test_bad_schedules_are_named(schedule, message):
     ('cosine', '`schedule`'),
     (dict(type='step', milestones=3), '`schedule.milestones`'),
     (dict(type='linear', end_factor='0'), '`schedule.end_factor`'),
+    (dict(type='linear', end_factor=True), '`schedule.end_factor`.*bool'),
+    (dict(type='cosine', duration=1.5), '`schedule.duration`.*whole'),
+    (dict(type='step', milestones=[1.5]), '`schedule.milestones`.*whole'),
+    (dict(type='step', milestones=['1']), '`schedule.milestones`.*whole'),
+    (dict(type='early_decay', gamma=.5, hold=True), '`schedule.hold`.*bool'),
 ])
 def test_bad_types_are_named(schedule, message):
     with pytest.raises(InvalidTypeError, match=message):
         LossWeightScheduleHook('loss_kd_cls', schedule)
+
+
+@pytest.mark.parametrize('kind', [['linear'], {}, 3])
+def test_type_that_is_no_text(kind):
+    with pytest.raises(InvalidValueError, match='`schedule.type` must be'):
+        LossWeightScheduleHook('loss_kd_cls', dict(type=kind))
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(loss=['loss_kd_cls']), '`loss`.*key'),
+    (dict(by_epoch='False'), "`by_epoch`.*'False'"),
+    (dict(by_epoch=1), '`by_epoch`.*1'),
+])
+def test_bad_types_of_the_hook_are_named(arguments, message):
+    arguments = dict(
+        dict(loss='loss_kd_cls', schedule=dict(type='linear')), **arguments)
+    with pytest.raises(InvalidTypeError, match=message):
+        LossWeightScheduleHook(**arguments)
+
+
+def test_numpys_numbers_are_numbers():
+    schedule = dict(
+        type='linear',
+        start_factor=np.float32(0),
+        end_factor=np.int64(1),
+        duration=np.int64(3))
+    weights = weights_of(schedule)
+    assert weights == [0, 1, 2, 2, 2]
+    assert {type(weight) for weight in weights} == {float}
+    schedule = dict(
+        type='step', milestones=[np.int64(1)], gamma=np.float32(.5))
+    assert weights_of(schedule) == [2, 1, 1, 1, 1]
+    schedule = dict(type='early_decay', gamma=np.float32(.5), hold=np.int64(1))
+    assert weights_of(schedule) == [2, 2, 1, .5, .25]
+
+
+def test_weights_that_would_overflow():
+    with pytest.raises(InvalidValueError, match='`schedule.gamma`.*1e.200'):
+        LossWeightScheduleHook(
+            'loss_kd_cls', dict(type='step', milestones=[1, 2], gamma=1e200))
 
 
 @pytest.mark.parametrize('model', [Student(), nn.Linear(1, 1)])

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import runpy
@@ -24,6 +25,10 @@ FILES = [
     'reliability_foreground.png', 'teacher_calibration.json',
     'temperature_sweep.png'
 ]
+
+
+def without_foreground(files):
+    return [name for name in files if 'foreground' not in name]
 
 
 def make_samples(num_images=40, rois_per_image=50, sharpness=2.0, seed=0):
@@ -173,6 +178,61 @@ class TestCalibrate:
             calibrate_teacher(make_samples(num_images=1))
 
 
+class TestGroupWithoutSamples:
+
+    @pytest.fixture(scope='class')
+    def calibrated(self):
+        samples = make_samples()
+        samples.logits[:, 3] += 100
+        return calibrate_teacher(samples)
+
+    def test_is_one_line(self, calibrated, calibration):
+        lines = [
+            line for line in calibrated.table().splitlines()
+            if line.startswith('foreground')
+        ]
+        assert len(lines) == 1 and 'never predicted' in lines[0]
+        assert 'nan' not in calibrated.table()
+        assert len(calibration.table().splitlines()) == 7
+        assert 'never predicted' not in calibration.table()
+
+    def test_has_no_picture(self, calibrated, calibration, tmp_path,
+                            monkeypatch):
+        """And that of an earlier run would be taken for it."""
+        drawn = []
+
+        def draw(figure, path):
+            drawn.append(path)
+            open(path, 'w').close()
+
+        monkeypatch.setattr(teacher_calibration, 'save_figure', draw)
+        write_teacher_calibration(str(tmp_path), calibration)
+        assert sorted(os.listdir(tmp_path)) == FILES
+        del drawn[:]
+        write_teacher_calibration(str(tmp_path), calibrated)
+        assert sorted(os.listdir(tmp_path)) == without_foreground(FILES)
+        assert not any('foreground' in path for path in drawn)
+
+    def test_one_side_alone_is_drawn(self, calibration, tmp_path, monkeypatch):
+        """Vector scaling can change what is predicted."""
+        drawn = {}
+        monkeypatch.setattr(
+            teacher_calibration, 'reliability_comparison',
+            lambda tables, title: drawn.update({title: list(tables)}))
+        monkeypatch.setattr(teacher_calibration, 'save_figure',
+                            lambda figure, path: None)
+        empty = measure_groups(
+            np.zeros((3, 4)) + [0, 0, 0, 9], np.zeros(3, int))
+        halved = dataclasses.replace(
+            calibration,
+            after=dict(calibration.after, foreground=empty['foreground']))
+        write_teacher_calibration(str(tmp_path), halved)
+        assert [
+            len(tables) for title, tables in drawn.items()
+            if 'foreground' in title
+        ] == [1]
+
+
 class TestWrite:
 
     @pytest.fixture(autouse=True)
@@ -244,7 +304,8 @@ class TestTool:
         out = str(tmp_path / 'out')
         config, checkpoint = calibration_files()
         run_tool(config, checkpoint, '--out', out, draw=True)
-        assert sorted(os.listdir(out)) == FILES
+        # Random weights, which call everything background.
+        assert sorted(os.listdir(out)) == without_foreground(FILES)
         with open(os.path.join(out, 'teacher_calibration.json')) as file:
             content = json.load(file)
         assert content['teacher'] == dict(config=config, checkpoint=checkpoint)
@@ -327,7 +388,10 @@ class TestTool:
         (dict(extra=('--split', 'test')), '`test_dataloader`'),
         (dict(extra=('--softening', '0')), '`softening`'),
         (dict(extra=('--max-samples', '0')), '`max_samples`'),
+        (dict(extra=('--max-samples', str(10**15))), '`max_samples`'),
+        (dict(extra=('--max-samples', str(10**30))), '`max_samples`'),
         (dict(extra=('--seed', '-1')), '`seed`'),
+        (dict(extra=('--seed', str(2**70))), '`seed`'),
         (dict(
             extra=('--cfg-options',
                    'val_dataloader.dataset.ann_file=no.json')), 'no.json'),

@@ -80,6 +80,187 @@ def test_undefined_metric_is_said(work_dir):
     assert ' n/a ' in lines[2] and '10.00 (n/a)' in lines[3]
 
 
+def rows_of(table):
+    return [[cell.strip() for cell in line.split('|')[1:-1]]
+            for line in table.splitlines() if line.startswith('|')]
+
+
+def test_run_of_voc(work_dir):
+    """Its AP is another one than COCO's, and stands in a column of its own."""
+    voc = {'pascal_voc/mAP': 0.45, 'pascal_voc/AP50': 0.45, 'calib/d_ece': 0.2}
+    run = read_run(
+        work_dir('voc', validations=[json.dumps(dict(voc, step=3))]))
+    assert run.source == 'val, step 3' and run.metrics == voc
+    coco = read_run(
+        work_dir('coco', validations=[json.dumps(dict(metrics(.5), step=3))]))
+    rows = rows_of(as_markdown([coco, run]))
+    assert rows[0] == [
+        'run', 'mAP', 'AP50', 'D-ECE', 'VOC mAP', 'VOC AP50', 'measured on'
+    ]
+    assert rows[3][:6] == [
+        'voc', 'n/a', 'n/a', '20.00 (n/a)', '45.0 (n/a)', '45.0 (n/a)'
+    ]
+
+
+def test_validation_without_detections(work_dir):
+    """COCO then measures nothing, and calibration what it can."""
+    empty = '{"calib/d_ece": NaN, "calib/lrp_0": 1.0, "step": 1}'
+    run = read_run(work_dir('run', validations=[empty]))
+    assert run.source == 'val, step 1'
+    header, _, row = rows_of(as_markdown([run]))
+    assert header == ['run', 'D-ECE', 'LRP_0', 'measured on']
+    assert row == ['run', 'n/a', '100.0', 'val, step 1']
+    # It counts as the last one, too.
+    line = json.dumps(dict(metrics(0.1), step=1))
+    run = read_run(work_dir('two', validations=[line, empty]))
+    assert 'coco/bbox_mAP' not in run.metrics
+
+
+def test_training_steps_are_no_validations(work_dir):
+    lines = [
+        json.dumps(dict(metrics(0.1), step=1)),
+        json.dumps({
+            'lr': 1,
+            'loss': 2.0,
+            'my/value': 3,
+            'step': 50
+        })
+    ]
+    assert read_run(work_dir('run', validations=lines)).source == 'val, step 1'
+
+
+def test_segmentation_has_a_column(work_dir):
+    runs = [
+        read_run(work_dir(name, [metrics(.3, **{'coco/segm_mAP': value})]))
+        for name, value in (('a', .25), ('b', .375))
+    ]
+    rows = rows_of(as_markdown(runs))
+    assert rows[0] == ['run', 'mAP', 'AP50', 'segm mAP', 'measured on']
+    assert rows[2][3] == '25.0' and rows[3][3] == '37.5 (+12.5)'
+
+
+@pytest.mark.parametrize('baseline', [0, 1])
+def test_no_differences_between_val_and_test(work_dir, baseline):
+    runs = [
+        read_run(work_dir('tested', [metrics(.5)])),
+        read_run(
+            work_dir(
+                'trained',
+                validations=[json.dumps(dict(metrics(.25), step=1))])),
+        read_run(work_dir('too', [metrics(.75)])),
+    ]
+    table = as_markdown(runs, baseline)
+    cells = [row[1] for row in rows_of(table)[2:]]
+    last = table.splitlines()[-1]
+    records = as_records(runs, baseline)
+    if baseline == 0:
+        assert cells == ['50.0', '25.0', '75.0 (+25.0)']
+        assert last == ('No differences for trained: measured on another '
+                        'split than the baseline tested (test).')
+        assert records[1]['difference'] is None
+        assert records[2]['difference']['coco/bbox_mAP'] == .25
+    else:
+        assert cells == ['50.0', '25.0', '75.0']
+        assert last.startswith('No differences for tested, too:')
+        assert [one['difference'] is None
+                for one in records] == [True, False, True]
+
+
+def test_validations_of_different_steps_have_differences(work_dir):
+    runs = [
+        read_run(
+            work_dir(
+                str(step),
+                validations=[json.dumps(dict(metrics(.25), step=step))]))
+        for step in (3, 12)
+    ]
+    table = as_markdown(runs)
+    assert '(+0.0)' in table and 'No differences' not in table
+
+
+def test_unknown_metrics_are_said(work_dir):
+    run = read_run(work_dir('run', [{'lvis/bbox_AP': 0.25, 'my/text': 'a'}]))
+    assert as_markdown([run]).splitlines()[-1] == (
+        "No column: none of these metrics is known here: ['lvis/bbox_AP'].")
+
+
+@pytest.mark.parametrize('value', [None, -1, -1.0, math.nan])
+def test_undefined_values(work_dir, value):
+    """COCO's mAP of no objects is -1, which is no number of per cent."""
+    run = read_run(work_dir('run', [{'coco/bbox_mAP': value}]))
+    assert math.isnan(run.metrics['coco/bbox_mAP'])
+    assert rows_of(as_markdown([run]))[2] == ['run', 'n/a', 'test']
+
+
+@pytest.mark.parametrize('kind', ['tests', 'validations'])
+@pytest.mark.parametrize(
+    'value', ['0.3', True, [0.3], {}, 30.0, -0.1, math.inf, 10**400])
+@pytest.mark.parametrize(
+    'key', ['coco/bbox_mAP', 'coco/segm_mAP', 'pascal_voc/mAP', 'calib/lrp_0'])
+def test_a_figure_that_cannot_be_one(work_dir, kind, value, key):
+    record = {'step': 1, key: value}
+    content = [record if kind == 'tests' else json.dumps(record)]
+    with pytest.raises(
+            InvalidValueError,
+            match=rf'metrics .*\.json\W+`{key}` must be a number in \[0, 1'
+    ) as caught:
+        read_run(work_dir('run', **{kind: content}))
+    assert 'tools/test.py' in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize('content', [[], 3, None, 'text', True])
+def test_metrics_that_are_no_object(work_dir, content):
+    with pytest.raises(InvalidValueError, match='test metrics .* one object'):
+        read_run(work_dir('tested', tests=[content]))
+    with pytest.raises(InvalidValueError, match='an object in each.*line 2'):
+        read_run(
+            work_dir(
+                'trained',
+                validations=[
+                    json.dumps(dict(metrics(.1), step=1)),
+                    json.dumps(content)
+                ]))
+
+
+@pytest.mark.parametrize('step', [None, '3', True, 1.5])
+def test_step_that_is_none(work_dir, step):
+    with pytest.raises(InvalidValueError, match='`step` must be a whole'):
+        read_run(
+            work_dir(
+                'run', validations=[json.dumps(dict(metrics(.1), step=step))]))
+
+
+def test_other_metrics_may_be_anything(work_dir):
+    """They are not printed, and nobody else's to judge."""
+    run = read_run(
+        work_dir('run', [
+            metrics(
+                .1, **{
+                    'my/text': 'a',
+                    'my/list': [1],
+                    'my/flag': True,
+                    'my/huge': 10**400,
+                    'my/number': 7
+                })
+        ]))
+    assert set(
+        run.metrics) == {'coco/bbox_mAP', 'coco/bbox_mAP_50', 'my/number'}
+    as_records([run])
+
+
+def test_log_that_is_no_text(work_dir, tmp_path):
+    run = work_dir('run', validations=['{}'])
+    path = tmp_path / 'run/20250101_000000/vis_data/scalars.json'
+    path.write_bytes(b'\xff\xfe\x00{')
+    with pytest.raises(InvalidValueError, match='scalars.json.*cannot be'):
+        read_run(run)
+
+
+def test_folder_with_brackets(work_dir):
+    assert read_run(work_dir('run[1]*', [metrics(.5)])).source == 'test'
+
+
 def test_records_recompute_the_table(work_dir):
     runs = [
         read_run(work_dir(name, [metrics(value)]))

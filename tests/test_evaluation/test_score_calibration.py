@@ -1,5 +1,6 @@
 import copy
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -250,16 +251,124 @@ def test_bad_options(val, options, message):
         fit(val, **options)
 
 
-def test_label_beyond_the_classes(val):
-    with pytest.raises(InvalidValueError, match='labels must be below 2'):
-        fit(val).calibrate(np.array([0.5]), np.array([2]))
+@pytest.mark.parametrize('label', [2, -1])
+def test_label_of_no_class(val, label):
+    """-1 would be the last class to numpy."""
+    with pytest.raises(
+            InvalidValueError, match=f'labels must be below 2.*got {label}'):
+        fit(val).calibrate(np.array([0.5, 0.5]), np.array([0, label]))
+
+
+@pytest.mark.parametrize('score', [float('nan'), -0.1, 1.1])
+def test_score_outside_the_unit_interval(val, score):
+    with pytest.raises(InvalidValueError, match=r'`scores` must be in \[0, 1'):
+        fit(val).calibrate(np.array([0.5, score]), np.array([0, 0]))
+
+
+@pytest.mark.parametrize('count, has_own_map', [(19, False), (20, True)])
+def test_a_map_of_its_own_from_20_detections_on(val, count, has_own_map):
+    annotations, results = val
+    some = [one for one in results if one['category_id'] == 9]
+    some += [one for one in results if one['category_id'] == 5][:count]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        calibration = fit((annotations, some), method='platt', classwise=True)
+    assert (calibration.classes[1].score_map is not None) == has_own_map
+
+
+def test_numpy_number_as_threshold(val):
+    calibration = fit(val, score_thr=np.float32(0.5), method='platt')
+    assert calibration.score_thresholds == {9: 0.5, 5: 0.5}
 
 
 def test_bad_files(tmp_path):
     with pytest.raises(MissingFileError):
         ScoreCalibration.from_file(str(tmp_path / 'gone.json'))
-    for content in ('[]', '{"classes": []}', '{"a'):
+    for content in ('[]', '{"classes": []}', '{"a', '3', 'null', '"text"'):
         path = tmp_path / 'bad.json'
         path.write_text(content)
         with pytest.raises(InvalidValueError, match='bad.json'):
             ScoreCalibration.from_file(str(path))
+
+
+def changed(content, keys, value):
+    """A copy with another value at a path; None for a key taken away."""
+    content = copy.deepcopy(content)
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize('keys, value, message', [
+    (['settings'], 3, '`settings` must be an object'),
+    (['more'], 3, "keys .'settings', 'calibrator', 'classes'.*'more'"),
+    (['calibrator'], None, '`calibrator`: a score map must be'),
+    (['calibrator'], [], '`calibrator`: a score map must be'),
+    (['calibrator', 'type'], 7, '`calibrator`: a score map must be'),
+    (['calibrator', 'scale'], -1, r'`calibrator`.*`scale`.*\(0, inf\).*-1'),
+    (['calibrator', 'scale'], True, '`calibrator`.*`scale`.*bool'),
+    (['classes'], {}, '`classes` must be a list'),
+    (['classes'], [], '`classes` must be a list of at least one'),
+    (['classes', 1], 5, r'`classes\[1\]`: a class must be an object'),
+    (['classes', 1, 'more'], 5, r"`classes\[1\]`.*keys.*'more'"),
+    (['classes', 1, 'category_id'], 9, '`category_id`.*differ.*9 twice'),
+    (['classes', 1, 'category_id'], 9.0, '`category_id`.*differ.*9.0 twice'),
+    (['classes', 1, 'category_id'], 5.5, r'classes\[1\]`: `category_id`.*5.5'),
+    (['classes', 1, 'category_id'], True, '`category_id`.*True'),
+    (['classes', 1, 'category_id'], None, '`category_id`.*None'),
+    (['classes', 1, 'category_id'], float('nan'), '`category_id`.*nan'),
+    (['classes', 1, 'category_id'], [5], r'`category_id`.*\[5\]'),
+    (['classes', 1, 'category_id'], 10**30, '`category_id`.*whole'),
+    (['classes', 1, 'category_id'], 'five', '`category_id`.*all'),
+    (['classes', 1, 'name'], None, '`name` must be a text.*None'),
+    (['classes', 1, 'score_thr'], 1.5, r'`score_thr`.*\[0, 1\].*1.5'),
+    (['classes', 1, 'score_thr'], -0.1, '`score_thr`.*-0.1'),
+    (['classes', 1, 'score_thr'], '0.5', "`score_thr`.*'0.5'"),
+    (['classes', 1, 'score_thr'], True, '`score_thr`.*bool'),
+    (['classes', 1, 'score_thr'], float('nan'), '`score_thr`.*nan'),
+    (['classes', 1, 'calibrator'], {}, r'classes\[1\]`: `calibrator`.*map'),
+    (['classes', 1, 'calibrator'], 0, r'classes\[1\]`: `calibrator`.*got 0'),
+    (['classes', 1, 'calibrator'], '', r'classes\[1\]`: `calibrator`'),
+    (['classes', 1, 'calibrator', 'bias'], '1', '`bias` must be a finite'),
+])
+def test_a_wrong_value_in_a_file(val, tmp_path, keys, value, message):
+    """One line: the file, the key, what is allowed, given, and the remedy."""
+    content = fit(val, method='platt', classwise=True).to_json_dict()
+    path = tmp_path / 'calibration.json'
+    path.write_text(json.dumps(changed(content, keys, value)))
+    with pytest.raises(InvalidValueError, match=message) as caught:
+        ScoreCalibration.from_file(str(path))
+    line = str(caught.value)
+    assert 'recalibrate.py fit' in line and "calibration.json'" in line
+    assert '\n' not in line and len(line) < 600
+
+
+@pytest.mark.parametrize('keys', [
+    ['settings'],
+    ['calibrator'],
+    ['classes'],
+    ['calibrator', 'bias'],
+    ['classes', 0, 'category_id'],
+    ['classes', 0, 'name'],
+    ['classes', 0, 'score_thr'],
+    ['classes', 0, 'calibrator'],
+])
+def test_a_missing_key_in_a_file(val, keys):
+    content = fit(val, method='platt', classwise=True).to_json_dict()
+    content = json.loads(json.dumps(content))
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    del inner[keys[-1]]
+    with pytest.raises(InvalidValueError, match='keys.*recalibrate.py fit'):
+        ScoreCalibration.from_json_dict(content)
+
+
+def test_texts_as_category_ids(val):
+    content = fit(val, method='platt').to_json_dict()
+    for one in content['classes']:
+        one['category_id'] = one['name']
+    read = ScoreCalibration.from_json_dict(content)
+    assert list(read.score_thresholds) == ['nine', 'five']

@@ -1,5 +1,6 @@
 """tools/analysis_tools/compare_runs.py shows calibration beside AP."""
 import json
+import re
 
 import pytest
 
@@ -62,3 +63,35 @@ def test_runs_without_calibration(call_tool, work_dir):
     status, stderr = call_tool(TOOL, work_dir('plain'))
     assert status == 0, stderr
     assert 'D-ECE' not in call_tool.output
+
+
+@pytest.mark.parametrize('content, message', [
+    ('{"coco/bbox_mAP": "0.5"}', "`coco/bbox_mAP` must be .*'0.5'"),
+    ('[0.5]', 'must hold one object'),
+    ('{"coco/bbox_mAP"', 'cannot be read as JSON'),
+])
+def test_metrics_that_are_wrong_are_one_line(call_tool, work_dir, tmp_path,
+                                             content, message):
+    good, bad = work_dir('good'), work_dir('bad')
+    path = next((tmp_path / 'bad').glob('*/*.json'))
+    path.write_text(content)
+    out = tmp_path / 'out'
+    status, stderr = call_tool(TOOL, good, bad, '--out', str(out))
+    line, = stderr.splitlines()
+    assert status == 2 and re.search(message, line) and str(path) in line
+    assert not (tmp_path / 'out.json').exists()
+
+
+def test_a_test_and_a_validation(call_tool, work_dir, tmp_path):
+    trained = tmp_path / 'trained' / '20250101_000000' / 'vis_data'
+    trained.mkdir(parents=True)
+    (trained / 'scalars.json').write_text(json.dumps(dict(COCO, step=2)))
+    out = tmp_path / 'out'
+    status, stderr = call_tool(TOOL, work_dir('tested'),
+                               str(tmp_path / 'trained'), '--out', str(out))
+    assert status == 0, stderr
+    last = call_tool.output.splitlines()[-1]
+    assert last.startswith('No differences for trained: measured on another')
+    assert '(+0.0)' not in call_tool.output
+    with open(f'{out}.json') as file:
+        assert json.load(file)[1]['difference'] is None

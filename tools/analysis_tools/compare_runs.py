@@ -15,13 +15,20 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description='Table of what runs measured, with differences to a '
         'baseline; the newest test of a run, else its last validation. All '
-        'figures x 100.')
-    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR')
+        'figures x 100. No differences between a test and a validation.')
+    parser.add_argument(
+        'work_dirs',
+        nargs='+',
+        metavar='WORK_DIR',
+        help='folder of a run, from tools/train.py or tools/test.py')
     parser.add_argument(
         '--baseline',
-        help='the WORK_DIR to compare with; defaults to the first')
+        metavar='WORK_DIR',
+        help='run to compare with, one of the given (default: the first)')
     parser.add_argument(
-        '--out', help='also write the table to OUT.md and OUT.json')
+        '--out',
+        help='beginning of the names OUT.md and OUT.json, to which the table '
+        'is written as well (default: printed only)')
     return parser.parse_args()
 
 

@@ -8,26 +8,19 @@ writes PREFIX.md, PREFIX.png and PREFIX.json.
 import argparse
 import os.path as osp
 
-from mmengine.config import DictAction
-
-from tcal_det.commands import run_command
-from tcal_det.engine.teacher_logits import (MAX_SAMPLES, PROTOCOLS,
-                                            collect_teacher_samples)
-from tcal_det.engine.teacher_ranking import (NUM_RESAMPLES, TeacherRanking,
-                                             check_same_classes,
-                                             measure_mean_ap, score_teacher)
-from tcal_det.engine.teacher_sources import (SPLITS, annotation_files,
-                                             build_calibration_dataloader,
-                                             build_teacher,
-                                             load_teacher_config,
-                                             shares_annotations)
+from tcal_det.commands import ConfigOptions, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional.array_checks import check_count
 from tcal_det.evaluation.image_bootstrap import CONFIDENCE_LEVEL
 from tcal_det.fileio import (make_output_folder, write_json_atomically,
                              write_text_atomically)
+from tcal_det.teacher_options import (MAX_SAMPLES, NUM_RESAMPLES, PROTOCOLS,
+                                      SPLITS)
 from tcal_det.visualization import save_figure
 from tcal_det.visualization.teacher_scatter import teacher_scatter
+
+# Of some thousand images already gigabytes.
+MOST_RESAMPLES = 100000
 
 
 def parse_args():
@@ -39,13 +32,14 @@ def parse_args():
         action='append',
         required=True,
         metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
-        help="twice or more; CONFIG is a path or an 'mmdet::' name, "
-        "CHECKPOINT a path, a URL, or 'auto' for an 'mmdet::' config")
+        help="teacher to compare, twice or more; CONFIG is a path or an "
+        "'mmdet::' name, CHECKPOINT a path, a URL, or 'auto' for an "
+        "'mmdet::' config")
     parser.add_argument(
         '--out',
         required=True,
         metavar='PREFIX',
-        help='writes PREFIX.md, PREFIX.png and PREFIX.json')
+        help='beginning of the names PREFIX.md, PREFIX.png and PREFIX.json')
     parser.add_argument(
         '--split',
         choices=SPLITS,
@@ -56,8 +50,8 @@ def parse_args():
         '--protocol',
         choices=PROTOCOLS,
         default='train',
-        help='train: RoIs as distillation sees them; test: all proposals '
-        '(default: train)')
+        help='RoIs to measure: as distillation sees them (train), or all '
+        'proposals (test) (default: train)')
     parser.add_argument(
         '--max-samples',
         type=int,
@@ -68,14 +62,20 @@ def parse_args():
         '--num-resamples',
         type=int,
         default=NUM_RESAMPLES,
-        help=f'of the images, for the intervals (default: {NUM_RESAMPLES})')
+        help='resamples of the images, for the intervals '
+        f'(default: {NUM_RESAMPLES})')
     parser.add_argument(
-        '--seed', type=int, default=0, help='of all that is random')
+        '--seed',
+        type=int,
+        default=0,
+        help='random seed of the sampled RoIs and of the resamples '
+        '(default: 0)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
-        help="override keys of every teacher's config")
+        action=ConfigOptions,
+        help="overrides of keys of every teacher's config: key=value "
+        '(default: none)')
     return parser.parse_args()
 
 
@@ -85,7 +85,16 @@ def check_args(args):
         raise InvalidValueError(
             '`--teacher` must be given twice or more, each with a name of '
             f'its own, but got the names {names}')
+    for name in names:
+        if not name.strip() or '|' in name or '\n' in name:
+            raise InvalidValueError(
+                '`--teacher` must be given names that a table can hold, but '
+                f'got {name!r}')
     check_count('num_resamples', args.num_resamples, lowest=2)
+    if args.num_resamples > MOST_RESAMPLES:
+        raise InvalidValueError(
+            f'`num_resamples` must be <= {MOST_RESAMPLES}, but got '
+            f'{args.num_resamples}')
 
 
 def check_output(prefix):
@@ -116,6 +125,18 @@ def write_results(prefix, ranking, title, provenance):
 def main():
     args = parse_args()
     check_args(args)
+    # Slow to import.
+    from tcal_det.engine.teacher_logits import collect_teacher_samples
+    from tcal_det.engine.teacher_ranking import (TeacherRanking,
+                                                 check_same_classes,
+                                                 measure_mean_ap,
+                                                 score_teacher)
+    from tcal_det.engine.teacher_sources import (annotation_files,
+                                                 build_calibration_dataloader,
+                                                 build_teacher,
+                                                 load_teacher_config,
+                                                 shares_annotations)
+
     sources = {
         name: load_teacher_config(config, checkpoint, args.cfg_options)
         for name, config, checkpoint in args.teacher

@@ -1,20 +1,30 @@
 """A weight of a distillation loss that changes while training."""
 import math
 from dataclasses import dataclass, fields
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from tcal_det.arguments import check_non_negative, check_positive
+from tcal_det.arguments import (check_non_negative, check_positive,
+                                check_whole, shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import HOOKS
 
 
+class Schedule:
+    """What the schedules share."""
+
+    def _keep(self, **parameters: Any) -> None:
+        """Replace what was given by the plain numbers of the checks."""
+        for name, value in parameters.items():
+            object.__setattr__(self, name, value)  # of a frozen dataclass
+
+
 @dataclass(frozen=True)
-class ConstantSchedule:
+class ConstantSchedule(Schedule):
     """Always 1: the weight stays what the config gave the loss."""
 
     def factor(self, step: int, total: int) -> float:
@@ -28,7 +38,7 @@ class ConstantSchedule:
 
 
 @dataclass(frozen=True)
-class LinearSchedule:
+class LinearSchedule(Schedule):
     """From ``start_factor`` to ``end_factor`` along a line.
 
     Args:
@@ -48,10 +58,13 @@ class LinearSchedule:
     duration: Optional[int] = None
 
     def __post_init__(self):
-        check_non_negative('schedule.start_factor', self.start_factor)
-        check_non_negative('schedule.end_factor', self.end_factor)
-        if self.duration is not None:
-            check_positive('schedule.duration', self.duration)
+        self._keep(
+            start_factor=check_non_negative('schedule.start_factor',
+                                            self.start_factor),
+            end_factor=check_non_negative('schedule.end_factor',
+                                          self.end_factor),
+            duration=None if self.duration is None else check_whole(
+                'schedule.duration', self.duration, lowest=1))
 
     def factor(self, step: int, total: int) -> float:
         """See :meth:`ConstantSchedule.factor`."""
@@ -84,7 +97,7 @@ class CosineSchedule(LinearSchedule):
 
 
 @dataclass(frozen=True)
-class StepSchedule:
+class StepSchedule(Schedule):
     """Multiplied by ``gamma`` at each milestone.
 
     Args:
@@ -104,10 +117,20 @@ class StepSchedule:
         if not isinstance(self.milestones, (list, tuple)):
             raise InvalidTypeError(
                 '`schedule.milestones` must be a list of steps, but got '
-                f'{self.milestones!r}')
-        for milestone in self.milestones:
-            check_non_negative('schedule.milestones', milestone)
-        check_non_negative('schedule.gamma', self.gamma)
+                f'{shortened(self.milestones)}')
+        self._keep(
+            milestones=[
+                check_whole('schedule.milestones', milestone)
+                for milestone in self.milestones
+            ],
+            gamma=check_non_negative('schedule.gamma', self.gamma))
+        try:
+            self.gamma**len(self.milestones)
+        except OverflowError:
+            raise InvalidValueError(
+                '`schedule.gamma` must have finite powers up to the number of '
+                f'milestones, {len(self.milestones)}, but got {self.gamma!r}'
+            ) from None
 
     def factor(self, step: int, total: int) -> float:
         """See :meth:`ConstantSchedule.factor`."""
@@ -115,7 +138,7 @@ class StepSchedule:
 
 
 @dataclass(frozen=True)
-class EarlyDecaySchedule:
+class EarlyDecaySchedule(Schedule):
     r"""Full weight in the early critical phase, then exponential decay.
 
     :math:`\gamma^{\max(0, k - h)}` at step k. With h = 0 the decay begins at
@@ -140,11 +163,11 @@ class EarlyDecaySchedule:
     hold: int = 0
 
     def __post_init__(self):
-        check_positive('schedule.gamma', self.gamma)
-        if self.gamma > 1:
+        gamma = check_positive('schedule.gamma', self.gamma)
+        if gamma > 1:
             raise InvalidValueError(
                 f'`schedule.gamma` must be in (0, 1], but got {self.gamma!r}')
-        check_non_negative('schedule.hold', self.hold)
+        self._keep(gamma=gamma, hold=check_whole('schedule.hold', self.hold))
 
     def factor(self, step: int, total: int) -> float:
         """See :meth:`ConstantSchedule.factor`."""
@@ -194,6 +217,14 @@ class LossWeightScheduleHook(Hook):
                  loss: str,
                  schedule: dict,
                  by_epoch: bool = True) -> None:
+        if not isinstance(loss, str):
+            raise InvalidTypeError(
+                '`loss` of LossWeightScheduleHook must be a key of '
+                f'`model.distill_losses`, but got {shortened(loss)}')
+        if not isinstance(by_epoch, bool):
+            raise InvalidTypeError(
+                '`by_epoch` of LossWeightScheduleHook must be True or False, '
+                f'but got {shortened(by_epoch)}')
         self.loss = loss
         self.schedule = build_schedule(schedule)
         self.by_epoch = by_epoch
@@ -255,7 +286,7 @@ def build_schedule(schedule: dict):
             f'`schedule` must be a dict with a `type`, but got {schedule!r}')
     arguments = dict(schedule)
     kind = arguments.pop('type', None)
-    if kind not in SCHEDULES:
+    if not isinstance(kind, str) or kind not in SCHEDULES:
         raise InvalidValueError(
             f'`schedule.type` must be one of {sorted(SCHEDULES)}, but got '
             f'{kind!r}')

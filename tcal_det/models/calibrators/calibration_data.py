@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tcal_det.arguments import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 ACTIVATIONS = ('softmax', 'sigmoid')
+# Beyond, sums over the samples leave float64.
+LARGEST_LOGIT = 1e290
 
 
 def check_calibration_data(logits: Union[Tensor, Sequence[Sequence[float]]],
@@ -31,11 +34,14 @@ def check_calibration_data(logits: Union[Tensor, Sequence[Sequence[float]]],
         precision becomes float32), and labels, int64.
 
     Raises:
-        InvalidTypeError: If the labels are not whole numbers.
+        InvalidTypeError: If the logits are not numbers, or the labels not
+            whole ones.
         InvalidValueError: If there is no sample, the shapes do not belong
-            together, a logit is not finite or a label out of range.
+            together, a logit is not finite or beyond 1e290, or a label out
+            of range.
     """
-    logits, labels = _as_float_array(logits), _as_array(labels)
+    logits = _as_float_array('logits', logits)
+    labels = _as_array('labels', labels)
     fewest = 2 if activation == 'softmax' else 1
     if logits.ndim != 2 or logits.shape[1] < fewest:
         raise InvalidValueError(
@@ -60,6 +66,11 @@ def check_calibration_data(logits: Union[Tensor, Sequence[Sequence[float]]],
             f'{num_samples} rows hold NaN or infinity, the first is row '
             f'{int(bad_rows.argmax())}: check the teacher\'s checkpoint and '
             'run it in float32')
+    largest = float(np.abs(logits).max())
+    if largest > LARGEST_LOGIT:
+        raise InvalidValueError(
+            f'`logits` must be in [{-LARGEST_LOGIT:g}, {LARGEST_LOGIT:g}], '
+            f'but got one of magnitude {largest:g}: scale them down')
     highest = num_classes - 1 if activation == 'softmax' else num_classes
     bad = (labels < 0) | (labels > highest)
     if bad.any():
@@ -76,17 +87,50 @@ def check_calibration_data(logits: Union[Tensor, Sequence[Sequence[float]]],
     return logits, labels.astype(np.int64, copy=False)
 
 
-def _as_float_array(values: Union[Tensor, Sequence]) -> np.ndarray:
-    array = _as_array(values)
+def check_fitted(name: str, values: Union[float, np.ndarray],
+                 dtype: np.dtype) -> None:
+    """Refuse what a fit to extreme samples can come to.
+
+    Args:
+        name (str): Of the parameter, for the message.
+        values (float | ndarray): What was fitted.
+        dtype (dtype): Of the logits, in which the parameter is applied.
+
+    Raises:
+        InvalidValueError: If a value is NaN or infinite in that type, or so
+            small that it becomes 0.
+    """
+    with np.errstate(over='ignore'):
+        stored = np.asarray(values, dtype=np.float64).astype(dtype)
+    is_lost = (stored == 0) & (np.asarray(values) != 0)
+    is_wrong = ~np.isfinite(stored) | is_lost
+    if is_wrong.any():
+        raise InvalidValueError(
+            f'`logits` must be of a magnitude that {np.dtype(dtype).name} can '
+            f'calibrate, but their fitted {name} is '
+            f'{np.atleast_1d(values)[is_wrong.argmax()]:g}: scale them down, '
+            'and check that they are logits')
+
+
+def _as_float_array(name: str, values: Union[Tensor, Sequence]) -> np.ndarray:
+    array = _as_array(name, values)
+    if array.dtype.kind not in 'fiu':
+        raise InvalidTypeError(
+            f'`{name}` must be numbers, but got an array of {array.dtype}')
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float32 if array.dtype ==
                              np.float16 else np.float64)
     return array
 
 
-def _as_array(values: Union[Tensor, Sequence]) -> np.ndarray:
+def _as_array(name: str, values: Union[Tensor, Sequence]) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         if values.dtype == torch.bfloat16:  # unknown to numpy
             values = values.float()
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except ValueError:  # rows of unequal length
+        raise InvalidValueError(
+            f'`{name}` must be an array, but the rows of '
+            f'{shortened(values)} differ in length') from None

@@ -3,9 +3,11 @@ import json
 from abc import ABCMeta, abstractmethod
 from typing import Any, Dict, Optional, Tuple
 
+import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
+from tcal_det.arguments import check_finite, check_positive, shortened
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError, UserError)
 
@@ -55,7 +57,8 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
         try:
             self._set_parameters(**parameters)
         except UserError as error:
-            raise InvalidValueError(f'{error} (in {load_from!r})') from None
+            raise InvalidValueError(
+                f'{error} (in {load_from!r}): {REFIT}') from None
 
     @abstractmethod
     def _set_parameters(self, **parameters: Any) -> None:
@@ -122,9 +125,11 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
         stored = read_calibrator_dict(load_from)
         kind = stored.pop('type').rpartition('.')[2]
         if kind != type(self).__name__:
+            known = [one.__name__ for one in Calibrator.__subclasses__()]
+            remedy = f'write type={kind!r}' if kind in known else REFIT
             raise InvalidValueError(
-                f'`load_from` {load_from!r} holds a {kind}, but the config '
-                f'asks for {type(self).__name__}: write type={kind!r}')
+                f'`load_from` {load_from!r} holds a {kind[:80]}, but '
+                f'the config asks for {type(self).__name__}: {remedy}')
         unknown = sorted(set(stored) - set(parameters))
         missing = [
             name for name in self.fitted_parameters if stored.get(name) is None
@@ -133,8 +138,49 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
             raise InvalidValueError(
                 f'the calibrator in {load_from!r} must have the keys '
                 f'{sorted(parameters)}, of which {self.fitted_parameters} are '
-                f'required, but has {sorted(stored)}: {REFIT}')
+                f'required, but has {shortened(sorted(stored))}: {REFIT}')
         return dict(parameters, **dict(stored, **given))
+
+
+def check_scale(name: str, value: float) -> float:
+    """Return ``value`` as a float that logits can be scaled by.
+
+    Args:
+        name (str): The argument's name, for the message.
+        value (float): What the user gave.
+
+    Raises:
+        InvalidTypeError: If it is not a number.
+        InvalidValueError: If it is not positive, or float32 has no such
+            number: it would be 0 or infinite where logits are calibrated.
+    """
+    number = check_positive(name, value)
+    limits = np.finfo(np.float32)
+    if not limits.tiny <= number <= limits.max:
+        raise InvalidValueError(
+            f'`{name}` must be in [{limits.tiny:.2g}, {limits.max:.2g}], the '
+            f'numbers of float32, but got {number!r}')
+    return number
+
+
+def check_bias(name: str, value: float) -> float:
+    """Return ``value`` as a float that can be added to logits.
+
+    Args:
+        name (str): The argument's name, for the message.
+        value (float): What the user gave.
+
+    Raises:
+        InvalidTypeError: If it is not a number.
+        InvalidValueError: If it is infinite, in float32 or at all, or NaN.
+    """
+    number = check_finite(name, value)
+    largest = np.finfo(np.float32).max
+    if abs(number) > largest:
+        raise InvalidValueError(
+            f'`{name}` must be in [{-largest:.2g}, {largest:.2g}], the '
+            f'numbers of float32, but got {number!r}')
+    return number
 
 
 def read_calibrator_dict(path: str) -> Dict[str, Any]:
@@ -161,7 +207,7 @@ def read_calibrator_dict(path: str) -> Dict[str, Any]:
     except FileNotFoundError:
         raise MissingFileError(
             f'`load_from` {path!r} does not exist: {REFIT}') from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         # A truncated file and one that is not text are both ValueErrors.
         raise InvalidValueError(f'`load_from` {path!r} cannot be read as '
                                 f'JSON ({error}): {REFIT}') from None

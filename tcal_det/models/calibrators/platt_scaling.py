@@ -1,16 +1,14 @@
 """One scale and one bias for sigmoid heads."""
-import math
 from typing import Any, Dict, Optional
 
 from torch import Tensor
 
-from tcal_det.arguments import check_positive
-from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional.array_checks import check_count
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32
-from .calibration_data import check_calibration_data
-from .calibrator import Calibrator
+from .calibration_data import check_calibration_data, check_fitted
+from .calibrator import Calibrator, check_bias, check_scale
 from .fitting import fit_platt_scaling
 
 
@@ -51,8 +49,8 @@ class PlattScaling(Calibrator):
             raise InvalidValueError(
                 '`scale` and `bias` must be given together or not at all, '
                 f'but got scale={scale!r} and bias={bias!r}')
-        self.scale = None if scale is None else check_positive('scale', scale)
-        self.bias = None if bias is None else _check_finite('bias', bias)
+        self.scale = None if scale is None else check_scale('scale', scale)
+        self.bias = None if bias is None else check_bias('bias', bias)
         self.num_classes = (None if num_classes is None else check_count(
             'num_classes', num_classes))
 
@@ -92,7 +90,10 @@ class PlattScaling(Calibrator):
         """
         logits, labels = check_calibration_data(logits, labels,
                                                 self.activation)
-        self.scale, self.bias = fit_platt_scaling(logits, labels)
+        scale, bias = fit_platt_scaling(logits, labels)
+        check_fitted('scale', scale, logits.dtype)
+        check_fitted('bias', bias, logits.dtype)
+        self.scale, self.bias = scale, bias
         self.num_classes = logits.shape[1]
         return self
 
@@ -110,13 +111,3 @@ class PlattScaling(Calibrator):
             return 'not fitted'
         return (f'scale={self.scale}, bias={self.bias}, '
                 f'num_classes={self.num_classes}')
-
-
-def _check_finite(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidTypeError(f'`{name}` must be a finite number, but got '
-                               f'{value!r} of type {type(value).__name__}')
-    if not math.isfinite(value):
-        raise InvalidValueError(
-            f'`{name}` must be a finite number, but got {value!r}')
-    return float(value)

@@ -8,8 +8,8 @@ from tcal_det.evaluation.functional.array_checks import (check_choice,
                                                          check_count)
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32
-from .calibration_data import ACTIVATIONS, check_calibration_data
-from .calibrator import Calibrator
+from .calibration_data import ACTIVATIONS, check_calibration_data, check_fitted
+from .calibrator import Calibrator, check_scale
 from .fitting import fit_temperature, fit_temperature_by_ece
 
 FIT_BY_OBJECTIVE = dict(nll=fit_temperature, ece=fit_temperature_by_ece)
@@ -68,6 +68,7 @@ class TemperatureScaling(Calibrator):
             'temperature', 1.5 if temperature is None else temperature)
         self.softening = check_positive(
             'softening', 1.0 if softening is None else softening)
+        check_scale('temperature * softening', self.effective_temperature)
         self.activation = check_choice(
             'activation', 'softmax' if activation is None else activation,
             ACTIVATIONS)
@@ -110,13 +111,16 @@ class TemperatureScaling(Calibrator):
 
         Raises:
             InvalidTypeError, InvalidValueError: If the samples or the
-                objective are not as described.
+                objective are not as described, or the temperature is beyond
+                the numbers of the logits' own type.
         """
         check_choice('objective', objective, tuple(FIT_BY_OBJECTIVE))
         logits, labels = check_calibration_data(logits, labels,
                                                 self.activation)
-        self.temperature = FIT_BY_OBJECTIVE[objective](logits, labels,
-                                                       self.activation)
+        temperature = FIT_BY_OBJECTIVE[objective](logits, labels,
+                                                  self.activation)
+        check_fitted('temperature', temperature * self.softening, logits.dtype)
+        self.temperature = temperature
         self.num_classes = logits.shape[1]
         return self
 

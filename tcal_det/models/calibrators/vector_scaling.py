@@ -1,14 +1,16 @@
 """A scale and a bias for each class."""
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tcal_det.arguments import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32
-from .calibration_data import check_calibration_data
-from .calibrator import REFIT, Calibrator
+from .calibration_data import check_calibration_data, check_fitted
+from .calibrator import REFIT, Calibrator, check_bias, check_scale
 from .fitting import fit_vector_scaling
 
 
@@ -48,15 +50,12 @@ class VectorScaling(Calibrator):
             raise InvalidValueError(
                 '`scale` and `bias` must be given together or not at all, '
                 f'but got scale={scale!r} and bias={bias!r}')
-        scale, bias = _as_vector('scale', scale), _as_vector('bias', bias)
-        if scale is not None:
-            if scale.shape != bias.shape:
-                raise InvalidValueError(
-                    '`scale` and `bias` must have one entry per class, but '
-                    f'got {len(scale)} and {len(bias)} entries')
-            if not (scale > 0).all():
-                raise InvalidValueError('`scale` must be > 0, but got '
-                                        f'{scale.min().item()}')
+        scale = _as_vector('scale', scale, check_scale)
+        bias = _as_vector('bias', bias, check_bias)
+        if scale is not None and scale.shape != bias.shape:
+            raise InvalidValueError(
+                '`scale` and `bias` must have one entry per class, but got '
+                f'{len(scale)} and {len(bias)} entries')
         # Not in any state dict: the JSON form is the one that is kept.
         self.register_buffer('scale', scale, persistent=False)
         self.register_buffer('bias', bias, persistent=False)
@@ -101,8 +100,11 @@ class VectorScaling(Calibrator):
             InvalidTypeError, InvalidValueError: If the samples are not as
                 described.
         """
-        scale, bias = fit_vector_scaling(
-            *check_calibration_data(logits, labels, self.activation))
+        logits, labels = check_calibration_data(logits, labels,
+                                                self.activation)
+        scale, bias = fit_vector_scaling(logits, labels)
+        check_fitted('scale', scale, logits.dtype)
+        check_fitted('bias', bias, logits.dtype)
         self._set_parameters(scale=scale.tolist(), bias=bias.tolist())
         return self
 
@@ -121,20 +123,24 @@ class VectorScaling(Calibrator):
                 f'scale={_as_range(self.scale)}, bias={_as_range(self.bias)}')
 
 
-def _as_vector(name: str,
-               values: Optional[Sequence[float]]) -> Optional[Tensor]:
+def _as_vector(name: str, values: Optional[Sequence[float]],
+               check: Callable[[str, float], float]) -> Optional[Tensor]:
+    """Float64, shape (C,), of numbers that pass the check."""
     if values is None:
         return None
-    try:
-        vector = torch.tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
+    if isinstance(values, (np.ndarray, Tensor)):
+        values = values.tolist()
+    if not isinstance(values, (list, tuple)):
         raise InvalidTypeError(f'`{name}` must be a list of numbers, but got '
-                               f'{values!r}') from None
-    if vector.dim() != 1 or len(vector) < 2 or not vector.isfinite().all():
+                               f'{shortened(values)}')
+    if len(values) < 2:
         raise InvalidValueError(
-            f'`{name}` must be a list of at least 2 finite numbers, one per '
-            f'class with background last, but got {values!r}')
-    return vector
+            f'`{name}` must be a list of at least 2 numbers, one per class '
+            f'with background last, but got {shortened(values)}')
+    numbers = [
+        check(f'{name}[{index}]', value) for index, value in enumerate(values)
+    ]
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def _as_range(vector: Tensor) -> str:

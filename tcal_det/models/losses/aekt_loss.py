@@ -1,11 +1,12 @@
 """Adaptive explicit knowledge transfer through a linear head of its own."""
+import math
 from typing import Optional
 
 import torch.nn as nn
 from torch import Tensor
 
-from tcal_det.arguments import check_non_negative
-from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.arguments import check_non_negative, check_whole
+from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
 from .logit_loss import LogitLoss, without_autocast
 from .target_split import split_target, target_kl_div
@@ -38,6 +39,9 @@ class AEKTLoss(LogitLoss):
     it is surer than the teacher; the plain ratio overflows for a student
     that is surely wrong. The gradient flows through w.
 
+    A class that the student masks (a logit of -inf) stays masked, and does
+    not enter the head's other outputs.
+
     Args:
         cls_channels (int): C, the number of columns of the logits: the
             number of classes plus one for background.
@@ -57,14 +61,8 @@ class AEKTLoss(LogitLoss):
                  implicit_weight: float = 1.0,
                  loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        if isinstance(cls_channels, bool) or not isinstance(cls_channels, int):
-            raise InvalidTypeError(
-                '`cls_channels` must be an int, but got '
-                f'{cls_channels!r} of type {type(cls_channels).__name__}')
-        if cls_channels < 2:
-            raise InvalidValueError(
-                '`cls_channels` must be at least 2 (one class and '
-                f'background), but got {cls_channels}')
+        # One class and background.
+        cls_channels = check_whole('cls_channels', cls_channels, lowest=2)
         self.explicit_weight = check_non_negative('explicit_weight',
                                                   explicit_weight)
         self.implicit_weight = check_non_negative('implicit_weight',
@@ -80,11 +78,17 @@ class AEKTLoss(LogitLoss):
                 '`cls_channels` must be the number of columns of the logits, '
                 f'{student.shape[1]} (classes and background), but got '
                 f'{self.head.in_features}')
+        is_masked = student == -math.inf
         with without_autocast(student):
-            student = self.head(student)
+            student = self.head(student.masked_fill(is_masked, 0))
+        student = student.masked_fill(is_masked, -math.inf)
         explicit, implicit = target_kl_div(student, teacher, labels)
-        log_ratio = (split_target(teacher, labels)[0].log_softmax(dim=1) -
-                     split_target(student, labels)[0].log_softmax(dim=1))[:, 0]
+        log_target = split_target(teacher, labels)[0].log_softmax(dim=1)
+        log_ratio = log_target - split_target(student,
+                                              labels)[0].log_softmax(dim=1)
+        # w = 0 for a target that the teacher masks, also if both do.
+        log_ratio = log_ratio.masked_fill(log_target == -math.inf,
+                                          -math.inf)[:, 0]
         # 2 / (1 + p_s / p_t), without forming the ratio.
         adaptive = 2 * log_ratio.sigmoid()
         return (self.explicit_weight * adaptive * explicit +

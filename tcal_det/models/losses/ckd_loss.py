@@ -28,7 +28,10 @@ class CKDLoss(LogitLoss):
     Readings taken: what is compared are the logits, with the Euclidean norm
     over classes; groups larger than pairs are left out. So the offset of a
     sample's logits counts, which a softmax would ignore, and a constant
-    added to the logits of *all* samples does not.
+    added to the logits of *all* samples does not. A class that both sides
+    mask (a logit of -inf) is left out of the norm; a sample in which only
+    one side masks a class is infinitely far from the others, and its loss is
+    infinite: use masked logits with a loss of probabilities.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.

@@ -25,7 +25,8 @@ class CMKDLoss(LogitLoss):
     correlation. There is no temperature but the calibrator's and the ranks'.
 
     Adapted: a sample is a RoI, background being one of the classes. Memory
-    grows with N x C x C.
+    grows with N x C x C. A masked class (a logit of -inf) has probability 0
+    and shares the lowest rank; C counts it.
 
     Readings taken: the paper adjusts the weights of the two terms by the
     difficulty of the sample. Here difficulty d is the teacher's entropy over
@@ -52,7 +53,8 @@ class CMKDLoss(LogitLoss):
     def per_sample_loss(self, student: Tensor, teacher: Tensor,
                         labels: Optional[Tensor]) -> Tensor:
         teacher_probs = teacher.softmax(dim=1)
-        entropy = -(teacher_probs * teacher.log_softmax(dim=1)).sum(dim=1)
+        terms = teacher_probs * teacher.log_softmax(dim=1)
+        entropy = -terms.masked_fill(teacher_probs == 0, 0).sum(dim=1)
         difficulty = entropy / math.log(teacher.shape[1])
         by_value = 1 - pearson(student.softmax(dim=1), teacher_probs, dim=1)
         by_rank = 1 - pearson(

@@ -2,6 +2,7 @@
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
+import math
 from typing import Optional
 
 import torch
@@ -67,8 +68,8 @@ def soft_rank(logits: Tensor, temperature: float) -> Tensor:
 
     .. math:: r_c = \tfrac12 + \sum_k \sigma\big((z_c - z_k) / \tau\big)
 
-    As :math:`\tau \to 0` these are the ranks 1 to C, ties shared. Takes
-    memory for N x C x C numbers.
+    As :math:`\tau \to 0` these are the ranks 1 to C, ties shared, also
+    between masked classes (-inf). Takes memory for N x C x C numbers.
 
     Args:
         logits (Tensor): Shape (N, C).
@@ -82,4 +83,7 @@ def soft_rank(logits: Tensor, temperature: float) -> Tensor:
         tensor([[2., 1., 3.]])
     """
     differences = logits[:, :, None] - logits[:, None, :]
+    is_masked = logits == -math.inf
+    differences = differences.masked_fill(
+        is_masked[:, :, None] & is_masked[:, None, :], 0)
     return .5 + (differences / temperature).sigmoid().sum(dim=2)

@@ -26,7 +26,7 @@ class DISTLoss(LogitLoss):
     Adapted: a sample is a RoI; the second term runs over all RoIs of the
     call. ``weight`` enters its means and variances, and it is multiplied by
     the sum of the weights over ``avg_factor``, so that both terms scale
-    alike.
+    alike. A masked class (a logit of -inf) is one of probability 0.
 
     Args:
         temperature (float): Two-sided, > 0. Defaults to 1.0.

@@ -24,6 +24,9 @@ def logit_binary_kl_div(student_logits: Tensor,
     which is the binary cross-entropy with soft targets less the entropy of
     the targets. The sum over classes is not divided by C.
 
+    Where the teacher's probability is 0 or 1 (a masked class has a logit of
+    -inf), the term with the factor 0 is 0, whatever the student says.
+
     Args:
         student_logits (Tensor): Unnormalised scores, at least float32, shape
             (N, C).
@@ -43,11 +46,17 @@ def logit_binary_kl_div(student_logits: Tensor,
     Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
     Distillation", arXiv 2508.20224, carried over from softmax to sigmoid.
     """
-    present = teacher_logits.sigmoid() * (
-        F.logsigmoid(teacher_logits) - F.logsigmoid(student_logits))
-    absent = (-teacher_logits).sigmoid() * (
-        F.logsigmoid(-teacher_logits) - F.logsigmoid(-student_logits))
+    present = _cross_term(student_logits, teacher_logits)
+    absent = _cross_term(-student_logits, -teacher_logits)
     return (present + absent).sum(dim=1)
+
+
+def _cross_term(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """p_t log(p_t / p_s), which is 0 for p_t = 0."""
+    prob = teacher_logits.sigmoid()
+    terms = prob * (
+        F.logsigmoid(teacher_logits) - F.logsigmoid(student_logits))
+    return terms.masked_fill(prob == 0, 0)
 
 
 @MODELS.register_module()

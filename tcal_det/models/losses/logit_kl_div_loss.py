@@ -26,6 +26,10 @@ def logit_kl_div(student_logits: Tensor,
     which softens both sides and is compensated by its square. The sum over
     classes is not divided by C.
 
+    A class that the teacher masks (a logit of -inf) adds nothing, whatever
+    the student says: its probability is 0. One that the student alone masks
+    makes the divergence infinite, which it is.
+
     Args:
         student_logits (Tensor): Unnormalised scores, shape (N, C).
         teacher_logits (Tensor): Calibrated scores of the same samples,
@@ -47,12 +51,15 @@ def logit_kl_div(student_logits: Tensor,
     """
     student = at_least_float32(student_logits) / temperature
     teacher = at_least_float32(teacher_logits.detach()) / temperature
-    divergence = F.kl_div(
+    log_target = F.log_softmax(teacher, dim=1)
+    terms = F.kl_div(
         F.log_softmax(student, dim=1),
-        F.log_softmax(teacher, dim=1),
+        log_target,
         reduction='none',
-        log_target=True).sum(dim=1)
-    return divergence * temperature**2
+        log_target=True)
+    # 0 times a difference of infinities would be NaN.
+    terms = terms.masked_fill(log_target.exp() == 0, 0)
+    return terms.sum(dim=1) * temperature**2
 
 
 @MODELS.register_module()

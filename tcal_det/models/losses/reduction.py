@@ -24,7 +24,8 @@ def reduce_loss(per_sample: Tensor,
         # still one of the N samples, as in mmdet.
         avg_factor = max(per_sample.numel(), 1)
     if weight is not None:
-        per_sample = per_sample * weight
+        # A sample without weight has no say, an infinite loss included.
+        per_sample = (per_sample * weight).masked_fill(weight == 0, 0)
     return per_sample.sum() / avg_factor
 
 

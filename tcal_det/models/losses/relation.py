@@ -6,6 +6,7 @@ weight 0 is in no pair.
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
+import math
 from typing import List, Optional, Union
 
 import torch
@@ -106,7 +107,9 @@ def pair_difference_gap(student: Tensor,
     r"""Mean distance between the differences of a sample to all others.
 
     :math:`\frac{1}{N-1} \sum_{j \ne i} \|(z_{s,i} - z_{s,j}) -
-    (z_{t,i} - z_{t,j})\|_2` for each sample i; 0 for N = 1.
+    (z_{t,i} - z_{t,j})\|_2` for each sample i; 0 for N = 1. A class that
+    both sides mask (-inf) adds nothing; a sample in which only one side masks
+    a class is infinitely far from the others.
 
     Args:
         student (Tensor): Shape (N, C).
@@ -122,12 +125,19 @@ def pair_difference_gap(student: Tensor,
         >>> pair_difference_gap(student, torch.zeros(2, 2))
         tensor([5., 5.])
     """
-    gap = student - teacher
+    is_masked = (student == -math.inf, teacher == -math.inf)
+    gap = (student - teacher).masked_fill(is_masked[0] | is_masked[1], 0)
     # The faster way through a matrix product loses small distances.
     distance = torch.cdist(
         gap, gap, compute_mode='donot_use_mm_for_euclid_dist')
     distance = distance * _pair_weight(weight)
-    return distance.sum(dim=1) / max(gap.shape[0] - 1, 1)
+    per_sample = distance.sum(dim=1) / max(gap.shape[0] - 1, 1)
+    if gap.shape[0] < 2:
+        return per_sample
+    is_far = (is_masked[0] != is_masked[1]).any(dim=1)
+    if weight is not None:
+        is_far = is_far & (weight > 0)
+    return per_sample.masked_fill(is_far, math.inf)
 
 
 def _pair_weight(weight: Optional[Tensor]) -> Union[float, Tensor]:

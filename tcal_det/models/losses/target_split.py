@@ -6,6 +6,7 @@ AEKT weigh the two parts differently.
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
+import math
 from typing import Tuple
 
 import torch
@@ -18,7 +19,9 @@ def split_target(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
     """Logits of 'target or not', and of the other classes among themselves.
 
     The rest's logit is the log-sum-exp of the other logits: the logarithm of
-    a masked sum of probabilities would be -inf for a sure teacher.
+    a masked sum of probabilities would be -inf for a sure teacher. Where all
+    other classes are masked (-inf), it is -inf, and their distribution among
+    themselves, of which there is none, is returned as a uniform one.
 
     Args:
         logits (Tensor): Unnormalised scores, shape (N, C) with C >= 2.
@@ -41,7 +44,11 @@ def split_target(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
     column = torch.arange(logits.shape[1] - 1, device=logits.device)
     # Columns from the target's on move up by one.
     others = logits.gather(1, column + (column >= labels))
+    # No log-sum-exp of nothing but -inf, whose gradient is NaN.
+    is_alone = (others == -math.inf).all(dim=1, keepdim=True)
+    others = others.masked_fill(is_alone, 0)
     rest = torch.logsumexp(others, dim=1, keepdim=True)
+    rest = rest.masked_fill(is_alone, -math.inf)
     return torch.cat([logits.gather(1, labels), rest], dim=1), others
 
 
@@ -55,7 +62,8 @@ def target_kl_div(student_logits: Tensor,
     classes, at temperature T on both sides:
     :math:`T^2\,\mathrm{KL}(b_t\|b_s)` and :math:`T^2\,\mathrm{KL}(q_t\|q_s)`.
     The plain KL divergence is the first plus :math:`1 - p_{t,y}` times the
-    second.
+    second. Where the teacher masks all classes but the target, the second is
+    0.
 
     Args:
         student_logits (Tensor): Shape (N, C).
@@ -72,4 +80,5 @@ def target_kl_div(student_logits: Tensor,
     teacher = split_target(teacher_logits / temperature, labels)
     target, non_target = (logit_kl_div(of_student, of_teacher) * temperature**2
                           for of_student, of_teacher in zip(student, teacher))
-    return target, non_target
+    has_no_rest = teacher[0][:, 1] == -math.inf
+    return target, non_target.masked_fill(has_no_rest, 0)

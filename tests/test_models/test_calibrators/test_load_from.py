@@ -103,6 +103,8 @@ def test_bytes_that_are_not_text(tmp_path):
     '{"calibrator": null}',
     '{"temperature": 2.0}',
     '{"type": 3, "temperature": 2.0}',
+    '{"type": ["TemperatureScaling"], "temperature": 2.0}',
+    pytest.param('[' * 100000, id='nested too deeply'),
 ])
 def test_content_that_is_no_calibrator(file, content):
     with pytest.raises(InvalidValueError, match='calibration.json.*calibrate'):
@@ -115,6 +117,16 @@ def test_content_that_is_no_calibrator(file, content):
     (dict(temperature='2'), "`temperature`.*'2'.*calibration.json"),
     (dict(), 'required'),
     (dict(temperature=2.0, scale=3), 'must have the keys'),
+    (dict(temperature=True), '`temperature`.*bool.*calibration.json.*fit it'),
+    (dict(temperature=[2.0]), '`temperature`.*list.*calibration.json'),
+    (dict(temperature=float('nan')), '`temperature`.*nan'),
+    (dict(temperature=1e-60), 'temperature.*float32'),
+    (dict(temperature=10**400), '`temperature`.*inf'),
+    (dict(temperature=2.0, softening='1'), '`softening`'),
+    (dict(temperature=2.0, activation=['softmax']), '`activation`'),
+    (dict(temperature=2.0, num_classes=5.0), '`num_classes`.*whole'),
+    (dict(temperature=2.0, num_classes=True), '`num_classes`.*whole'),
+    (dict(temperature=2.0, num_classes=0), '`num_classes`.*>= 1'),
 ])
 def test_parameters_that_are_wrong(file, content, message):
     path = file(dict(content, type='TemperatureScaling'))
@@ -127,6 +139,13 @@ def test_the_file_holds_another_type(file):
     with pytest.raises(
             InvalidValueError,
             match="holds a VectorScaling.*write type='VectorScaling'"):
+        TemperatureScaling(load_from=path)
+
+
+def test_a_score_calibration_is_another_thing(file):
+    """Of recalibrate.py: the two files are easily mixed up."""
+    path = file(dict(calibrator=dict(type='isotonic', scores=[0.5])))
+    with pytest.raises(InvalidValueError, match='holds a isotonic.*fit it'):
         TemperatureScaling(load_from=path)
 
 

@@ -111,9 +111,20 @@ def test_the_registry_builds_its_json_form():
     (dict(scale=0.0, bias=1.0), InvalidValueError, r'`scale`.*\(0, inf\)'),
     (dict(scale=1.0, bias=float('nan')), InvalidValueError, '`bias`.*finite'),
     (dict(scale=1.0, bias='1'), InvalidTypeError, "`bias`.*'1'"),
+    (dict(scale=True, bias=1.0), InvalidTypeError, '`scale`.*bool'),
+    (dict(scale=1e-60, bias=1.0), InvalidValueError, '`scale`.*float32'),
+    (dict(scale=1.0, bias=-1e60), InvalidValueError, '`bias`.*float32'),
     (dict(scale=1.0, bias=0.0,
           num_classes=0), InvalidValueError, '`num_classes` must be >= 1'),
 ])
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         PlattScaling(**arguments)
+
+
+def test_numpys_numbers_are_numbers():
+    form = PlattScaling(np.float32(0.5), np.int64(1), np.int64(3))
+    form = form.to_json_dict()
+    assert form == PlattScaling(0.5, 1.0, 3).to_json_dict()
+    assert (type(form['scale']), type(form['bias']),
+            type(form['num_classes'])) == (float, float, int)

@@ -1,3 +1,4 @@
+import copy
 import json
 import os.path as osp
 import warnings
@@ -12,7 +13,8 @@ from scipy.special import expit, log_softmax, softmax
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional.calibration_error import (
     calibration_error, top_label)
-from tcal_det.models.calibrators import TemperatureScaling
+from tcal_det.models.calibrators import (PlattScaling, TemperatureScaling,
+                                         VectorScaling)
 from tcal_det.models.calibrators.fitting import softmax_confidence_and_nll
 from tcal_det.registry import MODELS
 
@@ -76,9 +78,30 @@ class TestFixedTemperature:
         with pytest.raises(InvalidValueError, match=rf'`{name}`.*\(0, inf\)'):
             TemperatureScaling(**{name: value})
 
-    def test_must_be_a_number(self):
-        with pytest.raises(InvalidTypeError, match="number.*'2'"):
-            TemperatureScaling(temperature='2')
+    @pytest.mark.parametrize('value', ['2', True, np.bool_(True), [2.0]])
+    def test_must_be_a_number(self, value):
+        with pytest.raises(InvalidTypeError, match='`temperature`.*number'):
+            TemperatureScaling(temperature=value)
+
+    @pytest.mark.parametrize(
+        'value',
+        [np.float32(1.5), np.float64(1.5),
+         np.array(1.5)])
+    def test_numpys_numbers_are_numbers(self, value):
+        calibrator = TemperatureScaling(value, softening=np.int64(2))
+        form = calibrator.to_json_dict()
+        assert form == TemperatureScaling(1.5, softening=2.0).to_json_dict()
+        assert type(form['temperature']) is type(form['softening']) is float
+
+    @pytest.mark.parametrize('temperature, softening', [(1e-60, 1.0),
+                                                        (1e60, 1.0),
+                                                        (1e30, 1e30),
+                                                        (1e-200, 1e-200)])
+    def test_must_be_a_number_of_float32(self, temperature, softening):
+        """To float32 logits it would be 0 or infinite."""
+        with pytest.raises(
+                InvalidValueError, match='temperature . softening` must be'):
+            TemperatureScaling(temperature, softening)
 
     def test_unknown_activation(self):
         with pytest.raises(InvalidValueError, match='softmax.*sigmoid.*relu'):
@@ -311,6 +334,88 @@ class TestDegenerateSamples:
         assert fitted.temperature == pytest.approx(
             1e200 * TemperatureScaling().fit(logits, labels).temperature)
 
+    @pytest.mark.parametrize('edge, factor', [('lower', 1 / 4), ('upper', 4)])
+    def test_ece_search_ends_on_its_edge(self, monkeypatch, edge, factor):
+        """The optimum lies outside, on the side where the search ends."""
+        logits, labels = noisy_samples(num_samples=4000)
+        best = TemperatureScaling().fit(logits, labels).temperature
+        start = best / 20 if edge == 'upper' else best * 20
+        monkeypatch.setattr(
+            'tcal_det.models.calibrators.fitting.fit_temperature',
+            lambda *args: start)
+        with pytest.warns(UserWarning, match='edge of the search'):
+            calibrator = TemperatureScaling().fit(
+                logits, labels, objective='ece')
+        assert calibrator.temperature == pytest.approx(
+            start * factor, rel=1e-12)
+
+    @pytest.mark.parametrize('objective', ['nll', 'ece'])
+    @pytest.mark.parametrize('calibrator', [
+        TemperatureScaling(activation='softmax'),
+        TemperatureScaling(activation='sigmoid'),
+        PlattScaling(),
+        VectorScaling(),
+    ])
+    @pytest.mark.parametrize('dtype, magnitude', [
+        (np.float64, 1e308),
+        (np.float64, 1e250),
+        (np.float64, 1e-300),
+        (np.float32, 3e38),
+        (np.float32, 1e-38),
+        (np.float32, 1e-44),
+    ])
+    @pytest.mark.parametrize('kind', ['right', 'wrong', 'random', 'mixed'])
+    @pytest.mark.filterwarnings('ignore::UserWarning')
+    def test_extreme_logits_are_an_error_or_a_finite_fit(
+            self, dtype, magnitude, kind, calibrator, objective):
+        labels = np.arange(12) % 3
+        logits = np.where(labels[:, None] == np.arange(3), 1., -1.)
+        if kind == 'wrong':
+            logits = -logits
+        elif kind == 'random':
+            logits = np.random.default_rng(0).uniform(-1, 1, (12, 3))
+        elif kind == 'mixed':
+            logits[1::2] /= 1e6
+        logits = (logits * magnitude).astype(dtype)
+        calibrator = copy.deepcopy(calibrator)
+        options = {}
+        if isinstance(calibrator, TemperatureScaling):
+            options = dict(objective=objective)
+        before = calibrator.to_json_dict()
+        with np.errstate(all='ignore'):
+            try:
+                calibrator.fit(logits, labels, **options)
+            except InvalidValueError as error:
+                assert '`logits` must be' in str(error) or ('float32'
+                                                            in str(error))
+                assert calibrator.to_json_dict() == before
+                return
+            calibrated = calibrator(torch.from_numpy(logits))
+        assert calibrated.isfinite().all()
+        # The JSON form says the same, or that float32 has no such number.
+        try:
+            again = type(calibrator)(**{
+                key: value
+                for key, value in calibrator.to_json_dict().items()
+                if key != 'type'
+            })
+        except InvalidValueError as error:
+            assert 'float32' in str(error)
+        else:
+            assert again.to_json_dict() == calibrator.to_json_dict()
+
+    def test_infinite_temperature_is_an_error(self):
+        logits = -3e38 * np.eye(3, dtype=np.float32)
+        with pytest.warns(
+                UserWarning, match='do not favour'), pytest.raises(
+                    InvalidValueError,
+                    match='`logits`.*float32.*temperature is'):
+            TemperatureScaling().fit(logits, np.arange(3))
+
+    def test_beyond_the_largest_logit(self):
+        with pytest.raises(InvalidValueError, match='`logits`.*1e.308'):
+            TemperatureScaling().fit([[1e308, 0.0], [0.0, 1.0]], [0, 1])
+
 
 class TestBadSamples:
 
@@ -348,6 +453,16 @@ class TestBadSamples:
     def test_labels_that_are_not_whole_numbers(self):
         with pytest.raises(InvalidTypeError, match='whole numbers.*float64'):
             TemperatureScaling().fit(np.zeros((2, 2)), [0.5, 1.0])
+
+    @pytest.mark.parametrize(
+        'logits', [[['a', 'b']], [[True, False]], [[1j, 2j]], [[None, 1]]])
+    def test_logits_that_are_not_numbers(self, logits):
+        with pytest.raises(InvalidTypeError, match='`logits`.*numbers'):
+            TemperatureScaling().fit(logits, [0])
+
+    def test_rows_of_unequal_length(self):
+        with pytest.raises(InvalidValueError, match='`logits`.*length'):
+            TemperatureScaling().fit([[1.0, 2.0], [1.0]], [0, 1])
 
     def test_a_failed_fit_changes_nothing(self):
         calibrator = TemperatureScaling(3.0)

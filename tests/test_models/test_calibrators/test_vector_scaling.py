@@ -136,18 +136,45 @@ def test_the_registry_builds_its_json_form(samples):
     assert again.to_json_dict() == fitted.to_json_dict()
 
 
-@pytest.mark.parametrize('arguments, error, message', [
-    (dict(scale=[1.0, 1.0]), InvalidValueError, 'given together'),
-    (dict(scale=[1.0, 1.0],
-          bias=[0.0] * 3), InvalidValueError, 'got 2 and 3 entries'),
-    (dict(scale=[1.0, 0.0], bias=[0.0, 0.0]), InvalidValueError,
-     '`scale` must be > 0, but got 0'),
-    (dict(scale=[1.0, float('nan')], bias=[0.0, 0.0]), InvalidValueError,
-     '`scale` must be a list of at least 2 finite'),
-    (dict(scale=[1.0, 1.0], bias=['a', 'b']), InvalidTypeError,
-     '`bias` must be a list of numbers'),
-    (dict(scale=1.0, bias=0.0), InvalidValueError, '`scale` must be a list'),
-])
+@pytest.mark.parametrize(
+    'arguments, error, message',
+    [
+        (dict(scale=[1.0, 1.0]), InvalidValueError, 'given together'),
+        (dict(scale=[1.0, 1.0],
+              bias=[0.0] * 3), InvalidValueError, 'got 2 and 3 entries'),
+        (dict(scale=[1.0, 0.0], bias=[0.0, 0.0]), InvalidValueError,
+         r'`scale\[1\]` must be in \(0, inf\), but got 0'),
+        (dict(scale=[1.0, float('nan')], bias=[0.0, 0.0]), InvalidValueError,
+         r'`scale\[1\]` must be in .*nan'),
+        (dict(scale=[1.0, 1.0], bias=['a', 'b']), InvalidTypeError,
+         r'`bias\[0\]` must be a finite number'),
+        (dict(scale=[True, 2.0], bias=[0.0, 0.0]), InvalidTypeError,
+         r'`scale\[0\]` must be a number .*bool'),
+        (dict(scale=[[1.0, 2.0]], bias=[[0.0, 0.0]]), InvalidValueError,
+         '`scale` must be a list of at least 2 numbers'),
+        (dict(scale=[1.0, [2.0]], bias=[0.0, 0.0]), InvalidTypeError,
+         r'`scale\[1\]` must be a number .*list'),
+        # 0 and infinity, in the float32 of the logits.
+        (dict(scale=[1.0, 1e-60], bias=[0.0, 0.0]), InvalidValueError,
+         r'`scale\[1\]` must be .*float32'),
+        (dict(scale=[1.0, 1.0], bias=[0.0, -1e60]), InvalidValueError,
+         r'`bias\[1\]` must be .*float32'),
+        (dict(scale=1.0,
+              bias=0.0), InvalidTypeError, '`scale` must be a list'),
+        (dict(scale='12',
+              bias='12'), InvalidTypeError, '`scale` must be a list'),
+        (dict(scale=[2.0], bias=[0.0]), InvalidValueError, 'at least 2'),
+    ])
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         VectorScaling(**arguments)
+
+
+def test_numpys_numbers_are_numbers():
+    expected = VectorScaling([0.5, 1.5], [1.0, -1.0]).to_json_dict()
+    for scale, bias in (([np.float32(0.5),
+                          np.float64(1.5)], (np.int64(1), -1)),
+                        (np.array([0.5, 1.5]), torch.tensor([1., -1.]))):
+        form = VectorScaling(scale, bias).to_json_dict()
+        assert form == expected
+        assert {type(one) for one in form['scale'] + form['bias']} == {float}

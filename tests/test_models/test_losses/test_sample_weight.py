@@ -23,6 +23,16 @@ def test_foreground_drops_the_background():
     assert torch.equal(WEIGHT, before)
 
 
+def test_labels_below_zero_are_no_foreground():
+    """Some assigners of mmdet mark ignored samples with -1."""
+    labels = torch.tensor([-1, 0, 2, 3])
+    assert roi_sample_weight(
+        labels, 3, mode='foreground').tolist() == [0, 1, 1, 0]
+    # Two on each side, so nothing changes.
+    assert roi_sample_weight(
+        labels, 3, mode='balanced').tolist() == [1, 1, 1, 1]
+
+
 def test_balanced_halves_and_keeps_the_total():
     # Total 7, foreground 4, background 3.
     balanced = roi_sample_weight(LABELS, 3, WEIGHT, 'balanced')
