@@ -12,7 +12,7 @@ from tcal_det.fileio import write_json_atomically
 from tcal_det.registry import METRICS
 from ..functional import (DetectionCalibrationReport, detections_from_coco,
                           evaluate_detections, ground_truth_from_coco)
-from ..results_file import categories_by_label
+from ..results_file import categories_by_label, check_each_image_once
 from .sample_records import (annotations_of_records, detections_of_records,
                              read_needed_annotations, sample_record)
 
@@ -139,6 +139,8 @@ class DetectionCalibrationMetric(BaseMetric):
         return {key: report.overall[key] for key in METRIC_KEYS}
 
     def _evaluate(self, results: List[dict]) -> DetectionCalibrationReport:
+        check_each_image_once([record['img_id'] for record in results],
+                              'predictions')
         classes = self.dataset_meta['classes']
         annotations = self._annotations
         if annotations is None:
