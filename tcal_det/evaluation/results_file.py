@@ -12,7 +12,7 @@ from tcal_det.restricted_pickle import load_plain_pickle
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
 from .functional.array_checks import shortened
-from .functional.record_ids import is_id
+from .functional.record_ids import is_id, positions
 from .predicted_instances import predicted_instances
 
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
@@ -91,7 +91,8 @@ def read_annotations_and_results(
         check_class_names(annotations, class_names)
     categories = categories_by_label(annotations, class_names)
     category_ids = [category['id'] for category in categories]
-    results = read_results(results_path, category_ids)
+    results = read_results(results_path, category_ids,
+                           ground_truth.image_ids)
     with naming_file(results_path):
         detections = detections_from_coco(results, ground_truth)
     if class_names is None and results_path.endswith(PICKLE_SUFFIXES):
@@ -111,7 +112,9 @@ def read_annotations_and_results(
     return ground_truth, detections, categories
 
 
-def read_results(path: str, category_ids: Sequence[Any]) -> List[Record]:
+def read_results(path: str,
+                 category_ids: Sequence[Any],
+                 image_ids: Optional[np.ndarray] = None) -> List[Record]:
     """Read detections of any framework as COCO results records.
 
     Args:
@@ -119,6 +122,9 @@ def read_results(path: str, category_ids: Sequence[Any]) -> List[Record]:
             ``tools/test.py --out`` wrote; code in it is not run.
         category_ids (Sequence[Any]): The category of each label, for a
             pickle, which has labels only.
+        image_ids (ndarray, optional): ``GroundTruth.image_ids``, which a
+            pickle's images must be among, with detections or without.
+            Defaults to None, any images.
 
     Returns:
         List[Record]: With 'image_id', 'category_id', 'bbox' and 'score';
@@ -133,7 +139,11 @@ def read_results(path: str, category_ids: Sequence[Any]) -> List[Record]:
         return read_json(path, 'results')
     samples = _read_pickle(path)
     with naming_file(path):
-        return records_from_samples(samples, category_ids)
+        records = records_from_samples(samples, category_ids)
+        if image_ids is not None:
+            positions([sample['img_id'] for sample in samples], image_ids,
+                      'results', 'img_id')
+        return records
 
 
 def records_from_samples(samples: Sequence[Record],

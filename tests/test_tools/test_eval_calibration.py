@@ -3,6 +3,7 @@ import json
 import os
 import os.path as osp
 import pickle
+import re
 import subprocess
 import sys
 
@@ -314,6 +315,7 @@ def write_samples(path, *samples):
 @pytest.mark.parametrize('samples, parts', [
     ([(1, [0]), (2, [0, -1])], ['`results[1]` (image 2)', '-1 at [1]']),
     ([(1, [0]), (2, [0]), (1, [0])], ['results[0]', 'results[2]', 'image 1']),
+    ([(1, [0, 0]), (77, [])], ['results[1]', '`img_id`', 'got 77']),
     ([(1, [0.])], ['`results[0]` (image 1)', 'whole numbers']),
 ])
 def test_predictions_that_cannot_be(samples, parts, complaint, tmp_path):
@@ -425,3 +427,29 @@ def test_needs_neither_torch_nor_mmdet(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE)
     assert result.returncode == 0, result.stderr
+
+
+def test_help_is_complete(call_tool):
+    status, stderr = call_tool(TOOL, '--help')
+    assert status == 0, stderr
+    # An option and its text, up to the next one.
+    described = re.split(r'\n  (?=-|[a-z])', call_tool.output)
+    options = {
+        text.split()[0]: ' '.join(text.split())
+        for text in described if text.strip().startswith('--')
+    }
+    assert len(options) == 11
+    for name, text in options.items():
+        if name != '--out':
+            assert re.search(r' [a-z].{15,} \(default: .+\)$', text), text
+    for name, default in (('--d-ece-bins', '10'), ('--laece-bins', '25'),
+                          ('--max-dets', '100'), ('--laece-iou-thr', '0.1')):
+        assert options[name].endswith(f'(default: {default})')
+
+
+@pytest.mark.parametrize('option', ['--d-ece-bins', '--laece-bins'])
+def test_an_absurd_number_of_bins(option, complaint):
+    line = complaint(
+        golden_file('det_small_gt'), golden_file('det_small_dt'), option,
+        '1000000000')
+    assert 'must be in [1, 1000], but got 1000000000' in line
