@@ -1,6 +1,7 @@
 """COCO's mean average precision, from the arrays of this package."""
 import contextlib
 import io
+import math
 from typing import TYPE_CHECKING, Dict, List, Tuple, Union
 
 import numpy as np
@@ -18,7 +19,7 @@ _FIGURES = dict(mAP=slice(None), AP50=slice(0, 1), AP75=slice(5, 6))
 def average_precision(
         ground_truth: GroundTruth, detections: Detections
 ) -> Tuple[Dict[str, float], List[Dict[str, float]]]:
-    """Run pycocotools' COCOeval, for area range 'all' and 100 detections.
+    """Run pycocotools' COCOeval, for objects of any area and 100 detections.
 
     Objects are numbered anew from 1: COCOeval takes an object of
     annotation id 0 for not found.
@@ -42,7 +43,9 @@ def average_precision(
         evaluator = COCOeval(coco_gt, coco_dt, 'bbox')
         params = evaluator.params
         params.maxDets = [100]
-        params.areaRng, params.areaRngLbl = params.areaRng[:1], ['all']
+        # Its own range ends at boxes of 100,000 pixels a side, and larger
+        # ones would count for nothing.
+        params.areaRng, params.areaRngLbl = [[0, math.inf]], ['all']
         evaluator.evaluate()
         evaluator.accumulate()
     # (IoU thresholds, recalls, classes); -1 stands for undefined.

@@ -1,14 +1,19 @@
 """Annotation and results files: COCO's JSON and mmdet's pickle."""
 import json
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+import warnings
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
-                             MissingFileError)
+                             MissingFileError, UserError)
 from tcal_det.restricted_pickle import load_plain_pickle
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
+from .functional.array_checks import shortened
+from .functional.record_ids import is_id, positions
+from .predicted_instances import predicted_instances
 
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
 Record = Dict[str, Any]
@@ -33,11 +38,27 @@ def read_json(path: str, what: str) -> Any:
             return json.load(file)
     except FileNotFoundError:
         raise MissingFileError(f'{what} {path!r} does not exist') from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise InvalidValueError(
+            f'{what} {path!r} cannot be read: {error.strerror}') from None
+    except (ValueError, RecursionError) as error:
         # A truncated file and one that is not text are both ValueErrors.
         raise InvalidValueError(
             f'{what} {path!r} cannot be read as JSON ({error}); was the file '
             'written to its end?') from None
+
+
+@contextmanager
+def naming_file(path: str) -> Iterator[None]:
+    """Add the file's name to the message of a mistake in its content.
+
+    Args:
+        path (str): The file that the content was read from.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f'{error} (in {path!r})') from None
 
 
 def read_annotations_and_results(
@@ -64,13 +85,18 @@ def read_annotations_and_results(
         UserError: If a file, a record or a class name is wrong.
     """
     annotations = read_json(ground_truth_path, 'ground truth')
-    # Checked before the categories are looked at.
-    ground_truth = ground_truth_from_coco(annotations)
-    check_class_names(annotations, class_names)
+    with naming_file(ground_truth_path):
+        # Checked before the categories are looked at.
+        ground_truth = ground_truth_from_coco(annotations)
+        check_class_names(annotations, class_names)
     categories = categories_by_label(annotations, class_names)
     category_ids = [category['id'] for category in categories]
-    detections = detections_from_coco(
-        read_results(results_path, category_ids), ground_truth)
+    results = read_results(results_path, category_ids,
+                           ground_truth.image_ids)
+    with naming_file(results_path):
+        detections = detections_from_coco(results, ground_truth)
+    if class_names is None and results_path.endswith(PICKLE_SUFFIXES):
+        _warn_of_few_labels(results, category_ids)
     if class_names is not None:
         known_ids = ground_truth.category_ids
         ground_truth = ground_truth_from_coco(
@@ -86,7 +112,9 @@ def read_annotations_and_results(
     return ground_truth, detections, categories
 
 
-def read_results(path: str, category_ids: Sequence[Any]) -> List[Record]:
+def read_results(path: str,
+                 category_ids: Sequence[Any],
+                 image_ids: Optional[np.ndarray] = None) -> List[Record]:
     """Read detections of any framework as COCO results records.
 
     Args:
@@ -94,6 +122,9 @@ def read_results(path: str, category_ids: Sequence[Any]) -> List[Record]:
             ``tools/test.py --out`` wrote; code in it is not run.
         category_ids (Sequence[Any]): The category of each label, for a
             pickle, which has labels only.
+        image_ids (ndarray, optional): ``GroundTruth.image_ids``, which a
+            pickle's images must be among, with detections or without.
+            Defaults to None, any images.
 
     Returns:
         List[Record]: With 'image_id', 'category_id', 'bbox' and 'score';
@@ -106,7 +137,13 @@ def read_results(path: str, category_ids: Sequence[Any]) -> List[Record]:
     """
     if not str(path).endswith(PICKLE_SUFFIXES):
         return read_json(path, 'results')
-    return records_from_samples(_read_pickle(path), category_ids)
+    samples = _read_pickle(path)
+    with naming_file(path):
+        records = records_from_samples(samples, category_ids)
+        if image_ids is not None:
+            positions([sample['img_id'] for sample in samples], image_ids,
+                      'results', 'img_id')
+        return records
 
 
 def records_from_samples(samples: Sequence[Record],
@@ -117,39 +154,60 @@ def records_from_samples(samples: Sequence[Record],
     value that the model gave.
 
     Args:
-        samples (Sequence[Record]): With 'img_id' and 'pred_instances', of
-            tensors 'bboxes' (x1, y1, x2, y2), 'scores' and 'labels'.
+        samples (Sequence[Record]): One for each image, with 'img_id' and
+            'pred_instances': see :func:`predicted_instances`.
         category_ids (Sequence[Any]): The category of each label.
 
     Raises:
         InvalidTypeError: If it is another kind of list.
-        InvalidValueError: If a label has no category.
+        InvalidValueError: If a sample is wrong or an image stands twice.
     """
     records = []
+    image_ids = []
     for number, sample in enumerate(samples):
         try:
             image_id, pred = sample['img_id'], sample['pred_instances']
-            boxes, scores, labels = (
-                pred[name].tolist() for name in ('bboxes', 'scores', 'labels'))
-        except (AttributeError, KeyError, TypeError):
+        except (KeyError, IndexError, TypeError):
             raise InvalidTypeError(
                 f'`results[{number}]` of a pickle must have `img_id` and '
-                '`pred_instances` with bboxes, scores and labels, as '
-                "mmdet 3.x's tools/test.py --out writes it") from None
-        for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels):
-            if label >= len(category_ids):
-                raise InvalidValueError(
-                    f'`results[{number}]` (image {image_id!r}): label must '
-                    f'be one of the {len(category_ids)} classes, but got '
-                    f'{label}; were the detector and the annotations made '
-                    'for the same classes?')
-            records.append(
-                dict(
-                    image_id=image_id,
-                    category_id=category_ids[label],
-                    bbox=[x1, y1, x2 - x1, y2 - y1],
-                    score=score))
+                "`pred_instances`, as mmdet 3.x's tools/test.py --out writes "
+                f'it, but got {shortened(sample)}') from None
+        if not is_id(image_id):
+            raise InvalidTypeError(
+                f'`results[{number}]`: `img_id` must be a whole number or a '
+                f'text, as in the annotations, but got {shortened(image_id)}')
+        where = f'`results[{number}]` (image {shortened(image_id)})'
+        found = predicted_instances(pred, where, len(category_ids))
+        image_ids.append(image_id)
+        records += [
+            dict(
+                image_id=image_id,
+                category_id=category_ids[label],
+                bbox=box,
+                score=score)
+            for box, score, label in zip(*(part.tolist() for part in found))
+        ]
+    check_each_image_once(image_ids, 'results')
     return records
+
+
+def check_each_image_once(image_ids: Sequence[Any], list_name: str) -> None:
+    """Raise if an image was predicted twice: its detections count twice.
+
+    Args:
+        image_ids (Sequence[Any]): Of the predictions, in order.
+        list_name (str): What the list is called, for the message.
+    """
+    first_place = {}
+    for place, image_id in enumerate(image_ids):
+        if image_id in first_place:
+            raise InvalidValueError(
+                f'`{list_name}` must have each image once, but '
+                f'`{list_name}[{first_place[image_id]}]` and '
+                f'`{list_name}[{place}]` are both image '
+                f'{shortened(image_id)}; were several runs joined, or does '
+                'the data set list it twice?')
+        first_place[image_id] = place
 
 
 def categories_by_label(
@@ -183,6 +241,24 @@ def check_class_names(annotations: Record,
         raise InvalidValueError(
             f'the classes must be categories of the annotations ({known[:5]}'
             f'{"..." if len(known) > 5 else ""}), but got {unknown[0]!r}')
+
+
+def _warn_of_few_labels(records: Sequence[Record],
+                        category_ids: Sequence[Any]) -> None:
+    """Warn if labels end far below the number of categories.
+
+    A detector of some of the classes counts those alone: without their
+    names its labels stand for other categories.
+    """
+    label_of = {one: label for label, one in enumerate(category_ids)}
+    used = [label_of[record['category_id']] for record in records]
+    if used and max(used) + 1 <= len(category_ids) / 2:
+        warnings.warn(
+            f'the results have labels up to {max(used)}, taken for the first '
+            f'{max(used) + 1} of {len(category_ids)} categories; if the '
+            'detector knows fewer classes than the annotations, name them '
+            'with --classes',
+            stacklevel=3)
 
 
 def _read_pickle(path: str) -> List[Record]:

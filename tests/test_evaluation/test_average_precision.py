@@ -76,3 +76,15 @@ def test_text_ids_and_order_do_not_matter(golden):
         image['id'] = f'{image["id"]:04d}'
     np.random.default_rng(0).shuffle(annotations['images'])
     assert ours(annotations, results)[0] == expected
+
+
+@pytest.mark.parametrize('side', [1e4, 1e5, 2e5, 1e8])
+def test_large_boxes_count(side):
+    """COCOeval's range 'all' ends at an area of 1e10."""
+    box = dict(image_id=1, category_id=1, bbox=[0, 0, side, side])
+    annotations = dict(
+        images=[dict(id=1)], categories=[dict(id=1)], annotations=[box])
+    wrong = dict(box, bbox=[0, 0, side, side / 4], score=0.9)
+    overall, _ = ours(annotations, [wrong, dict(box, score=0.5)])
+    # One false positive comes before the right one: precision 1 / 2.
+    assert overall == dict(mAP=0.5, AP50=0.5, AP75=0.5)

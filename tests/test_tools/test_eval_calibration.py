@@ -3,6 +3,7 @@ import json
 import os
 import os.path as osp
 import pickle
+import re
 import subprocess
 import sys
 
@@ -251,6 +252,7 @@ def test_bad_record(change, parts, complaint, tmp_path):
     ('', 'cannot be read as JSON'),
     ('{"annotations": []}', 'must be a list of records'),
     ('[3]', 'results[0]'),
+    ('[' * 10**5, 'cannot be read as JSON'),
     ('[{"image_id": 1}]', '`category_id`'),
 ])
 def test_bad_results_file(content, part, complaint, tmp_path):
@@ -265,6 +267,8 @@ def test_missing_files(complaint):
     for name in ('gone.json', 'gone.pkl'):
         line = complaint(golden_file('det_small_gt'), name)
         assert f"results '{name}' does not exist" in line
+    line = complaint(golden_file('det_small_gt'), GOLDEN)
+    assert f"results '{GOLDEN}' cannot be read: Is a directory" in line
 
 
 def test_results_in_place_of_ground_truth(complaint):
@@ -290,7 +294,100 @@ def test_results_in_place_of_ground_truth(complaint):
 def test_bad_pickle(content, part, complaint, tmp_path):
     path = tmp_path / 'results.pkl'
     path.write_bytes(content)
-    assert part in complaint(golden_file('det_small_gt'), str(path))
+    line = complaint(golden_file('det_small_gt'), str(path))
+    assert part in line and repr(str(path)) in line
+
+
+def write_samples(path, *samples):
+    path.write_bytes(
+        pickle.dumps([
+            dict(
+                img_id=image_id,
+                pred_instances=dict(
+                    bboxes=torch.tensor([[0., 0, 10, 10]] * len(labels)),
+                    scores=torch.full((len(labels), ), 0.5),
+                    labels=torch.tensor(labels)))
+            for image_id, labels in samples
+        ]))
+    return str(path)
+
+
+@pytest.mark.parametrize('samples, parts', [
+    ([(1, [0]), (2, [0, -1])], ['`results[1]` (image 2)', '-1 at [1]']),
+    ([(1, [0]), (2, [0]), (1, [0])], ['results[0]', 'results[2]', 'image 1']),
+    ([(1, [0, 0]), (77, [])], ['results[1]', '`img_id`', 'got 77']),
+    ([(1, [0.])], ['`results[0]` (image 1)', 'whole numbers']),
+])
+def test_predictions_that_cannot_be(samples, parts, complaint, tmp_path):
+    path = write_samples(tmp_path / 'results.pkl', *samples)
+    line = complaint(golden_file('det_small_gt'), path)
+    for part in [*parts, repr(path)]:
+        assert part in line
+
+
+def test_labels_that_end_far_below_the_categories(evaluate, tmp_path, golden):
+    """A detector of one class against 8: its class need not be the first."""
+    annotations = golden('det_small_gt.json')
+    annotations['categories'] += [
+        dict(id=100 + k, name=f'other {k}') for k in range(5)
+    ]
+    ground_truth = tmp_path / 'gt.json'
+    ground_truth.write_text(json.dumps(annotations))
+    for labels, is_warned in (([0], True), ([3], True), ([4], False)):
+        path = write_samples(tmp_path / 'results.pkl', (1, labels))
+        evaluate(str(ground_truth), path)
+        lines = [one for one in evaluate.stderr.splitlines() if 'label' in one]
+        assert len(lines) == is_warned
+        if is_warned:
+            assert lines[0].startswith('warning: ')
+            assert '--classes' in lines[0] and '8 categories' in lines[0]
+    path = write_samples(tmp_path / 'results.pkl', (1, [0]))
+    evaluate(str(ground_truth), path, '--classes', 'a', 'b', 'c', 'other 0')
+    assert '--classes' not in evaluate.stderr
+
+
+def test_ids_are_compared_exactly(evaluate, golden, tmp_path):
+    """As floats 2^53 and 2^53 + 1 are one image."""
+    annotations, results = golden('det_ties_gt.json'), golden(
+        'det_ties_dt.json')
+    expected = evaluate(golden_file('det_ties_gt'), results)
+    new_id = {
+        image['id']: 2**53 + number
+        for number, image in enumerate(annotations['images'])
+    }
+    for image in annotations['images']:
+        image['id'] = new_id[image['id']]
+    annotations['images'].append(dict(annotations['images'][0], id=7.0))
+    for record in annotations['annotations'] + results:
+        record['image_id'] = new_id[record['image_id']]
+    ground_truth = tmp_path / 'gt.json'
+    ground_truth.write_text(json.dumps(annotations))
+    assert evaluate(str(ground_truth),
+                    results)['overall'] == expected['overall']
+
+
+@pytest.mark.parametrize('where, change, parts', [
+    ('results', dict(score=True), ['results[1]', '`score`', 'True']),
+    ('results', dict(bbox='1234'), ['results[1]', '`bbox`', "'1234'"]),
+    ('annotations', dict(iscrowd=2), ['annotations[1]', '`iscrowd`', '2']),
+    ('annotations', dict(bbox=[0, 0, 1e200, 1e200]),
+     ['annotations[1]', '`bbox`', '1e+200']),
+])
+def test_the_file_is_named(where, change, parts, complaint, golden, tmp_path):
+    content = dict(
+        annotations=golden('det_small_gt.json'),
+        results=golden('det_small_dt.json'))
+    records = content['results'] if where == 'results' else content[
+        'annotations']['annotations']
+    records[1].update(change)
+    paths = {}
+    for name, value in content.items():
+        paths[name] = str(tmp_path / f'{name}.json')
+        with open(paths[name], 'w') as file:
+            json.dump(value, file)
+    line = complaint(paths['annotations'], paths['results'])
+    for part in [*parts, f'in {paths[where]!r}']:
+        assert part in line
 
 
 @pytest.mark.parametrize('options, part', [
@@ -330,3 +427,29 @@ def test_needs_neither_torch_nor_mmdet(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE)
     assert result.returncode == 0, result.stderr
+
+
+def test_help_is_complete(call_tool):
+    status, stderr = call_tool(TOOL, '--help')
+    assert status == 0, stderr
+    # An option and its text, up to the next one.
+    described = re.split(r'\n  (?=-|[a-z])', call_tool.output)
+    options = {
+        text.split()[0]: ' '.join(text.split())
+        for text in described if text.strip().startswith('--')
+    }
+    assert len(options) == 11
+    for name, text in options.items():
+        if name != '--out':
+            assert re.search(r' [a-z].{15,} \(default: .+\)$', text), text
+    for name, default in (('--d-ece-bins', '10'), ('--laece-bins', '25'),
+                          ('--max-dets', '100'), ('--laece-iou-thr', '0.1')):
+        assert options[name].endswith(f'(default: {default})')
+
+
+@pytest.mark.parametrize('option', ['--d-ece-bins', '--laece-bins'])
+def test_an_absurd_number_of_bins(option, complaint):
+    line = complaint(
+        golden_file('det_small_gt'), golden_file('det_small_dt'), option,
+        '1000000000')
+    assert 'must be in [1, 1000], but got 1000000000' in line

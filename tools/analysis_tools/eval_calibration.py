@@ -23,35 +23,69 @@ def parse_args():
     parser.add_argument(
         'results',
         help='COCO results, JSON, of any framework; or the .pkl that '
-        'tools/test.py --out wrote (open only pickles of your own: '
-        'unpickling runs code)')
+        'tools/test.py --out wrote')
     parser.add_argument('--out', required=True, help='JSON file to write')
-    parser.add_argument('--plot', metavar='DIR', help='also draw figures')
+    parser.add_argument(
+        '--plot',
+        metavar='DIR',
+        help='folder for figures (default: none are drawn)')
     parser.add_argument(
         '--classes',
         nargs='+',
-        help='evaluate these only; of a pickle, the classes of the data set '
-        'that it was made with (default: all categories)')
+        metavar='NAME',
+        help='names of the categories to evaluate; of a pickle, the classes '
+        'of the data set that it was made with (default: all categories)')
     parser.add_argument(
         '--score-thr',
         default='none',
-        help="leave out detections of lower score: 'none', a number, "
-        "'lrp_optimal' (of these very results), or the thresholds in a file "
-        'of recalibrate.py fit (default: none). AP is always that of all')
-    parser.add_argument('--d-ece-iou-thr', type=float, default=0.5)
-    parser.add_argument('--d-ece-bins', type=int, default=10)
-    parser.add_argument('--laece-iou-thr', type=float, default=0.1)
+        help='lowest score of the detections that count, for all figures but '
+        "AP: 'none', a number, 'lrp_optimal' (of these very results), or "
+        'the thresholds in a file of recalibrate.py fit (default: none)')
     parser.add_argument(
-        '--laece-bins', type=int, default=25, help='of LaECE_0 too')
-    parser.add_argument('--olrp-iou-thr', type=float, default=0.5)
+        '--d-ece-iou-thr',
+        type=float,
+        default=0.5,
+        metavar='IOU',
+        help='IoU threshold of D-ECE, Brier score and NLL, in [0, 1) '
+        '(default: 0.5)')
     parser.add_argument(
-        '--max-dets', type=int, default=100, help='per image and class')
+        '--d-ece-bins',
+        type=int,
+        default=10,
+        metavar='NUM',
+        help='number of score bins of D-ECE, 1 to 1000 (default: 10)')
+    parser.add_argument(
+        '--laece-iou-thr',
+        type=float,
+        default=0.1,
+        metavar='IOU',
+        help='IoU threshold of LaECE, in [0, 1) (default: 0.1)')
+    parser.add_argument(
+        '--laece-bins',
+        type=int,
+        default=25,
+        metavar='NUM',
+        help='number of score bins of LaECE and LaECE_0, 1 to 1000 '
+        '(default: 25)')
+    parser.add_argument(
+        '--olrp-iou-thr',
+        type=float,
+        default=0.5,
+        metavar='IOU',
+        help='IoU threshold of oLRP, in [0, 1) (default: 0.5)')
+    parser.add_argument(
+        '--max-dets',
+        type=int,
+        default=100,
+        metavar='NUM',
+        help='number of detections per image and class that count, best '
+        'scores first (default: 100)')
     parser.add_argument(
         '--zero-iou',
         choices=['reject', 'accept'],
         default='reject',
-        help='accept: disjoint boxes match at IoU threshold 0, as in '
-        'published LaECE_0 figures (default: reject)')
+        help='rule for disjoint boxes at IoU threshold 0: accept matches '
+        'them, as published LaECE_0 figures do (default: reject)')
     return parser.parse_args()
 
 

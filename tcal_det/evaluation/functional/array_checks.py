@@ -1,9 +1,14 @@
 """Checks of the arrays and options that users hand to this package."""
-from typing import Sequence
+import reprlib
+from typing import Optional, Sequence
 
 import numpy as np
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
+
+# A file may hold lists of a million entries, or a thousand lists deep.
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
 
 def as_unit_interval(name: str,
@@ -23,11 +28,14 @@ def as_unit_interval(name: str,
             outside [0, 1].
     """
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
+        if array.dtype.kind not in 'biuf':  # '0.5' would become 0.5
+            raise TypeError
     except (TypeError, ValueError):
         raise InvalidTypeError(
             f'`{name}` must be an array of numbers in [0, 1], but got '
-            f'{_shortened(values)}') from None
+            f'{shortened(values)}') from None
+    array = array.astype(np.float64, copy=False)
     if array.ndim != ndim:
         raise InvalidValueError(f'`{name}` must have {ndim} dimension(s), '
                                 f'but got shape {array.shape}')
@@ -86,14 +94,28 @@ def check_same_length(name: str, values: np.ndarray, other_name: str,
             f'got {len(values)} and {len(other)}')
 
 
-def check_count(name: str, value: int, lowest: int = 1) -> int:
-    """Return ``value`` if it is a whole number of at least ``lowest``."""
+def check_count(name: str,
+                value: int,
+                lowest: int = 1,
+                highest: Optional[int] = None) -> int:
+    """Return ``value`` if it is a whole number in the range.
+
+    Args:
+        name (str): The argument's name, for the message.
+        value (int): What the user gave.
+        lowest (int): Least number allowed. Defaults to 1.
+        highest (int, optional): Largest number allowed. Defaults to None,
+            any.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InvalidTypeError(f'`{name}` must be a whole number, but got '
-                               f'{value!r} of type {type(value).__name__}')
-    if value < lowest:
+        raise InvalidTypeError(
+            f'`{name}` must be a whole number, but got {shortened(value)} of '
+            f'type {type(value).__name__}')
+    if value < lowest or (highest is not None and value > highest):
+        allowed = f'>= {lowest}' if highest is None else (
+            f'in [{lowest}, {highest}]')
         raise InvalidValueError(
-            f'`{name}` must be >= {lowest}, but got {value}')
+            f'`{name}` must be {allowed}, but got {shortened(value)}')
     return int(value)
 
 
@@ -123,6 +145,7 @@ def check_iou_thr(name: str, value: float) -> float:
     return float(value)
 
 
-def _shortened(value: object, limit: int = 60) -> str:
-    text = repr(value)
+def shortened(value: object, limit: int = 80) -> str:
+    """The value as a message shows it, whatever its length or depth."""
+    text = _REPR.repr(value)
     return text if len(text) <= limit else text[:limit] + '...'

@@ -14,6 +14,8 @@ from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval, check_choice, check_count
 
 CLOSED_SIDES = ('right', 'left')
+# More say nothing, and tables of them for each class fill the memory.
+MAX_BINS = 1000
 
 
 def bin_edges(num_bins: int) -> np.ndarray:
@@ -24,12 +26,13 @@ def bin_edges(num_bins: int) -> np.ndarray:
     bin whichever side is closed.
 
     Args:
-        num_bins (int): Number of bins, >= 1.
+        num_bins (int): Number of bins, in [1, 1000].
 
     Returns:
         ndarray: ``linspace(0, 1, M + 1)`` in float64, shape (M + 1,).
     """
-    return np.linspace(0, 1, check_count('num_bins', num_bins) + 1)
+    return np.linspace(0, 1,
+                       check_count('num_bins', num_bins, 1, MAX_BINS) + 1)
 
 
 def bin_index(values: Sequence[float],
@@ -39,7 +42,7 @@ def bin_index(values: Sequence[float],
 
     Args:
         values (Sequence[float]): Numbers in [0, 1], shape (N,).
-        num_bins (int): Number of bins of equal width, >= 1.
+        num_bins (int): Number of bins of equal width, in [1, 1000].
         closed (str): 'right' for bins (lo, hi], where the first also takes
             0 (Guo et al.); 'left' for [lo, hi), where the last also takes 1
             (netcal). Defaults to 'right'.

@@ -22,6 +22,9 @@ from .array_checks import (as_labels, as_unit_interval, check_count,
                            check_same_length)
 from .binning import BinGrid, BinTable, make_bin_table
 
+# Arrays of this many ranges for each class still fit the memory.
+MAX_RANGES = 10**5
+
 
 @dataclass(frozen=True, eq=False)
 class CalibrationError:
@@ -254,7 +257,8 @@ def adaptive_calibration_error(
     Args:
         probs (Sequence[Sequence[float]]): In [0, 1], shape (N, K).
         labels (Sequence[int]): In [0, K), shape (N,).
-        num_ranges (int): Number of ranges R. Defaults to 15.
+        num_ranges (int): Number of ranges R, in [1, 100000]. Defaults to
+            15.
 
     Returns:
         AdaptiveCalibrationError: ``.ace``, ``.per_class`` and the ranges;
@@ -269,7 +273,7 @@ def adaptive_calibration_error(
         Nixon et al., Measuring Calibration in Deep Learning, 2019, ACE.
     """
     probs, labels = _checked_probs(probs, labels)
-    check_count('num_ranges', num_ranges)
+    check_count('num_ranges', num_ranges, 1, MAX_RANGES)
     _warn_if_empty(probs)
     num_classes = probs.shape[1]
     shape = (num_classes, num_ranges)
@@ -297,7 +301,8 @@ def adaptive_top_label_calibration_error(confidence: Sequence[float],
     Args:
         confidence (Sequence[float]): In [0, 1], shape (N,).
         correct (Sequence[float]): In [0, 1], shape (N,).
-        num_ranges (int): Number of ranges R. Defaults to 15.
+        num_ranges (int): Number of ranges R, in [1, 100000]. Defaults to
+            15.
 
     Returns:
         float: The error; NaN, with a warning, when N = 0.
@@ -305,7 +310,7 @@ def adaptive_top_label_calibration_error(confidence: Sequence[float],
     confidence = as_unit_interval('confidence', confidence)
     correct = as_unit_interval('correct', correct)
     check_same_length('confidence', confidence, 'correct', correct)
-    check_count('num_ranges', num_ranges)
+    check_count('num_ranges', num_ranges, 1, MAX_RANGES)
     if _warn_if_empty(confidence):
         return float('nan')
     count, mean_confidence, mean_target = _equal_mass_ranges(

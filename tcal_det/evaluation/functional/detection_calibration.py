@@ -21,8 +21,8 @@ import numpy as np
 
 from tcal_det.errors import InvalidValueError
 from .array_checks import check_choice, check_count
-from .binning import (CLOSED_SIDES, BinGrid, BinTable, CellSums, _bin_index,
-                      bin_edges, cell_sums, summarize_gaps)
+from .binning import (CLOSED_SIDES, MAX_BINS, BinGrid, BinTable, CellSums,
+                      _bin_index, bin_edges, cell_sums, summarize_gaps)
 from .calibration_error import CalibrationError
 from .matching import DetectionMatches
 from .undefined_values import mean_of_defined
@@ -30,8 +30,8 @@ from .undefined_values import mean_of_defined
 BOX_FEATURES = ('cx', 'cy', 'w', 'h')
 # Below this share of detections in used cells the value says little.
 _LOW_COVERAGE = 0.5
-# Beyond this the arrays of sums would need gigabytes.
-_MAX_CELLS = 5 * 10**7
+# Cells of all classes together: more would need gigabytes.
+MAX_CELLS = 10**7
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +252,7 @@ def laece(matches: DetectionMatches,
         2023; Kuzucu et al., On Calibration of Object Detectors, ECCV 2024.
     """
     check_choice('closed', closed, CLOSED_SIDES)
-    check_count('num_bins', num_bins)
+    check_count('num_bins', num_bins, 1, MAX_BINS)
     _check_num_cells((num_bins, ), matches.num_classes)
     counted = matches.is_counted
     scores = matches.scores[counted]
@@ -327,17 +327,18 @@ def _bins_per_dimension(num_bins: Union[int, Sequence[int]],
                 '`num_bins` must be one number or one for each of the '
                 f'{num_dims} dimension(s), the score first, but got '
                 f'{num_bins!r}')
-        return tuple(check_count('num_bins', bins) for bins in num_bins)
-    return (check_count('num_bins', num_bins), ) * num_dims
+        return tuple(
+            check_count('num_bins', bins, 1, MAX_BINS) for bins in num_bins)
+    return (check_count('num_bins', num_bins, 1, MAX_BINS), ) * num_dims
 
 
 def _check_num_cells(shape: Sequence[int], num_classes: int) -> None:
     num_cells = num_classes
     for bins in shape:
         num_cells *= bins  # Python integers: no overflow
-    if num_cells > _MAX_CELLS:
+    if num_cells > MAX_CELLS:
         raise InvalidValueError(
-            f'`num_bins` must give at most {_MAX_CELLS} cells over all '
+            f'`num_bins` must give at most {MAX_CELLS} cells over all '
             f'classes, but got {num_cells}; use fewer bins or features')
 
 

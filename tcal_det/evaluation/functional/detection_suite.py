@@ -16,10 +16,10 @@ import numpy as np
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .array_checks import check_choice, check_count, check_iou_thr
-from .binning import CLOSED_SIDES
+from .binning import CLOSED_SIDES, MAX_BINS
 from .calibration_error import CalibrationError
 from .coco_arrays import Detections, GroundTruth
-from .detection_calibration import (DetectionCalibrationError,
+from .detection_calibration import (MAX_CELLS, DetectionCalibrationError,
                                     LocalizationAwareAdaptiveError,
                                     LocalizationAwareError,
                                     detection_calibration_error, laace, laece)
@@ -33,6 +33,7 @@ ScoreThreshold = Union[None, float, str, Mapping[Any, float]]
 # LaECE_0, LaACE_0, LRP_0 and the thresholds of Kuzucu et al.
 _ANY_OVERLAP = 0.0
 _POSITION = ('cx', 'cy')
+_MAX_POSITION_BINS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,12 +204,14 @@ def evaluate_detections(
         zero_iou (str): See :func:`match_detections`. Defaults to 'reject'.
         closed (str): See :func:`bin_index`. Defaults to 'right'.
         d_ece_iou_thr (float): For D-ECE, Brier and NLL. Defaults to 0.5.
-        d_ece_bins (int): Defaults to 10.
+        d_ece_bins (int): In [1, 1000]. Defaults to 10.
         laece_iou_thr (float): For LaECE. Defaults to 0.1.
-        laece_bins (int): For LaECE and LaECE_0. Defaults to 25.
+        laece_bins (int): For LaECE and LaECE_0, in [1, 1000]. Defaults to
+            25.
         olrp_iou_thr (float): Defaults to 0.5.
         position_bins (int): Bins per dimension of position-dependent D-ECE
-            (score, cx, cy). Defaults to 8.
+            (score, cx, cy), in [1, 100] and fewer where there are more than
+            10 classes: 10 million cells of all classes. Defaults to 8.
         position_min_samples (int): Cells of it with fewer detections are
             not used. Defaults to 8.
 
@@ -225,11 +228,14 @@ def evaluate_detections(
                         ('laece_iou_thr', laece_iou_thr), ('olrp_iou_thr',
                                                            olrp_iou_thr)):
         check_iou_thr(name, value)
-    for name, value in (('d_ece_bins', d_ece_bins), ('laece_bins', laece_bins),
-                        ('position_bins', position_bins),
-                        ('position_min_samples',
-                         position_min_samples), ('max_dets', max_dets)):
-        check_count(name, value)
+    for name, value, highest in (('d_ece_bins', d_ece_bins, MAX_BINS),
+                                 ('laece_bins', laece_bins,
+                                  MAX_BINS), ('position_bins', position_bins,
+                                              _most_position_bins(
+                                                  ground_truth.num_classes)),
+                                 ('position_min_samples', position_min_samples,
+                                  None), ('max_dets', max_dets, None)):
+        check_count(name, value, 1, highest)
     check_choice('closed', closed, CLOSED_SIDES)
     check_choice('zero_iou', zero_iou, ZERO_IOU_RULES)
     _check_score_thr(score_thr)
@@ -291,6 +297,14 @@ def evaluate_detections(
             nll=nll)
     _warn_of_undefined(report)
     return report
+
+
+def _most_position_bins(num_classes: int) -> int:
+    """Bins per dimension whose cells, over all classes, fit the memory."""
+    num_bins = _MAX_POSITION_BINS
+    while num_bins > 1 and num_bins**3 * num_classes > MAX_CELLS:
+        num_bins -= 1
+    return num_bins
 
 
 def _check_score_thr(score_thr: ScoreThreshold) -> None:

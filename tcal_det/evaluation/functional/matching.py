@@ -317,7 +317,8 @@ def _paired_iou(detections: _BoxColumns, detection: np.ndarray,
         iscrowd (ndarray): Boolean, shape (G,).
 
     Returns:
-        ndarray: Shape (P,); 0 where boxes only touch.
+        ndarray: Shape (P,); 0 where boxes only touch, and a hair (far from
+        the origin more) above 1 where rounding makes it so.
     """
     iou = np.zeros(len(detection))
     width = (
@@ -336,10 +337,10 @@ def _paired_iou(detections: _BoxColumns, detection: np.ndarray,
     detection_area = detections.area[detection]
     union = np.where(iscrowd[object_], detection_area,
                      detection_area + objects.area[object_] - intersection)
-    # Areas that underflow to 0 give 0 / 0; such boxes overlap nothing.
-    with np.errstate(divide='ignore', invalid='ignore'):
-        ratio = intersection / union
-    iou[some] = np.where(np.isfinite(ratio), ratio, 0.0)
+    # Rounding far from the origin can leave equal boxes no union: they
+    # overlap more than any others.
+    iou[some] = np.divide(
+        intersection, union, out=np.full(len(some), np.inf), where=union > 0)
     return iou
 
 

@@ -12,7 +12,7 @@ from tcal_det.fileio import write_json_atomically
 from tcal_det.registry import METRICS
 from ..functional import (DetectionCalibrationReport, detections_from_coco,
                           evaluate_detections, ground_truth_from_coco)
-from ..results_file import categories_by_label
+from ..results_file import categories_by_label, check_each_image_once
 from .sample_records import (annotations_of_records, detections_of_records,
                              read_needed_annotations, sample_record)
 
@@ -38,12 +38,15 @@ class DetectionCalibrationMetric(BaseMetric):
     """D-ECE, LaECE, LaACE, LRP and oLRP, beside CocoMetric.
 
     All are fractions in [0, 1], lower is better (save the coverage), and
-    NaN where undefined, which the log then says. Detections are matched as
-    in COCOeval, once for each IoU threshold.
+    NaN where undefined, which the log then says in one line with the
+    reason. Keys are never left out: mmengine would log the last defined
+    value again, and ``save_best`` would fail. Detections are matched as in
+    COCOeval, once for each IoU threshold.
 
     Args:
         ann_file (str, optional): COCO annotations of all images. Defaults
-            to None: the ``instances`` of the data samples, as in CocoMetric.
+            to None: the ``instances`` of the data samples, as in CocoMetric,
+            for which they must be among the ``meta_keys`` of PackDetInputs.
         score_thr (float | str | Mapping, optional): Detections under it are
             left out: a number; 'lrp_optimal'; or one number for each
             category id. See :func:`evaluate_detections`. Defaults to None,
@@ -104,6 +107,14 @@ class DetectionCalibrationMetric(BaseMetric):
         self._annotations = None
         if ann_file is not None:
             self._annotations = read_needed_annotations(ann_file, backend_args)
+        else:
+            # Here, as no pipeline can be seen from a metric, and what is
+            # missing shows an epoch later.
+            print_log(
+                f'{type(self).__name__} without `ann_file` takes the '
+                '`instances` of the data samples: they must be among the '
+                "`meta_keys` of the pipeline's PackDetInputs",
+                logger='current')
         self._check_options()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -139,6 +150,8 @@ class DetectionCalibrationMetric(BaseMetric):
         return {key: report.overall[key] for key in METRIC_KEYS}
 
     def _evaluate(self, results: List[dict]) -> DetectionCalibrationReport:
+        check_each_image_once([record['img_id'] for record in results],
+                              'predictions')
         classes = self.dataset_meta['classes']
         annotations = self._annotations
         if annotations is None:

@@ -7,12 +7,14 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 from mmengine.fileio import get_local_path
-from torch import Tensor
 
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidTypeError, InvalidValueError
 from ..functional import (Detections, GroundTruth, detections_from_arrays,
                           ground_truth_from_coco)
-from ..results_file import read_json
+from ..functional.array_checks import shortened
+from ..functional.record_ids import is_id
+from ..predicted_instances import predicted_instances
+from ..results_file import naming_file, read_json
 
 Record = Dict[str, Any]
 
@@ -30,7 +32,8 @@ def read_needed_annotations(ann_file: str,
     """
     with get_local_path(ann_file, backend_args=backend_args) as path:
         content = read_json(path, '`ann_file`')
-    ground_truth_from_coco(content)
+    with naming_file(ann_file):
+        ground_truth_from_coco(content)
     kept = ('image_id', 'category_id', 'bbox', 'iscrowd')
     return dict(
         images=content['images'],
@@ -53,17 +56,17 @@ def sample_record(sample: Record, with_instances: bool) -> Record:
         ``scores`` and ``labels`` (shape (D,)).
 
     Raises:
-        InvalidValueError: If the sample has no ground truth to keep.
+        InvalidTypeError, InvalidValueError: If the predictions are wrong,
+            or the sample has no ground truth to keep.
     """
-    pred = sample['pred_instances']
-    boxes = _as_float64(pred['bboxes'])
-    record = dict(
-        img_id=sample['img_id'],
-        # Subtracted in float64 what may have been float32, like CocoMetric.
-        boxes=np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]),
-                             axis=1),
-        scores=_as_float64(pred['scores']),
-        labels=pred['labels'].cpu().numpy())
+    image_id = sample['img_id']
+    if not is_id(image_id):
+        raise InvalidTypeError(
+            '`img_id` of a data sample must be a whole number or a text, but '
+            f'got {shortened(image_id)}')
+    found = predicted_instances(
+        sample.get('pred_instances'), f'predictions of image {image_id!r}')
+    record = dict(img_id=image_id, **found._asdict())
     if with_instances:
         if 'instances' not in sample:
             raise InvalidValueError(
@@ -122,22 +125,21 @@ def detections_of_records(records: List[Record], category_ids: Sequence[Any],
     """
     if not records:
         return detections_from_arrays([], [], [], [], ground_truth)
+    for record in records:
+        wrong = record['labels'] >= len(category_ids)
+        if wrong.any():
+            raise InvalidValueError(
+                f'predictions of image {record["img_id"]!r}: labels must be '
+                f'below {len(category_ids)}, the number of categories of '
+                '`ann_file` that are among the classes of the data set, but '
+                f'got {record["labels"][wrong][0]}: set `metainfo.classes` '
+                'of the data set to the categories')
     labels, boxes, scores = (
         np.concatenate([record[key] for record in records])
         for key in ('labels', 'boxes', 'scores'))
-    if len(labels) and labels.max() >= len(category_ids):
-        raise InvalidValueError(
-            f'labels must be below {len(category_ids)}, the number of '
-            'categories of `ann_file` that are among the classes of the data '
-            f'set, but got {labels.max()}: set `metainfo.classes` of the '
-            'data set to the categories')
-    image_ids = np.repeat([record['img_id'] for record in records],
-                          [len(record['labels']) for record in records])
+    image_ids = [
+        record['img_id'] for record in records for _ in record['labels']
+    ]
     return detections_from_arrays(image_ids,
                                   [category_ids[label] for label in labels],
                                   boxes, scores, ground_truth)
-
-
-def _as_float64(tensor: Tensor) -> np.ndarray:
-    # As the float that a results file would hold.
-    return tensor.detach().cpu().double().numpy()

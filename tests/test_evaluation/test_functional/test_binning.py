@@ -47,7 +47,8 @@ def test_value_outside_the_unit_interval_is_refused(value):
 def test_options_are_checked():
     with pytest.raises(InvalidValueError, match="'right' or 'left'"):
         bin_index([0.5], 10, closed='both')
-    with pytest.raises(InvalidValueError, match='`num_bins` must be >= 1'):
+    with pytest.raises(
+            InvalidValueError, match=r'`num_bins` must be in \[1, 1000\]'):
         bin_index([0.5], 0)
     with pytest.raises(InvalidTypeError, match='`num_bins`.*whole number'):
         bin_index([0.5], 2.5)

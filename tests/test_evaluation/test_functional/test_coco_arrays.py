@@ -116,11 +116,148 @@ def test_swapped_files_are_noticed(annotations, results):
 
 def test_repeated_and_mixed_ids_are_refused(annotations):
     annotations['images'].append(dict(annotations['images'][0]))
-    with pytest.raises(InvalidValueError, match='unique ids, but got 1 2'):
-        ground_truth_from_coco(annotations)
+    for repeated in (1, 1.0):
+        annotations['images'][2]['id'] = repeated
+        with pytest.raises(
+                InvalidValueError,
+                match=r'`images\[2\]`.*unique.*got 1.* again.*images\[0\]'):
+            ground_truth_from_coco(annotations)
     annotations['images'][2]['id'] = 'one'
-    with pytest.raises(InvalidTypeError, match='all whole numbers or all'):
+    with pytest.raises(
+            InvalidTypeError,
+            match=r"`images\[2\]`.*all whole numbers or all.*'one' after 1"):
         ground_truth_from_coco(annotations)
+    for bad in (True, None, 1.5, float('inf'), float('nan'), [3], {}):
+        annotations['images'][2]['id'] = bad
+        with pytest.raises(
+                InvalidTypeError,
+                match=r'`images\[2\]`: `id` must be a whole'):
+            ground_truth_from_coco(annotations)
+
+
+@pytest.mark.parametrize('ids', [
+    (2**53, 2**53 + 1, 3.0),
+    (2**63, 2**63 + 1, -1),
+    (10**30, 10**30 + 1, 7),
+    ('a', 'a\x00', 'a\x00\x00'),
+])
+@pytest.mark.parametrize('container', [list, np.array])
+def test_ids_are_compared_exactly(ids, container):
+    """An array of numpy makes floats of them, or texts without zeros."""
+    ground_truth = ground_truth_from_coco(
+        dict(
+            images=[dict(id=one) for one in ids],
+            categories=[dict(id=one) for one in ids],
+            annotations=[]))
+    assert ground_truth.image_ids.tolist() == sorted(ids)
+    given = ids[::-1]
+    if container is np.array:
+        given = np.array(given, dtype=object)
+    boxes = np.tile([0., 0, 1, 1], (3, 1))
+    detections = detections_from_arrays(given, given, boxes, [.5] * 3,
+                                        ground_truth)
+    expected = [sorted(ids).index(one) for one in ids[::-1]]
+    assert detections.image_index.tolist() == expected
+    assert detections.class_index.tolist() == expected
+    near = dict(bbox=[0, 0, 1, 1], score=.5, category_id=ids[0])
+    for unknown in (2**53 + 2, 2**63 + 2, 10**30 + 2, 'a\x00\x00\x00', 'b'):
+        with pytest.raises(InvalidValueError, match=r'`results\[1\]`'):
+            detections_from_coco(
+                [dict(near, image_id=ids[0]),
+                 dict(near, image_id=unknown)], ground_truth)
+
+
+def test_one_long_id_takes_no_memory(annotations, results):
+    """An array of texts would give each of them the longest one's room."""
+    records = [dict(results[0]) for _ in range(10**5)]
+    records[-1]['image_id'] = 'x' * 10**6
+    with pytest.raises(InvalidValueError, match=r'`results\[99999\]`') as info:
+        detections_from_coco(records, ground_truth_from_coco(annotations))
+    assert len(str(info.value)) < 500
+
+
+BEYOND = 10**400  # JSON has such numbers, float64 has not
+DEEP = []
+for _ in range(900):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize('fields, pattern', [
+    (dict(bbox='1234'), "`bbox` must be 4 finite.*got '1234'"),
+    (dict(bbox={
+        '1': 1,
+        '2': 2,
+        '3': 3,
+        '4': 4
+    }), '`bbox` must be 4 finite.*got {'),
+    (dict(bbox=['1', '2', '3', '4']), "`bbox` must be 4 finite.*got .'1'"),
+    (dict(bbox=[0, 0, 5, True]), '`bbox` must be 4 finite.*True'),
+    (dict(bbox=[[0], [0], [5], [5]]), '`bbox` must be 4 finite'),
+    (dict(bbox=[0, 0, 5, BEYOND]), '`bbox` must be 4 finite.*1000'),
+    (dict(bbox=np.zeros(())), '`bbox` must be 4 finite'),
+    (dict(bbox=np.array([True] * 4)), '`bbox` must be 4 finite'),
+    (dict(bbox=DEEP), '`bbox` must be 4 finite'),
+    (dict(bbox=[1e308, 0, 5, 5]),
+     r'`bbox` must have numbers of at most 1e\+09'),
+    (dict(bbox=[0, -1e308, 5, 5]), r'`bbox` must have numbers of at most'),
+    (dict(bbox=[0, 0, 1e200, 1e200]), r'`bbox` must have numbers of at most'),
+    (dict(bbox=[0, 0, 1e-200, 1e-200]), '`bbox` must have sides that are 0'),
+    (dict(score=True), '`score` must be a number.*got True'),
+    (dict(score=np.bool_(True)), '`score` must be a number.*True'),
+    (dict(score=BEYOND), '`score` must be a number.*1000'),
+    (dict(score=[0.5]), r'`score` must be a number.*got \[0.5\]'),
+    (dict(score=DEEP), '`score` must be a number'),
+    (dict(image_id=True), '`image_id` must be one of .*got True'),
+    (dict(image_id=[1]), r'`image_id` must be one of .*got \[1\]'),
+    (dict(category_id=DEEP), '`category_id` must be one of'),
+])
+def test_no_value_is_taken_for_what_it_is_not(annotations, results, fields,
+                                              pattern):
+    ground_truth = ground_truth_from_coco(annotations)
+    with pytest.raises((InvalidValueError, InvalidTypeError),
+                       match=r'`results\[3\]`: ' + pattern) as caught:
+        detections_from_coco(broken(results, 3, **fields), ground_truth)
+    assert len(str(caught.value)) < 400
+    # Where all records have it, no array of numbers hides it either.
+    if 'bbox' in fields or 'score' in fields:
+        with pytest.raises((InvalidValueError, InvalidTypeError),
+                           match=r'`results\[0\]`: ' + pattern):
+            detections_from_coco([dict(one, **fields) for one in results],
+                                 ground_truth)
+
+
+@pytest.mark.parametrize('flag', [0, 1, False, True, 0.0, 1.0, np.int64(1)])
+def test_crowd_flags(annotations, flag):
+    annotations['annotations'] = broken(
+        annotations['annotations'], 1, iscrowd=flag)
+    assert ground_truth_from_coco(annotations).iscrowd[1] == bool(flag)
+
+
+@pytest.mark.parametrize('flag', [
+    2, -1, 0.5, '0', 'false', '', None, [], [0], {},
+    float('nan'),
+    pytest.param(BEYOND, id='beyond'),
+    np.zeros(2)
+])
+def test_other_crowd_flags_are_refused(annotations, flag):
+    annotations['annotations'] = broken(
+        annotations['annotations'], 1, iscrowd=flag)
+    with pytest.raises(
+            InvalidValueError,
+            match=r'`annotations\[1\]`: `iscrowd` must be 0 or 1'):
+        ground_truth_from_coco(annotations)
+
+
+@pytest.mark.parametrize('size', [
+    None, 0, -1, '640', True,
+    float('nan'),
+    float('inf'), [640],
+    pytest.param(BEYOND, id='beyond')
+])
+def test_a_placeholder_is_no_image_size(annotations, size):
+    annotations['images'][0]['width'] = size
+    sizes = ground_truth_from_coco(annotations).image_sizes
+    assert np.isnan(sizes).tolist() == [[True, True], [False, False]]
 
 
 def test_ids_may_be_texts_or_whole_floats(annotations, results):

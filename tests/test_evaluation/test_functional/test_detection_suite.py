@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.functional import (detections_from_coco,
+from tcal_det.evaluation.functional import (detection_calibration_error,
+                                            detections_from_coco,
                                             evaluate_detections,
-                                            ground_truth_from_coco,
-                                            null_for_nan, scoring_rules)
+                                            ground_truth_from_coco, laece,
+                                            match_detections, null_for_nan,
+                                            scoring_rules)
 
 TIGHT = dict(rel=0, abs=1e-12, nan_ok=True)
 KEYS = ('d_ece d_ece_over d_ece_under d_ece_coverage laece laece_0 laace_0 '
@@ -283,9 +285,68 @@ def test_position_error_without_a_used_cell_is_not_called_perfect():
     (dict(score_thr={5: 0.5}), InvalidValueError, 'category ids.*got 5'),
     (dict(laece_iou_thr=1), InvalidValueError, '`laece_iou_thr`'),
     (dict(d_ece_bins=0), InvalidValueError, '`d_ece_bins`'),
+    (dict(d_ece_bins=10**9), InvalidValueError,
+     r'`d_ece_bins` must be in \[1, 1000\], but got 1000000000'),
+    (dict(laece_bins=1001), InvalidValueError,
+     r'`laece_bins` must be in \[1, 1000\], but got 1001'),
+    (dict(position_bins=101), InvalidValueError,
+     r'`position_bins` must be in \[1, 100\], but got 101'),
     (dict(closed='top'), InvalidValueError, '`closed`'),
     (dict(zero_iou='top'), InvalidValueError, '`zero_iou`'),
 ])
 def test_options_are_checked(options, error, pattern):
     with pytest.raises(error, match=pattern):
         evaluate_detections(*load_scene('det_small'), **options)
+
+
+def test_cells_of_all_classes_fit_the_memory():
+    ground_truth = ground_truth_from_coco(
+        dict(
+            images=[],
+            categories=[dict(id=k) for k in range(80)],
+            annotations=[]))
+    nothing = detections_from_coco([], ground_truth)
+    # 50^3 * 80 = 10^7.
+    with pytest.raises(
+            InvalidValueError,
+            match=r'`position_bins` must be in \[1, 50\], but got 51'):
+        evaluate_detections(ground_truth, nothing, position_bins=51)
+
+
+def test_no_class_at_all_is_not_room_for_a_billion_bins():
+    """Cells of all classes together are none, the edges are a billion."""
+    nothing = ground_truth_from_coco(
+        dict(images=[], categories=[], annotations=[]))
+    matches = match_detections(nothing, detections_from_coco([], nothing), 0.5)
+    for figure in (detection_calibration_error, laece):
+        with pytest.raises(
+                InvalidValueError, match=r'`num_bins` must be in \[1, 1000\]'):
+            figure(matches, 10**9)
+
+
+def test_numbers_of_numpy_are_numbers():
+    plain = dict(
+        score_thr=0.25,
+        max_dets=10,
+        d_ece_iou_thr=0.5,
+        d_ece_bins=5,
+        laece_iou_thr=0.125,
+        laece_bins=20,
+        olrp_iou_thr=0.75,
+        position_bins=2,
+        position_min_samples=1)
+    numpys = {
+        name: np.int64(value) if isinstance(value, int) else np.float32(value)
+        for name, value in plain.items()
+    }
+    scene = load_golden('det_small_gt'), load_golden('det_small_dt')
+    expected = evaluate_records(*scene, **plain).to_dict()
+    assert expected['counts']['true_positives'] > 0
+    found = evaluate_records(*scene, **numpys).to_dict()
+    np.testing.assert_equal(found, expected)
+    by_class = {
+        np.int64(one['id']): np.float32(0.25)
+        for one in scene[0]['categories']
+    }
+    found = evaluate_records(*scene, **dict(numpys, score_thr=by_class))
+    np.testing.assert_equal(found.to_dict()['overall'], expected['overall'])

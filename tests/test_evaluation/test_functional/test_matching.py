@@ -12,10 +12,13 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import matching
 from tcal_det.evaluation.functional.coco_arrays import (detections_from_coco,
                                                         ground_truth_from_coco)
+from tcal_det.evaluation.functional.lrp import lrp
 from tcal_det.evaluation.functional.matching import (DROPPED, FALSE_POSITIVE,
                                                      IGNORED, TRUE_POSITIVE,
                                                      match_at_thresholds,
                                                      match_detections)
+from tcal_det.evaluation.functional.record_fields import (LARGEST_COORDINATE,
+                                                          SMALLEST_SIDE)
 
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = {
@@ -256,15 +259,70 @@ def test_no_results_no_objects_no_images():
 def test_boxes_without_area_match_nothing():
     annotations = load_golden('det_small_gt')
     record = copy.deepcopy(annotations['annotations'][0])
-    for box in ([10.0, 10.0, 0.0, 0.0], [10.0, 10.0, 1e-200, 1e-200]):
-        record['bbox'] = box
-        annotations['annotations'] = [record]
-        results = [dict(image_id=1, category_id=1, bbox=box, score=0.5)]
-        for rule, status in (('reject', FALSE_POSITIVE), ('accept',
-                                                          TRUE_POSITIVE)):
-            matches = match_detections(
-                *arrays_of((annotations, results)), 0.0, zero_iou=rule)
-            assert matches.status.tolist() == [status]
+    box = [10.0, 10.0, 0.0, 0.0]
+    record['bbox'] = box
+    annotations['annotations'] = [record]
+    results = [dict(image_id=1, category_id=1, bbox=box, score=0.5)]
+    for rule, status in (('reject', FALSE_POSITIVE), ('accept',
+                                                      TRUE_POSITIVE)):
+        matches = match_detections(
+            *arrays_of((annotations, results)), 0.0, zero_iou=rule)
+        assert matches.status.tolist() == [status]
+
+
+def one_object(box, result_box=None):
+    """A scene of one object and one detection."""
+    record = dict(image_id=1, category_id=1, bbox=list(box))
+    return arrays_of((dict(
+        images=[dict(id=1)], categories=[dict(id=1)], annotations=[record]),
+                      [dict(record, bbox=list(result_box or box), score=1.0)]))
+
+
+def test_rounding_leaves_no_iou_above_1():
+    # 0.1 + 0.2 - 0.1 > 0.2: the overlap of the box with itself is larger
+    # than the box.
+    assert mask.iou([[.1, .1, .2, .2]], [[.1, .1, .2, .2]], [0])[0, 0] > 1
+    matches = match_detections(*one_object([.1, .1, .2, .2]), 0.5)
+    assert matches.iou.tolist() == [1.0]
+    assert lrp(matches).mean_loc == 0
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(
+    st.tuples(
+        *[st.floats(-LARGEST_COORDINATE, LARGEST_COORDINATE)] * 2, *[
+            st.one_of(
+                st.floats(SMALLEST_SIDE, 1), st.floats(1, LARGEST_COORDINATE))
+        ] * 2))
+@example((1e9, 0.0, 0.5 * float(np.spacing(1e9)), 10.0))
+@example((0.0, 0.0, SMALLEST_SIDE, SMALLEST_SIDE))
+@example((0.0, 0.0, LARGEST_COORDINATE, LARGEST_COORDINATE))
+def test_a_box_matches_itself_wherever_it_lies(box):
+    x, y, width, height = box
+    matches = match_detections(*one_object(box), 0.0)
+    # Far from the origin float64 has no right edge beside the left one, and
+    # COCOeval finds no overlap either.
+    if x + width == x or y + height == y:
+        assert matches.iou.tolist() == [0.0]
+        return
+    rounding = sum(
+        float(np.spacing(abs(low) + side)) / side
+        for low, side in ((x, width), (y, height)))
+    assert 1 - 4 * rounding <= matches.iou[0] <= 1 and matches.iou[0] > 0
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(*[st.integers(1, 40)] * 4, st.integers(-300, 24))
+def test_iou_does_not_depend_on_the_unit_of_length(x, width, other_x, other,
+                                                   exponent):
+    """A power of two is exact in float64, down and up to the limits."""
+    overlap = min(x + width, other_x + other) - max(x, other_x)
+    # Squares whose corners lie on the diagonal.
+    iou = max(overlap, 0)**2 / (width**2 + other**2 - max(overlap, 0)**2)
+    boxes = ([one * 2.0**exponent for one in (x, x, width, width)],
+             [one * 2.0**exponent for one in (other_x, other_x, other, other)])
+    matches = match_detections(*one_object(*boxes), 0.0)
+    assert matches.iou[0] == pytest.approx(iou, rel=1e-15)
 
 
 def test_options_are_checked():

@@ -56,6 +56,13 @@ def test_no_samples_give_nan_and_a_warning():
 def test_bad_input_is_named():
     with pytest.raises(InvalidValueError, match='rows that add up to 1'):
         brier_score([[0.9, 0.9]], [0])
+    # Below 1 as above, and only beyond what float16 rows are off by.
+    for off, row in ((0.02, 'row 1'), (-0.02, 'row 1')):
+        with pytest.raises(InvalidValueError, match=row):
+            brier_score([[0.5, 0.5], [0.5, 0.5 + off]], [0, 0])
+    for off in (0.009, -0.009):
+        assert brier_score([[0.5, 0.5 + off]],
+                           [0]) == pytest.approx(0.5**2 + (0.5 + off)**2)
     with pytest.raises(InvalidValueError, match='`scores` must be in'):
         binary_brier_score([np.nan], [0])
     with pytest.raises(InvalidValueError, match='only 0 and 1'):

@@ -417,3 +417,58 @@ def test_label_without_a_category(scene):
         evaluate(
             DetectionCalibrationMetric(ann_file('det_small')), samples,
             ('a', ))
+
+
+@pytest.mark.parametrize('changes, part', [
+    (dict(labels=torch.tensor([0, -1])), 'label must not be negative'),
+    (dict(labels=torch.tensor([0., 1.])), 'labels must be whole numbers'),
+    (dict(labels=torch.tensor([0])), 'must have the shapes'),
+    (dict(scores=torch.tensor([0.5, float('nan')])), 'score must be in'),
+    (dict(bboxes=torch.zeros(2, 5)), 'must have the shapes'),
+    (dict(bboxes=torch.tensor([[0, 0, 1, 1], [0, 0, math.inf, 1]])), 'finite'),
+])
+@pytest.mark.parametrize('with_file', [True, False])
+def test_wrong_predictions_are_named(changes, part, with_file):
+    sample = dict(
+        img_id=2,
+        ori_shape=(100, 100),
+        pred_instances=dict(
+            bboxes=torch.zeros(2, 4),
+            scores=torch.zeros(2),
+            labels=torch.zeros(2, dtype=torch.long)),
+        instances=[])
+    sample['pred_instances'].update(changes)
+    metric = DetectionCalibrationMetric(
+        ann_file('det_small') if with_file else None)
+    with pytest.raises((InvalidValueError, InvalidTypeError),
+                       match='predictions of image 2: .*' + part):
+        metric.process({}, [sample])
+
+
+@pytest.mark.parametrize('with_file', [True, False])
+def test_an_image_that_is_predicted_twice(scene, with_file):
+    """Its detections would count twice."""
+    samples, classes = scene('det_small')
+    metric = DetectionCalibrationMetric(
+        ann_file('det_small') if with_file else None)
+    with pytest.raises(
+            InvalidValueError,
+            match=r'`predictions\[0\]` and `predictions\[2\]`.* image 1'):
+        evaluate(metric, [*samples, samples[0]], classes)
+
+
+def test_image_ids_are_compared_exactly(golden):
+    """Joined by numpy, the float would round the others to one image."""
+    annotations, results = golden('det_small_gt.json'), golden(
+        'det_small_dt.json')
+    annotations['images'].append(dict(annotations['images'][0], id=3))
+    expected = evaluate(DetectionCalibrationMetric(),
+                        samples_of(annotations, results),
+                        classes_of(annotations))
+    new_id = {1: 2**53, 2: 2**53 + 1, 3: 0.5 + 2.5}
+    samples = samples_of(annotations, results)
+    for sample in samples:
+        sample['img_id'] = new_id[sample['img_id']]
+    assert evaluate(DetectionCalibrationMetric(), samples,
+                    classes_of(annotations)) == pytest.approx(
+                        expected, rel=0, abs=1e-12)

@@ -1,0 +1,189 @@
+"""Fields of COCO-style records as checked columns.
+
+Text that looks like a number, a boolean where a number belongs, and numbers
+that arithmetic on boxes cannot bear are refused by the record's number.
+"""
+from itertools import chain
+from typing import Any, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from .array_checks import shortened
+
+_NUMBERS = (int, float, np.integer, np.floating)
+# Beyond this float64 leaves too few digits for boxes of a pixel's size.
+LARGEST_COORDINATE = 1e9
+# Areas and overlaps of smaller boxes would be rounded to 0.
+SMALLEST_SIDE = 1e-100
+
+
+def field_column(records: Sequence[Mapping[str, Any]], list_name: str,
+                 field: str) -> List[Any]:
+    """One field of all records.
+
+    Args:
+        records (Sequence[Mapping[str, Any]]): Shape (N,).
+        list_name (str): The list they are from, for the message.
+        field (str): A key that each of them must have.
+    """
+    try:
+        return [record[field] for record in records]
+    except (KeyError, TypeError, IndexError):
+        pass
+    for number, record in enumerate(records):
+        if not isinstance(record, Mapping):
+            raise InvalidTypeError(
+                f'`{list_name}[{number}]` must be a dict, but got '
+                f'{shortened(record)}')
+        if field not in record:
+            raise InvalidValueError(
+                f'`{list_name}[{number}]` must have `{field}`, but got the '
+                f'keys {shortened(sorted(map(str, record)))}')
+    raise InvalidTypeError(  # pragma: no cover (a mapping with odd keys)
+        f'`{list_name}` must be a list of dicts')
+
+
+def score_column(values: Sequence[float], list_name: str) -> np.ndarray:
+    """Scores in [0, 1], float64, shape (len(values),)."""
+    scores = None
+    if isinstance(values, np.ndarray):
+        if values.ndim == 1 and values.dtype.kind in 'iuf':
+            scores = values.astype(np.float64)
+    elif _are_numbers(values):
+        scores = _as_float64(values)
+    if scores is None:
+        record = next(
+            number for number, value in enumerate(values)
+            if not _are_numbers((value, )) or _as_float64((value, )) is None)
+        raise InvalidTypeError(
+            f'`{list_name}[{record}]`: `score` must be a number in [0, 1], '
+            f'but got {shortened(values[record])}')
+    # The comparison is written so that NaN fails it.
+    bad = ~((scores >= 0) & (scores <= 1))
+    if bad.any():
+        record = int(np.argmax(bad))
+        raise InvalidValueError(
+            f'`{list_name}[{record}]`: `score` must be in [0, 1], but got '
+            f'{scores[record]}; write probabilities, not logits or per cent')
+    return scores
+
+
+def box_array(rows: Sequence[Sequence[float]], list_name: str) -> np.ndarray:
+    """Boxes whose areas can be computed, float64, shape (len(rows), 4).
+
+    Args:
+        rows (Sequence[Sequence[float]]): x, y, width, height.
+        list_name (str): The list they are from, for the message.
+
+    Raises:
+        InvalidTypeError: If a row is not 4 numbers.
+        InvalidValueError: If a number is not finite, too large, or a
+            negative or too small size.
+    """
+    boxes = None
+    if isinstance(rows, np.ndarray) and rows.dtype.kind in 'iuf':
+        if rows.ndim == 2 and rows.shape[1] == 4:
+            boxes = rows.astype(np.float64)
+    elif _are_rows_of_four(rows):
+        # Twice as fast as np.array(rows) on half a million boxes.
+        flat = list(chain.from_iterable(rows))
+        if _are_numbers(flat):
+            boxes = _as_float64(flat)
+    if boxes is None:
+        record = next((number for number, row in enumerate(rows)
+                       if not _are_rows_of_four((row, ))
+                       or not _are_numbers(row) or _as_float64(row) is None),
+                      0)
+        raise InvalidTypeError(
+            f'`{list_name}[{record}]`: `bbox` must be 4 finite numbers '
+            '(x, y, width, height), but got '
+            f'{shortened(rows[record] if len(rows) else rows)}')
+    boxes = boxes.reshape(-1, 4)
+    _check_boxes(boxes, list_name)
+    return boxes
+
+
+def crowd_flags(records: Sequence[Mapping[str, Any]],
+                list_name: str) -> np.ndarray:
+    """``iscrowd`` of all records, boolean, shape (len(records),).
+
+    A record without is no crowd; 0, 1, false and true are flags.
+    """
+    flags = [record.get('iscrowd', 0) for record in records]
+    for number, flag in enumerate(flags):
+        if not isinstance(flag,
+                          (bool, np.bool_, *_NUMBERS)) or not (flag == 0
+                                                               or flag == 1):
+            raise InvalidValueError(
+                f'`{list_name}[{number}]`: `iscrowd` must be 0 or 1, but got '
+                f'{shortened(flag)}')
+    return np.array(flags, dtype=bool)
+
+
+def image_sizes(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Width and height, NaN where a record has none, shape (I, 2).
+
+    Only the box position and size features need them, so a file without, or
+    with a placeholder such as 0, is no mistake.
+    """
+    sizes = np.full((len(images), 2), np.nan)
+    for row, image in enumerate(images):
+        size = (image.get('width'), image.get('height'))
+        if _are_numbers(size):
+            size = _as_float64(size)
+            # Written so that NaN fails it.
+            if size is not None and (size
+                                     > 0).all() and np.isfinite(size).all():
+                sizes[row] = size
+    return sizes
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    # By type, of which there are few, as bool is an int.
+    return all(
+        issubclass(kind, _NUMBERS) and kind is not bool
+        for kind in set(map(type, values)))
+
+
+def _as_float64(values: Sequence[float]) -> Optional[np.ndarray]:
+    """An array of numbers; None if one is beyond float64."""
+    try:
+        return np.fromiter(values, np.float64, len(values))
+    except OverflowError:
+        return None
+
+
+def _are_rows_of_four(rows: Sequence[Any]) -> bool:
+    # A text and an object have a length as well.
+    if not all(
+            issubclass(kind, (list, tuple, np.ndarray))
+            for kind in set(map(type, rows))):
+        return False
+    try:
+        return set(map(len, rows)) <= {4}
+    except TypeError:  # an array without dimension
+        return False
+
+
+def _check_boxes(boxes: np.ndarray, list_name: str) -> None:
+
+    def refuse(bad: np.ndarray, allowed: str, remedy: str = '') -> None:
+        if bad.any():
+            record = int(np.argmax(bad.any(axis=1)))
+            raise InvalidValueError(
+                f'`{list_name}[{record}]`: `bbox` must {allowed}, but got '
+                f'{boxes[record].tolist()}{remedy}')
+
+    sides = boxes[:, 2:]
+    refuse(~np.isfinite(boxes), 'be 4 finite numbers (x, y, width, height)')
+    refuse(
+        sides < 0, 'have width and height >= 0',
+        '; is it written as x1, y1, x2, y2 instead of x, y, width, height?')
+    refuse(
+        np.abs(boxes) > LARGEST_COORDINATE,
+        f'have numbers of at most {LARGEST_COORDINATE:g}',
+        '; beyond, the overlap of boxes is lost to rounding')
+    refuse((sides > 0) & (sides < SMALLEST_SIDE),
+           f'have sides that are 0 or at least {SMALLEST_SIDE:g}',
+           '; smaller ones have no area that can be computed')

@@ -1,0 +1,121 @@
+"""Ids of images and categories: whole numbers or texts, compared exactly.
+
+As Python compares them: numpy would turn large whole numbers beside floats
+into rounded floats, and drop the zero characters at the end of a text.
+"""
+from typing import Any, List, Optional, Sequence
+
+import numpy as np
+
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from .array_checks import shortened
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value can be an id.
+
+    Args:
+        value (Any): Whole numbers, also written as 7.0, and texts can.
+    """
+    if isinstance(value, (str, int, np.integer)):
+        return not isinstance(value, bool)
+    return isinstance(value,
+                      (float, np.floating)) and float(value).is_integer()
+
+
+def sorted_ids(ids: Sequence[Any], list_name: str) -> np.ndarray:
+    """The ids of images or categories, sorted and found to be unique.
+
+    Args:
+        ids (Sequence[Any]): In file order.
+        list_name (str): 'images' or 'categories', for the message.
+
+    Returns:
+        ndarray: int64 where all fit, else objects.
+
+    Raises:
+        InvalidTypeError: If an id is neither a whole number nor a text, or
+            there are both.
+        InvalidValueError: If an id stands twice.
+    """
+    first_place = {}
+    for place, one in enumerate(ids):
+        if not is_id(one):
+            raise InvalidTypeError(
+                f'`{list_name}[{place}]`: `id` must be a whole number or a '
+                f'text, but got {shortened(one)}')
+        if isinstance(one, str) != isinstance(ids[0], str):
+            raise InvalidTypeError(
+                f'`{list_name}[{place}]`: `id` must be like the others, all '
+                'whole numbers or all texts, but got '
+                f'{shortened(one)} after {shortened(ids[0])}')
+        if one in first_place:
+            raise InvalidValueError(
+                f'`{list_name}[{place}]`: `{list_name}` must have unique '
+                f'ids, but got {shortened(one)} again, which '
+                f'`{list_name}[{first_place[one]}]` has')
+        first_place[one] = place
+    return _as_array(
+        sorted(one if isinstance(one, str) else int(one) for one in ids))
+
+
+def positions(ids: Sequence[Any], known: np.ndarray, list_name: str,
+              field: str) -> np.ndarray:
+    """Index of each id in the sorted ids that are known.
+
+    Args:
+        ids (Sequence[Any]): Shape (N,).
+        known (ndarray): From :func:`sorted_ids`.
+        list_name (str): The list they are from, for the message.
+        field (str): 'id', 'image_id' or 'category_id', for the message.
+
+    Returns:
+        ndarray: int64, shape (N,).
+
+    Raises:
+        InvalidValueError: If an id is not known; the message names the
+            record.
+    """
+    ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
+    place_of = {one: place for place, one in enumerate(known.tolist())}
+    try:
+        found = np.fromiter(map(place_of.__getitem__, ids), np.int64, len(ids))
+    except (KeyError, TypeError):  # unknown, or nothing that can be a key
+        found = None
+    # True is equal to 1, but no id.
+    if found is not None and not {bool, np.bool_} & set(map(type, ids)):
+        return found
+    record = next(number for number, one in enumerate(ids)
+                  if not is_id(one) or one not in place_of)
+    of_what = 'category' if field == 'category_id' else 'image'
+    raise InvalidValueError(
+        f'`{list_name}[{record}]`: `{field}` must be one of the {len(known)} '
+        f'{of_what} ids of the annotations (such as '
+        f'{shortened(known[:3].tolist())}), but got '
+        f'{shortened(ids[record])}; were both files made from the same data '
+        'set and split?')
+
+
+def subset_mask(wanted: Optional[Sequence[Any]], known: np.ndarray,
+                name: str) -> np.ndarray:
+    """Mask of the known ids that are wanted, shape of ``known``.
+
+    Args:
+        wanted (Sequence[Any], optional): None means all.
+        known (ndarray): From :func:`sorted_ids`.
+        name (str): 'image_ids' or 'category_ids', for the message.
+    """
+    if wanted is None:
+        return np.ones(len(known), dtype=bool)
+    mask = np.zeros(len(known), dtype=bool)
+    mask[positions(wanted, known, name, name[:-1])] = True
+    return mask
+
+
+def _as_array(ids: List[Any]) -> np.ndarray:
+    if not ids or not isinstance(ids[0], str):
+        try:
+            return np.array(ids, dtype=np.int64)
+        except OverflowError:
+            pass
+    return np.array(ids, dtype=object)
