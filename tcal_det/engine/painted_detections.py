@@ -114,7 +114,14 @@ class DetectionPainter:
 
     def detections(self, image: np.ndarray, sample: DetDataSample,
                    names: Optional[ClassNames]) -> np.ndarray:
-        """Paint detections under the detector's own class names."""
+        """Paint detections under the detector's own class names, if known."""
+        names = names or dataset_class_names(self.metainfo) or ()
+        labels = sample.pred_instances.labels
+        if len(labels) and labels.max() >= len(names):
+            names += tuple(
+                f'class {label}'
+                for label in range(len(names),
+                                   int(labels.max()) + 1))
         return self._paint(image, sample, names, draw_gt=False)
 
     def _paint(self, image: np.ndarray, sample: DetDataSample,

@@ -76,6 +76,14 @@ def test_detector_of_more_classes_than_the_data_set(image):
     assert not np.array_equal(many, image)
 
 
+def test_class_beyond_the_names_has_its_number(image):
+    painter = DetectionPainter(METAINFO, 0.5, True)
+    unnamed = painted(painter, image, sample_of([0, 4]))
+    named = ('a', 'b', 'c', 'class 3', 'class 4')
+    assert np.array_equal(
+        unnamed, painted(painter, image, sample_of([0, 4]), names=named))
+
+
 def test_scores_up_to_the_threshold_are_left_out(image):
     painter = DetectionPainter(METAINFO, 0.85, True)
     picture = painted(painter, image, sample_of([0, 1]))
