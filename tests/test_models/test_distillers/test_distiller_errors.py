@@ -1,5 +1,8 @@
 """Each mistake of the user's gets one line: argument, allowed, given."""
 import os
+import socket
+from unittest import mock
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -178,6 +181,30 @@ def test_teacher_checkpoint_missing(distiller_cfg, teacher_files):
     with pytest.raises(
             MissingFileError, match="teacher checkpoint 'gone.pth' does not"):
         init(distiller_cfg(teacher=teacher))
+
+
+@pytest.mark.parametrize('reason', [
+    URLError(socket.gaierror(-2, 'Name or service not known')),
+    ConnectionResetError('Connection reset by peer'),
+    socket.timeout('timed out'),
+])
+def test_teacher_that_cannot_be_downloaded(distiller_cfg, monkeypatch,
+                                           tmp_path, reason):
+    """Not damaged: there is no internet."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr('torch.hub.urlopen', mock.Mock(side_effect=reason))
+    cfg = distiller_cfg(
+        teacher=dict(
+            config='mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+            checkpoint='auto'),
+        num_classes=80)
+    with pytest.raises(MissingFileError) as info:
+        init(cfg)
+    message = str(info.value)
+    assert message.startswith("teacher checkpoint 'https://download.openmmlab")
+    assert f'could not be downloaded ({reason})' in message
+    assert 'fetch it elsewhere and give' in message
+    assert 'damaged' not in message
 
 
 def test_teacher_checkpoint_truncated(distiller_cfg, teacher_files):
