@@ -1,7 +1,10 @@
 """tools/analysis_tools/compare_detections.py, in this process."""
 import os
+import subprocess
+import sys
 
 import pytest
+import torch
 
 TOOL = 'analysis_tools/compare_detections.py'
 
@@ -48,3 +51,45 @@ def test_impossible_out(complaint, run_configs, tmp_path):
     (tmp_path / 'file').write_text('')
     line = complaint(tmp_path / 'file' / 'grid.png', model)
     assert '`--out` must be in a folder' in line
+
+
+def test_checkpoint_of_another_model(complaint, call_tool, run_configs,
+                                     teacher_files, tmp_path):
+    """Missing weights would be random ones; some may mean it."""
+    checkpoint = teacher_files(num_classes=10, width=8)['checkpoint']
+    state = torch.load(checkpoint)['state_dict']
+    kept = {key: value for key, value in state.items() if 'neck' not in key}
+    torch.save(kept, checkpoint)
+    model = ('a', run_configs['plain'], checkpoint)
+    line = complaint(tmp_path / 'grid.png', model)
+    assert 'keys (neck.' in line and 'missing' in line
+    assert '--allow-partial' in line
+    out = tmp_path / 'partial.png'
+    status, stderr = call_tool(TOOL, '--out', str(out), '--num-images', '1',
+                               '--allow-partial', '--model', *model)
+    assert status == 0, stderr
+    assert out.exists()
+
+
+HELP = """
+import runpy, sys
+tool = sys.argv[1]
+sys.argv = [tool, '--help']
+try:
+    runpy.run_path(tool, run_name='__main__')
+finally:
+    print({'torch', 'mmengine', 'mmdet'} & set(sys.modules), file=sys.stderr)
+"""
+
+
+def test_help_waits_for_no_import():
+    process = subprocess.run(
+        [sys.executable, '-c', HELP,
+         os.path.join('tools', TOOL)],
+        env=dict(os.environ, PYTHONPATH=os.getcwd()),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        check=True,
+        universal_newlines=True)
+    assert process.stderr.strip() == 'set()'
+    assert '--no-masks' in process.stdout

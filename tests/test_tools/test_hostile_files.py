@@ -85,9 +85,10 @@ def checkpoint(run_configs, tmp_path, mark):
     return path
 
 
-@pytest.mark.parametrize(
-    'command',
-    ['publish', 'test', 'calibrate_teacher', 'rank_teachers', 'train'])
+@pytest.mark.parametrize('command', [
+    'publish', 'test', 'calibrate_teacher', 'rank_teachers',
+    'compare_detections', 'train'
+])
 def test_checkpoint(call_tool, run_configs, checkpoint, tmp_path, command):
     plain, out = run_configs['plain'], str(tmp_path / 'out')
     name, *arguments = dict(

@@ -43,7 +43,7 @@ def test_killed_run_resumes_to_the_same_weights(run_configs, run_tool,
     whole, killed = str(tmp_path / 'whole'), str(tmp_path / 'killed')
     result = run_tool('train.py', run_configs['methods'], '--work-dir', whole)
     assert result.returncode == 0, result.stdout
-    assert 'calibrated by TemperatureScaling(temperature=2.0)' in result.stdout
+    assert 'calibrator: TemperatureScaling(temperature=2.0)' in result.stdout
 
     process = subprocess.Popen([
         sys.executable, 'tools/train.py', run_configs['methods'], '--work-dir',
@@ -74,7 +74,7 @@ def test_killed_run_resumes_to_the_same_weights(run_configs, run_tool,
                       '--resume')
     assert result.returncode == 0, result.stdout
     assert 'resumed epoch: 1, iter: 4' in result.stdout
-    assert 'calibrated by TemperatureScaling(temperature=2.0)' in result.stdout
+    assert 'calibrator: TemperatureScaling(temperature=2.0)' in result.stdout
     assert first['meta']['iter'] == 4
     expected = load_state(osp.join(whole, 'epoch_3.pth'))
     resumed = load_state(osp.join(killed, 'epoch_3.pth'))

@@ -1,9 +1,9 @@
-from .detector_subclass import detector_subclass
+from .detector_subclass import detector_name, detector_subclass
 from .score_calibrated_detector import (CalibratedScoresMixin,
                                         ScoreCalibratedDetector)
 from .score_calibrator import ScoreCalibrator
 
 __all__ = [
     'CalibratedScoresMixin', 'ScoreCalibratedDetector', 'ScoreCalibrator',
-    'detector_subclass'
+    'detector_name', 'detector_subclass'
 ]

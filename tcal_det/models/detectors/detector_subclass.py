@@ -4,8 +4,9 @@ A wrapper around the detector would prefix its parameter names, and
 checkpoints, exporters and hooks would no longer see the plain detector.
 """
 from functools import lru_cache
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
+import torch.nn as nn
 from mmdet.models import BaseDetector
 
 from tcal_det.errors import InvalidValueError
@@ -23,7 +24,7 @@ def detector_subclass(mixin: type, argument: str,
         detector_type (str | type, optional): A registered detector.
 
     Returns:
-        type: One class per mixin and detector.
+        type: One class per mixin and detector. Its instances can be pickled.
 
     Raises:
         InvalidValueError: If ``detector_type`` is no registered detector.
@@ -40,7 +41,31 @@ def detector_subclass(mixin: type, argument: str,
     return _mixed(mixin, detector_class)
 
 
+def detector_name(detector: nn.Module) -> str:
+    """Name a detector's class as its user does: without what is mixed in."""
+    cls = type(detector)
+    return getattr(cls, '_plain_class', cls).__name__
+
+
 @lru_cache(maxsize=None)
 def _mixed(mixin: type, detector_class: type) -> type:
-    return type(f'{mixin.__name__}_{detector_class.__name__}',
-                (mixin, detector_class), {'__module__': mixin.__module__})
+    cls = type(f'{mixin.__name__}_{detector_class.__name__}',
+               (mixin, detector_class),
+               dict(__module__=mixin.__module__, _plain_class=detector_class))
+
+    def reduce_ex(self, protocol: int) -> tuple:
+        reduced = super(cls, self).__reduce_ex__(protocol)
+        if type(self) is not cls:
+            return reduced
+        # Pickle finds a class by its module and name, and no module has this
+        # one: it is made again from its parts.
+        return (_new_instance, (mixin, detector_class), *reduced[2:])
+
+    cls.__reduce_ex__ = reduce_ex
+    return cls
+
+
+def _new_instance(mixin: type, detector_class: type) -> Any:
+    """An instance without its state, which pickle sets."""
+    cls = _mixed(mixin, detector_class)
+    return cls.__new__(cls)

@@ -148,6 +148,7 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
                 "'loss_kd_cls'")
         teacher_logits = self.teacher.logits(batch_inputs, batch_data_samples,
                                              samples.rois)
+        self.teacher.check_answers(teacher_logits, samples.labels)
         weight = roi_sample_weight(samples.labels,
                                    self._adapter.num_classes(self),
                                    samples.weight, self.roi_weighting)

@@ -1,7 +1,9 @@
-"""From the student's normalised images to the teacher's."""
+"""From the student's normalised and padded images to the teacher's."""
+import math
 from typing import Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor
 
@@ -25,8 +27,12 @@ class ImageRenormalization:
 
     :math:`x_t = (x_s \sigma_s + \mu_s - \mu_t) / \sigma_t` inside each
     image, after putting the channels in the teacher's order; the padding
-    stays what the teacher would have padded with. Where both models
-    normalise alike the images pass untouched, bit for bit.
+    stays what the teacher would have padded with. Where the
+    ``pad_size_divisor`` differs, the batch is padded or cropped on the right
+    and at the bottom to the size that the teacher's gives; coordinates stay.
+    Where both models prepare images alike they pass untouched, bit for bit.
+    The teacher's ``batch_augments`` have no part in this: they are of its
+    own training.
 
     Args:
         student (ImgDataPreprocessor): Made the images.
@@ -58,11 +64,14 @@ class ImageRenormalization:
         self.is_identity = (not self.reverse_channels and bool(
             (self.scale == 1).all()) and bool((self.shift == 0).all())
                             and student.pad_value == teacher.pad_value)
+        self.pad_size_divisor: Optional[int] = None
+        if student.pad_size_divisor != teacher.pad_size_divisor:
+            self.pad_size_divisor = teacher.pad_size_divisor
 
     def __call__(self,
                  images: Tensor,
                  data_samples: Optional[list] = None) -> Tensor:
-        """Renormalise a batch.
+        """Renormalise and pad a batch.
 
         Args:
             images (Tensor): The student's input, shape (N, 3, H, W).
@@ -70,8 +79,13 @@ class ImageRenormalization:
                 says where the padding begins. Defaults to None, no padding.
 
         Returns:
-            Tensor: Same shape; the input itself where nothing changes.
+            Tensor: Shape (N, 3, H', W'); the input itself where nothing
+            changes.
         """
+        return self._pad(self._normalize(images, data_samples), data_samples)
+
+    def _normalize(self, images: Tensor,
+                   data_samples: Optional[list]) -> Tensor:
         if self.is_identity:
             return images
         if self.reverse_channels:
@@ -82,3 +96,19 @@ class ImageRenormalization:
             image[:, height:] = self.pad_value
             image[:, :, width:] = self.pad_value
         return images
+
+    def _pad(self, images: Tensor, data_samples: Optional[list]) -> Tensor:
+        if self.pad_size_divisor is None:
+            return images
+        extents = [sample.img_shape[:2] for sample in data_samples or ()]
+        heights, widths = zip(*(extents or [images.shape[2:]]))
+        # A negative amount is cropped: the student's padding only, for no
+        # image reaches beyond the teacher's size.
+        bottom = self._padded(max(heights)) - images.shape[2]
+        right = self._padded(max(widths)) - images.shape[3]
+        if bottom == right == 0:
+            return images
+        return F.pad(images, (0, right, 0, bottom), value=self.pad_value)
+
+    def _padded(self, size: int) -> int:
+        return math.ceil(size / self.pad_size_divisor) * self.pad_size_divisor

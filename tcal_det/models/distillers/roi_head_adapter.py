@@ -10,17 +10,20 @@ from typing import Iterator, Optional
 import torch.nn as nn
 from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads import StandardRoIHead, TridentRoIHead
-from mmdet.models.roi_heads.bbox_heads import MultiInstanceBBoxHead
+from mmdet.models.roi_heads.bbox_heads import MultiInstanceBBoxHead, SABLHead
 from torch import Tensor
 
 from tcal_det.errors import InvalidTypeError
+from ..detectors import detector_name
 
 SUPPORTED_HEADS = (
     'a StandardRoIHead or a subclass of it (Faster R-CNN, Mask R-CNN; not '
-    'TridentNet, not CrowdDet) whose bbox_head classifies with softmax '
-    '(loss_cls with use_sigmoid=False)')
-# Theirs has more RoIs or logits than images and boxes account for.
-UNREADABLE_HEADS = (TridentRoIHead, MultiInstanceBBoxHead)
+    'TridentNet, CrowdDet or SABL) whose bbox_head classifies with softmax '
+    '(loss_cls with use_sigmoid=False); see README.md, "In your own mmdet '
+    'project"')
+# TridentNet's and CrowdDet's have more RoIs or logits than images and boxes
+# account for; SABL's finds boxes by buckets, and classifies apart from that.
+UNREADABLE_HEADS = (TridentRoIHead, MultiInstanceBBoxHead, SABLHead)
 
 
 @dataclass
@@ -61,26 +64,33 @@ class SoftmaxRoIHeadAdapter:
         Raises:
             InvalidTypeError: If it has no softmax RoI classification head.
         """
+        name = detector_name(detector)
         roi_head = getattr(detector, 'roi_head', None)
-        name = type(detector).__name__
         if roi_head is None:
             raise InvalidTypeError(
                 f'the {role} must have an RoI classification head, but '
-                f'{name} has no `roi_head`; supported: {SUPPORTED_HEADS}')
+                f'{name} has no `roi_head`; supported so far: '
+                f'{SUPPORTED_HEADS}')
         if (not isinstance(roi_head, StandardRoIHead)
-                or isinstance(roi_head, UNREADABLE_HEADS)
-                or isinstance(roi_head.bbox_head, UNREADABLE_HEADS)):
+                or isinstance(roi_head, UNREADABLE_HEADS)):
             raise InvalidTypeError(
                 f'the {role} {name} has the `roi_head` '
-                f'{type(roi_head).__name__}; supported: {SUPPORTED_HEADS}')
-        bbox_head = roi_head.bbox_head
-        loss_cls = bbox_head.loss_cls
-        if (not bbox_head.with_cls or getattr(loss_cls, 'use_sigmoid', False)
+                f'{type(roi_head).__name__}; supported so far: '
+                f'{SUPPORTED_HEADS}')
+        bbox_head = getattr(roi_head, 'bbox_head', None)
+        loss_cls = getattr(bbox_head, 'loss_cls', None)
+        if (isinstance(bbox_head, UNREADABLE_HEADS) or loss_cls is None
+                or not getattr(bbox_head, 'with_cls', False)):
+            raise InvalidTypeError(
+                f'the {role} {name} has the `bbox_head` '
+                f'{type(bbox_head).__name__}; supported so far: '
+                f'{SUPPORTED_HEADS}')
+        if (getattr(loss_cls, 'use_sigmoid', False)
                 or getattr(bbox_head, 'custom_cls_channels', False)):
             raise InvalidTypeError(
                 f'the {role} {name} has the `bbox_head` '
                 f'{type(bbox_head).__name__} with {type(loss_cls).__name__}, '
-                f'which is not softmax; supported: {SUPPORTED_HEADS}')
+                f'which is not softmax; supported so far: {SUPPORTED_HEADS}')
 
     @staticmethod
     def num_classes(detector: nn.Module) -> int:

@@ -256,6 +256,7 @@ def test_images_without_objects(distiller_cfg, training_step):
         bgr_to_rgb=False),
     dict(mean=[102.9801, 115.9465, 122.7717], std=[1, 1, 1], bgr_to_rgb=False),
     dict(mean=[0, 0, 0], std=[255, 255, 255]),
+    dict(pad_size_divisor=64),
     dict(),
 ])
 def test_teacher_gets_its_own_normalisation(distiller_cfg, teacher_files,

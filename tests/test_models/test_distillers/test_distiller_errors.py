@@ -1,9 +1,13 @@
 """Each mistake of the user's gets one line: argument, allowed, given."""
 import os
+import socket
+from unittest import mock
+from urllib.error import URLError
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
 
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
@@ -80,10 +84,44 @@ def test_student_without_roi_head(distiller_cfg):
         MODELS.build(rpn)
 
 
+ZOO_STUDENTS = [
+    ('retinanet/retinanet_r18_fpn_1x_coco.py', 'student .* but RetinaNet has '
+     'no `roi_head`'),
+    ('cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
+     'the student CascadeRCNN has the `roi_head` CascadeRoIHead'),
+    ('sabl/sabl-faster-rcnn_r50_fpn_1x_coco.py',
+     'the student FasterRCNN has the `bbox_head` SABLHead'),
+]
+
+
+@pytest.mark.parametrize('name, message', ZOO_STUDENTS)
+def test_refusal_names_the_detector_as_the_user_does(name, message):
+    """And says where the README tells which heads are read."""
+    cfg = get_config(f'mmdet::{name}').model
+    cfg.backbone.init_cfg = None
+    cfg.update(
+        type='tcal_det.CalibratedTeacherDistiller', student_type=cfg.type)
+    with pytest.raises(
+            InvalidTypeError,
+            match=f'{message}.*README.md, "In your own mmdet project"'):
+        MODELS.build(cfg)
+    with open('README.md', encoding='utf-8') as file:
+        assert '## In your own mmdet project' in file.read()
+
+
+def test_bbox_head_that_classifies_nothing(distiller_cfg):
+    cfg = distiller_cfg()
+    cfg.roi_head.bbox_head.with_cls = False
+    with pytest.raises(
+            InvalidTypeError, match='`bbox_head` Shared2FCBBoxHead; supp'):
+        MODELS.build(cfg)
+
+
 def test_student_with_sigmoid_roi_head(distiller_cfg):
     cfg = distiller_cfg()
     cfg.roi_head.bbox_head.loss_cls.use_sigmoid = True
-    with pytest.raises(InvalidTypeError, match='not softmax; supported: '):
+    with pytest.raises(
+            InvalidTypeError, match='not softmax; supported so far: '):
         MODELS.build(cfg)
 
 
@@ -143,6 +181,30 @@ def test_teacher_checkpoint_missing(distiller_cfg, teacher_files):
     with pytest.raises(
             MissingFileError, match="teacher checkpoint 'gone.pth' does not"):
         init(distiller_cfg(teacher=teacher))
+
+
+@pytest.mark.parametrize('reason', [
+    URLError(socket.gaierror(-2, 'Name or service not known')),
+    ConnectionResetError('Connection reset by peer'),
+    socket.timeout('timed out'),
+])
+def test_teacher_that_cannot_be_downloaded(distiller_cfg, monkeypatch,
+                                           tmp_path, reason):
+    """Not damaged: there is no internet."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr('torch.hub.urlopen', mock.Mock(side_effect=reason))
+    cfg = distiller_cfg(
+        teacher=dict(
+            config='mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+            checkpoint='auto'),
+        num_classes=80)
+    with pytest.raises(MissingFileError) as info:
+        init(cfg)
+    message = str(info.value)
+    assert message.startswith("teacher checkpoint 'https://download.openmmlab")
+    assert f'could not be downloaded ({reason})' in message
+    assert 'fetch it elsewhere and give' in message
+    assert 'damaged' not in message
 
 
 def test_teacher_checkpoint_truncated(distiller_cfg, teacher_files):
@@ -240,7 +302,8 @@ def test_heads_whose_rois_are_not_those_of_the_images(distiller_cfg, roi_head):
     else:
         cfg.roi_head.bbox_head.update(
             type='MultiInstanceBBoxHead', num_instance=2)
-    with pytest.raises(InvalidTypeError, match='not TridentNet, not CrowdDet'):
+    with pytest.raises(
+            InvalidTypeError, match='not TridentNet, CrowdDet or SABL'):
         MODELS.build(cfg)
 
 

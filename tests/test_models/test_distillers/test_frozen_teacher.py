@@ -84,11 +84,28 @@ class NormBeforeConvolution(nn.Module):
         return self.backbone(self.conv(self.bn(images)))
 
 
-def test_misleading_order_of_registration_is_noticed(as_loaded):
+@pytest.mark.parametrize('has_masked_class', [False, True])
+def test_misleading_order_of_registration_is_noticed(as_loaded,
+                                                     has_masked_class):
+    """Also where a logit is -inf, with which no difference compares."""
     detector = as_loaded()
+    if has_masked_class:
+        detector.roi_head.bbox_head.fc_cls.bias[1] = -torch.inf
     detector.backbone = NormBeforeConvolution(detector.backbone).eval()
     assert fold_batch_norms(detector) is detector
     assert batch_norms(detector)
+
+
+def test_masked_class_does_not_keep_from_folding(as_loaded, images_and_rois):
+    detector = as_loaded()
+    detector.roi_head.bbox_head.fc_cls.bias[1] = -torch.inf
+    folded = fold_batch_norms(detector)
+    assert folded is not detector and not batch_norms(folded)
+    torch.testing.assert_close(
+        classify(folded, images_and_rois),
+        classify(detector, images_and_rois),
+        rtol=1e-5,
+        atol=1e-5)
 
 
 class ScaledConvolution(nn.Conv2d):

@@ -1,0 +1,160 @@
+"""Pictures of what detectors find, beside the ground truth."""
+from typing import List, Optional, Sequence, Tuple
+
+import mmcv
+import numpy as np
+import torch.nn as nn
+from mmdet.apis import inference_detector
+from mmdet.models.utils import samplelist_boxtype2tensor
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmdet.visualization.palette import get_palette
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmengine.utils import track_iter_progress
+
+from tcal_det.models.class_names import (ClassNames, checkpoint_class_names,
+                                         dataset_class_names)
+from tcal_det.models.distillers.detector_files import (build_detector,
+                                                       load_whole_checkpoint)
+
+PIXEL_MASKS = ('gt_sem_seg', 'gt_panoptic_seg', 'pred_sem_seg',
+               'pred_panoptic_seg')
+
+
+def paint_detections(models: Sequence[Tuple[Config, str]],
+                     num_images: int = 4,
+                     score_thr: float = 0.5,
+                     device: str = 'cpu',
+                     with_masks: bool = True,
+                     allow_partial: bool = False) -> List[List[np.ndarray]]:
+    """Paint ground truth and detections on the first model's test images.
+
+    Args:
+        models (sequence[tuple[Config, str]]): Config and checkpoint (a path
+            or a URL) of each.
+        num_images (int): Number of images, from the first on. Defaults to 4.
+        score_thr (float): Detections of a score up to this are left out.
+            Defaults to 0.5.
+        device (str): Where the models run. Defaults to 'cpu'.
+        with_masks (bool): Whether masks are painted too. Defaults to True.
+        allow_partial (bool): Whether a checkpoint may lack weights of its
+            model or have others. Defaults to False.
+
+    Returns:
+        list[list[ndarray]]: For each image the ground truth and each model's
+        detections: uint8 (H, W, 3), RGB.
+
+    Raises:
+        MissingFileError, InvalidValueError: If a checkpoint cannot be read
+            or is of another model.
+    """
+    cfg = models[0][0]
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    detectors = [
+        _load_detector(model_cfg, checkpoint, device, allow_partial)
+        for model_cfg, checkpoint in models
+    ]
+    painter = DetectionPainter(dataset.metainfo, score_thr, with_masks)
+    rows = []
+    for index in track_iter_progress(
+            list(range(min(num_images, len(dataset))))):
+        truth = dataset[index]['data_samples']
+        # The visualizer draws tensors, the data set gives box objects.
+        samplelist_boxtype2tensor([truth])
+        image = mmcv.imread(truth.img_path, channel_order='rgb')
+        rows.append([painter.ground_truth(image, truth)] + [
+            painter.detections(
+                image, inference_detector(detector, truth.img_path), names)
+            for detector, names in detectors
+        ])
+    return rows
+
+
+def _load_detector(
+        cfg: Config, checkpoint: str, device: str,
+        allow_partial: bool) -> Tuple[nn.Module, Optional[ClassNames]]:
+    """What mmdet's ``init_detector`` gives, and the class names if known.
+
+    That one runs code hidden in a checkpoint, and leaves weights that the
+    checkpoint does not hold as they were drawn.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    detector = revert_sync_batchnorm(build_detector(cfg))
+    content = load_whole_checkpoint(
+        detector, checkpoint, role='detector', allow_partial=allow_partial)
+    # The attribute that `inference_detector` reads.
+    detector.cfg = cfg
+    return detector.to(device).eval(), checkpoint_class_names(content)
+
+
+class DetectionPainter:
+    """Draws boxes, and masks if wanted, in one colour per class name.
+
+    Args:
+        metainfo (dict): Of the data set.
+        score_thr (float): Detections of a score up to this are left out.
+        with_masks (bool): Whether masks are painted too.
+    """
+
+    def __init__(self, metainfo: dict, score_thr: float,
+                 with_masks: bool) -> None:
+        self.metainfo = metainfo
+        self.score_thr = score_thr
+        self.with_masks = with_masks
+        self.visualizer = DetLocalVisualizer()
+
+    def ground_truth(self, image: np.ndarray,
+                     sample: DetDataSample) -> np.ndarray:
+        """Paint annotations; shapes as in :func:`paint_detections`."""
+        return self._paint(image, sample, None, draw_pred=False)
+
+    def detections(self, image: np.ndarray, sample: DetDataSample,
+                   names: Optional[ClassNames]) -> np.ndarray:
+        """Paint detections under the detector's own class names, if known."""
+        names = names or dataset_class_names(self.metainfo) or ()
+        labels = sample.pred_instances.labels
+        if len(labels) and labels.max() >= len(names):
+            names += tuple(
+                f'class {label}'
+                for label in range(len(names),
+                                   int(labels.max()) + 1))
+        return self._paint(image, sample, names, draw_gt=False)
+
+    def _paint(self, image: np.ndarray, sample: DetDataSample,
+               names: Optional[ClassNames], **what) -> np.ndarray:
+        if not self.with_masks:
+            sample = _without_masks(sample)
+        self.visualizer.dataset_meta = self._metainfo_of(names)
+        self.visualizer.add_datasample(
+            'comparison', image, sample, pred_score_thr=self.score_thr, **what)
+        return self.visualizer.get_image()
+
+    def _metainfo_of(self, names: Optional[ClassNames]) -> dict:
+        """Names of a detector's labels, in the data set's colours."""
+        known = dataset_class_names(self.metainfo) or ()
+        if names is None or names == known:
+            return self.metainfo
+        missing = [name for name in names if name not in known]
+        colours = dict(
+            zip((*known, *missing),
+                get_palette('random',
+                            len(known) + len(missing))))
+        colours.update(zip(known, self.metainfo.get('palette') or ()))
+        return dict(classes=names, palette=[colours[name] for name in names])
+
+
+def _without_masks(sample: DetDataSample) -> DetDataSample:
+    sample = sample.clone()
+    for name in PIXEL_MASKS:
+        if name in sample:
+            delattr(sample, name)
+    for name in ('gt_instances', 'pred_instances'):
+        if name in sample and 'masks' in sample.get(name):
+            instances = sample.get(name).clone()
+            del instances.masks
+            setattr(sample, name, instances)
+    return sample
