@@ -41,7 +41,8 @@ def make_run(stage,
         'D-ECE': 0.05,
         'D-ECE over': 0.04,
         'D-ECE under': 0.01,
-        'LaECE_0': 0.1
+        'LaECE_0': 0.1,
+        'LRP_0': 0.9
     }
     return dict(
         dict(
@@ -135,6 +136,10 @@ def results():
             seed=run['seed'] + 5,
             teacher=run['teacher'] and TEACHER) for run in runs
         if run['stage'] == 'seeds' and run['method'] in ('baseline', 'tcal')
+    ]
+    runs += [
+        make_run('bccd', 'tcal', seed, value, temperature, 16.0)
+        for temperature, value in ((1.0, 0.4), (3.0, 0.5)) for seed in (1, 2)
     ]
     runs.append(make_run('gradient', 'tcal', 6, 0.3, 1.0, 8.0))
     # Of all of them 6 is the only common seed.
@@ -360,6 +365,7 @@ class TestMethods:
         row = cells(table, 'TCal, T = 1.5')
         assert row[:3] == ['4', '3', '20.0 ± 10.0']
         assert row[5] == '5.00 ± 0.00'
+        assert row[7] == '90.0 ± 0.0'
         assert row[-1] == '+10.00 [-14.84, +34.84]'
         assert cells(table, 'Baseline')[-1] == ''
 
@@ -681,12 +687,17 @@ class TestReport:
     @pytest.mark.parametrize(
         ('stage', 'measured'),
         [('setting', {'setting'}), ('teachers', {'setting'}),
-         ('grid', {'grid'}), ('seeds', {'setting', 'main', 'differences'}),
+         ('grid', {'grid'}),
+         ('seeds', {'setting', 'main', 'differences', 'power'}),
          ('confirmation', {
              'confirmation-main', 'confirmation-differences', 'gradient', 'r2',
-             'inheritance'
-         }), ('gradient', set()), ('copies', {'r2', 'inheritance'}),
-         ('bccd', {'bccd-main', 'bccd-differences'})])
+             'inheritance', 'teacher-differences', 'power'
+         }), ('gradient', set()), ('copies', {
+             'r2', 'inheritance', 'unplanned'
+         }),
+         ('bccd', {
+             'bccd-main', 'bccd-differences', 'headlines', 'short', 'power'
+         })])
     def test_one_stage_alone(self, results, stage, measured):
         for gradients in ([], results['gradient_scales']):
             part = dict(
