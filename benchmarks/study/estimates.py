@@ -109,7 +109,8 @@ def power(difference: float, std: float, count: int) -> float:
     # upper tail is both tails of t.
     limit = stats.f.ppf(LEVEL, 1, count - 1)
     return 1 - float(
-        special.ncfdtr(1, count - 1, count * (difference / std)**2, limit))
+        special.ncfdtr(1, count - 1,
+                       count * (difference / std)**2, limit))
 
 
 def least_detectable(std: float, count: int) -> float:

@@ -217,9 +217,9 @@ def power_table(results: Results) -> str:
             str(len(estimates)),
             str(count),
             percent(std, 2),
-            percent(least_detectable(std, count)), *(number(
-                100 * power(gain, std, count), 0) + ' %'
-                                                     for gain in PAPERS_GAINS)
+            percent(least_detectable(std, count)),
+            *(number(100 * power(gain, std, count), 0) + ' %'
+              for gain in PAPERS_GAINS)
         ])
     if not rows:
         return NOT_MEASURED

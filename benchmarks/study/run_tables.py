@@ -16,8 +16,7 @@ def unplanned_table(results: Results) -> str:
     """Runs of earlier plans, with teachers that no other table is about."""
     rows = [[
         f'`{run["name"]}`',
-        row_of(run).label,
-        run['teacher'],
+        row_of(run).label, run['teacher'],
         percent(run['val']['mAP']), *(percent(run['test'][figure], decimals)
                                       for figure, decimals in FIGURES.items())
     ] for run in results['runs'] if _is_of_an_earlier_plan(run)]
@@ -86,9 +85,9 @@ def _gaps(runs: Sequence[Record]) -> List[str]:
                       if run.get('started') is None)
     resumed = Counter(run['stage'] for run in runs if run['attempts'] > 1)
     return [
-        f'{text}: {sum(counts.values())} of {len(runs)} runs (' + ', '.join(
-            f'{count} of `{stage}`'
-            for stage, count in sorted(counts.items())) + ').'
+        f'{text}: {sum(counts.values())} of {len(runs)} runs (' +
+        ', '.join(f'{count} of `{stage}`'
+                  for stage, count in sorted(counts.items())) + ').'
         for text, counts in (('Start not recorded', undated),
                              ('Took more than one attempt, the end of the '
                               'first not recorded', resumed)) if counts

@@ -9,8 +9,8 @@ from .comparisons import (BASELINE, FIGURES, UNCALIBRATED, Entry, contrasts,
                           grid_baseline, main_entries)
 from .estimates import Mean, holm, mean_of
 from .headlines import headlines_table, power_table
-from .markdown import (NOT_MEASURED, NOTHING, change, number, p_value, percent,
-                       spread, table)
+from .markdown import (NOT_MEASURED, NOTHING, change, p_value, percent, spread,
+                       table)
 from .rows import Record, Row, by_seed, finished_runs, row_of
 from .run_tables import runs_table, unplanned_table
 from .selection import best_weight, grids_of, is_at_edge
@@ -100,8 +100,8 @@ def _regression(results: Results, grids: Dict[Row, Dict[float, float]]) -> str:
     """How far the chosen cells fall on val once other seeds are run."""
     compared = [entry for entry in main_entries(results) if entry.weight]
     falls = [
-        100 * (grids[entry.row][entry.weight] - mean_of(
-            list(entry.by_seed('mAP', 'val').values())).mean)
+        100 * (grids[entry.row][entry.weight] -
+               mean_of(list(entry.by_seed('mAP', 'val').values())).mean)
         for entry in compared
         if entry.weight == best_weight(grids.get(entry.row, {}))
     ]
@@ -114,8 +114,8 @@ def _regression(results: Results, grids: Dict[Row, Dict[float, float]]) -> str:
     baseline = grid_baseline(results)
     if alone is None or not baseline.count:
         return f'{text}.'
-    fall = baseline.mean - mean_of(
-        list(alone.by_seed('mAP', 'val').values())).mean
+    fall = baseline.mean - mean_of(list(alone.by_seed('mAP',
+                                                      'val').values())).mean
     return f'{text}, the baseline by {percent(fall)}.'
 
 

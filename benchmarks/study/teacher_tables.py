@@ -53,9 +53,7 @@ def _certainty(points: List[TeacherPoint]) -> str:
     ]
     if not halves:
         return ''
-    means = [
-        100 * estimate.mean for estimate in estimates if estimate.count
-    ]
+    means = [100 * estimate.mean for estimate in estimates if estimate.count]
     return (' The 95 % intervals of the students\' mean mAP reach '
             f'{min(halves):.1f} to {max(halves):.1f} to either side (median '
             f'{np.median(halves):.1f}); the means span {np.ptp(means):.1f}.')
@@ -72,9 +70,9 @@ def teacher_differences_table(results: Dict[str, Any]) -> str:
         label,
         str(estimate.count),
         change(estimate),
-        p_value(p_holm), *(change(others[index][1])
-                           for figure, others in changes.items()
-                           if figure != 'mAP')
+        p_value(p_holm),
+        *(change(others[index][1])
+          for figure, others in changes.items() if figure != 'mAP')
     ] for index, ((label, estimate),
                   p_holm) in enumerate(zip(changes['mAP'], adjusted))]
     if not rows:
