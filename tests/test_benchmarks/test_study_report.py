@@ -670,14 +670,15 @@ class TestTeachers:
         ]
 
     def test_table_says_how_uncertain_the_means_are(self, results):
+        spreads = {1.0: (0.1, 0.2, 0.3), 1.5: (0.3, 0.5, 0.7)}
+        spreads[0.5] = (0.1, 0.5, 0.9)
         results['runs'] = [
             make_run('confirmation', 'tcal', seed, value, temperature, 4.0)
-            for temperature, values in ((1.0, (0.1, 0.2, 0.3)),
-                                        (1.5, (0.3, 0.5, 0.7)))
+            for temperature, values in spreads.items()
             for seed, value in enumerate(values, start=6)
         ]
-        # 4.302653 x 10 / sqrt(3), and twice that.
-        assert ('reach 24.8 to 49.7 to either side (median 37.3); the means '
+        # 4.302653 x 10 / sqrt(3), twice and four times that.
+        assert ('reach 24.8 to 99.4 to either side (median 49.7); the means '
                 'span 30.0.') in report.TABLES['teachers'](
                     results)
 
