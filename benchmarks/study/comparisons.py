@@ -8,7 +8,14 @@ from .rows import (Record, Row, as_temperature, by_row, by_seed, finished_runs,
                    row_of)
 
 # The figures of the comparison, as tables name them, with their decimals.
-FIGURES = {'mAP': 1, 'AP50': 1, 'AP75': 1, 'D-ECE': 2, 'LaECE_0': 2}
+FIGURES = {
+    'mAP': 1,
+    'AP50': 1,
+    'AP75': 1,
+    'D-ECE': 2,
+    'LaECE_0': 2,
+    'LRP_0': 1
+}
 
 BASELINE = Row('baseline')
 UNCALIBRATED = Row('tcal')
@@ -30,18 +37,21 @@ class Entry(NamedTuple):
     weight: Optional[float]
     runs: List[Record]
 
-    def by_seed(self, figure: str) -> Dict[int, float]:
-        """A figure on test."""
-        return by_seed(self.runs, 'test', figure)
+    def by_seed(self, figure: str, split: str = 'test') -> Dict[int, float]:
+        """A figure on test, or on val."""
+        return by_seed(self.runs, split, figure)
 
     def mean(self, figure: str) -> Mean:
         """A figure on test, over seeds."""
         return mean_of(list(self.by_seed(figure).values()))
 
-    def change(self, reference: 'Entry', figure: str) -> Mean:
+    def change(self,
+               reference: 'Entry',
+               figure: str,
+               split: str = 'test') -> Mean:
         """Its difference to another entry, over the seeds of both."""
         return paired_difference(
-            self.by_seed(figure), reference.by_seed(figure))
+            self.by_seed(figure, split), reference.by_seed(figure, split))
 
 
 def entries_of(runs: Iterable[Record]) -> List[Entry]:

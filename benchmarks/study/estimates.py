@@ -6,9 +6,11 @@ import math
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, special, stats
 
 LEVEL = 0.95
+# The chance of a significant result that is commonly asked of an experiment.
+POWER = 0.8
 NAN = float('nan')
 # Differences between fractions below this are rounding, not spread.
 _ROUNDING = 1e-12
@@ -67,6 +69,67 @@ def paired_difference(values: Dict[int, float],
     return mean_of([
         values[seed] - reference[seed] for seed in values if seed in reference
     ])
+
+
+def pooled_std(estimates: Sequence[Mean]) -> float:
+    """The common standard deviation of several samples.
+
+    Args:
+        estimates (Sequence[Mean]): Of the samples. Those without a spread
+            are left out.
+
+    Returns:
+        float: Root of the mean variance, weighted by degrees of freedom.
+    """
+    freedom = np.array([max(0, estimate.count - 1) for estimate in estimates])
+    if not freedom.sum():
+        return NAN
+    variances = [
+        0.0 if math.isnan(estimate.std) else estimate.std**2
+        for estimate in estimates
+    ]
+    return math.sqrt(float(np.average(variances, weights=freedom)))
+
+
+def power(difference: float, std: float, count: int) -> float:
+    """The chance that a t-test finds a true difference.
+
+    Args:
+        difference (float): The true mean of the values.
+        std (float): Their true standard deviation, in the same unit.
+        count (int): How many values the test has.
+
+    Returns:
+        float: Of a two-sided p value below ``1 - LEVEL``; NaN without at
+        least two values that differ.
+    """
+    if count < 2 or not std > _ROUNDING:
+        return NAN
+    # The square of a noncentral t has a noncentral F distribution, whose
+    # upper tail is both tails of t.
+    limit = stats.f.ppf(LEVEL, 1, count - 1)
+    return 1 - float(
+        special.ncfdtr(1, count - 1,
+                       count * (difference / std)**2, limit))
+
+
+def least_detectable(std: float, count: int) -> float:
+    """The least true difference that a t-test finds with power ``POWER``.
+
+    Args:
+        std (float): The true standard deviation of the values.
+        count (int): How many values the test has.
+
+    Returns:
+        float: In the unit of ``std``; NaN where :func:`power` is.
+    """
+    if count < 2 or not std > _ROUNDING:
+        return NAN
+    # Power depends on the difference in units of the deviation alone, and
+    # two values reach it at 11.5 of them.
+    return std * float(
+        optimize.brentq(lambda units: power(units, 1.0, count) - POWER, 0.0,
+                        15.0))
 
 
 def holm(p_values: Sequence[float]) -> List[float]:

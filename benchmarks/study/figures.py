@@ -19,18 +19,22 @@ if TYPE_CHECKING:
 Results = Dict[str, Any]
 
 # Panels, with the words of their axes.
-_PANELS = {'mAP': 'mAP on test (%)', 'D-ECE': 'D-ECE on test (%)'}
+_PANELS = {
+    'mAP': 'mAP on test (%)',
+    'D-ECE': 'D-ECE on test (%)',
+    'LRP_0': 'LRP_0 on test (%)'
+}
 CHOSEN = 'weight chosen on val'
 _SERIES_STYLES = ((BLUE, 'o', '-'), (VERMILION, 's', '--'))
 
 
 def main_figure(results: Results, stage: str = 'seeds') -> 'Figure':
-    """Show mAP and D-ECE of all methods, seed by seed."""
+    """Show mAP, D-ECE and LRP_0 of all methods, seed by seed."""
     entries = main_entries(results, stage)
     if not entries:
         return empty_figure()
-    figure = new_figure((8.6, 1.4 + 0.38 * len(entries)))
-    panels = figure.subplots(1, 2, sharey=True)
+    figure = new_figure((11.0, 1.4 + 0.38 * len(entries)))
+    panels = figure.subplots(1, len(_PANELS), sharey=True)
     styles = styles_of(entry.row for entry in entries)
     baseline = find(entries, BASELINE)
     for axes, (key, name) in zip(panels, _PANELS.items()):
@@ -110,9 +114,10 @@ def temperature_figure(results: Results) -> 'Figure':
     equal = _tcal(gradient_entries(results))
     if equal:
         series['equal gradient, fresh seeds and teacher'] = equal
-    figure = new_figure((8.6, 4.2))
+    figure = new_figure((12.0, 4.2))
     baseline = find(chosen, BASELINE)
-    for axes, (key, name) in zip(figure.subplots(1, 2), _PANELS.items()):
+    panels = figure.subplots(1, len(_PANELS))
+    for axes, (key, name) in zip(panels, _PANELS.items()):
         if baseline:
             mark_baseline(axes, baseline.mean(key), 'y')
         for index, entries in enumerate(series.values()):

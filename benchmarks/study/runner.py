@@ -35,6 +35,12 @@ FIGURES = {
     'LaACE_0': 'calib/laace_0',
 }
 
+# tools/test.py looks at the test split: this makes val the test split.
+VAL_CONFIG = """_base_ = './config.py'
+test_dataloader = {{_base_.val_dataloader}}
+test_evaluator = {{_base_.val_evaluator}}
+"""
+
 
 class StudyRunner:
     """Executes runs below one folder.
@@ -164,6 +170,8 @@ class StudyRunner:
                         lock: int) -> None:
         config = osp.join(folder, 'config.py')
         write_text_atomically(config, config_text(run, folder))
+        val_config = osp.join(folder, 'val_config.py')
+        write_text_atomically(val_config, VAL_CONFIG)
         trained, tested = osp.join(folder, 'train'), osp.join(folder, 'test')
         self._call(
             [self.train_tool, config, '--work-dir', trained, '--resume'],
@@ -171,9 +179,16 @@ class StudyRunner:
         record['val'] = figures_of(trained)
         if run.is_tested:
             checkpoint = find_latest_checkpoint(trained)
-            self._call(
-                [self.test_tool, config, checkpoint, '--work-dir', tested],
-                folder, record, lock)
+            # Score thresholds are chosen on val and applied on test: both need
+            # the detections themselves.
+            for split_config, work_dir in ((val_config,
+                                            osp.join(folder, 'val')),
+                                           (config, tested)):
+                self._call([
+                    self.test_tool, split_config, checkpoint, '--work-dir',
+                    work_dir, '--out',
+                    osp.join(work_dir, 'detections.pkl')
+                ], folder, record, lock)
             record['test'] = figures_of(tested)
 
     def _call(self, command: List[str], folder: str, record: dict,

@@ -1,24 +1,24 @@
-"""The tables of docs/study.md: about methods and runs, and a list of all."""
+"""The tables of docs/study.md: about methods, and a list of all tables."""
 import json
 import math
-from collections import Counter
 from functools import partial
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from .comparisons import (BASELINE, FIGURES, UNCALIBRATED, Entry, contrasts,
                           find, gradient_entries, gradient_scale,
                           grid_baseline, main_entries)
 from .estimates import Mean, holm, mean_of
-from .markdown import (NOT_MEASURED, NOTHING, change, number, p_value, percent,
-                       spread, table)
-from .plan import STAGES
-from .rows import Record, by_seed, finished_runs, row_of
+from .headlines import headlines_table, power_table
+from .markdown import (NOT_MEASURED, NOTHING, change, p_value, percent, spread,
+                       table)
+from .rows import Record, Row, by_seed, finished_runs, row_of
+from .run_tables import runs_table, unplanned_table
 from .selection import best_weight, grids_of, is_at_edge
-from .teacher_tables import inheritance_table, r2_table, teachers_table
+from .teacher_tables import (inheritance_table, r2_table,
+                             teacher_differences_table, teachers_table)
 
 Results = Dict[str, Any]
 
-_STATUSES = ('finished', 'failed', 'interrupted', 'running')
 # Parts of a run's overrides that other tables have columns for.
 _TEACHER_KEYS = ('model.type.', 'model.student_type.', 'model.teacher.',
                  'model.distill_losses.')
@@ -93,7 +93,30 @@ def grid_table(results: Results) -> str:
     baseline = grid_baseline(results)
     if baseline.count:
         text += f' The baseline: {percent(baseline.mean)}.'
-    return f'{table(heading, rows)}\n\n{text}'
+    return f'{table(heading, rows)}\n\n{text}{_regression(results, grids)}'
+
+
+def _regression(results: Results, grids: Dict[Row, Dict[float, float]]) -> str:
+    """How far the chosen cells fall on val once other seeds are run."""
+    compared = [entry for entry in main_entries(results) if entry.weight]
+    falls = [
+        100 * (grids[entry.row][entry.weight] -
+               mean_of(list(entry.by_seed('mAP', 'val').values())).mean)
+        for entry in compared
+        if entry.weight == best_weight(grids.get(entry.row, {}))
+    ]
+    if not falls:
+        return ''
+    text = (' With the other seeds of the comparison below the chosen cells '
+            f'fall by {sum(falls) / len(falls):.1f} on average '
+            f'({min(falls):.1f} to {max(falls):.1f})')
+    alone = find(main_entries(results), BASELINE)
+    baseline = grid_baseline(results)
+    if alone is None or not baseline.count:
+        return f'{text}.'
+    fall = baseline.mean - mean_of(list(alone.by_seed('mAP',
+                                                      'val').values())).mean
+    return f'{text}, the baseline by {percent(fall)}.'
 
 
 def main_table(results: Results, stage: str = 'seeds') -> str:
@@ -159,71 +182,17 @@ def gradient_table(results: Results) -> str:
             str(entry.mean('mAP').count),
             spread(entry.mean('mAP')),
             spread(entry.mean('D-ECE'), 2),
+            spread(entry.mean('LRP_0')),
             _change(entry, baseline),
             _change(entry, uncalibrated)
         ])
     heading = [
-        'method', 'weight', 'RMS gradient', 'seeds', 'mAP', 'D-ECE',
+        'method', 'weight', 'RMS gradient', 'seeds', 'mAP', 'D-ECE', 'LRP_0',
         'mAP vs. baseline', f'mAP vs. {UNCALIBRATED.label}'
     ]
     return (f'{table(heading, rows)}\n\n{_MEANS} {_DIFFERENCES} RMS '
             'gradient: of the loss with its weight, on the student\'s logits; '
             'all within a factor of 2 of that of TCal, T = 1.5.')
-
-
-def runs_table(results: Results) -> str:
-    """What was run, on what, and what came to grief."""
-    runs = results['runs']
-    if not runs:
-        return NOT_MEASURED
-    present = {run['stage'] for run in runs}
-    # Stages that the plan has no more come last.
-    stages = [stage for stage in STAGES if stage in present]
-    stages += sorted(present.difference(STAGES))
-    groups = [(stage, [run for run in runs if run['stage'] == stage])
-              for stage in stages]
-    rows = []
-    for name, group in [*groups, ('all', runs)]:
-        counts = Counter(run['status'] for run in group)
-        rows.append([
-            name, *(str(counts[status]) for status in _STATUSES),
-            number(sum(_wall_time(run) for run in group) / 3600, 1)
-        ])
-    commits = _counted(f'`{run["commit"]}`' for run in runs)
-    stacks = _counted(', '.join(f'{name} {version}'
-                                for name, version in run['stack'].items())
-                      for run in runs)
-    parts = [
-        table(['stage', *_STATUSES, 'hours'], rows), f'Commits: {commits}',
-        f'Stacks: {stacks}'
-    ]
-    unfinished = [
-        f'- {run["status"]}: `{run["name"]}`' +
-        (f': {" ".join(run["error"].split())}' if run['error'] else '')
-        for run in runs if run['status'] != 'finished'
-    ]
-    if unfinished:
-        parts.append('Without a result:\n\n' + '\n'.join(unfinished))
-    repeated = [
-        f'- `{run["name"]}` (test mAP {_test_map(run)}): '
-        f'{repeat["status"]}, test mAP {_test_map(repeat)}, '
-        f'commit `{repeat["commit"]}`' for run in runs
-        for repeat in run.get('repeats', ())
-    ]
-    if repeated:
-        parts.append('Made again in a new folder; the tables show the '
-                     'first:\n\n' + '\n'.join(repeated))
-    return '\n\n'.join(parts)
-
-
-def _wall_time(run: Record) -> float:
-    """Seconds of a run and of its repeats."""
-    return run['wall_time_s'] + sum(repeat['wall_time_s']
-                                    for repeat in run.get('repeats', ()))
-
-
-def _test_map(record: Record) -> str:
-    return number(100 * record['test']['mAP'], 1) if record['test'] else 'n/a'
 
 
 def _name(entry: Entry, entries: List[Entry]) -> str:
@@ -275,14 +244,11 @@ def _flat(overrides: Dict[str, Any],
             yield f'{prefix}{key}', value
 
 
-def _counted(texts: Iterable[str]) -> str:
-    counts: Dict[str, int] = Counter(texts)
-    return '; '.join(f'{text} ({count} run{"s" if count > 1 else ""})'
-                     for text, count in sorted(counts.items()))
-
-
 # By the names of their blocks.
 TABLES = {
+    'headlines': headlines_table,
+    'short': partial(headlines_table, is_short=True),
+    'power': power_table,
     'setting': setting_table,
     'grid': grid_table,
     'main': main_table,
@@ -292,9 +258,11 @@ TABLES = {
     partial(differences_table, stage='confirmation'),
     'gradient': gradient_table,
     'teachers': teachers_table,
+    'teacher-differences': teacher_differences_table,
     'r2': r2_table,
     'inheritance': inheritance_table,
     'bccd-main': partial(main_table, stage='bccd'),
     'bccd-differences': partial(differences_table, stage='bccd'),
+    'unplanned': unplanned_table,
     'runs': runs_table,
 }

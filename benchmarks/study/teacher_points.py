@@ -1,6 +1,7 @@
 """Teachers, and the students that each of them taught."""
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
+from .comparisons import UNCALIBRATED, Entry
 from .estimates import NAN, Correlation, Mean, correlation, mean_of
 from .plan import CHECKPOINTS, FRESH_SEEDS, FRESH_TEACHER
 from .rows import Record, as_temperature, by_seed, finished_runs
@@ -127,6 +128,29 @@ def scopes(points: List[TeacherPoint]) -> List[Tuple[str, List[TeacherPoint]]]:
         if any(point.is_copy for point in family):
             groups.append((f'copies of {name}', family))
     return groups
+
+
+def changes_of_teachers(results: Dict[str, Any],
+                        figure: str) -> List[Tuple[str, Mean]]:
+    """How far the students of each teacher are from those of one teacher.
+
+    Args:
+        results (dict): The study's.
+        figure (str): Of the students, on test.
+
+    Returns:
+        list[tuple[str, Mean]]: Name of a teacher or copy, and its students'
+        figure minus that of ``FRESH_TEACHER`` as it is, by seed.
+    """
+    entries = {
+        point.label: Entry(UNCALIBRATED, None, point.students)
+        for point in taught_points(results)
+    }
+    reference = entries.pop(FRESH_TEACHER, None)
+    if reference is None:
+        return []
+    return [(label, entry.change(reference, figure))
+            for label, entry in entries.items()]
 
 
 def correlate_with_map(points: Sequence[TeacherPoint],

@@ -1,10 +1,14 @@
 """The tables of docs/study.md about teachers and what they pass on."""
-from typing import Any, Dict
+from typing import Any, Dict, List
 
-from .estimates import Correlation
-from .markdown import (NOT_MEASURED, interval, number, p_value, percent,
-                       spread, table)
-from .teacher_points import (TEACHER_FIGURES, correlate_with_d_ece,
+import numpy as np
+
+from .estimates import Correlation, holm
+from .markdown import (NOT_MEASURED, change, interval, number, p_value,
+                       percent, spread, table)
+from .plan import FRESH_TEACHER
+from .teacher_points import (TEACHER_FIGURES, TeacherPoint,
+                             changes_of_teachers, correlate_with_d_ece,
                              correlate_with_map, scopes, taught_points,
                              teacher_points)
 
@@ -37,7 +41,47 @@ def teachers_table(results: Dict[str, Any]) -> str:
     return (f'{table(heading, rows)}\n\nTeachers: on val, their head on the '
             'RoIs of distillation; mAP without a temperature. Students: on '
             'the test split, mean ± standard deviation over seeds. x 100, '
-            'but for NLL (nats) and T.')
+            f'but for NLL (nats) and T.{_certainty(points)}')
+
+
+def _certainty(points: List[TeacherPoint]) -> str:
+    """How uncertain the students' means are, and how far apart."""
+    estimates = [point.student('mAP') for point in points]
+    halves = [
+        50 * (estimate.high - estimate.low) for estimate in estimates
+        if estimate.high > estimate.low
+    ]
+    if not halves:
+        return ''
+    means = [100 * estimate.mean for estimate in estimates if estimate.count]
+    return (' The 95 % intervals of the students\' mean mAP reach '
+            f'{min(halves):.1f} to {max(halves):.1f} to either side (median '
+            f'{np.median(halves):.1f}); the means span {np.ptp(means):.1f}.')
+
+
+def teacher_differences_table(results: Dict[str, Any]) -> str:
+    """The students of each teacher beside those of one."""
+    changes = {
+        figure: changes_of_teachers(results, figure)
+        for figure in ('mAP', 'D-ECE', 'LaECE_0', 'LRP_0')
+    }
+    adjusted = holm([estimate.p_value for _, estimate in changes['mAP']])
+    rows = [[
+        label,
+        str(estimate.count),
+        change(estimate),
+        p_value(p_holm),
+        *(change(others[index][1])
+          for figure, others in changes.items() if figure != 'mAP')
+    ] for index, ((label, estimate),
+                  p_holm) in enumerate(zip(changes['mAP'], adjusted))]
+    if not rows:
+        return NOT_MEASURED
+    heading = ['teacher', 'seeds', 'mAP', 'p (Holm)', *list(changes)[1:]]
+    return (f'{table(heading, rows)}\n\nStudents of each teacher minus '
+            f'students of {FRESH_TEACHER}, by seed, on test, x 100, with '
+            '95 % confidence interval. p (Holm): paired t-test, adjusted for '
+            'the number of rows, mAP only.')
 
 
 def r2_table(results: Dict[str, Any]) -> str:

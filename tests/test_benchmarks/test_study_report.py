@@ -14,7 +14,8 @@ from benchmarks.study.comparisons import (contrasts, gradient_entries,
                                           main_entries)
 from benchmarks.study.drawing import bar_ends
 from benchmarks.study.estimates import (Correlation, correlation, holm,
-                                        mean_of, paired_difference)
+                                        least_detectable, mean_of,
+                                        paired_difference, pooled_std, power)
 from benchmarks.study.markdown import NOT_MEASURED, fill_blocks
 from benchmarks.study.plan import CHECKPOINTS, FRESH_TEACHER, TEACHER_OF
 from benchmarks.study.rows import Row, by_seed
@@ -41,7 +42,8 @@ def make_run(stage,
         'D-ECE': 0.05,
         'D-ECE over': 0.04,
         'D-ECE under': 0.01,
-        'LaECE_0': 0.1
+        'LaECE_0': 0.1,
+        'LRP_0': 0.9
     }
     return dict(
         dict(
@@ -135,6 +137,10 @@ def results():
             seed=run['seed'] + 5,
             teacher=run['teacher'] and TEACHER) for run in runs
         if run['stage'] == 'seeds' and run['method'] in ('baseline', 'tcal')
+    ]
+    runs += [
+        make_run('bccd', 'tcal', seed, value, temperature, 16.0)
+        for temperature, value in ((1.0, 0.4), (3.0, 0.5)) for seed in (1, 2)
     ]
     runs.append(make_run('gradient', 'tcal', 6, 0.3, 1.0, 8.0))
     # Of all of them 6 is the only common seed.
@@ -234,6 +240,43 @@ class TestEstimates:
         adjusted = holm([float('nan'), 0.01, 0.02])
         assert math.isnan(adjusted[0])
         assert adjusted[1:] == pytest.approx([0.02, 0.02])
+
+    def test_pooled_deviation_by_hand(self):
+        # Sums of squares 2 and 8 over 2 + 4 degrees of freedom; what has one
+        # value has none of them.
+        samples = [mean_of([1, 2, 3]), mean_of([0, 2, 2, 2, 4]), mean_of([9])]
+        assert pooled_std(samples) == pytest.approx(math.sqrt(10 / 6))
+        assert math.isnan(pooled_std([mean_of([9])]))
+        assert pooled_std([mean_of([1, 3]), mean_of([5,
+                                                     5])]) == pytest.approx(1)
+
+    # Of a paired t-test, as sample size tables have it: 34 pairs are the
+    # first to find half a standard deviation with a power of 0.8.
+    @pytest.mark.parametrize(('difference', 'std', 'count', 'expected'),
+                             [(0.5, 1.0, 34, 0.8078), (0.5, 1.0, 33, 0.7954),
+                              (1.0, 2.0, 34, 0.8078), (0.0, 3.0, 7, 0.05)])
+    def test_power_of_published_tables(self, difference, std, count, expected):
+        assert power(difference, std, count) == pytest.approx(
+            expected, abs=1e-4)
+        assert power(-difference, std, count) == pytest.approx(
+            expected, abs=1e-4)
+
+    def test_power_by_simulation(self):
+        values = np.random.default_rng(3).normal(1.77, 3.5, (20000, 5))
+        found = stats.ttest_1samp(values, 0, axis=1).pvalue < 0.05
+        # Binomial: standard deviation 0.0025.
+        assert abs(power(1.77, 3.5, 5) - found.mean()) < 0.01
+
+    @pytest.mark.parametrize('count', [2, 5, 10, 100])
+    def test_least_detectable_difference_has_its_power(self, count):
+        least = least_detectable(2.5, count)
+        assert power(least, 2.5, count) == pytest.approx(0.8, abs=1e-6)
+        assert power(0.9 * least, 2.5, count) < 0.8
+
+    def test_no_power_without_spread(self):
+        for count, std in ((1, 1.0), (5, 0.0), (5, float('nan'))):
+            assert math.isnan(power(1.0, std, count))
+            assert math.isnan(least_detectable(std, count))
 
     def test_correlation_by_hand(self):
         x, y = [0, 1, 2, 3], [1, 3, 2, 5]
@@ -350,6 +393,27 @@ class TestSelection:
         assert cells(table, 'DKD') == ['20.0', 'n/a', '**30.0**\\*']
         assert grid_scores(runs, Row('dkd')) == {1.0: 0.2, 16.0: 0.3}
 
+    def test_grid_table_says_how_far_the_chosen_fall(self):
+        runs = [
+            make_run('grid', 'kd', 0, value, None, weight)
+            for weight, value in ((4.0, 0.3), (16.0, 0.2))
+        ]
+        runs += [make_run('grid', 'dkd', 0, 0.3, None, 4.0)]
+        runs += [make_run('grid', 'baseline', 0, 0.1)]
+        # On val: 0.25, and 0.4 at a weight that was not chosen.
+        runs += [
+            make_run(
+                'seeds', 'kd', seed, value, None, 4.0, test=dict(mAP=0.9))
+            for seed, value in ((1, 0.2), (2, 0.3))
+        ]
+        runs += [make_run('seeds', 'kd', 1, 0.4, None, 16.0)]
+        runs += [make_run('seeds', 'dkd', 1, 0.1, None, 4.0)]
+        table = report.TABLES['grid'](dict(EMPTY, runs=runs))
+        assert 'chosen cells fall by 12.5 on average (5.0 to 20.0).' in table
+        runs += [make_run('seeds', 'baseline', 1, 0.08)]
+        table = report.TABLES['grid'](dict(EMPTY, runs=runs))
+        assert '(5.0 to 20.0), the baseline by 2.0.' in table
+
 
 class TestMethods:
 
@@ -360,6 +424,7 @@ class TestMethods:
         row = cells(table, 'TCal, T = 1.5')
         assert row[:3] == ['4', '3', '20.0 ± 10.0']
         assert row[5] == '5.00 ± 0.00'
+        assert row[7] == '90.0 ± 0.0'
         assert row[-1] == '+10.00 [-14.84, +34.84]'
         assert cells(table, 'Baseline')[-1] == ''
 
@@ -517,6 +582,34 @@ class TestMethods:
         assert f'`0123abc` ({count} runs)' in table
         assert f'python 3.11.7, torch 2.1.2 ({count} runs)' in table
 
+    def test_runs_table_says_what_is_not_known(self, results):
+        runs = [
+            make_run('copies', 'tcal', seed, 0.1, 1.0, 4.0, started=started)
+            for seed, started in ((1, 1.5), (2, None), (3, None))
+        ]
+        runs[0]['attempts'] = 2
+        table = report.TABLES['runs'](dict(EMPTY, runs=runs))
+        assert 'Start not recorded: 2 of 3 runs (2 of `copies`).' in table
+        assert 'not recorded: 1 of 3 runs (1 of `copies`).' in table
+
+    def test_runs_of_an_earlier_plan_are_listed(self, results):
+        runs = [
+            make_run('confirmation', 'tcal', 6, 0.1, 1.0, 16.0, teacher=name)
+            for name in (TEACHER, 'r18-half_e12')
+        ]
+        runs += [make_run('confirmation', 'baseline', 6, 0.2)]
+        runs += [
+            make_run('copies', 'tcal', 1, 0.3, 1.0, 16.0, teacher=name)
+            for name in (CHECKPOINTS[0], 'r18-half_e4')
+        ]
+        runs += [dict(runs[-1], name='cut', status='interrupted')]
+        table = report.TABLES['unplanned'](dict(EMPTY, runs=runs))
+        rows = [line.split('|')[1:] for line in table.split('\n')[2:4]]
+        assert [(row[2].strip(), row[4].strip())
+                for row in rows] == [('r18-half_e12', '10.0'),
+                                     ('r18-half_e4', '30.0')]
+        assert table.count('`') == 4
+
     def test_seed_that_was_run_twice_is_one_seed(self):
         runs = [
             make_run('seeds', 'kd', seed, value)
@@ -545,6 +638,49 @@ class TestTeachers:
                                          ('r18-half-s1_e12, T = 1.5', 1)]
         # 0.2 at seed 7, and 0.3 at seed 8, do not count.
         assert points[-1].student('mAP').mean == pytest.approx(0.1)
+
+    def test_students_are_compared_with_those_of_one_teacher(self, results):
+        for run in results['runs']:
+            # 0.1 of the teacher as it is, at every seed.
+            if run['stage'] == 'confirmation' and run['temperature'] == 1.0:
+                run['test'] = dict(run['test'], mAP=0.1)
+        results['runs'] += [
+            make_run('copies', 'tcal', seed, value, 1.0, 4.0, teacher=name)
+            for name in (TEACHER, CHECKPOINTS[0], CHECKPOINTS[1])
+            for seed, value in ((9, 0.1),
+                                (10, 0.1 + 0.1 * (name == CHECKPOINTS[0])))
+        ]
+        # Leave the teachers that have the seeds 9 and 10.
+        results['runs'] = [
+            run for run in results['runs']
+            if run['stage'] not in ('confirmation',
+                                    'copies') or run['seed'] in (9, 10)
+        ]
+        table = report.TABLES['teacher-differences'](results)
+        # 0 and 10: half the interval is 12.706205 x 5.
+        row = cells(table, CHECKPOINTS[0])
+        assert row[:2] == ['2', '+5.00 [-58.53, +68.53]']
+        p_value = stats.ttest_1samp([0.0, 0.1], 0).pvalue
+        # The other row has no spread, so no test.
+        assert row[2] == f'{p_value:.3f}'
+        assert cells(table, CHECKPOINTS[1])[1:3] == ['+0.00', 'n/a']
+        assert TEACHER not in [
+            line.split('|')[1].strip() for line in table.split('\n')
+            if line.startswith('|')
+        ]
+
+    def test_table_says_how_uncertain_the_means_are(self, results):
+        spreads = {1.0: (0.1, 0.2, 0.3), 1.5: (0.3, 0.5, 0.7)}
+        spreads[0.5] = (0.1, 0.5, 0.9)
+        results['runs'] = [
+            make_run('confirmation', 'tcal', seed, value, temperature, 4.0)
+            for temperature, values in spreads.items()
+            for seed, value in enumerate(values, start=6)
+        ]
+        # 4.302653 x 10 / sqrt(3), twice and four times that.
+        assert ('reach 24.8 to 99.4 to either side (median 49.7); the means '
+                'span 30.0.') in report.TABLES['teachers'](
+                    results)
 
     def test_scopes(self, results):
         assert {
@@ -608,6 +744,81 @@ class TestTeachers:
         assert cells(table, TEACHER)[-3:] == ['0', 'n/a', 'n/a']
         assert 'T = 0.5' not in table and 'r18-half_e2' not in table
         assert report.TABLES['r2'](results) == NOT_MEASURED
+
+
+class TestHeadlines:
+
+    @staticmethod
+    def row(table, label, data):
+        for line in table.split('\n'):
+            row = [cell.strip() for cell in line.strip('|').split('|')]
+            if row[:2] == [label, data]:
+                return row[2:]
+        raise AssertionError(f'no row {label!r} of {data} in\n{table}')
+
+    def test_same_weight_teacher_and_seeds(self):
+        runs = [
+            make_run('bccd', 'tcal', seed, value, temperature, 16.0)
+            for temperature, values in ((1.0, (0.1, 0.2, 0.3)), (3.0, (0.2,
+                                                                       0.4)))
+            for seed, value in enumerate(values, start=1)
+        ]
+        for run in runs:
+            run['val'] = dict(run['val'], mAP=0.5)
+            if run['temperature'] == 3.0:
+                run['test'] = dict(run['test'], LRP_0=0.95)
+        # None of these is of the comparison.
+        runs += [
+            make_run('bccd', 'tcal', 1, 0.9, 3.0, 4.0),
+            make_run('bccd', 'tcal', 3, 0.9, 3.0, 16.0, teacher='another'),
+            make_run('bccd', 'tcal', 3, 0.9, 3.0, 16.0, fitted=True),
+            make_run('seeds', 'tcal', 3, 0.9, 3.0, 16.0),
+            failed(make_run('bccd', 'tcal', 3, 0.9, 3.0, 16.0)),
+        ]
+        results = dict(EMPTY, runs=runs)
+        row = self.row(report.TABLES['headlines'](results), 'T = 3 vs. T = 1',
+                       'BCCD')
+        # 10 and 20: standard deviation 7.07, half the interval 12.706205 x 5.
+        assert row == [
+            '2', '+15.00 [-48.53, +78.53]', '+0.00', '7.07', '+0.00', '+0.00',
+            '+5.0'
+        ]
+        assert self.row(report.TABLES['short'](results), 'T = 3 vs. T = 1',
+                        'BCCD') == [*row[:3], row[-1]]
+
+    def test_halves_of_the_fresh_seeds(self):
+        runs = [
+            make_run('confirmation', 'tcal', seed, value, temperature, 16.0)
+            for seed in range(6, 16)
+            for temperature, value in ((1.0, 0.1), (3.0,
+                                                    0.2 if seed < 11 else 0.4))
+        ]
+        table = report.TABLES['headlines'](dict(EMPTY, runs=runs))
+        halves = ('The same, its first five seeds',
+                  'The same, its last five seeds')
+        assert self.row(table, 'T = 3 vs. T = 1', 'digits')[0] == '10'
+        assert [self.row(table, label, 'digits')[:2]
+                for label in halves] == [['5', '+10.00'], ['5', '+30.00']]
+
+    def test_power_table_by_hand(self):
+        runs = [
+            make_run('bccd', 'tcal', seed, value, temperature, 4.0)
+            for temperature, values in ((1.0, (0.1, 0.1,
+                                               0.1)), (1.5, (0.1, 0.2, 0.3)),
+                                        (3.0, (0.1, 0.1, 0.4)))
+            for seed, value in enumerate(values, start=1)
+        ]
+        table = report.TABLES['power'](dict(EMPTY, runs=runs))
+        # Variances 100 and 300 of three differences each.
+        std = math.sqrt(200)
+        row = cells(table, 'BCCD')
+        assert row[:3] == ['2', '3', f'{std:.2f}']
+        assert float(row[3]) == pytest.approx(
+            least_detectable(std, 3), abs=0.05)
+        assert row[4:] == [
+            f'{100 * power(gain, std, 3):.0f} %' for gain in (0.68, 1.77)
+        ]
+        assert 'first comparison' not in table
 
 
 class TestBlocks:
@@ -681,12 +892,15 @@ class TestReport:
     @pytest.mark.parametrize(
         ('stage', 'measured'),
         [('setting', {'setting'}), ('teachers', {'setting'}),
-         ('grid', {'grid'}), ('seeds', {'setting', 'main', 'differences'}),
+         ('grid', {'grid'}),
+         ('seeds', {'setting', 'main', 'differences', 'power'}),
          ('confirmation', {
              'confirmation-main', 'confirmation-differences', 'gradient', 'r2',
-             'inheritance'
-         }), ('gradient', set()), ('copies', {'r2', 'inheritance'}),
-         ('bccd', {'bccd-main', 'bccd-differences'})])
+             'inheritance', 'teacher-differences', 'power'
+         }), ('gradient', set()),
+         ('copies', {'r2', 'inheritance', 'unplanned'}),
+         ('bccd',
+          {'bccd-main', 'bccd-differences', 'headlines', 'short', 'power'})])
     def test_one_stage_alone(self, results, stage, measured):
         for gradients in ([], results['gradient_scales']):
             part = dict(
@@ -703,6 +917,13 @@ class TestReport:
             assert made == (expected if gradients else expected - {'gradient'})
             for draw in report.FIGURES.values():
                 draw(part)
+
+    @pytest.mark.parametrize('name', ['main', 'confirmation', 'bccd'])
+    def test_lrp_stands_beside_d_ece(self, results, name):
+        axes = report.FIGURES[name](results).axes
+        assert [panel.get_xlabel() for panel in axes] == [
+            'mAP on test (%)', 'D-ECE on test (%)', 'LRP_0 on test (%)'
+        ]
 
     def test_figures_are_deterministic(self, results):
         figures = [

@@ -17,7 +17,7 @@ from benchmarks.study.rows import Row, row_of
 from benchmarks.study.run_folder import (REPOSITORY, PlannedRun,
                                          collect_records, read_record,
                                          without_finished)
-from benchmarks.study.runner import StudyRunner, config_text
+from benchmarks.study.runner import VAL_CONFIG, StudyRunner, config_text
 from tcal_det.errors import InvalidValueError
 
 STUDENT = plan.STUDENT
@@ -44,14 +44,23 @@ with open(work_dir + '/last_checkpoint', 'w') as file:
 with open(work_dir + '/20260101_000000/vis_data/scalars.json', 'w') as file:
     file.write(json.dumps({'coco/bbox_mAP': seed / 100, 'step': 3}))
 """
+# Its detections are the name of the annotations that they are compared with.
 TEST = """
 import os, sys, json
-config, checkpoint, work_dir = sys.argv[1], sys.argv[2], sys.argv[4]
+from mmengine.config import Config
+config, checkpoint, work_dir, out = sys.argv[1:3] + sys.argv[4::2]
+assert sys.argv[3::2] == ['--work-dir', '--out']
 assert os.path.isfile(checkpoint), checkpoint
+cfg = Config.fromfile(config)
+split = os.path.basename(cfg.test_dataloader.dataset.ann_file)
+assert all(split in evaluator.ann_file for evaluator in cfg.test_evaluator)
 session = work_dir + '/20260101_000000/'
 os.makedirs(session)
 with open(session + '20260101_000000.json', 'w') as file:
-    json.dump({'coco/bbox_mAP': 0.5, 'calib/d_ece': 0.25}, file)
+    json.dump({'coco/bbox_mAP': 0.5 if split == 'test.json' else 0.9,
+               'calib/d_ece': 0.25}, file)
+with open(out, 'w') as file:
+    file.write(split)
 """
 
 
@@ -104,6 +113,32 @@ def test_runs_are_made_once(tmp_path, tools, num_jobs):
     assert execute(tmp_path, tools, runs, num_jobs, lines) == []
     assert lines == ['3 runs, of which 3 are finished']
     assert [steps_of(tmp_path, seed) for seed in (1, 2, 3)] == made
+
+
+def test_detections_of_both_splits_are_kept(tmp_path, tools):
+    assert execute(tmp_path, tools, [planned(1)]) == []
+    for split in ('val', 'test'):
+        path = (
+            tmp_path / 'study/seeds/baseline/seed1' / split / 'detections.pkl')
+        assert path.read_text() == f'{split}.json'
+    row, = collect_records(str(tmp_path / 'study'), [])
+    # Those of the training's last epoch, and of test.
+    assert row['val']['mAP'] == 0.01 and row['test']['mAP'] == 0.5
+
+
+@pytest.mark.parametrize('config', [plan.STUDENT, plan.BCCD_STUDENT])
+def test_detections_on_val_are_made_as_those_on_test(tmp_path, config):
+    run = PlannedRun('seeds/x/seed1', 'seeds', 'x', config, 1)
+    (tmp_path / 'config.py').write_text(config_text(run, str(tmp_path)))
+    (tmp_path / 'val_config.py').write_text(VAL_CONFIG)
+    plain, on_val = (
+        Config.fromfile(str(tmp_path / name))
+        for name in ('config.py', 'val_config.py'))
+    assert on_val.test_evaluator == plain.val_evaluator
+    for key in ('ann_file', 'data_prefix', 'pipeline', 'metainfo'):
+        assert (on_val.test_dataloader.dataset[key] ==
+                plain.val_dataloader.dataset[key])
+    assert on_val.model == plain.model
 
 
 def test_a_failing_run_is_reported_and_does_not_stop_the_rest(tmp_path, tools):
@@ -265,7 +300,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path, tools, by):
     assert steps[0][1] == str(trainer) != steps[2][1]
     row, = collect_records(folder, [])
     assert row['status'] == 'finished' and row['attempts'] == 2
-    assert len(read_record(osp.dirname(trained))['sessions']) == 3
+    assert len(read_record(osp.dirname(trained))['sessions']) == 4
 
 
 def results(**sections):
