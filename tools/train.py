@@ -6,18 +6,8 @@ import argparse
 import os
 import os.path as osp
 
-from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
-from tcal_det.checkpoint_file import read_checkpoints_safely
-from tcal_det.commands import run_command
-from tcal_det.config_file import load_config
-from tcal_det.engine.training import (check_data, find_whole_checkpoint,
-                                      leave_process_group, prepare_cpu_launch,
-                                      use_mixed_precision)
-from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.commands import ConfigOptions, run_command
+from tcal_det.errors import InvalidValueError
 
 
 def parse_args():
@@ -44,15 +34,19 @@ def parse_args():
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         help='override config keys: key=value, key="[a,b]", key="[(a,b)]"')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='job launcher; pytorch works without a GPU too')
-    # torch.distributed.launch passes it.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='given by torch.distributed.launch')
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
@@ -60,6 +54,19 @@ def parse_args():
 
 def main():
     args = parse_args()
+    from mmdet.utils import setup_cache_size_limit_of_dynamo
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    from tcal_det.checkpoint_file import read_checkpoints_safely
+    from tcal_det.config_file import load_config
+    from tcal_det.engine.resuming import check_same_checkpoint, resume
+    from tcal_det.engine.training import (check_data, leave_process_group,
+                                          missing_weights_named,
+                                          prepare_cpu_launch,
+                                          use_mixed_precision)
+    from tcal_det.fileio import make_output_folder
+
     setup_cache_size_limit_of_dynamo()
     read_checkpoints_safely()
 
@@ -80,23 +87,19 @@ def main():
                 '`--auto-scale-lr` needs `auto_scale_lr.base_batch_size` in '
                 f'the config, but {args.config!r} has none')
         cfg.auto_scale_lr.enable = True
-    if args.resume == 'auto':
-        checkpoint = find_whole_checkpoint(cfg.work_dir)
-        cfg.resume = checkpoint is not None
-        # The first launch of a fine-tuning begins with the config's own.
-        cfg.load_from = checkpoint or cfg.get('load_from')
-    elif args.resume is not None:
-        if not osp.isfile(args.resume):
-            raise MissingFileError(
-                f'`--resume` {args.resume!r} does not exist')
-        cfg.resume = True
-        cfg.load_from = args.resume
+    notes = [] if args.resume is None else resume(cfg, args.resume)
 
     check_data(cfg, 'train_dataloader', 'val_dataloader')
+    make_output_folder(cfg.work_dir, '`work_dir` must be')
     prepare_cpu_launch(cfg)
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
-    runner.train()
+    if args.resume is not None:
+        check_same_checkpoint(cfg)
+    for note in notes:
+        runner.logger.warning(note)
+    with missing_weights_named(cfg):
+        runner.train()
     leave_process_group()
 
 

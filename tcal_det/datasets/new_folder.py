@@ -1,11 +1,11 @@
 """A data set's folder that is whole, or not there."""
 import os
 import os.path as osp
-import shutil
 from contextlib import contextmanager
 from typing import Iterator
 
 from tcal_det.errors import InvalidValueError, UserError
+from tcal_det.fileio import renamed_when_whole
 
 
 @contextmanager
@@ -28,16 +28,12 @@ def new_folder(out: str) -> Iterator[str]:
         raise InvalidValueError(
             f'`out` must not exist, but {out!r} does: remove it, or choose '
             'another folder')
-    temporary = f'{out.rstrip(os.sep)}.tmp-{os.getpid()}'
     try:
-        os.makedirs(temporary)
-        yield temporary
-        os.replace(temporary, out)
+        with renamed_when_whole(out.rstrip(os.sep), True) as temporary:
+            yield temporary
     except UserError:
         raise
     except OSError as error:
         # shutil.copytree lists every file of a full disk.
         raise InvalidValueError(
             f'`out` {out!r} cannot be made: {str(error)[:300]}') from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,20 +1,21 @@
 """What ``tools/train.py`` and ``tools/test.py`` do around the Runner.
 
 mmdet's own tools run our configs as well; what stands here are remedies for
-the user's edge: data that is not there, a half-written checkpoint, and
-several processes on a machine without a GPU.
+the user's edge: data that is not there, weights that cannot be downloaded,
+and several processes on a machine without a GPU.
 """
 import os
 import os.path as osp
 import time
-import zipfile
-from typing import Optional
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import Iterator, Tuple
+from urllib.error import URLError
 
 import torch
 from mmengine.config import Config
 from mmengine.device import is_cuda_available
 from mmengine.fileio import exists, list_dir_or_file
-from mmengine.logging import print_log
 
 from tcal_det.errors import InvalidValueError, MissingFileError
 
@@ -71,11 +72,12 @@ def use_mixed_precision(cfg: Config) -> None:
     Args:
         cfg (Config): Its ``optim_wrapper`` is changed in place.
     """
+    # Whole names, which need no default scope and can be saved as text.
     if is_cuda_available():
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.type = 'mmengine.optim.AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     else:
-        cfg.optim_wrapper.type = 'tcal_det.CPUAmpOptimWrapper'
+        cfg.optim_wrapper.type = 'tcal_det.engine.CPUAmpOptimWrapper'
         # AmpOptimWrapper's own; bfloat16 needs none of them.
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             cfg.optim_wrapper.pop(key, None)
@@ -161,39 +163,51 @@ def _check_dataset(key: str, dataset: dict) -> None:
                 'images are missing')
 
 
-def find_whole_checkpoint(work_dir: str) -> Optional[str]:
-    """The newest checkpoint of a run that can be read to its end.
-
-    ``last_checkpoint`` names it unless the run was killed while writing.
+@contextmanager
+def missing_weights_named(cfg: Config) -> Iterator[None]:
+    """Say which key of the config has the weights that are not to be had.
 
     Args:
-        work_dir (str): Of the run.
+        cfg (Config): Of a training, which runs in the ``with`` block.
 
-    Returns:
-        str, optional: Its path; None if there is none.
+    Raises:
+        MissingFileError: If a download fails, or a file does not exist.
     """
-    candidates = []
-    pointer = osp.join(work_dir, 'last_checkpoint')
-    if osp.isfile(pointer):
-        with open(pointer, encoding='utf-8') as file:
-            named = file.read().strip()
-        candidates.append(named)
-        # A work_dir that was moved or is mounted elsewhere.
-        candidates.append(osp.join(work_dir, osp.basename(named)))
-    if osp.isdir(work_dir):
-        saved = [
-            entry.path for entry in os.scandir(work_dir)
-            if entry.name.startswith(('epoch_',
-                                      'iter_')) and entry.name.endswith('.pth')
+    try:
+        yield
+    except (URLError, HTTPException, ConnectionError, TimeoutError,
+            FileNotFoundError) as error:
+        weights = dict(_starting_weights(cfg))
+        message = str(error)
+        named = [
+            key for key, source in weights.items()
+            if repr(source) in message or message.startswith(source)
         ]
-        candidates += sorted(saved, key=osp.getmtime, reverse=True)
-    for path in candidates:
-        # torch.save writes a zip file, whose directory stands at its end.
-        if osp.isfile(path) and zipfile.is_zipfile(path):
-            if path != candidates[0]:
-                print_log(
-                    f'{candidates[0]!r} is missing or incomplete; resuming '
-                    f'from {path!r}',
-                    logger='current')
-            return path
-    return None
+        if not named and not isinstance(error, FileNotFoundError):
+            # The message of a failed download tells no address.
+            named = [key for key in weights if '://' in weights[key]]
+        if not named:
+            raise
+        key = named[0]
+        remedy = f'set it to the path of a file: --cfg-options {key}=PATH'
+        parent = key.rpartition('.')[0]
+        if parent.endswith('init_cfg'):
+            remedy += f', or begin with random weights: {parent}=None'
+        raise MissingFileError(
+            f'`{key}` names weights that are not to be had, {weights[key]!r} '
+            f'({error}): {remedy}') from None
+
+
+def _starting_weights(cfg: Config) -> Iterator[Tuple[str, str]]:
+    """The key and the source of each file of weights but the teacher's."""
+    model = {key: cfg.model[key] for key in cfg.model if key != 'teacher'}
+    pending = [('load_from', cfg.get('load_from')), ('model', model)]
+    while pending:
+        key, value = pending.pop(0)
+        if isinstance(value, str):
+            if key.split('.')[-1] in ('load_from', 'checkpoint', 'pretrained'):
+                yield key, value
+        elif isinstance(value, dict):
+            pending += [(f'{key}.{name}', value[name]) for name in value]
+        elif isinstance(value, (list, tuple)):
+            pending += [(f'{key}.{i}', item) for i, item in enumerate(value)]

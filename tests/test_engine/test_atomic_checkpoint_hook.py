@@ -10,7 +10,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from tcal_det.engine.hooks import atomic_checkpoint_hook
-from tcal_det.engine.training import find_whole_checkpoint
+from tcal_det.engine.training_state import find_training_state
+from tcal_det.errors import InvalidValueError
+from tcal_det.fileio import renamed_when_whole
 
 
 class Line(BaseModel):
@@ -36,7 +38,7 @@ class Ones(torch.utils.data.Dataset):
 @pytest.fixture
 def train(tmp_path):
 
-    def run(epochs, **hook):
+    def run(epochs, resume=None, interval=1, **hook):
         runner = Runner(
             Line(),
             str(tmp_path),
@@ -48,7 +50,11 @@ def train(tmp_path):
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
             default_hooks=dict(
                 checkpoint=dict(
-                    type='tcal_det.AtomicCheckpointHook', interval=1, **hook)),
+                    type='tcal_det.AtomicCheckpointHook',
+                    interval=interval,
+                    **hook)),
+            load_from=resume,
+            resume=resume is not None,
             default_scope='mmdet',
             experiment_name=f'{tmp_path.name}_{epochs}')
         runner.train()
@@ -79,7 +85,9 @@ def test_full_disk_leaves_no_half_file(train, tmp_path, monkeypatch):
         raise OSError('no space left')
 
     monkeypatch.setattr(atomic_checkpoint_hook.LocalBackend, 'put', full)
-    with pytest.raises(OSError, match='no space left'):
+    with pytest.raises(
+            InvalidValueError,
+            match="checkpoint '.*epoch_1.pth' cannot be written: no space"):
         train(1)
     assert not [name for name in os.listdir(tmp_path) if '.pth' in name]
 
@@ -101,43 +109,100 @@ def test_kill_while_writing_loses_nothing(train, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(3, max_keep_ckpts=1)
     assert not osp.exists(str(tmp_path / 'epoch_2.pth'))
-    whole = find_whole_checkpoint(str(tmp_path))
+    whole = find_training_state(str(tmp_path))[0].path
     assert whole == str(tmp_path / 'epoch_1.pth')
     assert torch.load(whole, weights_only=False)['meta']['epoch'] == 1
 
 
-class TestFindWholeCheckpoint:
+class TestWhatAKilledRunLeft:
+    """Removed at the next start; nothing else is."""
 
     @pytest.fixture
-    def work_dir(self, tmp_path):
-        for epoch in (1, 2):
-            path = str(tmp_path / f'epoch_{epoch}.pth')
-            torch.save(dict(epoch=epoch, weight=torch.zeros(1000)), path)
-            os.utime(path, (epoch, epoch))
-        (tmp_path / 'last_checkpoint').write_text(
-            str(tmp_path / 'epoch_2.pth'))
-        return tmp_path
+    def resumed(self, train, tmp_path):
+        """Three epochs, of which two are kept, then resumed to a fourth."""
+        train(3, max_keep_ckpts=2)
 
-    def test_last(self, work_dir):
-        assert find_whole_checkpoint(str(work_dir)).endswith('epoch_2.pth')
+        def resume(**hook):
+            return train(
+                4,
+                resume=str(tmp_path / 'epoch_3.pth'),
+                **dict(dict(max_keep_ckpts=2), **hook))
 
-    def test_last_is_truncated(self, work_dir):
-        os.truncate(str(work_dir / 'epoch_2.pth'), 2000)
-        assert find_whole_checkpoint(str(work_dir)).endswith('epoch_1.pth')
+        return resume
 
-    def test_pointer_is_empty_or_missing(self, work_dir):
-        (work_dir / 'last_checkpoint').write_text('')
-        assert find_whole_checkpoint(str(work_dir)).endswith('epoch_2.pth')
-        os.remove(str(work_dir / 'last_checkpoint'))
-        assert find_whole_checkpoint(str(work_dir)).endswith('epoch_2.pth')
+    def test_temporary_files(self, train, tmp_path):
+        for name in ('epoch_2.pth.tmp-4711', 'best_x.pth.tmp-0123abcd',
+                     'notes.tmp-old', 'epoch_9.pth.tmp'):
+            (tmp_path / name).write_text('')
+        with renamed_when_whole(str(tmp_path / 'epoch_8.pth')) as living:
+            train(1)
+            assert osp.isfile(living)
+            os.remove(living)
+            (tmp_path / living).write_text('whole')
+        assert {name
+                for name in os.listdir(tmp_path)
+                if '.tmp' in name} == {'notes.tmp-old', 'epoch_9.pth.tmp'}
 
-    def test_moved_work_dir(self, work_dir, tmp_path):
-        moved = str(tmp_path / 'moved')
-        os.makedirs(moved)
-        for name in ('epoch_2.pth', 'last_checkpoint'):
-            shutil.move(str(work_dir / name), moved)
-        assert find_whole_checkpoint(moved) == osp.join(moved, 'epoch_2.pth')
+    def test_outdated_checkpoints(self, resumed, tmp_path):
+        shutil.copy(tmp_path / 'epoch_3.pth', tmp_path / 'epoch_1.pth')
+        for name in ('best_epoch_1.pth', 'epoch_7.pth', 'epoch_1.pth.bak'):
+            (tmp_path / name).write_text('')
+        assert resumed() == [
+            'best_epoch_1.pth', 'epoch_3.pth', 'epoch_4.pth', 'epoch_7.pth'
+        ]
+        assert (tmp_path / 'epoch_1.pth.bak').exists()
 
-    def test_nothing_there(self, tmp_path):
-        assert find_whole_checkpoint(str(tmp_path)) is None
-        assert find_whole_checkpoint(str(tmp_path / 'gone')) is None
+    def test_the_limit_was_raised(self, resumed, tmp_path):
+        shutil.copy(tmp_path / 'epoch_3.pth', tmp_path / 'epoch_1.pth')
+        assert resumed(max_keep_ckpts=3) == [
+            'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'
+        ]
+
+    def test_steps_at_which_this_run_does_not_save(self, train, tmp_path):
+        (tmp_path / 'epoch_1.pth').write_text('of an earlier training')
+        (tmp_path / 'epoch_2.pth').write_text('of an earlier training')
+        train(4, max_keep_ckpts=1, interval=2)
+        assert train(
+            6,
+            max_keep_ckpts=1,
+            interval=2,
+            resume=str(tmp_path / 'epoch_4.pth'),
+        ) == ['epoch_1.pth', 'epoch_6.pth']
+
+    def test_a_kept_checkpoint_is_damaged(self, resumed, tmp_path):
+        shutil.copy(tmp_path / 'epoch_3.pth', tmp_path / 'epoch_1.pth')
+        os.truncate(tmp_path / 'epoch_2.pth', 1000)
+        # mmengine's own count removes epoch 2 in passing.
+        assert resumed() == ['epoch_1.pth', 'epoch_3.pth', 'epoch_4.pth']
+
+    def test_training_without_a_limit_has_kept_all(self, train, tmp_path):
+        train(3)
+        assert train(
+            4, max_keep_ckpts=1, resume=str(tmp_path / 'epoch_3.pth')) == [
+                'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth'
+            ]
+
+    def test_checkpoints_of_another_folder(self, train, tmp_path):
+        train(3, max_keep_ckpts=2)
+        os.makedirs(tmp_path / 'elsewhere')
+        for epoch in (2, 3):
+            shutil.move(
+                str(tmp_path / f'epoch_{epoch}.pth'),
+                str(tmp_path / 'elsewhere'))
+        (tmp_path / 'epoch_1.pth').write_text('of another training')
+        assert train(
+            4,
+            max_keep_ckpts=2,
+            resume=str(tmp_path / 'elsewhere' /
+                       'epoch_3.pth')) == ['epoch_1.pth', 'epoch_4.pth']
+
+
+def test_a_checkpoint_lists_itself_and_those_beside_it(train, tmp_path):
+    """Resuming removes by this list."""
+    train(3, max_keep_ckpts=2)
+    for epoch in (2, 3):
+        checkpoint = torch.load(
+            str(tmp_path / f'epoch_{epoch}.pth'), weights_only=False)
+        assert checkpoint['message_hub']['runtime_info']['keep_ckpt_ids'] == [
+            epoch - 1, epoch
+        ]

@@ -2,9 +2,11 @@
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
 
 from tcal_det.engine.training import (check_data, leave_process_group,
                                       use_mixed_precision)
@@ -78,9 +80,15 @@ class TestCheckData:
             self.check(data_root=str(tmp_path), data_prefix=dict(img='gone'))
 
 
-def test_amp_without_a_gpu_drops_what_only_a_gpu_needs(monkeypatch):
+@pytest.mark.parametrize('has_gpu, name, kept', [
+    (True, 'AmpOptimWrapper', dict(loss_scale='dynamic', dtype='float16')),
+    (False, 'CPUAmpOptimWrapper', {}),
+])
+@pytest.mark.parametrize('scope', ['mmdet', None])
+def test_amp(monkeypatch, tmp_path, scope, has_gpu, name, kept):
+    """Without a GPU nothing is left that only a GPU needs."""
     monkeypatch.setattr('tcal_det.engine.training.is_cuda_available',
-                        lambda: False)
+                        lambda: has_gpu)
     optimizer = dict(type='SGD', lr=0.1)
     cfg = Config(
         dict(
@@ -90,5 +98,12 @@ def test_amp_without_a_gpu_drops_what_only_a_gpu_needs(monkeypatch):
                 dtype='float16',
                 optimizer=optimizer)))
     use_mixed_precision(cfg)
-    assert cfg.optim_wrapper.to_dict() == dict(
-        type='tcal_det.CPUAmpOptimWrapper', optimizer=optimizer)
+    # A run writes its config, and others read it.
+    cfg.dump(str(tmp_path / 'config.py'))
+    found = Config.fromfile(str(tmp_path / 'config.py')).optim_wrapper
+    # A new-style config has no default scope.
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    with OPTIM_WRAPPERS.switch_scope_and_registry(scope) as registry:
+        wrapper = registry.get(found.pop('type'))
+    assert wrapper.__name__ == name
+    assert found.to_dict() == dict(kept, optimizer=optimizer)

@@ -1,12 +1,15 @@
 """Checkpoints that a kill at any moment cannot lose."""
 import os
 import os.path as osp
-from typing import Union
+from typing import List, Union
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
+from tcal_det.engine.training_state import read_training_state
+from tcal_det.errors import InvalidValueError, UserError
+from tcal_det.fileio import remove_leftovers, renamed_when_whole
 from tcal_det.registry import HOOKS
 
 
@@ -14,14 +17,19 @@ class AtomicLocalBackend(LocalBackend):
     """Local files that appear under their name only when whole."""
 
     def put(self, obj: bytes, filepath: Union[str, os.PathLike]) -> None:
-        """Write to a temporary name in the same folder, then rename."""
-        temporary = f'{filepath}.tmp-{os.getpid()}'
+        """Write to a temporary name in the same folder, then rename.
+
+        Raises:
+            InvalidValueError: If the system does not let it be written.
+        """
         try:
-            super().put(obj, temporary)
-            os.replace(temporary, filepath)
-        finally:
-            if osp.exists(temporary):
-                os.remove(temporary)
+            with renamed_when_whole(str(filepath)) as temporary:
+                super().put(obj, temporary)
+        except OSError as error:
+            raise InvalidValueError(
+                f'checkpoint {str(filepath)!r} cannot be written: {error}; '
+                'the one before it is whole: make room, and go on with '
+                '--resume') from None
 
 
 register_backend('tcal_det_atomic', AtomicLocalBackend, force=True)
@@ -34,9 +42,11 @@ class AtomicCheckpointHook(CheckpointHook):
     Each file is written under a temporary name and renamed, and the oldest
     checkpoint is removed after the newest is whole; mmengine writes in place
     and removes first, so that with ``max_keep_ckpts=1`` a kill in between
-    leaves nothing to resume from. Takes CheckpointHook's arguments; with
-    ``backend_args`` other than the default the rename is that backend's
-    affair.
+    leaves nothing to resume from. What a killed run left behind (temporary
+    files, and checkpoints that it had no time to remove) is removed when
+    training starts in its folder again. Takes CheckpointHook's arguments;
+    with ``backend_args`` other than the default the rename and what is left
+    behind are that backend's affair.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -44,6 +54,51 @@ class AtomicCheckpointHook(CheckpointHook):
         if kwargs.get('file_client_args') is None:
             kwargs.setdefault('backend_args', dict(backend='tcal_det_atomic'))
         super().__init__(*args, **kwargs)
+
+    def before_train(self, runner) -> None:
+        """Remove what a killed run has left in the folder."""
+        super().before_train(runner)
+        if (not is_main_process()
+                or not isinstance(self.file_backend, AtomicLocalBackend)
+                or not osp.isdir(self.out_dir)):
+            return
+        removed = remove_leftovers(self.out_dir) + self._remove_outdated()
+        if removed:
+            runner.logger.info('Removed what a killed run left in '
+                               f'{self.out_dir}: {", ".join(removed)}')
+
+    def _remove_outdated(self) -> List[str]:
+        """Remove the checkpoints that a kill has saved from removal.
+
+        They are older than those which the resumed checkpoint lists, and the
+        limit allows no more than these. Without such a list the run has kept
+        all it wrote, or has written nothing yet.
+        """
+        listed = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
+        if (not listed or len(listed) < self.max_keep_ckpts
+                or self.interval < 1):
+            return []
+        # Only the steps at which this run saves: others are not its own.
+        names = [
+            self.filename_tmpl.format(step) for step in range(
+                self.save_begin or self.interval, min(listed), self.interval)
+        ]
+        outdated = sorted(set(names) & set(os.listdir(self.out_dir)))
+        if not outdated or not all(map(self._is_whole, listed)):
+            return []
+        for name in outdated:
+            self.file_backend.remove(osp.join(self.out_dir, name))
+        return outdated
+
+    def _is_whole(self, step: int) -> bool:
+        try:
+            read_training_state(self._path(step))
+        except UserError:
+            return False
+        return True
+
+    def _path(self, step: int) -> str:
+        return osp.join(self.out_dir, self.filename_tmpl.format(step))
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
         outdated = None
@@ -60,6 +115,6 @@ class AtomicCheckpointHook(CheckpointHook):
         finally:
             self.max_keep_ckpts = limit
         if outdated is not None and is_main_process():
-            path = osp.join(self.out_dir, self.filename_tmpl.format(outdated))
+            path = self._path(outdated)
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)

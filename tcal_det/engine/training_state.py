@@ -1,0 +1,156 @@
+"""Checkpoints from which a training can go on, and the newest of a run."""
+import os
+import os.path as osp
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import List, NamedTuple, Optional, Tuple
+
+from tcal_det.checkpoint_file import read_checkpoint
+from tcal_det.errors import InvalidValueError, MissingFileError, UserError
+
+# Its directory stands at the end of a zip file; this is at the beginning.
+ZIP_START = b'PK\x03\x04'
+
+
+class TrainingState(NamedTuple):
+    """A checkpoint that was read to its end.
+
+    Attributes:
+        path (str): Of the file.
+        config_text (str): The config that it was trained with; empty if the
+            file does not say.
+    """
+    path: str
+    config_text: str
+
+
+def read_training_state(path: str) -> TrainingState:
+    """Make sure that a checkpoint is whole and holds a training's state.
+
+    torch does not look at the checksums of its files: a file whose content
+    is damaged loads as zeros. In torch's format before 1.6 there are none.
+
+    Args:
+        path (str): A file.
+
+    Returns:
+        TrainingState: What is known of it.
+
+    Raises:
+        MissingFileError: If there is no such file.
+        InvalidValueError: If it is damaged, or holds weights alone.
+    """
+    if not osp.exists(path):
+        raise MissingFileError(f'{path!r} does not exist')
+    damage = _damage_of_content(path)
+    if damage is not None:
+        raise InvalidValueError(f'{path!r} is damaged: {damage}')
+    content = read_checkpoint(path, repr(path))
+    meta = content.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    missing = [
+        f'`{key}`' for key in ('state_dict', 'optimizer', 'message_hub')
+        if not isinstance(content.get(key), Mapping)
+    ]
+    missing += [
+        f'`meta.{key}`' for key in ('epoch', 'iter')
+        if not isinstance(meta.get(key), int)
+    ]
+    if missing:
+        raise InvalidValueError(
+            f'{path!r} does not hold the state of a training: it has no '
+            f'{", no ".join(missing)}')
+    text = meta.get('cfg')
+    return TrainingState(path, text if isinstance(text, str) else '')
+
+
+def find_training_state(
+        work_dir: str) -> Tuple[Optional[TrainingState], List[str]]:
+    """The newest checkpoint of a run that is whole.
+
+    Args:
+        work_dir (str): Of the run.
+
+    Returns:
+        tuple: The checkpoint, None if the run has written none yet; and what
+            is wrong with newer ones, a line for each.
+
+    Raises:
+        InvalidValueError: If there are checkpoints, but all are damaged.
+    """
+    candidates, problems = _candidates(work_dir)
+    for path in candidates:
+        try:
+            return read_training_state(path), problems
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise InvalidValueError(
+            f'`--resume` finds no whole checkpoint in {work_dir!r}: '
+            f'{"; ".join(problems)}; training from the beginning would '
+            'overwrite them: move them away first, or give --resume FILE')
+    return None, []
+
+
+def _candidates(work_dir: str) -> Tuple[List[str], List[str]]:
+    """The checkpoints of a run, newest first, and what is wrong with them."""
+    if not osp.isdir(work_dir):
+        return [], []
+    steps = {
+        entry.path: int(match.group(1))
+        for entry in os.scandir(work_dir)
+        for match in [re.match(r'(?:epoch|iter)_(\d+)\.pth$', entry.name)]
+        if match
+    }
+    saved = sorted(
+        steps,
+        key=lambda path: (_time_of_writing(path), steps[path]),
+        reverse=True)
+    pointer = osp.join(work_dir, 'last_checkpoint')
+    if not osp.lexists(pointer):
+        return saved, []
+    try:
+        with open(pointer, encoding='utf-8') as file:
+            named = file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        return saved, [f'{pointer!r} cannot be read ({error})']
+    # A copy of a work_dir still names the original's file.
+    paths = [osp.join(work_dir, osp.basename(named)), named]
+    existing = [path for path in paths if osp.isfile(path)]
+    if not existing:
+        return saved, [
+            f'{pointer!r} names {named[:200]!r}, which does not exist'
+            if named else f'{pointer!r} is empty'
+        ]
+    # A run that was killed between writing a checkpoint and naming it.
+    unnamed = [
+        path for path in saved
+        if steps[path] > steps.get(existing[0], steps[path])
+        and _time_of_writing(path) >= _time_of_writing(pointer)
+    ]
+    return list(dict.fromkeys(unnamed + existing[:1] + saved)), []
+
+
+def _time_of_writing(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        # A link to a file that is gone.
+        return 0
+
+
+def _damage_of_content(path: str) -> Optional[str]:
+    """What the checksums of torch's zip format say."""
+    try:
+        if not zipfile.is_zipfile(path):
+            with open(path, 'rb') as file:
+                is_cut = file.read(len(ZIP_START)) == ZIP_START
+            return 'its end is missing' if is_cut else None
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except Exception as error:
+        # zipfile itself fails in many ways on what is damaged.
+        return f'{type(error).__name__}: {error}'
+    return None if member is None else (
+        f'the content of {member!r} in it does not have its checksum')
