@@ -4,7 +4,6 @@ mmdet's own tools run our configs as well; what stands here are remedies for
 the user's edge: data that is not there, weights that cannot be downloaded,
 and several processes on a machine without a GPU.
 """
-import os
 import os.path as osp
 import time
 from contextlib import contextmanager

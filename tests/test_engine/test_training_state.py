@@ -40,7 +40,8 @@ def overwrite_weights(path, value=0):
     with zipfile.ZipFile(path) as archive:
         member = max(archive.infolist(), key=lambda info: info.file_size)
         assert member.file_size == 4000
-    data = bytearray(open(path, 'rb').read())
+    with open(path, 'rb') as file:
+        data = bytearray(file.read())
     start = data.index(
         torch.load(path)['state_dict']['weight'].numpy().tobytes())
     data[start:start + 4000] = bytes([value]) * 4000

@@ -9,7 +9,8 @@ from mmengine.hooks import CheckpointHook
 
 from tcal_det.engine.training_state import read_training_state
 from tcal_det.errors import InvalidValueError, UserError
-from tcal_det.fileio import remove_leftovers, renamed_when_whole
+from tcal_det.fileio import (remove_leftovers, renamed_when_whole,
+                             write_text_atomically)
 from tcal_det.registry import HOOKS
 
 
@@ -109,12 +110,27 @@ class AtomicCheckpointHook(CheckpointHook):
             # Before saving, as the checkpoint itself carries this list.
             runner.message_hub.update_info('keep_ckpt_ids',
                                            list(self.keep_ckpt_ids))
-        limit, self.max_keep_ckpts = self.max_keep_ckpts, -1
-        try:
-            super()._save_checkpoint_with_step(runner, step, meta)
-        finally:
-            self.max_keep_ckpts = limit
-        if outdated is not None and is_main_process():
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            file_client_args=self.file_client_args,
+            backend_args=self.backend_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            **self.args)
+        if not is_main_process():
+            return
+        write_text_atomically(
+            osp.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
+        if outdated is not None:
             path = self._path(outdated)
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):
+                # DeepSpeed's checkpoints are folders.
+                self.file_backend.rmtree(path)
