@@ -6,8 +6,8 @@ import zipfile
 from collections.abc import Mapping
 from typing import List, NamedTuple, Optional, Tuple
 
+from tcal_det.checkpoint_file import read_checkpoint
 from tcal_det.errors import InvalidValueError, MissingFileError, UserError
-from tcal_det.models.distillers.detector_files import read_checkpoint
 
 # Its directory stands at the end of a zip file; this is at the beginning.
 ZIP_START = b'PK\x03\x04'
