@@ -91,6 +91,10 @@ def _as_array(value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in 'iuf':
         raise TypeError(array.dtype)
+    if isinstance(value, (list, tuple)) and any(
+            isinstance(one, (bool, np.bool_))
+            for one in np.array(value, dtype=object).flat):
+        raise TypeError(bool)  # in a list of numbers it becomes one
     return array
 
 

@@ -91,8 +91,7 @@ def read_annotations_and_results(
         check_class_names(annotations, class_names)
     categories = categories_by_label(annotations, class_names)
     category_ids = [category['id'] for category in categories]
-    results = read_results(results_path, category_ids,
-                           ground_truth.image_ids)
+    results = read_results(results_path, category_ids, ground_truth.image_ids)
     with naming_file(results_path):
         detections = detections_from_coco(results, ground_truth)
     if class_names is None and results_path.endswith(PICKLE_SUFFIXES):
@@ -143,6 +142,12 @@ def read_results(path: str,
         if image_ids is not None:
             positions([sample['img_id'] for sample in samples], image_ids,
                       'results', 'img_id')
+            if len(samples) < len(image_ids):
+                warnings.warn(
+                    f'the results are of {len(samples)} of the '
+                    f'{len(image_ids)} images of the annotations; objects in '
+                    'the others count as missed',
+                    stacklevel=2)
         return records
 
 

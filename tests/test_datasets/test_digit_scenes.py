@@ -47,6 +47,36 @@ def test_boxes_hug_the_ink():
     assert changed[~inside].mean() < 10
 
 
+class PlacedRng:
+    """Places digits at given corners; all else is random."""
+
+    def __init__(self, *corners):
+        self.rng = np.random.default_rng(0)
+        # Of each digit: which one it is, x and y.
+        self.numbers = [number for x, y in corners for number in (0, x, y)]
+
+    def integers(self, *limits):
+        return self.numbers.pop(0)
+
+    def __getattr__(self, name):
+        return getattr(self.rng, name)
+
+
+@pytest.mark.parametrize('overlap, is_kept', [(4, True), (5, True), (6, False),
+                                              (10, False)])
+def test_a_digit_of_which_less_than_half_is_seen_is_no_object(
+        overlap, is_kept, monkeypatch):
+    """Squares of 10 pixels, the second over columns of the first."""
+    monkeypatch.setattr(digit_scenes, '_digit_mask', lambda *args: np.ones(
+        (10, 10), np.float32))
+    rng = PlacedRng((20, 30), (30 - overlap, 30), (0, 0))
+    _, objects = compose_scene(rng, np.zeros((1, 8, 8)), np.array([7]), 64, 3)
+    expected = [[20, 30, 10, 10], [30 - overlap, 30, 10, 10], [0, 0, 10, 10]]
+    if not is_kept:
+        del expected[1]
+    assert [box for _, box in objects] == expected
+
+
 def test_same_seed_same_scenes_whatever_their_number(tmp_path):
     first, second = str(tmp_path / 'a'), str(tmp_path / 'b')
     write_digit_scenes(first, SCENES, size=64, show_progress=False)

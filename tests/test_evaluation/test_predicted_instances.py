@@ -59,6 +59,7 @@ def test_no_detections(empty):
      ['label', f'{2**40} at [1]']),
     (dict(labels=[1., 0.]), InvalidTypeError, ['labels', 'whole numbers']),
     (dict(labels=[True, False]), InvalidTypeError, ['labels']),
+    (dict(labels=[1, False]), InvalidTypeError, ['labels']),
     (dict(labels=['1', '0']), InvalidTypeError, ['labels']),
     (dict(labels=[1]), InvalidValueError, ['shapes', '(1,)']),
     (dict(labels=torch.tensor(1)), InvalidValueError, ['shapes', '()']),

@@ -366,6 +366,18 @@ def test_ids_are_compared_exactly(evaluate, golden, tmp_path):
                     results)['overall'] == expected['overall']
 
 
+def test_images_that_a_pickle_lacks(evaluate, tmp_path):
+    """Unlike a JSON file it has images without detections too."""
+    for samples, num_warnings in (([(1, [2])], 1), ([(1, [2]), (2, [])], 0)):
+        path = write_samples(tmp_path / 'results.pkl', *samples)
+        evaluate(golden_file('det_small_gt'), path)
+        lines = [
+            line for line in evaluate.stderr.splitlines()
+            if 'of 1 of the 2 images' in line and line.startswith('warning: ')
+        ]
+        assert len(lines) == num_warnings
+
+
 @pytest.mark.parametrize('where, change, parts', [
     ('results', dict(score=True), ['results[1]', '`score`', 'True']),
     ('results', dict(bbox='1234'), ['results[1]', '`bbox`', "'1234'"]),
