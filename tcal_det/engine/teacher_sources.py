@@ -9,8 +9,10 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.functional.array_checks import check_choice
+from tcal_det.arguments import shortened
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.evaluation.functional.array_checks import (check_choice,
+                                                         check_count)
 from tcal_det.models.distillers.detector_files import (build_detector,
                                                        find_detector,
                                                        load_whole_checkpoint)
@@ -52,7 +54,12 @@ def build_teacher(cfg: Config, checkpoint: str) -> nn.Module:
 
     Returns:
         nn.Module: In eval, on the GPU if there is one.
+
+    Raises:
+        MissingFileError, InvalidTypeError, InvalidValueError: If the config
+            has no model, or the checkpoint is not its.
     """
+    _check_dict('model', cfg['model'])
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = build_detector(cfg)
     load_whole_checkpoint(detector, checkpoint)
@@ -75,8 +82,9 @@ def build_calibration_dataloader(cfg: Config,
         DataLoader: Of raw batches for the detector's data preprocessor.
 
     Raises:
-        InvalidValueError, MissingFileError: If the config has no such
-            dataloader, or its files are not there.
+        InvalidTypeError, InvalidValueError: If the config has no such
+            dataloader, or it has another form.
+        MissingFileError: If its files are not there.
     """
     check_choice('split', split, SPLITS)
     key = f'{split}_dataloader'
@@ -84,8 +92,11 @@ def build_calibration_dataloader(cfg: Config,
         raise InvalidValueError(
             f'the config must have `{key}` for --split {split}, but has '
             'none: choose another split')
-    check_data(cfg, key)
     pipeline_key = key if split != 'train' else 'val_dataloader'
+    for name in {key, pipeline_key}:
+        if cfg.get(name):
+            _check_loader(name, cfg[name])
+    check_data(cfg, key)
     tested = innermost_datasets((cfg.get(pipeline_key)
                                  or {}).get('dataset', {}))
     pipeline = _calibration_pipeline(tested[0] if tested else {}, pipeline_key)
@@ -133,6 +144,27 @@ def shares_annotations(cfg: Config,
     return bool(chosen & training)
 
 
+def _check_dict(key: str, value: object) -> None:
+    if not isinstance(value, dict):
+        raise InvalidTypeError(
+            f'`{key}` of the config must be a dict, but is {shortened(value)}')
+
+
+def _check_loader(key: str, loader: object) -> None:
+    """Refuse what is no dataloader before mmengine stumbles over it."""
+    _check_dict(key, loader)
+    check_count(f'{key}.batch_size', loader.get('batch_size', 1))
+    check_count(f'{key}.num_workers', loader.get('num_workers', 0), lowest=0)
+    datasets = [(f'{key}.dataset', loader.get('dataset'))]
+    for name, dataset in datasets:
+        _check_dict(name, dataset)
+        if 'dataset' in dataset:
+            datasets.append((f'{name}.dataset', dataset['dataset']))
+        elif 'datasets' in dataset:
+            datasets += [(f'{name}.datasets[{index}]', inner)
+                         for index, inner in enumerate(dataset['datasets'])]
+
+
 def _with_pipeline(dataset: dict, pipeline: List[dict]) -> dict:
     if 'datasets' in dataset:
         return dict(
@@ -149,8 +181,15 @@ def _with_pipeline(dataset: dict, pipeline: List[dict]) -> dict:
 
 def _calibration_pipeline(dataset: dict, key: str) -> List[dict]:
     """A test pipeline whose boxes are loaded before the image is resized."""
+    pipeline = dataset.get('pipeline') or []
+    if not isinstance(pipeline, (list, tuple)) or not all(
+            isinstance(transform, dict) and 'type' in transform
+            for transform in pipeline):
+        raise InvalidTypeError(
+            f'`{key}.dataset.pipeline` must be a list of dicts with `type`, '
+            f'but is {shortened(pipeline)}')
     pipeline = [
-        transform for transform in dataset.get('pipeline', [])
+        transform for transform in pipeline
         if _name_of(transform['type']) != 'LoadAnnotations'
     ]
     if not pipeline:
@@ -162,5 +201,5 @@ def _calibration_pipeline(dataset: dict, key: str) -> List[dict]:
 
 
 def _name_of(kind: Union[str, type]) -> str:
-    """Of a transform: configs with imports name it by its class."""
-    return getattr(kind, '__name__', kind).rpartition('.')[2]
+    """Name of a transform; configs with imports have its class."""
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]

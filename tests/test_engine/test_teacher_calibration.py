@@ -395,6 +395,19 @@ class TestTool:
         (dict(
             extra=('--cfg-options',
                    'val_dataloader.dataset.ann_file=no.json')), 'no.json'),
+        *((dict(extra=('--cfg-options', option)), message)
+          for option, message in (
+              ('val_dataloader=3', '`val_dataloader` of the config'),
+              ('val_dataloader.dataset=3', '`val_dataloader.dataset` of'),
+              ('val_dataloader.dataset=None', '`val_dataloader.dataset` of'),
+              ('val_dataloader.dataset.datasets=[3]', '.datasets[0]` of'),
+              ('val_dataloader.batch_size=0', '.batch_size` must be >= 1'),
+              ('val_dataloader.batch_size=a', '.batch_size` must be a whole'),
+              ('val_dataloader.num_workers=-1', '.num_workers` must be >= 0'),
+              ('val_dataloader.dataset.pipeline=[]', 'which says how images'),
+              ('val_dataloader.dataset.pipeline=[1]', 'a list of dicts'),
+              ('val_dataloader.dataset.pipeline=3', 'a list of dicts'),
+              ('model=3', '`model` of the config must be a dict'))),
         (dict(extra=('--calibrator', 'VectorScaling', '--objective', 'ece')),
          'VectorScaling'),
     ])
