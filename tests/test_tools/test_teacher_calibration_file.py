@@ -63,7 +63,7 @@ def test_run_states_the_temperature_and_is_watched(calibration_file, train):
         content = json.load(file)
     status, error, log = train(calibration_file)
     assert status == 0, error
-    assert ('logits calibrated by TemperatureScaling(temperature='
+    assert ('calibrator: TemperatureScaling(temperature='
             f"{content['effective_temperature']}, num_classes=11)") in log
     assert log.count('calibrated_teacher_ece_over: ') == 2
     scalars, = glob(os.path.join(train.work_dir, '*/vis_data/scalars.json'))

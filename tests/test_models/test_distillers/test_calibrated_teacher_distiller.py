@@ -435,3 +435,30 @@ def test_targets_of_an_earlier_head_run_are_forgotten(distiller_cfg):
         roi_head._bbox_forward(levels, rois[:1])
     assert len(samples.student_logits) == len(samples.rois) == 1
     assert samples.labels is None and samples.weight is None
+
+
+def test_masked_class_has_no_part_in_the_loss(distiller_cfg, teacher_files,
+                                              training_step):
+    """Both heads give class 3 a logit of -inf: no box has it."""
+    teacher = teacher_files(num_classes=4)
+    content = torch.load(teacher['checkpoint'])
+    content['state_dict']['roi_head.bbox_head.fc_cls.bias'][3] = -torch.inf
+    torch.save(content, teacher['checkpoint'])
+    model = build(distiller_cfg(teacher, temperature=2.0, num_classes=4))
+    model.roi_head.bbox_head.fc_cls.bias.data[3] = -torch.inf
+    student_calls, teacher_calls = [], []
+    record_logits(model, student_calls)
+    record_logits(model.teacher.detector, teacher_calls)
+    losses, total = training_step(model)
+    kept = [0, 1, 2, 4]
+    student = student_calls[0]['logits'].double()
+    assert (student[:, 3] == -torch.inf).all()
+    student = student[:, kept].log_softmax(1)
+    teacher = (teacher_calls[0]['logits'].double()[:, kept] / 2).softmax(1)
+    expected = (teacher * (teacher.log() - student)).sum(1).mean()
+    assert losses['loss_kd_cls'].item() == pytest.approx(
+        expected.item(), rel=1e-5)
+    total.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert parameter.grad.isfinite().all(), name

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.class_names import (checkpoint_class_names,
-                                         dataset_class_names)
+                                         dataset_class_names, differing_class)
 from tcal_det.models.distillers import teacher_check
 from tcal_det.models.distillers.teacher_check import STEPS, TeacherCheck
 from tcal_det.registry import MODELS
@@ -124,6 +124,18 @@ def test_names_of_a_data_set_and_of_a_checkpoint(metainfo, names):
     for checkpoint in (in_mmdet_3, in_mmdet_2):
         assert checkpoint_class_names(checkpoint) == names
     assert checkpoint_class_names({}) is None
+
+
+@pytest.mark.parametrize('names, others, label', [
+    (('a', 'b'), ('a', 'b'), None),
+    (('a', 'b', 'c'), ('a', 'c', 'b'), 1),
+    (('Traffic light', ), ('traffic_light', ), None),
+    (('traffic-light', ), ('trafficlight', ), None),
+    (('Straße', ), ('STRASSE', ), None),
+    (('a', 'car 1'), ('a', 'car 2'), 1),
+])
+def test_first_class_that_differs(names, others, label):
+    assert differing_class(names, others) == label
 
 
 class FewScenes(Dataset):
