@@ -82,4 +82,9 @@ def _plain_value(node: ast.AST) -> Any:
         return [_plain_value(item) for item in node.elts]
     if isinstance(node, ast.Tuple):
         return tuple(_plain_value(item) for item in node.elts)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_plain_value(node.operand)
+    # mmengine writes these floats as names.
+    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):
+        return float(node.id)
     return ast.literal_eval(node)

@@ -10,6 +10,9 @@ import torch
 
 from tcal_det.restricted_pickle import RestrictedUnpickler
 
+# Of a zip file, torch's format since 1.6.
+_ARCHIVE_START = b'PK\x03\x04'
+
 
 def load_torch_file(
         file: Union[str, BinaryIO],
@@ -34,6 +37,9 @@ def load_torch_file(
     """
     if zipfile.is_zipfile(file):
         _check_archive(file)
+    elif _begins_as_archive(file):
+        # The directory of an archive stands at its end.
+        raise pickle.UnpicklingError('its end is missing')
     elif isinstance(file, str) and tarfile.is_tarfile(file):
         raise pickle.UnpicklingError(
             'it is a tar file, the format before torch 0.1.10')
@@ -49,6 +55,14 @@ def load_torch_file(
         map_location=map_location,
         pickle_module=module,
         weights_only=False)
+
+
+def _begins_as_archive(file: Union[str, BinaryIO]) -> bool:
+    if isinstance(file, str):
+        with open(file, 'rb') as opened:
+            return _begins_as_archive(opened)
+    file.seek(0)
+    return file.read(len(_ARCHIVE_START)) == _ARCHIVE_START
 
 
 def _check_archive(file: Union[str, BinaryIO]) -> None:
