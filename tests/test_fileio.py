@@ -1,12 +1,32 @@
 import json
 import os
+import signal
+import subprocess
+import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from tcal_det import fileio
+from tcal_det.datasets.new_folder import new_folder
 from tcal_det.errors import InvalidValueError, MissingFileError
-from tcal_det.fileio import (make_output_folder, replaced_atomically,
-                             write_json_atomically, write_text_atomically)
+from tcal_det.fileio import (make_output_folder, remove_leftovers,
+                             replaced_atomically, write_json_atomically,
+                             write_text_atomically)
+
+# Says that it has begun to write, and never ends.
+WRITER = """
+import sys, time
+from tcal_det.datasets.new_folder import new_folder
+from tcal_det.fileio import replaced_atomically
+write = dict(file=replaced_atomically, folder=new_folder)[sys.argv[1]]
+with write(sys.argv[2]) as temporary:
+    with open(temporary + '/0.txt' * (sys.argv[1] == 'folder'), 'w') as file:
+        file.write('half')
+    print(temporary, flush=True)
+    time.sleep(60)
+"""
 
 
 def test_text(tmp_path):
@@ -119,3 +139,116 @@ def test_output_folder(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(InvalidValueError, match='`--out` must be in a folder'):
         make_output_folder(str(tmp_path / 'file'))
+
+
+class TestWhatKilledWritersLeave:
+    """Goes when the next one writes; what the living write stays."""
+
+    @pytest.fixture
+    def write(self):
+        """Start a process that writes; its end is left to the test."""
+        processes = []
+
+        def start(kind, path):
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, '-c', WRITER, kind,
+                     str(path)],
+                    env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+                    stdout=subprocess.PIPE,
+                    universal_newlines=True))
+            temporary = processes[-1].stdout.readline().strip()
+            assert os.path.exists(temporary)
+            return processes[-1], temporary
+
+        yield start
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+    @staticmethod
+    def write_again(kind, path):
+        if kind == 'file':
+            write_text_atomically(str(path), 'whole')
+        else:
+            with new_folder(str(path)):
+                pass
+
+    @pytest.mark.parametrize('kind', ['file', 'folder'])
+    def test_the_dead(self, tmp_path, write, kind):
+        process, temporary = write(kind, tmp_path / 'out')
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert os.path.exists(temporary)
+        write_text_atomically(str(tmp_path / 'other'), 'of another name')
+        assert os.path.exists(temporary)
+        self.write_again(kind, tmp_path / 'out')
+        assert sorted(os.listdir(tmp_path)) == ['other', 'out']
+
+    @pytest.mark.parametrize('kind', ['file', 'folder'])
+    def test_the_living(self, tmp_path, write, kind):
+        process, temporary = write(kind, tmp_path / 'out')
+        self.write_again(kind, tmp_path / 'out')
+        assert remove_leftovers(str(tmp_path)) == []
+        assert os.path.exists(temporary)
+
+    def test_names_of_the_process_that_wrote(self, tmp_path):
+        """As this package once gave them."""
+        (tmp_path / 'out.json.tmp-4711').write_text('')
+        (tmp_path / 'data.tmp-4711').mkdir()
+        assert remove_leftovers(
+            str(tmp_path)) == ['data.tmp-4711', 'out.json.tmp-4711']
+        assert os.listdir(tmp_path) == []
+
+    def test_names_of_others(self, tmp_path):
+        for name in ('out.tmp', 'out.tmp-', 'out.tmp-old', 'tmp-4711',
+                     'out.tmp-4711.json', 'out.tmp-0123abc'):
+            (tmp_path / name).write_text('')
+        assert remove_leftovers(str(tmp_path)) == []
+
+    def test_file_systems_without_locks(self, tmp_path, monkeypatch):
+        """Nobody knows who is alive; writing works all the same."""
+        (tmp_path / 'out.tmp-4711').write_text('')
+
+        def unsupported(*args):
+            raise OSError('no locks available')
+
+        monkeypatch.setattr(fileio.fcntl, 'flock', unsupported)
+        write_text_atomically(str(tmp_path / 'out'), 'whole')
+        monkeypatch.setattr(fileio, 'fcntl', None)
+        write_text_atomically(str(tmp_path / 'out'), 'whole')
+        assert sorted(os.listdir(tmp_path)) == ['out', 'out.tmp-4711']
+
+    def test_taken_for_a_leftover_before_it_is_locked(self, tmp_path,
+                                                      monkeypatch):
+        open_locked, taken = fileio._open_locked, []
+
+        def take_the_first(path, exclusive):
+            if not taken:
+                taken.append(path)
+                assert remove_leftovers(
+                    str(tmp_path)) == [os.path.basename(path)]
+            return open_locked(path, exclusive)
+
+        monkeypatch.setattr(fileio, '_open_locked', take_the_first)
+        with replaced_atomically(str(tmp_path / 'out')) as temporary:
+            assert taken and temporary != taken[0]
+            assert remove_leftovers(str(tmp_path)) == []
+
+
+def test_the_file_is_on_the_disk_before_it_gets_its_name(
+        tmp_path, monkeypatch):
+    """Else a power cut leaves a name with nothing behind it."""
+    system = Mock(fsync=Mock(wraps=os.fsync), replace=Mock(wraps=os.replace))
+    monkeypatch.setattr(os, 'fsync', system.fsync)
+    monkeypatch.setattr(os, 'replace', system.replace)
+    write_text_atomically(str(tmp_path / 'file'), 'text')
+    assert [name for name, _, _ in system.mock_calls] == ['fsync', 'replace']
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)
+    with pytest.raises(
+            InvalidValueError,
+            match='^`work_dir` must be a folder that you may write to, but '):
+        make_output_folder(str(tmp_path), '`work_dir` must be')

@@ -1,11 +1,11 @@
 """What ``tools/train.py --resume`` does before there is a Runner."""
-import ast
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List
 
 from mmengine.config import Config
 from mmengine.dist import all_gather_object
 
-from tcal_det.engine.training_state import (find_training_state,
+from tcal_det.config_file import parse_config_text
+from tcal_det.engine.training_state import (TrainingState, find_training_state,
                                             read_training_state)
 from tcal_det.errors import InvalidValueError, UserError
 
@@ -60,10 +60,7 @@ def resume(cfg: Config, checkpoint: str) -> List[str]:
                 'load_from=FILE') from None
     cfg.resume = True
     cfg.load_from = state.path
-    return notes + [
-        f'`--resume` changes the distillation of {state.path!r}: {change}'
-        for change in distillation_changes(state.config_text, cfg.pretty_text)
-    ]
+    return notes + distillation_changes(state, cfg.pretty_text)
 
 
 def check_same_checkpoint(cfg: Config) -> None:
@@ -86,70 +83,41 @@ def check_same_checkpoint(cfg: Config) -> None:
             'or give --resume FILE')
 
 
-def distillation_changes(before: str, after: str) -> List[str]:
-    """Compare teacher and distillation losses of two configs.
+def distillation_changes(state: TrainingState, config_text: str) -> List[str]:
+    """Compare teacher and distillation losses with those resumed from.
 
     Args:
-        before (str): A config as text, as mmengine writes it. It is parsed,
-            not run: it comes from a file.
-        after (str): The same.
+        state (TrainingState): Its config is parsed, not run.
+        config_text (str): The config now, as mmengine writes it.
 
     Returns:
-        list[str]: A 'key: old -> new' for each difference; empty as well if
-            a text cannot be parsed.
+        list[str]: A line with 'key: old -> new' for each difference.
     """
-    old, new = (_distillation_of(text) for text in (before, after))
-    if old is None or new is None:
-        return []
-    return list(_differences(old, new, 'model'))
-
-
-def _distillation_of(config_text: str) -> Optional[dict]:
     try:
-        for statement in ast.parse(config_text).body:
-            if (isinstance(statement, ast.Assign)
-                    and isinstance(statement.targets[0], ast.Name)
-                    and statement.targets[0].id == 'model'):
-                model = _value_of(statement.value, config_text)
-                return {
-                    key: model[key]
-                    for key in COMPARED_KEYS if key in model
-                } if isinstance(model, dict) else None
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        pass
-    return None
-
-
-def _value_of(node: ast.AST, text: str) -> Any:
-    """A literal; ``dict(key=value)`` and ``dict({'key': value})`` are too."""
-    if isinstance(node, ast.Dict):
-        return {
-            str(_value_of(key, text)): _value_of(value, text)
-            for key, value in zip(node.keys, node.values) if key is not None
-        }
-    if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-            and node.func.id == 'dict'):
-        items = {}
-        for argument in node.args:
-            value = _value_of(argument, text)
-            items.update(value if isinstance(value, dict) else {})
-        for keyword in node.keywords:
-            items[str(keyword.arg)] = _value_of(keyword.value, text)
-        return items
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_value_of(item, text) for item in node.elts]
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        # For instance inf and nan, which mmengine writes as names.
-        return ast.get_source_segment(text, node)
+        old, new = (
+            dict(parse_config_text(text).get('model', {}))
+            for text in (state.config_text, config_text))
+    except (InvalidValueError, TypeError, ValueError) as error:
+        return [
+            f'whether `--resume` changes the distillation of {state.path!r} '
+            f'cannot be told: {error}'
+        ]
+    return [
+        f'`--resume` changes the distillation of {state.path!r}: {change}'
+        for key in COMPARED_KEYS for change in _differences(
+            old.get(key, ABSENT), new.get(key, ABSENT), f'model.{key}')
+    ]
 
 
 def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted({*old, *new}):
+        for name in sorted({*old, *new}, key=str):
             yield from _differences(
                 old.get(name, ABSENT), new.get(name, ABSENT), f'{key}.{name}')
+    elif (isinstance(old, (list, tuple)) and isinstance(new, (list, tuple))
+          and len(old) == len(new)):
+        for i, pair in enumerate(zip(old, new)):
+            yield from _differences(*pair, f'{key}.{i}')
     elif old != new:
         yield f'{key}: {_shortened(old)} -> {_shortened(new)}'
 

@@ -2,15 +2,11 @@
 import os
 import os.path as osp
 import re
-import zipfile
 from collections.abc import Mapping
 from typing import List, NamedTuple, Optional, Tuple
 
 from tcal_det.checkpoint_file import read_checkpoint
 from tcal_det.errors import InvalidValueError, MissingFileError, UserError
-
-# Its directory stands at the end of a zip file; this is at the beginning.
-ZIP_START = b'PK\x03\x04'
 
 
 class TrainingState(NamedTuple):
@@ -28,9 +24,6 @@ class TrainingState(NamedTuple):
 def read_training_state(path: str) -> TrainingState:
     """Make sure that a checkpoint is whole and holds a training's state.
 
-    torch does not look at the checksums of its files: a file whose content
-    is damaged loads as zeros. In torch's format before 1.6 there are none.
-
     Args:
         path (str): A file.
 
@@ -43,9 +36,8 @@ def read_training_state(path: str) -> TrainingState:
     """
     if not osp.exists(path):
         raise MissingFileError(f'{path!r} does not exist')
-    damage = _damage_of_content(path)
-    if damage is not None:
-        raise InvalidValueError(f'{path!r} is damaged: {damage}')
+    if osp.isdir(path):
+        raise InvalidValueError(f'{path!r} is a folder')
     content = read_checkpoint(path, repr(path))
     meta = content.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
@@ -138,19 +130,3 @@ def _time_of_writing(path: str) -> int:
     except OSError:
         # A link to a file that is gone.
         return 0
-
-
-def _damage_of_content(path: str) -> Optional[str]:
-    """What the checksums of torch's zip format say."""
-    try:
-        if not zipfile.is_zipfile(path):
-            with open(path, 'rb') as file:
-                is_cut = file.read(len(ZIP_START)) == ZIP_START
-            return 'its end is missing' if is_cut else None
-        with zipfile.ZipFile(path) as archive:
-            member = archive.testzip()
-    except Exception as error:
-        # zipfile itself fails in many ways on what is damaged.
-        return f'{type(error).__name__}: {error}'
-    return None if member is None else (
-        f'the content of {member!r} in it does not have its checksum')
