@@ -242,3 +242,17 @@ def test_other_fields_are_valid_json(splits, succeed, tmp_path):
     with open(out) as file:
         found, = json.load(file, parse_constant=pytest.fail)
     assert found['area'] is None and found['more'] == [None, 2]
+
+
+def test_a_field_that_is_nested_too_deeply(splits, complaint, succeed,
+                                           tmp_path):
+    """Reading bears more depth than replacing NaN does."""
+    val_gt, val_dt, _, _ = splits
+    calibration, odd = (
+        str(tmp_path / f'{name}.json') for name in ('calibration', 'odd'))
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
+    with open(odd, 'w') as file:
+        file.write('[{"image_id": 1, "category_id": 5, "score": 0.5, '
+                   f'"bbox": [0, 0, 1, 1], "x": {"[" * 700}NaN{"]" * 700}}}]')
+    line = complaint('apply', odd, calibration)
+    assert 'nested less deeply' in line and repr(odd) in line

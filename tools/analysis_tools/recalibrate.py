@@ -101,9 +101,14 @@ def as_json(records):
     """One line, as other tools write results: millions are slow."""
     try:
         return json.dumps(records, allow_nan=False)
-    except ValueError:
-        # In a field that is not ours.
-        return json.dumps(null_for_nan(records))
+    except (ValueError, RecursionError):
+        # NaN, or lists in lists, in a field that is not ours.
+        try:
+            return json.dumps(null_for_nan(records))
+        except RecursionError:
+            raise InvalidValueError(
+                '`results` must have fields that are nested less deeply'
+            ) from None
 
 
 def apply(args):
@@ -112,7 +117,8 @@ def apply(args):
                            [one.category_id for one in calibration.classes])
     with naming_file(args.results):
         calibrated = calibration.apply_to_records(results)
-    write_text_atomically(args.out, as_json(calibrated))
+        text = as_json(calibrated)
+    write_text_atomically(args.out, text)
     print(f'{len(calibrated)} of {len(results)} detections; '
           f'written: {args.out}')
 
