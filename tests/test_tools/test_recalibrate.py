@@ -244,15 +244,22 @@ def test_other_fields_are_valid_json(splits, succeed, tmp_path):
     assert found['area'] is None and found['more'] == [None, 2]
 
 
-def test_a_field_that_is_nested_too_deeply(splits, complaint, succeed,
-                                           tmp_path):
-    """Reading bears more depth than replacing NaN does."""
+def test_a_field_that_is_nested_deeply(splits, succeed, call_tool, tmp_path):
+    """How deep is too deep differs between versions and steps."""
     val_gt, val_dt, _, _ = splits
-    calibration, odd = (
-        str(tmp_path / f'{name}.json') for name in ('calibration', 'odd'))
+    calibration, odd, out = (
+        str(tmp_path / f'{name}.json') for name in ('calibration', 'odd', 'o'))
     succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
-    with open(odd, 'w') as file:
-        file.write('[{"image_id": 1, "category_id": 5, "score": 0.5, '
-                   f'"bbox": [0, 0, 1, 1], "x": {"[" * 700}NaN{"]" * 700}}}]')
-    line = complaint('apply', odd, calibration)
-    assert 'nested less deeply' in line and repr(odd) in line
+    record = ('[{"image_id": 1, "category_id": 5, "score": 0.5, "bbox": '
+              '[0, 0, 1, 1], "x": ')
+    for depth in (10, 400, 700, 950, 2000, 10**5):
+        with open(odd, 'w') as file:
+            file.write(f'{record}{"[" * depth}NaN{"]" * depth}}}]')
+        status, stderr = call_tool(TOOL, 'apply', odd, calibration, '--out',
+                                   out)
+        if depth == 10 or status == 0:
+            assert status == 0, stderr
+        else:
+            line, = stderr.splitlines()
+            assert status == 2 and line.startswith('error: ')
+            assert repr(odd) in line
