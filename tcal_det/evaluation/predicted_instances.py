@@ -50,6 +50,7 @@ def predicted_instances(
             range.
     """
     try:
+        pred.keys()  # a tensor takes texts as indices, in its way
         boxes, scores, labels = (
             _as_array(pred[name]) for name in ('bboxes', 'scores', 'labels'))
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError,

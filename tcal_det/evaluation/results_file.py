@@ -171,8 +171,9 @@ def records_from_samples(samples: Sequence[Record],
     image_ids = []
     for number, sample in enumerate(samples):
         try:
+            sample.keys()  # a tensor takes texts as indices, in its way
             image_id, pred = sample['img_id'], sample['pred_instances']
-        except (KeyError, IndexError, TypeError):
+        except (AttributeError, KeyError):
             raise InvalidTypeError(
                 f'`results[{number}]` of a pickle must have `img_id` and '
                 "`pred_instances`, as mmdet 3.x's tools/test.py --out writes "

@@ -18,6 +18,7 @@ from .functional import (DetectionMatches, Detections, GroundTruth,
                          match_at_thresholds, olrp)
 from .functional.array_checks import (as_unit_interval, check_choice,
                                       check_iou_thr)
+from .functional.record_ids import is_id
 from .results_file import Record, read_json
 from .score_maps import SCORE_MAPS, ScoreMap, score_map_from
 
@@ -26,8 +27,6 @@ from .score_maps import SCORE_MAPS, ScoreMap, score_map_from
 TARGETS = dict(precision=0.5, precision_x_iou=0.0)
 # A class with fewer counted detections takes the map of all classes.
 FEWEST_DETECTIONS = 20
-# Whole numbers up to here have a float64 of their own.
-LARGEST_ID = 2**53
 REFIT = 'fit it with tools/analysis_tools/recalibrate.py fit'
 
 
@@ -119,7 +118,10 @@ class ScoreCalibration:
         """
         detections = self._checked(results)
         # Detections count sorted category ids, labels another order.
-        label_of = np.argsort([one.category_id for one in self.classes])
+        label_of = np.array(
+            sorted(
+                range(len(self.classes)),
+                key=lambda label: self.classes[label].category_id))
         scores, is_kept = self.calibrate(detections.scores,
                                          label_of[detections.class_index])
         return [
@@ -130,12 +132,18 @@ class ScoreCalibration:
 
     def _checked(self, results: Sequence[Record]) -> Detections:
         """Records as arrays; their images are whichever they name."""
-        image_ids = set()
-        for record in results if isinstance(results, list) else ():
-            image_id = isinstance(record, Mapping) and record.get('image_id')
-            # What is no id is left for the check below to name.
-            if isinstance(image_id, (int, float, str)):
-                image_ids.add(image_id)
+        image_ids = [
+            record.get('image_id')
+            for record in (results if isinstance(results, list) else ())
+            if isinstance(record, Mapping)
+        ]
+        # What is no id, or of another kind than the first, is left for the
+        # check below to name.
+        image_ids = {
+            one
+            for one in image_ids if is_id(one)
+            and isinstance(one, str) == isinstance(image_ids[0], str)
+        }
         known = ground_truth_from_coco(
             dict(
                 images=[dict(id=image_id) for image_id in image_ids],
@@ -219,12 +227,7 @@ def _read_class(form: Dict[str, Any]) -> ClassCalibration:
     _check_keys('a class', form,
                 ('category_id', 'name', 'score_thr', 'calibrator'))
     category_id, name = form['category_id'], form['name']
-    # Other writers store 7 as 7.0.
-    is_whole = (
-        isinstance(category_id,
-                   (int, float)) and not isinstance(category_id, bool)
-        and abs(category_id) <= LARGEST_ID and category_id == int(category_id))
-    if not isinstance(category_id, str) and not is_whole:
+    if not is_id(category_id):
         raise InvalidTypeError('`category_id` must be a whole number or a '
                                f'text, but got {shortened(category_id)}')
     if not isinstance(name, str):

@@ -320,7 +320,6 @@ def changed(content, keys, value):
     (['classes', 1, 'category_id'], None, '`category_id`.*None'),
     (['classes', 1, 'category_id'], float('nan'), '`category_id`.*nan'),
     (['classes', 1, 'category_id'], [5], r'`category_id`.*\[5\]'),
-    (['classes', 1, 'category_id'], 10**30, '`category_id`.*whole'),
     (['classes', 1, 'category_id'], 'five', '`category_id`.*all'),
     (['classes', 1, 'name'], None, '`name` must be a text.*None'),
     (['classes', 1, 'score_thr'], 1.5, r'`score_thr`.*\[0, 1\].*1.5'),
@@ -372,3 +371,38 @@ def test_texts_as_category_ids(val):
         one['category_id'] = one['name']
     read = ScoreCalibration.from_json_dict(content)
     assert list(read.score_thresholds) == ['nine', 'five']
+
+
+@pytest.mark.parametrize('ids', [(2**53 + 1, 2**53), (2**64 + 1, 3.0),
+                                 (10**30, -1)])
+def test_ids_of_categories_are_compared_exactly(ids, val, test, tmp_path):
+    """As floats they would be one category, or in another order."""
+
+    def with_ids(scene):
+        annotations, results = copy.deepcopy(scene)
+        new_id = dict(zip((9, 5), ids))
+        for one in annotations['categories']:
+            one['id'] = new_id[one['id']]
+        for one in annotations['annotations'] + results:
+            one['category_id'] = new_id[one['category_id']]
+        return annotations, results
+
+    plain = fit(val, classwise=True, score_thr=0.2, method='platt')
+    expected = plain.apply_to_records(test[1])
+    path = tmp_path / 'calibration.json'
+    path.write_text(
+        json.dumps(
+            fit(with_ids(val), classwise=True, score_thr=0.2,
+                method='platt').to_json_dict()))
+    found = ScoreCalibration.from_file(str(path)).apply_to_records(
+        with_ids(test)[1])
+    assert [one['score']
+            for one in found] == [one['score'] for one in expected]
+
+
+@pytest.mark.parametrize('image_id', [1.5, None, True, float('inf'), [1], 'a'])
+def test_a_wrong_image_is_named_by_its_record(image_id, val):
+    """Its images are those that the results name, but not any value."""
+    results = [dict(val[1][0]), dict(val[1][0], image_id=image_id)]
+    with pytest.raises(InvalidValueError, match=r'`results\[1\]`: `image_id`'):
+        fit(val).apply_to_records(results)

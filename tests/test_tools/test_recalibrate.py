@@ -210,3 +210,56 @@ def test_apply_complains(splits, complaint, succeed, tmp_path):
             [dict(image_id=1, category_id=6, bbox=[0, 0, 1, 1], score=0.5)]))
     line = complaint('apply', str(bad), calibration)
     assert 'results[0]' in line and '`category_id`' in line and '6' in line
+
+
+def test_a_wrong_record_is_named_with_its_file(splits, complaint, succeed,
+                                               tmp_path):
+    val_gt, val_dt, _, _ = splits
+    calibration, bad = (
+        str(tmp_path / f'{name}.json') for name in ('calibration', 'bad'))
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
+    with open(val_dt) as file:
+        results = json.load(file)
+    results[3]['score'] = True
+    with open(bad, 'w') as file:
+        json.dump(results, file)
+    for line in (complaint('apply', bad,
+                           calibration), complaint('fit', val_gt, bad)):
+        assert '`results[3]`: `score`' in line and f'(in {bad!r})' in line
+
+
+def test_other_fields_are_valid_json(splits, succeed, tmp_path):
+    """Python writes NaN and Infinity, which other readers refuse."""
+    val_gt, val_dt, _, _ = splits
+    calibration, odd, out = (
+        str(tmp_path / f'{name}.json') for name in ('calibration', 'odd', 'o'))
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
+    record = dict(image_id=1, category_id=5, bbox=[0, 0, 1, 1], score=0.5)
+    with open(odd, 'w') as file:
+        json.dump([dict(record, area=float('nan'), more=[float('inf'), 2])],
+                  file)
+    succeed(TOOL, 'apply', odd, calibration, '--out', out)
+    with open(out) as file:
+        found, = json.load(file, parse_constant=pytest.fail)
+    assert found['area'] is None and found['more'] == [None, 2]
+
+
+def test_a_field_that_is_nested_deeply(splits, succeed, call_tool, tmp_path):
+    """How deep is too deep differs between versions and steps."""
+    val_gt, val_dt, _, _ = splits
+    calibration, odd, out = (
+        str(tmp_path / f'{name}.json') for name in ('calibration', 'odd', 'o'))
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
+    record = ('[{"image_id": 1, "category_id": 5, "score": 0.5, "bbox": '
+              '[0, 0, 1, 1], "x": ')
+    for depth in (10, 400, 700, 950, 2000, 10**5):
+        with open(odd, 'w') as file:
+            file.write(f'{record}{"[" * depth}NaN{"]" * depth}}}]')
+        status, stderr = call_tool(TOOL, 'apply', odd, calibration, '--out',
+                                   out)
+        if depth == 10 or status == 0:
+            assert status == 0, stderr
+        else:
+            line, = stderr.splitlines()
+            assert status == 2 and line.startswith('error: ')
+            assert repr(odd) in line

@@ -11,7 +11,9 @@ import os.path as osp
 
 from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.results_file import (read_annotations_and_results,
+from tcal_det.evaluation.functional import null_for_nan
+from tcal_det.evaluation.results_file import (naming_file,
+                                              read_annotations_and_results,
                                               read_results)
 from tcal_det.evaluation.score_calibration import (TARGETS, ScoreCalibration,
                                                    fit_score_calibration)
@@ -95,13 +97,28 @@ def fit(args):
           f'written: {args.out}')
 
 
+def as_json(records):
+    """One line, as other tools write results: millions are slow."""
+    try:
+        return json.dumps(records, allow_nan=False)
+    except (ValueError, RecursionError):
+        # NaN, or lists in lists, in a field that is not ours.
+        try:
+            return json.dumps(null_for_nan(records))
+        except RecursionError:
+            raise InvalidValueError(
+                '`results` must have fields that are nested less deeply'
+            ) from None
+
+
 def apply(args):
     calibration = ScoreCalibration.from_file(args.calibration)
     results = read_results(args.results,
                            [one.category_id for one in calibration.classes])
-    calibrated = calibration.apply_to_records(results)
-    # One line, as other tools write results: millions of short ones are slow.
-    write_text_atomically(args.out, json.dumps(calibrated))
+    with naming_file(args.results):
+        calibrated = calibration.apply_to_records(results)
+        text = as_json(calibrated)
+    write_text_atomically(args.out, text)
     print(f'{len(calibrated)} of {len(results)} detections; '
           f'written: {args.out}')
 

@@ -1,4 +1,5 @@
 """NaN stands for an undefined figure: how to average and to write it."""
+import math
 from typing import Any, Sequence
 
 import numpy as np
@@ -22,6 +23,8 @@ def mean_of_defined(values: Sequence[float]) -> float:
 def null_for_nan(value: Any) -> Any:
     """Copy nested dicts and lists with None for NaN, as JSON needs.
 
+    For infinities too, which JSON does not have either.
+
     Args:
         value (Any): What `to_dict` of a result returned.
 
@@ -33,6 +36,6 @@ def null_for_nan(value: Any) -> Any:
         return {key: null_for_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [null_for_nan(item) for item in value]
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
