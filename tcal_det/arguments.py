@@ -4,12 +4,17 @@ A number is what Python counts as real, numpy's scalars and arrays of no
 dimension included. Booleans are refused, as ``True`` for 1 is a slip.
 """
 import math
+import reprlib
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
 from .errors import InvalidTypeError, InvalidValueError
+
+# A file may hold lists of a million entries, or a thousand lists deep.
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
 
 def check_positive(name: str, value: float) -> float:
@@ -84,37 +89,44 @@ def check_fraction(name: str, value: float) -> float:
     return number
 
 
-def check_whole(name: str, value: int, lowest: int = 0) -> int:
-    """Return ``value`` as an int if it is whole and at least ``lowest``.
+def check_count(name: str,
+                value: int,
+                lowest: int = 1,
+                highest: Optional[int] = None) -> int:
+    """Return ``value`` as an int if it is a whole number in the range.
 
     Args:
         name (str): The argument's name, for the message.
         value (int): What the user gave.
-        lowest (int): Smallest number allowed. Defaults to 0.
+        lowest (int): Least number allowed. Defaults to 1.
+        highest (int, optional): Largest number allowed. Defaults to None,
+            any.
 
     Raises:
         InvalidTypeError: If it is not a whole number.
-        InvalidValueError: If it is smaller.
+        InvalidValueError: If it is out of range.
     """
     number = _without_array(value)
     if isinstance(number, bool) or not isinstance(number, Integral):
         raise InvalidTypeError(
-            f'`{name}` must be a whole number >= {lowest}, but got '
-            f'{shortened(value)} of type {type(value).__name__}')
-    if number < lowest:
+            f'`{name}` must be a whole number, but got {shortened(value)} of '
+            f'type {type(value).__name__}')
+    if number < lowest or (highest is not None and number > highest):
+        allowed = f'>= {lowest}' if highest is None else (
+            f'in [{lowest}, {highest}]')
         raise InvalidValueError(
-            f'`{name}` must be >= {lowest}, but got {shortened(value)}')
+            f'`{name}` must be {allowed}, but got {shortened(value)}')
     return int(number)
 
 
-def shortened(value: Any, limit: int = 80) -> str:
-    """What the user gave, in one line that a message can hold.
+def shortened(value: object, limit: int = 80) -> str:
+    """The value as a message shows it, whatever its length or depth.
 
     Args:
-        value (Any): Of any type and size.
+        value (object): Of any type and size.
         limit (int): Largest number of characters. Defaults to 80.
     """
-    text = ' '.join(repr(value).split())
+    text = ' '.join(_REPR.repr(value).split())
     return text if len(text) <= limit else text[:limit] + '...'
 
 

@@ -6,9 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tcal_det.arguments import (check_finite, check_fraction,
-                                check_non_negative, check_positive,
-                                check_whole, shortened)
+from tcal_det.arguments import (check_count, check_finite, check_fraction,
+                                check_non_negative, check_positive, shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 REAL = (check_positive, check_non_negative, check_finite, check_fraction)
@@ -39,14 +38,16 @@ def test_numbers_become_plain_floats(check, value):
 
 @pytest.mark.parametrize('value', WHOLE, ids=repr)
 def test_whole_numbers(value):
-    assert type(check_whole('x', value)) is int
-    assert check_whole('x', value, lowest=2) == 2
+    assert type(check_count('x', value)) is int
+    assert check_count('x', value, lowest=2, highest=2) == 2
     assert check_positive('x', value) == 2
     with pytest.raises(InvalidValueError, match='`x` must be >= 3.*2'):
-        check_whole('x', value, lowest=3)
+        check_count('x', value, lowest=3)
+    with pytest.raises(InvalidValueError, match=r'`x` must be in .0, 1.*2'):
+        check_count('x', value, lowest=0, highest=1)
 
 
-@pytest.mark.parametrize('check', [*REAL, check_whole])
+@pytest.mark.parametrize('check', [*REAL, check_count])
 @pytest.mark.parametrize('value', NO_NUMBERS, ids=repr)
 def test_other_types_are_refused(check, value):
     with pytest.raises(InvalidTypeError, match='`x` must be .*number.*type'):
@@ -56,7 +57,7 @@ def test_other_types_are_refused(check, value):
 def test_whole_numbers_have_no_point():
     for value in (2.0, np.float64(2)):
         with pytest.raises(InvalidTypeError, match='whole number'):
-            check_whole('x', value)
+            check_count('x', value)
 
 
 @pytest.mark.parametrize('check, allowed, refused', [
@@ -84,4 +85,10 @@ def test_a_number_beyond_float64_is_one_line(check):
 def test_shortened():
     assert shortened('a\nb') == r"'a\nb'"
     assert shortened(np.eye(2)) == 'array([[1., 0.], [0., 1.]])'
-    assert len(shortened('x' * 1000)) == 83
+    assert len(shortened('x' * 1000)) <= 83
+    deep = []
+    for _ in range(100000):
+        deep = [deep]
+    assert len(shortened(deep)) <= 83
+    assert len(shortened(10**4000)) <= 83
+    del deep

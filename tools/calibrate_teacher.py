@@ -47,7 +47,7 @@ def parse_args():
         type=float,
         default=1.0,
         help='factor of the fitted temperature; above 1 the teacher becomes '
-        'slightly under-confident (default: 1)')
+        'slightly under-confident (default: 1.0)')
     parser.add_argument(
         '--protocol',
         choices=PROTOCOLS,

@@ -40,13 +40,14 @@ def parse_args():
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher; pytorch works without a GPU too')
+        help='job launcher; pytorch works without a GPU too (default: none)')
+    # torch.distributed.launch passes it.
     parser.add_argument(
         '--local_rank',
         '--local-rank',
         type=int,
         default=0,
-        help='given by torch.distributed.launch')
+        help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args

@@ -1,4 +1,5 @@
 """The BCCD blood cell data set, from its VOC files to COCO's."""
+import math
 import os.path as osp
 import shutil
 from xml.etree import ElementTree
@@ -26,7 +27,8 @@ def convert_bccd(source: str, out: str) -> None:
     Raises:
         MissingFileError: If the source lacks a file.
         InvalidValueError: If ``out`` exists or cannot be made, an image
-            has no number, or an annotation is no VOC.
+            has no number of its own or a name that leads out of its folder,
+            or an annotation is no VOC.
     """
     image_folder = osp.join(source, 'JPEGImages')
     if not osp.isdir(image_folder):
@@ -41,14 +43,26 @@ def convert_bccd(source: str, out: str) -> None:
                 _coco_split(source, split))
 
 
+def _check_name(name: str, listed: str) -> None:
+    """Refuse a name that would lead whoever joins it to a folder out of it."""
+    if name != osp.basename(name) or '\\' in name:
+        raise InvalidValueError(
+            f'{listed!r} must name images inside JPEGImages, without any '
+            f'folder, but names {name!r}')
+
+
 def _coco_split(source: str, split: str) -> dict:
     listed = osp.join(source, 'ImageSets', 'Main', f'{split}.txt')
     if not osp.isfile(listed):
         raise MissingFileError(f'{listed!r} does not exist')
-    with open(listed, encoding='utf-8') as file:
-        chosen = file.read().split()
+    try:
+        with open(listed, encoding='utf-8') as file:
+            chosen = file.read().split()
+    except UnicodeDecodeError as error:
+        raise InvalidValueError(f'{listed!r} is no text: {error}') from None
     images, annotations = [], []
     for name in sorted(chosen):
+        _check_name(name, listed)
         image = osp.join(source, 'JPEGImages', f'{name}.jpg')
         if not osp.isfile(image):
             raise MissingFileError(
@@ -60,20 +74,32 @@ def _coco_split(source: str, split: str) -> dict:
             raise InvalidValueError(
                 f"{listed!r} must name images like 'BloodImage_00026', but "
                 f'names {name!r}') from None
+        if any(image_id == other['id'] for other in images):
+            raise InvalidValueError(
+                f'{listed!r} must name images by different numbers, but '
+                f'{name!r} has that of another')
         path = osp.join(source, 'Annotations', f'{name}.xml')
         try:
             root = ElementTree.parse(path).getroot()
+            size = [
+                int(root.findtext(f'size/{side}'))
+                for side in ('width', 'height')
+            ]
+            if min(size) <= 0:
+                raise ValueError(f'a size of {size}')
             images.append(
                 dict(
                     id=image_id,
                     file_name=f'{name}.jpg',
-                    width=int(root.findtext('size/width')),
-                    height=int(root.findtext('size/height'))))
+                    width=size[0],
+                    height=size[1]))
             for item in root.iter('object'):
                 left, top, right, bottom = (
                     float(item.findtext(f'bndbox/{side}'))
                     for side in ('xmin', 'ymin', 'xmax', 'ymax'))
                 width, height = right - left, bottom - top
+                if not math.isfinite(width * height):
+                    raise ValueError('a box without finite corners')
                 if width <= 0 or height <= 0:
                     continue
                 annotations.append(

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from mmengine.utils import ProgressBar
 
+from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidValueError
 from .new_folder import new_folder
 
@@ -24,6 +25,7 @@ EMPTY_SHARE = 0.03
 # A digit of which less is to be seen is left out of the scene.
 MIN_VISIBLE_SHARE = 0.5
 INK_THRESHOLD = 0.35
+SMALLEST_SIZE, LARGEST_SIZE = 64, 4096
 BAR_STEP = 25
 
 
@@ -138,18 +140,19 @@ def write_digit_scenes(out: str,
     Args:
         out (str): Folder, which must not exist.
         num_scenes (dict[str, int]): Scenes of 'train', 'val' and 'test'.
-        size (int): Side of a scene in pixels. Defaults to 160.
+        size (int): Side of a scene in pixels, in [64, 4096]. Defaults to
+            160.
         digits_per_scene (tuple[int, int]): Least and most. Defaults to
             (2, 7); about 3 % of the scenes are empty.
-        seed (int): Defaults to 0.
+        seed (int): Random seed of the scenes, >= 0. Defaults to 0.
         show_progress (bool): Whether to draw a progress bar.
 
     Raises:
         InvalidValueError: If ``out`` exists or cannot be made, a number is
             out of range, or scikit-learn is missing.
     """
-    if size < 64:
-        raise InvalidValueError(f'`size` must be >= 64, but got {size}')
+    check_count('size', size, SMALLEST_SIZE, LARGEST_SIZE)
+    check_count('seed', seed, lowest=0)
     least, most = digits_per_scene
     if not 0 < least <= most:
         raise InvalidValueError(
@@ -184,7 +187,12 @@ def _write_split(folder: str, name: str, split: Tuple[np.ndarray, np.ndarray],
             count = 0
         image, objects = compose_scene(rng, *split, size, count)
         file_name = f'{image_id:05d}.jpg'
-        _, jpeg = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, 95))
+        is_encoded, jpeg = cv2.imencode('.jpg', image,
+                                        (cv2.IMWRITE_JPEG_QUALITY, 95))
+        if not is_encoded:
+            raise InvalidValueError(
+                'OpenCV must be able to write JPEG files, but is built '
+                'without: install opencv-python')
         # Where imwrite would only return False, a full disk raises.
         jpeg.tofile(osp.join(folder, name, file_name))
         images.append(

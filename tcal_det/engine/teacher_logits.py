@@ -16,9 +16,9 @@ from mmdet.structures import SampleList
 from mmengine.utils import ProgressBar
 from torch import Tensor
 
+from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.functional.array_checks import (check_choice,
-                                                         check_count)
+from tcal_det.evaluation.functional.array_checks import check_choice
 from tcal_det.models.distillers.roi_head_adapter import (SampledRoIs,
                                                          SoftmaxRoIHeadAdapter)
 from tcal_det.teacher_options import LARGEST_SEED, MAX_SAMPLES, PROTOCOLS
@@ -81,9 +81,7 @@ def collect_teacher_samples(detector: nn.Module,
             annotated object or no RoI.
     """
     check_choice('protocol', protocol, PROTOCOLS)
-    if check_count('seed', seed, lowest=0) > LARGEST_SEED:
-        raise InvalidValueError(
-            f'`seed` must be <= {LARGEST_SEED}, but got {seed}')
+    check_count('seed', seed, lowest=0, highest=LARGEST_SEED)
     reservoir = _Reservoir(check_count('max_samples', max_samples), seed)
     _check_detector(detector)
     detector.eval()

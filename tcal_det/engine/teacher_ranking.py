@@ -11,9 +11,9 @@ from mmengine.utils import ProgressBar
 from scipy.special import softmax
 from torch import Tensor
 
+from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.average_precision import average_precision
-from tcal_det.evaluation.functional.array_checks import check_count
 from tcal_det.evaluation.functional.calibration_error import (
     adaptive_calibration_error, calibration_error, top_label)
 from tcal_det.evaluation.functional.coco_arrays import Detections, GroundTruth

@@ -113,3 +113,53 @@ def test_image_without_a_number(source, tmp_path):
     with pytest.raises(InvalidValueError, match="val.txt'.*names 'foo'"):
         convert_bccd(str(source), str(tmp_path / 'bccd'))
     assert os.listdir(str(tmp_path)) == ['BCCD']
+
+
+@pytest.mark.parametrize('name', [
+    '../../x_00001', '/tmp/x_00001', 'sub/x_00001', r'..\x_00001', './x_00001'
+])
+def test_name_that_leads_out_of_the_folder(source, tmp_path, name):
+    """Whoever writes a picture named after it would write it there."""
+    listed = source / 'ImageSets/Main/val.txt'
+    listed.write_text(name)
+    outside = os.path.join(str(source / 'JPEGImages'), f'{name}.jpg')
+    if name != '/tmp/x_00001':
+        os.makedirs(os.path.dirname(outside), exist_ok=True)
+        with open(outside, 'wb') as file:
+            file.write(b'image')
+    with pytest.raises(InvalidValueError, match='inside JPEGImages.*x_00001'):
+        convert_bccd(str(source), str(tmp_path / 'bccd'))
+    assert not os.path.exists(str(tmp_path / 'bccd'))
+
+
+def test_names_of_one_number(source, tmp_path):
+    """Two images of one id would be one image to COCO."""
+    (source /
+     'ImageSets/Main/val.txt').write_text('BloodImage_00007 BloodImage_7')
+    for folder, suffix in (('JPEGImages', 'jpg'), ('Annotations', 'xml')):
+        content = (source / f'{folder}/BloodImage_00007.{suffix}').read_bytes()
+        (source / f'{folder}/BloodImage_7.{suffix}').write_bytes(content)
+    with pytest.raises(InvalidValueError, match='different numbers'):
+        convert_bccd(str(source), str(tmp_path / 'bccd'))
+
+
+@pytest.mark.parametrize('before, after', [
+    ('<xmin>260', '<xmin>nan'),
+    ('<xmax>491', '<xmax>inf'),
+    ('<xmax>491', '<xmax>1e400'),
+    ('<width>640', '<width>0'),
+    ('<width>640', '<width>wide'),
+    ('<name>WBC', '<name>cell'),
+])
+def test_numbers_that_are_none(source, tmp_path, before, after):
+    path = source / 'Annotations/BloodImage_00003.xml'
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(InvalidValueError, match='is no VOC annotation'):
+        convert_bccd(str(source), str(tmp_path / 'bccd'))
+
+
+def test_list_that_is_no_text(source, tmp_path):
+    (source / 'ImageSets/Main/val.txt').write_bytes(b'\xff\xfe')
+    with pytest.raises(InvalidValueError, match='val.txt.*is no text'):
+        convert_bccd(str(source), str(tmp_path / 'bccd'))

@@ -121,12 +121,22 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('arguments, message', [
     (dict(num_scenes=dict(train=0, val=1, test=1)), '`num_scenes`'),
-    (dict(num_scenes=SCENES, size=8), '`size` must be >= 64'),
+    (dict(num_scenes=SCENES, size=8), r'`size` must be in \[64, 4096\].*8'),
+    (dict(num_scenes=SCENES, size=10**9), '`size` must be in'),
+    (dict(num_scenes=SCENES, seed=-1), '`seed` must be >= 0'),
     (dict(num_scenes=SCENES, digits_per_scene=(3, 2)), '`digits_per_scene`'),
 ])
 def test_bad_numbers(tmp_path, arguments, message):
     with pytest.raises(InvalidValueError, match=message):
         write_digit_scenes(str(tmp_path / 'digits'), **arguments)
+
+
+def test_pictures_that_are_not_written_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, 'imencode', lambda *args: (False, None))
+    with pytest.raises(InvalidValueError, match='JPEG'):
+        write_digit_scenes(
+            str(tmp_path / 'digits'), SCENES, size=64, show_progress=False)
+    assert not os.listdir(str(tmp_path))
 
 
 def test_folder_that_cannot_be_made(tmp_path):

@@ -8,9 +8,9 @@ writes PREFIX.md, PREFIX.png and PREFIX.json.
 import argparse
 import os.path as osp
 
+from tcal_det.arguments import check_count
 from tcal_det.commands import ConfigOptions, run_command
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.functional.array_checks import check_count
 from tcal_det.evaluation.image_bootstrap import CONFIDENCE_LEVEL
 from tcal_det.fileio import (make_output_folder, write_json_atomically,
                              write_text_atomically)
@@ -90,11 +90,7 @@ def check_args(args):
             raise InvalidValueError(
                 '`--teacher` must be given names that a table can hold, but '
                 f'got {name!r}')
-    check_count('num_resamples', args.num_resamples, lowest=2)
-    if args.num_resamples > MOST_RESAMPLES:
-        raise InvalidValueError(
-            f'`num_resamples` must be <= {MOST_RESAMPLES}, but got '
-            f'{args.num_resamples}')
+    check_count('num_resamples', args.num_resamples, 2, MOST_RESAMPLES)
 
 
 def check_output(prefix):

@@ -15,7 +15,8 @@ from tcal_det.evaluation.functional import null_for_nan
 from tcal_det.evaluation.results_file import (naming_file,
                                               read_annotations_and_results,
                                               read_results)
-from tcal_det.evaluation.score_calibration import (TARGETS, ScoreCalibration,
+from tcal_det.evaluation.score_calibration import (FEWEST_DETECTIONS, TARGETS,
+                                                   ScoreCalibration,
                                                    fit_score_calibration)
 from tcal_det.evaluation.score_maps import SCORE_MAPS
 from tcal_det.fileio import (make_output_folder, write_json_atomically,
@@ -24,53 +25,75 @@ from tcal_det.fileio import (make_output_folder, write_json_atomically,
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description='Post-hoc calibration of detection scores')
-    commands = parser.add_subparsers(dest='command', required=True)
+        description='Post-hoc calibration of detection scores',
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(
+        dest='command',
+        required=True,
+        metavar='COMMAND',
+        help='`COMMAND --help` explains its options')
 
     fit = commands.add_parser(
         'fit', help='choose thresholds and a map on held-out images')
-    fit.add_argument('ground_truth', help='COCO annotations, JSON')
     fit.add_argument(
-        'results', help='COCO results (.json), or the .pkl of tools/test.py')
-    fit.add_argument('--out', required=True, help='JSON file to write')
+        'ground_truth', help='COCO annotations of the held-out images, JSON')
+    fit.add_argument(
+        'results',
+        help='detections in them: COCO results (.json), or the .pkl of '
+        'tools/test.py --out')
+    fit.add_argument(
+        '--out',
+        required=True,
+        metavar='FILE.json',
+        help='score calibration to write')
     fit.add_argument(
         '--method',
         choices=list(SCORE_MAPS),
         default='isotonic',
-        help='all but histogram keep the order of the scores, and so AP '
-        '(default: isotonic)')
+        help='kind of map; all but histogram keep the order of the scores, '
+        'and so AP (default: isotonic)')
     fit.add_argument(
         '--target',
         choices=list(TARGETS),
         default='precision',
-        help='precision lowers D-ECE, precision_x_iou LaECE '
-        '(default: precision)')
+        help='meaning of a calibrated score: precision lowers D-ECE, '
+        'precision_x_iou LaECE (default: precision)')
     fit.add_argument(
         '--iou-thr',
         type=float,
-        help='of the matching (default: 0.5 for precision, 0 for '
-        'precision_x_iou)')
+        metavar='IOU',
+        help='IoU threshold of the matching, in [0, 1) (default: 0.5 for '
+        'precision, 0 for precision_x_iou)')
     fit.add_argument(
         '--classwise',
         action='store_true',
-        help='a map for each class that has detections enough')
+        help=f'a map for each class with {FEWEST_DETECTIONS} detections or '
+        'more (default: one map for all classes)')
     fit.add_argument(
         '--score-thr',
         default='none',
-        help="leave out detections of lower score: 'none', a number, or "
-        "'lrp_optimal', chosen for each class (default: none)")
+        metavar='SCORE',
+        help="score below which detections are left out: 'none', a number "
+        "in [0, 1], or 'lrp_optimal', chosen for each class (default: none)")
     fit.add_argument(
         '--classes',
         nargs='+',
-        help='the classes of the data set, if they are not all categories of '
-        'the annotations')
+        metavar='NAME',
+        help='classes of the data set (default: all categories of the '
+        'annotations)')
 
     apply = commands.add_parser('apply', help='calibrate other results')
     apply.add_argument(
-        'results', help='COCO results (.json), or the .pkl of tools/test.py')
-    apply.add_argument('calibration', help='what fit wrote')
+        'results',
+        help='detections to calibrate: COCO results (.json), or the .pkl of '
+        'tools/test.py --out')
+    apply.add_argument('calibration', help='score calibration that fit wrote')
     apply.add_argument(
-        '--out', required=True, help='COCO results file to write')
+        '--out',
+        required=True,
+        metavar='FILE.json',
+        help='COCO results file to write')
+    parser.epilog = f'{fit.format_usage()}\n{apply.format_usage()}'
     return parser.parse_args()
 
 

@@ -5,19 +5,24 @@ python tools/dataset_converters/bccd_to_coco.py BCCD --out data/bccd
 import argparse
 
 from tcal_det.commands import run_command
-from tcal_det.datasets import convert_bccd
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
         description='BCCD blood cells, from VOC files to COCO')
-    parser.add_argument('source', help='the folder BCCD of the data set')
-    parser.add_argument('--out', required=True, help='folder to write')
+    parser.add_argument('source', help='folder BCCD of the data set')
+    parser.add_argument(
+        '--out',
+        required=True,
+        metavar='DIR',
+        help='folder to write, which must not exist')
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
+    # Slow to import.
+    from tcal_det.datasets import convert_bccd
     convert_bccd(args.source, args.out)
     print(f'written: {args.out}')
 

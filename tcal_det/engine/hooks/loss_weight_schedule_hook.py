@@ -8,8 +8,8 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from tcal_det.arguments import (check_non_negative, check_positive,
-                                check_whole, shortened)
+from tcal_det.arguments import (check_count, check_non_negative,
+                                check_positive, shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import HOOKS
 
@@ -63,8 +63,8 @@ class LinearSchedule(Schedule):
                                             self.start_factor),
             end_factor=check_non_negative('schedule.end_factor',
                                           self.end_factor),
-            duration=None if self.duration is None else check_whole(
-                'schedule.duration', self.duration, lowest=1))
+            duration=None if self.duration is None else check_count(
+                'schedule.duration', self.duration))
 
     def factor(self, step: int, total: int) -> float:
         """See :meth:`ConstantSchedule.factor`."""
@@ -120,7 +120,7 @@ class StepSchedule(Schedule):
                 f'{shortened(self.milestones)}')
         self._keep(
             milestones=[
-                check_whole('schedule.milestones', milestone)
+                check_count('schedule.milestones', milestone, lowest=0)
                 for milestone in self.milestones
             ],
             gamma=check_non_negative('schedule.gamma', self.gamma))
@@ -167,7 +167,9 @@ class EarlyDecaySchedule(Schedule):
         if gamma > 1:
             raise InvalidValueError(
                 f'`schedule.gamma` must be in (0, 1], but got {self.gamma!r}')
-        self._keep(gamma=gamma, hold=check_whole('schedule.hold', self.hold))
+        self._keep(
+            gamma=gamma,
+            hold=check_count('schedule.hold', self.hold, lowest=0))
 
     def factor(self, step: int, total: int) -> float:
         """See :meth:`ConstantSchedule.factor`."""

@@ -14,8 +14,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidTypeError
-from tcal_det.evaluation.functional.array_checks import check_count
 from tcal_det.evaluation.functional.binning import BinTable, make_bin_table
 from tcal_det.evaluation.functional.calibration_error import CalibrationError
 from tcal_det.registry import HOOKS

@@ -1,14 +1,11 @@
 """Checks of the arrays and options that users hand to this package."""
-import reprlib
-from typing import Optional, Sequence
+from typing import Sequence
 
 import numpy as np
 
+# The modules beside this one take these from here.
+from tcal_det.arguments import check_count, shortened  # noqa: F401
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-
-# A file may hold lists of a million entries, or a thousand lists deep.
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
 
 def as_unit_interval(name: str,
@@ -94,31 +91,6 @@ def check_same_length(name: str, values: np.ndarray, other_name: str,
             f'got {len(values)} and {len(other)}')
 
 
-def check_count(name: str,
-                value: int,
-                lowest: int = 1,
-                highest: Optional[int] = None) -> int:
-    """Return ``value`` if it is a whole number in the range.
-
-    Args:
-        name (str): The argument's name, for the message.
-        value (int): What the user gave.
-        lowest (int): Least number allowed. Defaults to 1.
-        highest (int, optional): Largest number allowed. Defaults to None,
-            any.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise InvalidTypeError(
-            f'`{name}` must be a whole number, but got {shortened(value)} of '
-            f'type {type(value).__name__}')
-    if value < lowest or (highest is not None and value > highest):
-        allowed = f'>= {lowest}' if highest is None else (
-            f'in [{lowest}, {highest}]')
-        raise InvalidValueError(
-            f'`{name}` must be {allowed}, but got {shortened(value)}')
-    return int(value)
-
-
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
     """Return ``value`` if it is one of the words allowed."""
     if value not in allowed:
@@ -143,9 +115,3 @@ def check_iou_thr(name: str, value: float) -> float:
         raise InvalidValueError(f'`{name}` must be in [0, 1), but got '
                                 f'{value!r}')
     return float(value)
-
-
-def shortened(value: object, limit: int = 80) -> str:
-    """The value as a message shows it, whatever its length or depth."""
-    text = _REPR.repr(value)
-    return text if len(text) <= limit else text[:limit] + '...'

@@ -5,7 +5,7 @@ from typing import Optional
 import torch.nn as nn
 from torch import Tensor
 
-from tcal_det.arguments import check_non_negative, check_whole
+from tcal_det.arguments import check_count, check_non_negative
 from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
 from .logit_loss import LogitLoss, without_autocast
@@ -62,7 +62,7 @@ class AEKTLoss(LogitLoss):
                  loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
         # One class and background.
-        cls_channels = check_whole('cls_channels', cls_channels, lowest=2)
+        cls_channels = check_count('cls_channels', cls_channels, lowest=2)
         self.explicit_weight = check_non_negative('explicit_weight',
                                                   explicit_weight)
         self.implicit_weight = check_non_negative('implicit_weight',

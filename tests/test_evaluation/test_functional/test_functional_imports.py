@@ -3,16 +3,17 @@ import ast
 from pathlib import Path
 
 import tcal_det.evaluation.functional as functional
+from tcal_det import arguments
 
 ALLOWED = {
-    'numpy', 'dataclasses', 'itertools', 'math', 'reprlib', 'typing',
-    'warnings'
+    'numpy', 'dataclasses', 'itertools', 'math', 'numbers', 'reprlib',
+    'typing', 'warnings', 'tcal_det.arguments', 'tcal_det.errors'
 }
 
 
-def test_only_numpy_and_the_errors_are_imported():
+def test_only_numpy_errors_and_arguments_are_imported():
     folder = Path(functional.__file__).parent
-    for path in folder.glob('*.py'):
+    for path in (*folder.glob('*.py'), Path(arguments.__file__)):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 modules = [name.name for name in node.names]
@@ -21,8 +22,7 @@ def test_only_numpy_and_the_errors_are_imported():
             else:
                 continue
             for module in modules:
-                assert (module in ALLOWED
-                        or module == 'tcal_det.errors'), (path.name, module)
+                assert module in ALLOWED, (path.name, module)
 
 
 def test_every_public_name_exists():
