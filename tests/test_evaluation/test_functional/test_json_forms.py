@@ -50,8 +50,7 @@ def grid():
     (calibration_error([.5, .9], [1, 0], 2, closed='left'), ['num_samples']),
     (classwise_calibration_error(PROBS, LABELS, 3), []),
     (adaptive_calibration_error(PROBS, LABELS, 2), []),
-    (detection_calibration_error(matches(), 4), ['num_samples', 'class_mean'
-                                                 ]),
+    (detection_calibration_error(matches(), 4), ['num_samples', 'class_mean']),
     (laece(matches(), 5), []),
     (BinTable.merge([calibration_error([.5, .9], [1, 0], 2).bins]), []),
     (grid(), []),
@@ -60,8 +59,10 @@ def test_attributes_stand_under_their_names(result, more):
     document = result.to_dict()
     np.testing.assert_equal(
         document,
-        dict(attributes_of(result), **{name: getattr(result, name)
-                                       for name in more}))
+        dict(
+            attributes_of(result),
+            **{name: getattr(result, name)
+               for name in more}))
     json.dumps(document)
 
 

@@ -251,7 +251,8 @@ def test_one_sample_needs_its_label(name):
 
 
 @pytest.mark.parametrize(
-    'loss', sorted({type(make_loss(name)) for name in ALL}, key=str))
+    'loss', sorted({type(make_loss(name))
+                    for name in ALL}, key=str))
 def test_defaults_are_the_documented_ones(loss):
     attributes = vars(loss(5) if loss is AEKTLoss else loss())
     arguments = loss.__doc__.split('Args:')[1].split('Reference')[0]
