@@ -43,15 +43,14 @@ def test_row_of_a_class_is_what_the_class_alone_gives(seed):
             annotations, category_ids=[row['category_id']])
         alone = quietly(
             evaluate_detections, one,
-            detections_from_coco([
-                r for r in results if r['category_id'] == row['category_id']
-            ], one))
+            detections_from_coco(
+                [r for r in results if r['category_id'] == row['category_id']],
+                one))
         assert set(alone.overall) < set(row)
-        np.testing.assert_allclose(
-            [row[key] for key in alone.overall],
-            list(alone.overall.values()),
-            rtol=1e-12,
-            err_msg=str(list(alone.overall)))
+        np.testing.assert_allclose([row[key] for key in alone.overall],
+                                   list(alone.overall.values()),
+                                   rtol=1e-12,
+                                   err_msg=str(list(alone.overall)))
         counts = alone.counts
         assert row['num_objects'] == counts['objects']
         assert row['num_detections'] == (
@@ -83,9 +82,11 @@ def test_settings_are_the_options():
         assert error.bins.closed == 'left'
         assert all(one.bins.closed == 'left' for one in error.per_class)
     matches_0 = match_detections(*scene(), 0., 7, 'accept').above(0.25)
-    for error, other in ((report.laece, laece(
-            match_detections(*scene(), 0.2, 7).above(0.25), 6, 'left')),
-                         (report.laece_0, laece(matches_0, 6, 'left'))):
+    for error, other in ((report.laece,
+                          laece(
+                              match_detections(*scene(), 0.2, 7).above(0.25),
+                              6, 'left')), (report.laece_0,
+                                            laece(matches_0, 6, 'left'))):
         assert error.laece == other.laece
     bins = report.d_ece_position.bins
     used = bins.count >= 2
@@ -113,8 +114,9 @@ def test_defaults_are_the_documented_ones():
     assert len(detection_calibration_error(matches()).bins.count) == 10
     assert len(laece(matches()).bins.count) == 25
     assert matches().num_classes == 3
-    assert detection_calibration_error(matches()).num_used == (
-        detection_calibration_error(matches()).bins.count > 0).sum()
+    assert detection_calibration_error(
+        matches()).num_used == (detection_calibration_error(
+            matches()).bins.count > 0).sum()
 
 
 def test_reasons_for_undefined_figures():
@@ -124,17 +126,19 @@ def test_reasons_for_undefined_figures():
         evaluate_detections(ground_truth, detections)
     record = dict(category_id=1, image_id=1, bbox=[900, 900, 5, 5], score=.5)
     with pytest.warns(UserWarning, match='as no detection is right'):
-        evaluate_detections(
-            ground_truth, detections_from_coco([record] * 9, ground_truth))
+        evaluate_detections(ground_truth,
+                            detections_from_coco([record] * 9, ground_truth))
 
 
-@pytest.mark.parametrize('name, value', [
-    ('d_ece_iou_thr', 1.), ('laece_iou_thr', 1.), ('olrp_iou_thr', 1.),
-    ('d_ece_bins', 0), ('d_ece_bins', 1001), ('laece_bins', 0),
-    ('laece_bins', 1001), ('position_bins', 0), ('position_bins', 101),
-    ('position_min_samples', 0), ('max_dets', 0), ('closed', 'both'),
-    ('zero_iou', 'maybe'), ('score_thr', -.1), ('score_thr', 1.1)
-])
+@pytest.mark.parametrize('name, value',
+                         [('d_ece_iou_thr', 1.), ('laece_iou_thr', 1.),
+                          ('olrp_iou_thr', 1.), ('d_ece_bins', 0),
+                          ('d_ece_bins', 1001), ('laece_bins', 0),
+                          ('laece_bins', 1001), ('position_bins', 0),
+                          ('position_bins', 101), ('position_min_samples', 0),
+                          ('max_dets', 0), ('closed', 'both'),
+                          ('zero_iou', 'maybe'), ('score_thr', -.1),
+                          ('score_thr', 1.1)])
 def test_option_out_of_range_is_named(name, value):
     with pytest.raises(InvalidValueError, match=f'^`{name}`'):
         evaluate_detections(*scene(), **{name: value})
@@ -162,8 +166,7 @@ def test_option_out_of_range_is_named(name, value):
     (lambda: adaptive_top_label_calibration_error([.5], [2]), 'correct'),
     (lambda: adaptive_top_label_calibration_error([.5], []),
      'confidence` and `correct'),
-    (lambda: adaptive_top_label_calibration_error([.5], [1], 0),
-     'num_ranges'),
+    (lambda: adaptive_top_label_calibration_error([.5], [1], 0), 'num_ranges'),
     (lambda: adaptive_top_label_calibration_error([.5], [1], 100001),
      'num_ranges'),
     (lambda: bin_index([2.], 3), 'values'),
@@ -197,9 +200,8 @@ def test_record_of_the_annotations_is_named(list_name):
     annotations = dict(annotations)
     annotations[list_name] = list(annotations[list_name]) + [dict(id=[])]
     number = len(annotations[list_name]) - 1
-    with pytest.raises(
-        (InvalidTypeError, InvalidValueError),
-            match=rf'`{list_name}(\[{number}\])?`'):
+    with pytest.raises((InvalidTypeError, InvalidValueError),
+                       match=rf'`{list_name}(\[{number}\])?`'):
         ground_truth_from_coco(annotations)
 
 

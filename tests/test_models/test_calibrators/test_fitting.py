@@ -196,3 +196,68 @@ def test_not_fitted_is_written_as_null():
     for kind in (PlattScaling, VectorScaling):
         form = json.loads(json.dumps(kind().to_json_dict()))
         assert form['scale'] is None and form['bias'] is None
+
+
+def test_softmax_is_the_default_of_every_search():
+    logits, labels = samples()
+    for function in (fitting.fit_temperature, fitting.fit_temperature_by_ece):
+        assert function(logits, labels) == function(logits, labels, 'softmax')
+    np.testing.assert_array_equal(
+        fitting.top_confidence(logits, 2.),
+        fitting.top_confidence(logits, 2., 'softmax'))
+
+
+def test_a_refinement_that_is_worse_is_not_taken(monkeypatch):
+    logits, labels = samples()
+    start = fitting.fit_temperature(logits, labels)
+    monkeypatch.setattr(
+        fitting, 'minimize_scalar',
+        lambda error, **options: SimpleNamespace(x=0.123, fun=1.))
+    found = fitting.fit_temperature_by_ece(logits, labels)
+    # A point of the grid of 49 from 1/4 to 4.
+    step = 24 * np.log(found / start) / np.log(4)
+    assert step == pytest.approx(round(step), abs=1e-9)
+
+
+@pytest.mark.parametrize('kind, name', [(PlattScaling, 'platt_scaling'),
+                                        (VectorScaling, 'vector_scaling')])
+@pytest.mark.parametrize('parameter', ['scale', 'bias'])
+def test_a_fitted_parameter_beyond_float32_is_named(kind, name, parameter,
+                                                    monkeypatch):
+    found = dict(scale=np.ones(4), bias=np.zeros(4))
+    found[parameter][:] = 1e300
+    if kind is PlattScaling:
+        found = {key: float(value[0]) for key, value in found.items()}
+    monkeypatch.setattr(f'tcal_det.models.calibrators.{name}.fit_{name}',
+                        lambda logits, labels: tuple(found.values()))
+    logits, labels = samples()
+    with pytest.raises(InvalidValueError, match=f'fitted {parameter} is 1e'):
+        kind().fit(logits.astype(np.float32), labels)
+
+
+def test_softening_counts_among_what_float32_can_divide_by():
+    logits, labels = samples()
+    logits = (logits * 1e37).astype(np.float32)
+    assert TemperatureScaling().fit(logits, labels).temperature > 1e37
+    with pytest.raises(InvalidValueError, match='fitted temperature is'):
+        TemperatureScaling(softening=100.).fit(logits, labels)
+    TemperatureScaling(softening=.01).fit(logits, labels)
+
+
+def test_repr_names_all_that_differs_from_a_plain_temperature():
+    calibrator = TemperatureScaling(2., 1.25, 'sigmoid', 3)
+    assert str(calibrator) == (
+        'TemperatureScaling(temperature=2.0, softening=1.25, '
+        "effective_temperature=2.5, activation='sigmoid', num_classes=3)")
+
+
+@pytest.mark.parametrize('kind', [PlattScaling, VectorScaling])
+def test_message_names_the_activation_and_the_labels(kind):
+    logits, labels = samples()
+    with pytest.raises(
+            InvalidValueError, match=f'columns of {kind.activation} logits'):
+        kind().fit(logits, np.where(labels == 3, 9, labels))
+    with pytest.raises(InvalidValueError, match='^`labels` must be an array'):
+        kind().fit(logits, [[1], [1, 2]])
+    with pytest.raises(InvalidValueError, match='^`logits` must be an array'):
+        kind().fit([[1.], [1., 2.]], labels)
