@@ -23,7 +23,8 @@ from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.mutation.file_mutation import mutate_file_contents
 from mutmut.stats import status_by_exit_code
-from mutmut.utils.format_utils import get_mutant_name
+from mutmut.utils.format_utils import (get_mutant_name,
+                                       orig_function_and_class_names_from_key)
 
 HERE = osp.dirname(osp.abspath(__file__))
 EQUIVALENT = osp.join(HERE, 'data', 'equivalent_mutants.json')
@@ -109,9 +110,17 @@ def changed_lines(diff: str) -> Dict[str, str]:
 
 def is_equivalent(mutant: Mutant, known: List[Dict[str, str]]) -> bool:
     """Whether somebody looked at this change and found it without effect."""
-    module = osp.basename(mutant.path)[:-len('.py')]
-    change = dict(module=module, **changed_lines(mutant.diff))
+    change = identity(mutant)
     return any(change.items() <= entry.items() for entry in known)
+
+
+def identity(mutant: Mutant) -> Dict[str, str]:
+    """What is changed, and where; mutmut's numbers move with the code."""
+    function, owner = orig_function_and_class_names_from_key(mutant.name)
+    return dict(
+        module=osp.basename(mutant.path)[:-len('.py')],
+        function=f'{owner}.{function}' if owner else function,
+        **changed_lines(mutant.diff))
 
 
 def report(mutants: List[Mutant], known: List[Dict[str, str]]) -> str:
