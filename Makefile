@@ -2,14 +2,20 @@
 # make demo    digits: teacher, baseline, KD and TCal student, table, picture
 # make test    the whole suite
 # make lint    style
+# make mutate  how many changed lines the tests notice (docs/mutation.md):
+#              FOLDER=functional|losses|calibrators|distillers
+#              NUMBER=100|all SEED=0
 VENV ?= .venv
 # Empty: the first of Python 3.11, 3.10, 3.9, 3.8 (classic) or 3.12 (modern).
 PYTHON ?=
 STACK ?=
+FOLDER ?= functional
+NUMBER ?= 100
+SEED ?= 0
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.complete
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test lint mutate
 
 setup: $(STAMP)
 
@@ -28,3 +34,8 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m isort --check-only --diff .
 	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs setup.py
+
+# Not part of the continuous tests: takes minutes to hours.
+mutate: setup
+	$(RUN) -m pip install --quiet -r requirements/mutate.txt
+	OMP_NUM_THREADS=1 $(RUN) tests/mutation_score.py '$(FOLDER)' --number '$(NUMBER)' --seed '$(SEED)'

@@ -1,10 +1,13 @@
 """What must hold for every logit loss, whatever its formula."""
+import ast
+import re
+
 import pytest
 import torch
 from loss_cases import LOGIT_SPACE, LOSSES, SIGMOID, make_loss, random_inputs
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.models.losses import LogitLoss
+from tcal_det.models.losses import AEKTLoss, LogitLoss
 from tcal_det.registry import MODELS
 
 ALL = sorted(LOSSES)
@@ -238,3 +241,26 @@ def test_bad_loss_weight_is_named(name):
         make_loss(name, loss_weight=-1)
     with pytest.raises(InvalidTypeError, match='`loss_weight`.*str'):
         make_loss(name, loss_weight='1')
+
+
+@pytest.mark.parametrize('name', ['dkd', 'aekt', 'atkd'])
+def test_one_sample_needs_its_label(name):
+    student, teacher, _ = random_inputs(1)
+    with pytest.raises(InvalidValueError, match='needs `labels`'):
+        make_loss(name)(student, teacher)
+
+
+@pytest.mark.parametrize(
+    'loss', sorted({type(make_loss(name))
+                    for name in ALL}, key=str))
+def test_defaults_are_the_documented_ones(loss):
+    attributes = vars(loss(5) if loss is AEKTLoss else loss())
+    arguments = loss.__doc__.split('Args:')[1].split('Reference')[0]
+    documented = {}
+    for argument in re.split(r'\n {8}(?=\w)', arguments)[1:]:
+        name = argument.split(' ', 1)[0]
+        value = re.search(r'Defaults\s+to\s+(\(.*?\)|[\d.]*\d)', argument)
+        if value:
+            documented[name] = ast.literal_eval(value[1])
+    assert documented['loss_weight'] == 1
+    assert documented == {name: attributes[name] for name in documented}

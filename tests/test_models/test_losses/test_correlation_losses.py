@@ -7,7 +7,7 @@ from scipy import stats
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.losses import CMKDLoss, DISTLoss
-from tcal_det.models.losses.correlation import pearson
+from tcal_det.models.losses.correlation import pearson, soft_rank
 
 
 def numpy_inputs(samples=6, classes=5):
@@ -93,3 +93,17 @@ def test_bad_temperature_is_named(loss, name):
 def test_bad_weight_is_named(name):
     with pytest.raises(InvalidValueError, match=f'`{name}`'):
         DISTLoss(**{name: -1.})
+
+
+def test_length_of_a_row_is_no_other_rows_business():
+    rows = torch.tensor([[1e6, 2e6, 4e6], [1., 3., 2.]])
+    other = torch.tensor([[1e6, 4e6, 2e6], [1., 2., 4.]])
+    expected = [stats.pearsonr(*pair)[0] for pair in zip(rows, other)]
+    assert pearson(rows, other, dim=1).tolist() == pytest.approx(expected)
+
+
+def test_soft_ranks_are_ranks():
+    logits = random_inputs()[1]
+    logits[0, 1] = logits[0, 3]
+    ranks = soft_rank(logits, 1e-6).numpy()
+    np.testing.assert_allclose(ranks, stats.rankdata(logits, axis=1))

@@ -13,3 +13,8 @@ def test_rounds_up_and_keeps_ties():
 
 def test_of_nothing_is_nothing():
     assert top_share(torch.zeros(0), .5).shape == (0, )
+
+
+def test_marks_are_booleans():
+    assert top_share(torch.ones(3), 1.).dtype == torch.bool
+    assert top_share(torch.ones(3), .5).dtype == torch.bool

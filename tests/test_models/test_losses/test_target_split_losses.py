@@ -122,3 +122,9 @@ def test_bad_cls_channels_are_named():
         AEKTLoss(5.)
     with pytest.raises(InvalidValueError, match='`cls_channels`.* 3 .*got 5'):
         AEKTLoss(5).double()(STUDENT, TEACHER, labels=LABELS)
+
+
+def test_split_stays_on_the_device():
+    logits = STUDENT.detach().to('meta')
+    for part in split_target(logits, LABELS.to('meta')):
+        assert part.device.type == 'meta'

@@ -1,0 +1,81 @@
+"""What a match remembers, and how many pairs are looked at together."""
+import numpy as np
+import pytest
+from golden_files import load_scene
+
+from tcal_det.evaluation.functional import matching
+from tcal_det.evaluation.functional.coco_arrays import (detections_from_coco,
+                                                        ground_truth_from_coco)
+from tcal_det.evaluation.functional.matching import (match_at_thresholds,
+                                                     match_detections)
+
+
+def test_a_detection_below_the_threshold_forgets_its_object():
+    matches = match_detections(*load_scene('det_small'), 0.5)
+    kept = matches.scores >= 0.7
+    cut = matches.above(0.7)
+    assert (matches.object_index[~kept] >= 0).any()
+    assert (matches.object_index[kept] > 0).any()
+    np.testing.assert_array_equal(cut.object_index[kept],
+                                  matches.object_index[kept])
+    assert (cut.object_index[~kept] == -1).all()
+
+
+@pytest.mark.parametrize('size', [6, 7, 12])
+def test_pairs_are_looked_at_in_blocks(monkeypatch, size):
+    # 9 detections beside 3 objects each: 27 pairs.
+    record = dict(image_id=1, category_id=1, bbox=[0, 0, 4, 4])
+    ground_truth = ground_truth_from_coco(
+        dict(
+            images=[dict(id=1)],
+            categories=[dict(id=1)],
+            annotations=[dict(record)] * 3))
+    detections = detections_from_coco([dict(record, score=.5)] * 9,
+                                      ground_truth)
+    sizes = []
+    paired_iou = matching._paired_iou
+
+    def noted(boxes, detection, *others):
+        sizes.append(len(detection))
+        return paired_iou(boxes, detection, *others)
+
+    monkeypatch.setattr(matching, '_PAIRS_PER_BLOCK', size)
+    monkeypatch.setattr(matching, '_paired_iou', noted)
+    match_detections(ground_truth, detections, 0.5)
+    assert sum(sizes) == 27
+    # A detection's pairs stay together, so a block ends up to 2 later.
+    assert max(sizes) < size + 3
+
+
+def test_at_thresholds_close_to_1_coco_asks_for_less():
+    # COCOeval caps the threshold at 1 - 1e-10.
+    record = dict(image_id=1, category_id=1, bbox=[0, 0, 1, 1])
+    ground_truth = ground_truth_from_coco(
+        dict(
+            images=[dict(id=1)], categories=[dict(id=1)],
+            annotations=[record]))
+    for too_wide, is_match in ((1e-11, True), (1e-9, False)):
+        detections = detections_from_coco(
+            [dict(record, bbox=[0, 0, 1 + too_wide, 1], score=.5)],
+            ground_truth)
+        matches = match_detections(ground_truth, detections, 1 - 1e-12)
+        assert matches.is_tp.tolist() == [is_match]
+
+
+def test_hundred_detections_are_served_at_any_threshold():
+    record = dict(image_id=1, category_id=1, bbox=[0, 0, 4, 4])
+    ground_truth = ground_truth_from_coco(
+        dict(
+            images=[dict(id=1)], categories=[dict(id=1)],
+            annotations=[record]))
+    detections = detections_from_coco([dict(record, score=.5)] * 102,
+                                      ground_truth)
+    for matches in (match_detections(ground_truth, detections, .5),
+                    *match_at_thresholds(ground_truth, detections, (0, .5))):
+        assert matches.is_counted.sum() == 100
+
+
+@pytest.mark.parametrize('largest', [2**15 - 1, 2**15, 2**16])
+def test_narrowed_indices_keep_their_values(largest):
+    index = np.array([0, largest, 7])
+    np.testing.assert_array_equal(matching._narrowed(index), index)
