@@ -118,7 +118,8 @@ def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
           and len(old) == len(new)):
         for i, pair in enumerate(zip(old, new)):
             yield from _differences(*pair, f'{key}.{i}')
-    elif old != new:
+    # Two NaN are not equal, but read alike.
+    elif old != new and repr(old) != repr(new):
         yield f'{key}: {_shortened(old)} -> {_shortened(new)}'
 
 
