@@ -58,7 +58,7 @@ def test_resume(train, run, call_tool, load_state):
     assert load_state(str(run / 'epoch_3.pth'))['meta']['epoch'] == 3
     assert (run / 'last_checkpoint').read_text() == str(run / 'epoch_3.pth')
 
-    published = torch.load(str(path), weights_only=False)
+    published = load_state(str(run / 'epoch_3.pth'))
     torch.save(
         dict(meta=dict(cfg=''), state_dict=published['state_dict']),
         str(run / 'published.pth'))
@@ -132,10 +132,11 @@ class TestMissingWeights:
         'gone.pth'
     ])
     def test_backbone(self, train, source):
+        init_cfg = 'model.backbone.init_cfg'
         status, line = train(
-            options=('model.backbone.init_cfg.type=Pretrained',
-                     'model.backbone.init_cfg.checkpoint='
-                     f'{source}'))
+            options=(f'{init_cfg}._delete_=True',
+                     f'{init_cfg}.type=Pretrained',
+                     f'{init_cfg}.checkpoint={source}'))
         assert status == 2
         assert f'`model.backbone.init_cfg.checkpoint` names {source!r}' in line
         assert ('--cfg-options model.backbone.init_cfg.checkpoint=PATH, or '
