@@ -164,7 +164,7 @@ def _check_dataset(key: str, dataset: dict) -> None:
 
 @contextmanager
 def missing_weights_named(cfg: Config) -> Iterator[None]:
-    """Say which key of the config has the weights that are not to be had.
+    """Say which key of the config names weights that are missing.
 
     Args:
         cfg (Config): Of a training, which runs in the ``with`` block.
@@ -191,9 +191,10 @@ def missing_weights_named(cfg: Config) -> Iterator[None]:
         remedy = f'set it to the path of a file: --cfg-options {key}=PATH'
         parent = key.rpartition('.')[0]
         if parent.endswith('init_cfg'):
-            remedy += f', or begin with random weights: {parent}=None'
+            remedy += (', or begin with random weights: --cfg-options '
+                       f'{parent}=None')
         raise MissingFileError(
-            f'`{key}` names weights that are not to be had, {weights[key]!r} '
+            f'`{key}` names {weights[key]!r}, which cannot be loaded '
             f'({error}): {remedy}') from None
 
 

@@ -5,7 +5,9 @@ import sys
 from collections import OrderedDict
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
 
 from tcal_det.engine.training import (check_data, leave_process_group,
@@ -107,3 +109,20 @@ def test_amp(monkeypatch, tmp_path, scope, has_gpu, name, kept):
         wrapper = registry.get(found.pop('type'))
     assert wrapper.__name__ == name
     assert found.to_dict() == dict(kept, optimizer=optimizer)
+
+
+def test_amp_step_without_a_default_scope(monkeypatch):
+    """Built as the Runner builds it from a new-style config."""
+    monkeypatch.setattr('tcal_det.engine.training.is_cuda_available',
+                        lambda: False)
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    cfg = Config(
+        dict(
+            optim_wrapper=dict(
+                type='mmengine.optim.OptimWrapper',
+                optimizer=dict(type='torch.optim.SGD', lr=0.1))))
+    use_mixed_precision(cfg)
+    model = torch.nn.Linear(2, 1)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    with wrapper.optim_context(model):
+        assert model(torch.ones(1, 2)).dtype == torch.bfloat16

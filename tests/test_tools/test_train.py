@@ -188,23 +188,64 @@ def free_port():
 
 def test_two_processes_through_the_launcher(run_configs, tmp_path, load_state):
     work_dir = str(tmp_path / 'run')
-    result = subprocess.run([
-        'bash', 'tools/dist_train.sh', run_configs['methods'], '2',
-        '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=1',
-        'train_cfg.val_interval=1'
-    ],
-                            cwd=REPOSITORY,
-                            env=dict(
-                                os.environ,
-                                OMP_NUM_THREADS='1',
-                                PORT=str(free_port()),
-                                PATH=osp.dirname(sys.executable) + os.pathsep +
-                                os.environ['PATH']),
-                            stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT,
-                            universal_newlines=True)
+
+    def train(epochs, *options):
+        return subprocess.run([
+            'bash', 'tools/dist_train.sh', run_configs['methods'], '2',
+            '--work-dir', work_dir, *options, '--cfg-options',
+            f'train_cfg.max_epochs={epochs}', 'train_cfg.val_interval=1'
+        ],
+                              cwd=REPOSITORY,
+                              env=dict(
+                                  os.environ,
+                                  OMP_NUM_THREADS='1',
+                                  PORT=str(free_port()),
+                                  PATH=osp.dirname(sys.executable) +
+                                  os.pathsep + os.environ['PATH']),
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT,
+                              universal_newlines=True)
+
+    result = train(1)
     assert result.returncode == 0, result.stdout
     checkpoint = load_state(osp.join(work_dir, 'epoch_1.pth'))
     # 8 scenes in batches of 2 on 2 ranks.
     assert checkpoint['meta']['iter'] == 2
     assert not any('teacher' in key for key in checkpoint['state_dict'])
+
+    # What a killed writer leaves; and a newer checkpoint that is damaged.
+    half = osp.join(work_dir, 'epoch_2.pth')
+    leftover = f'{half}.tmp-4711'
+    for path in (half, leftover):
+        shutil.copy(osp.join(work_dir, 'epoch_1.pth'), path)
+    os.truncate(half, 5000)
+    result = train(2, '--resume')
+    assert result.returncode == 0, result.stdout
+    assert 'resumed epoch: 1, iter: 2' in result.stdout
+    assert 'Removed what a killed run left' in result.stdout
+    assert load_state(half)['meta']['iter'] == 4
+    assert not osp.exists(leftover)
+    for name in os.listdir(work_dir):
+        if name.endswith('.pth'):
+            os.truncate(osp.join(work_dir, name), 5000)
+    result = train(3, '--resume')
+    assert result.returncode != 0
+    # Both processes say why they end.
+    assert result.stdout.count('error: `--resume` finds no whole check') == 2
+
+
+def test_help_imports_nothing_slow():
+    code = ('import runpy, sys; sys.argv = ["train.py", "--help"]\n'
+            'try:\n'
+            '    runpy.run_path("tools/train.py", run_name="__main__")\n'
+            'finally:\n'
+            '    print("SLOW", {"torch", "mmengine", "mmdet", "numpy"} & set('
+            'sys.modules))')
+    result = subprocess.run([sys.executable, '-c', code],
+                            cwd=REPOSITORY,
+                            stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
+                            universal_newlines=True)
+    assert result.returncode == 0, result.stdout
+    assert '--resume [RESUME]' in result.stdout
+    assert result.stdout.endswith('SLOW set()\n')
