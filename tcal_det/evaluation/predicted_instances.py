@@ -4,13 +4,14 @@ Of a pickle of results and of the data samples that a metric gets alike:
 three arrays that belong together. Imports no torch; tensors are known by
 what they can do.
 """
-from typing import Any, NamedTuple, Optional
+from typing import Any, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .functional.array_checks import shortened
-from .functional.record_fields import LARGEST_COORDINATE, SMALLEST_SIDE
+from .functional.record_fields import (LARGEST_COORDINATE, SMALLEST_SIDE,
+                                       are_numbers)
 
 
 class PredictedInstances(NamedTuple):
@@ -35,7 +36,7 @@ def predicted_instances(
     Args:
         pred (Any): With 'bboxes' (x1, y1, x2, y2; shape (D, 4)), 'scores'
             (shape (D,)) and 'labels' (whole numbers, shape (D,)): tensors,
-            arrays or lists.
+            arrays or lists of numbers.
         where (str): Beginning of the message: which image this is.
         num_classes (int, optional): Labels are below it. Defaults to None,
             not known yet.
@@ -54,7 +55,7 @@ def predicted_instances(
         boxes, scores, labels = (
             _as_array(pred[name]) for name in ('bboxes', 'scores', 'labels'))
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError,
-            AttributeError, OverflowError):
+            AttributeError, OverflowError, RecursionError):
         raise InvalidTypeError(
             f'{where}: `pred_instances` must have bboxes, scores and labels, '
             'each an array of numbers, as a detector of mmdet 3.x gives them '
@@ -89,14 +90,22 @@ def _as_array(value: Any) -> np.ndarray:
         if value.is_floating_point():
             value = value.double()  # numpy has no bfloat16
         value = value.numpy()
+    # numpy would make numbers of booleans and small tensors in a list.
+    if isinstance(value,
+                  (list, tuple)) and not are_numbers(list(_leaves(value))):
+        raise TypeError(value)
     array = np.asarray(value)
     if array.dtype.kind not in 'iuf':
         raise TypeError(array.dtype)
-    if isinstance(value, (list, tuple)) and any(
-            isinstance(one, (bool, np.bool_))
-            for one in np.array(value, dtype=object).flat):
-        raise TypeError(bool)  # in a list of numbers it becomes one
     return array
+
+
+def _leaves(rows: Sequence[Any]) -> Iterator[Any]:
+    for one in rows:
+        if isinstance(one, (list, tuple)):
+            yield from _leaves(one)
+        else:
+            yield one
 
 
 def _check(where: str, boxes: np.ndarray, scores: np.ndarray,

@@ -104,11 +104,12 @@ def is_prediction(pred, num_classes):
     return (len(boxes) == len(scores) == len(labels)
             and all(is_number(one) and 0 <= one <= 1 for one in scores)
             and all(
-                type(one) is int and 0 <= one < num_classes for one in labels)
-            and all(_is_corner_box(_as_lists(row)) for row in boxes))
+                type(one) is int and 0 <= one < num_classes
+                for one in labels) and all(map(_is_corner_box, boxes)))
 
 
 def _is_corner_box(row):
+    row = _as_lists(row) if isinstance(row, (list, tuple)) else None
     return (type(row) is list and len(row) == 4 and all(
         is_number(one) and abs(one) <= 1e9 for one in row) and all(
             float(high) - float(low) == 0 or float(high) - float(low) >= 1e-100
@@ -120,7 +121,11 @@ def _as_lists(value):
         return None if value.is_sparse else value.tolist()
     if isinstance(value, np.ndarray):
         return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, (list, tuple)):
+        return [
+            one.item() if isinstance(one, np.generic) else one for one in value
+        ]
+    return value
 
 
 def _is_forbidden(tree):

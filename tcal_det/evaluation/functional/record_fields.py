@@ -50,12 +50,12 @@ def score_column(values: Sequence[float], list_name: str) -> np.ndarray:
     if isinstance(values, np.ndarray):
         if values.ndim == 1 and values.dtype.kind in 'iuf':
             scores = values.astype(np.float64)
-    elif _are_numbers(values):
+    elif are_numbers(values):
         scores = _as_float64(values)
     if scores is None:
         record = next(
             number for number, value in enumerate(values)
-            if not _are_numbers((value, )) or _as_float64((value, )) is None)
+            if not are_numbers((value, )) or _as_float64((value, )) is None)
         raise InvalidTypeError(
             f'`{list_name}[{record}]`: `score` must be a number in [0, 1], '
             f'but got {shortened(values[record])}')
@@ -88,13 +88,14 @@ def box_array(rows: Sequence[Sequence[float]], list_name: str) -> np.ndarray:
     elif _are_rows_of_four(rows):
         # Twice as fast as np.array(rows) on half a million boxes.
         flat = list(chain.from_iterable(rows))
-        if _are_numbers(flat):
+        if are_numbers(flat):
             boxes = _as_float64(flat)
     if boxes is None:
-        record = next((number for number, row in enumerate(rows)
-                       if not _are_rows_of_four((row, ))
-                       or not _are_numbers(row) or _as_float64(row) is None),
-                      0)
+        record = next(
+            (number
+             for number, row in enumerate(rows) if not _are_rows_of_four(
+                 (row, )) or not are_numbers(row) or _as_float64(row) is None),
+            0)
         raise InvalidTypeError(
             f'`{list_name}[{record}]`: `bbox` must be 4 finite numbers '
             '(x, y, width, height), but got '
@@ -130,7 +131,7 @@ def image_sizes(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
     sizes = np.full((len(images), 2), np.nan)
     for row, image in enumerate(images):
         size = (image.get('width'), image.get('height'))
-        if _are_numbers(size):
+        if are_numbers(size):
             size = _as_float64(size)
             # Written so that NaN fails it.
             if size is not None and (size
@@ -139,7 +140,8 @@ def image_sizes(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return sizes
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all values are numbers; a boolean is none."""
     # By type, of which there are few, as bool is an int.
     return all(
         issubclass(kind, _NUMBERS) and kind is not bool
