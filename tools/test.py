@@ -80,6 +80,8 @@ def main():
                                           prepare_cpu_launch,
                                           use_test_time_augmentation)
     from tcal_det.errors import InvalidValueError, MissingFileError
+    from tcal_det.evaluation.metrics.annotation_check import \
+        check_metric_annotations
     from tcal_det.models.distillers.detector_files import load_whole_checkpoint
 
     setup_cache_size_limit_of_dynamo()
@@ -108,6 +110,7 @@ def main():
         use_test_time_augmentation(cfg)
 
     check_data(cfg, 'test_dataloader')
+    check_metric_annotations(cfg, 'test')
     prepare_cpu_launch(cfg)
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))

@@ -66,6 +66,8 @@ def main():
                                           missing_weights_named,
                                           prepare_cpu_launch,
                                           use_mixed_precision)
+    from tcal_det.evaluation.metrics.annotation_check import \
+        check_metric_annotations
     from tcal_det.fileio import make_output_folder
 
     setup_cache_size_limit_of_dynamo()
@@ -91,6 +93,7 @@ def main():
     notes = [] if args.resume is None else resume(cfg, args.resume)
 
     check_data(cfg, 'train_dataloader', 'val_dataloader')
+    check_metric_annotations(cfg, 'val')
     make_output_folder(cfg.work_dir, '`work_dir` must be')
     prepare_cpu_launch(cfg)
     runner = (

@@ -4,6 +4,7 @@ import os.path as osp
 import shutil
 
 import pytest
+from mmengine.config import Config
 
 
 def one_line(status, stderr):
@@ -59,6 +60,20 @@ def test_config_file(call_tool, tmp_path, content, message):
         with open(path, 'w') as file:
             file.write(content)
     assert message in one_line(*call_tool('train.py', path))
+
+
+def test_metric_without_ground_truth(call_tool, run_configs, tmp_path):
+    cfg = Config.fromfile(run_configs['plain'])
+    for split in ('val', 'test'):
+        cfg[f'{split}_evaluator'] = [
+            dict(type='tcal_det.DetectionCalibrationMetric')
+        ]
+    path = str(tmp_path / 'config.py')
+    cfg.dump(path)
+    for split, line in (('val', train(call_tool, path, tmp_path)),
+                        ('test',
+                         one_line(*call_tool('test.py', path, __file__)))):
+        assert f'`{split}_evaluator`' in line and '`ann_file`' in line
 
 
 def test_checkpoint_to_test_is_missing(call_tool, run_configs):
