@@ -155,7 +155,8 @@ class TeacherRanking:
         ]
         equals = [
             score for score, difference in zip(scores, differences)
-            if difference.low <= 0
+            # NaN, where nothing is known of a difference, tells nobody apart.
+            if not difference.low > 0
         ]
         return cls(scores, differences,
                    max(equals, key=lambda score: np.nan_to_num(score.mean_ap)))
@@ -177,7 +178,7 @@ class TeacherRanking:
         if chosen is not first:
             sentences.append(
                 f'Among those that cannot be told apart `{chosen.name}` has '
-                f'the highest mAP, {100 * chosen.mean_ap:.1f}.')
+                f'the highest mAP, {_per_cent(chosen.mean_ap)}.')
         sentences.append(
             f'At its fitted temperature {_text(chosen.temperature, 3)} the '
             f'ECE of `{chosen.name}` is {_text(chosen.calibrated_ece)}. A '
@@ -199,9 +200,9 @@ class TeacherRanking:
             cells = [
                 f'**{score.name}**'
                 if score is self.recommended else score.name,
-                f'{100 * score.mean_ap:.1f}', *(_text(
+                _per_cent(score.mean_ap), *(_text(
                     getattr(score, name), 3 if name == 'temperature' else 4)
-                                                for name in FIGURES)
+                                            for name in FIGURES)
             ]
             lines.append('| ' + ' | '.join(cells) + ' |')
         chosen = self.recommended
@@ -312,5 +313,11 @@ class _Boxes:
 
 
 def _text(estimate: Estimate, digits: int = 4) -> str:
-    return (f'{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, '
-            f'{estimate.high:.{digits}f}]')
+    interval = 'no interval'
+    if not math.isnan(estimate.low):
+        interval = f'{estimate.low:.{digits}f}, {estimate.high:.{digits}f}'
+    return f'{estimate.value:.{digits}f} [{interval}]'
+
+
+def _per_cent(mean_ap: float) -> str:
+    return 'n/a' if math.isnan(mean_ap) else f'{100 * mean_ap:.1f}'

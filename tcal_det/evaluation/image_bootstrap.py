@@ -23,8 +23,8 @@ class Estimate:
 
     Attributes:
         value (float): Of the images as they are.
-        low (float): Lower end of the interval.
-        high (float): Upper end of the interval.
+        low (float): Lower end of the interval; NaN where there is none.
+        high (float): Upper end of the interval; NaN where there is none.
     """
     value: float
     low: float
@@ -42,10 +42,15 @@ class Estimate:
         well-calibrated teacher would lie above its own figure.
 
         Args:
-            value (float): Of the images as they are.
-            resampled (ndarray): Shape (B,).
+            value (float): Figure of the images as they are.
+            resampled (ndarray): Figures of the resamples, shape (B,). Those
+                that are not finite (of no sample, or without an optimum)
+                are left out.
             lowest (float): The figure cannot be smaller. Defaults to -inf.
         """
+        resampled = resampled[np.isfinite(resampled)]
+        if len(resampled) == 0:
+            return cls(value, np.nan, np.nan)
         tail = (1 - CONFIDENCE_LEVEL) / 2
         low, high = value + np.quantile(resampled,
                                         (tail, 1 - tail)) - resampled.mean()
@@ -123,7 +128,8 @@ def resampled_ace(probs: np.ndarray, labels: np.ndarray, image_ids: np.ndarray,
             ranges, num_ranges, probs[:, k], (labels == k).astype(np.float64),
             image_ids, draws)
         gap = np.where(count > 0, np.abs(confidence - target), 0.0)
-        total += gap.sum(axis=1) / (count > 0).sum(axis=1)
+        with np.errstate(invalid='ignore'):  # a resample without samples
+            total += gap.sum(axis=1) / (count > 0).sum(axis=1)
     return total / num_classes
 
 
@@ -144,7 +150,8 @@ def resampled_temperature(logits: np.ndarray, labels: np.ndarray,
         draws (ndarray): Of ``draw_images``, shape (B, I).
 
     Returns:
-        ndarray: Shape (B,).
+        ndarray: Shape (B,); not finite where the logits say nothing about
+        the temperature.
     """
     num_images = draws.shape[1]
     slope, curvature = np.zeros(num_images), np.zeros(num_images)
@@ -159,7 +166,8 @@ def resampled_temperature(logits: np.ndarray, labels: np.ndarray,
         true = z[np.arange(len(z)), labels[rows]]
         slope += np.bincount(image_ids[rows], mean - true, num_images)
         curvature += np.bincount(image_ids[rows], variance, num_images)
-    return temperature * np.exp((draws @ slope) / (draws @ curvature))
+    with np.errstate(invalid='ignore', divide='ignore', over='ignore'):
+        return temperature * np.exp((draws @ slope) / (draws @ curvature))
 
 
 def _resampled_means(

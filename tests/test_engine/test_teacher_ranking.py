@@ -110,6 +110,24 @@ class TestRanking:
         width = one.ece.high - one.ece.low
         assert difference.high - difference.low < 0.5 * width
 
+    def test_teacher_that_says_nothing(self):
+        """Equal logits: no interval of a temperature, and no traceback."""
+        samples = make_samples()
+        samples.logits[:] = 0
+        with pytest.warns(UserWarning, match='every temperature'):
+            silent = score_teacher('silent', samples, float('nan'), 200)
+        ranking = TeacherRanking.of([silent, score('original')])
+        table = ranking.as_markdown()
+        assert '1.000 [no interval]' in table and '| n/a |' in table
+        assert 'nan' not in table
+
+    def test_nothing_is_known_of_a_difference(self):
+        one, other = score('one'), score('other', seed=1)
+        for teacher in (one, other):
+            teacher.resampled_ece[:] = float('nan')
+        ranking = TeacherRanking.of([one, other])
+        assert 'cannot be told apart' in ' '.join(ranking.grounds())
+
     def test_table_and_dict(self):
         ranking = TeacherRanking.of([score('copy', 3.0), score('original')])
         lines = ranking.as_markdown().splitlines()

@@ -104,3 +104,32 @@ def test_interval_covers_the_truth_as_often_as_it_says():
         estimate = Estimate.from_resamples(values.mean(), draws @ values / 40)
         covered += estimate.low <= 0 <= estimate.high
     assert 0.88 <= covered / 200 <= 0.99
+
+
+@pytest.mark.filterwarnings('error')
+def test_resamples_without_a_sample_are_left_out():
+    """Two images, one of them without RoIs: a quarter draws it twice."""
+    logits, labels, _ = make_samples(1, 40)
+    probs = softmax(logits, axis=1)
+    confidence, correct = top_label(probs, labels)
+    image_ids = np.zeros(40, int)
+    draws = np.array([[2., 0.], [1., 1.], [0., 2.]])
+    resampled = resampled_ece(confidence, correct, image_ids, draws, 15)[0]
+    expected = calibration_error(confidence, correct).ece
+    assert resampled[:2] == pytest.approx([expected, expected])
+    assert np.isnan(resampled[2])
+    assert np.isnan(resampled_ace(probs, labels, image_ids, draws, 15)[2])
+    estimate = Estimate.from_resamples(expected, resampled)
+    assert (estimate.low, estimate.high) == pytest.approx((expected, expected))
+
+
+@pytest.mark.filterwarnings('error')
+def test_no_interval_where_nothing_is_known():
+    """Equal logits fit every temperature."""
+    draws = draw_images(3, 10, seed=0)
+    resampled = resampled_temperature(
+        np.zeros((6, 4)), np.array([0, 1, 2, 3, 0, 1]), 1.0,
+        np.arange(6) % 3, draws)
+    estimate = Estimate.from_resamples(1.0, resampled, lowest=0)
+    assert estimate.value == 1
+    assert np.isnan(estimate.low) and np.isnan(estimate.high)

@@ -4,9 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.errors import InvalidValueError, MissingFileError, UserError
 from tcal_det.evaluation.average_precision import average_precision
 from tcal_det.evaluation.functional import (detections_from_coco,
                                             evaluate_detections,
@@ -292,7 +294,7 @@ def test_bad_files(tmp_path):
 
 
 def changed(content, keys, value):
-    """A copy with another value at a path; None for a key taken away."""
+    """A copy with another value at a path."""
     content = copy.deepcopy(content)
     inner = content
     for key in keys[:-1]:
@@ -406,3 +408,57 @@ def test_a_wrong_image_is_named_by_its_record(image_id, val):
     results = [dict(val[1][0]), dict(val[1][0], image_id=image_id)]
     with pytest.raises(InvalidValueError, match=r'`results\[1\]`: `image_id`'):
         fit(val).apply_to_records(results)
+
+
+# What JSON can hold, NaN and infinities of Python's reader included.
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+    max_leaves=5)
+
+
+def places(content, path=()):
+    """Path of everything in a file."""
+    items = ()
+    if isinstance(content, dict):
+        items = content.items()
+    elif isinstance(content, list):
+        items = enumerate(content)
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+@pytest.mark.parametrize('method', SCORE_MAPS)
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_corrupted_file_fails_in_one_line_or_is_a_calibration(
+        method, val, data):
+    content = json.loads(
+        json.dumps(
+            fit(val, method=method, classwise=True,
+                score_thr='lrp_optimal').to_json_dict()))
+    keys = data.draw(st.sampled_from(list(places(content))))
+    value = data.draw(JSON)
+    corrupted = changed(content, keys, value)
+    try:
+        read = ScoreCalibration.from_json_dict(corrupted)
+    except UserError as error:
+        line = str(error)
+        assert '\n' not in line and 'recalibrate.py fit' in line
+        return
+    scores = np.linspace(0, 1, 301)
+    for label in range(2):
+        calibrated, _ = read.calibrate(scores, np.full(301, label))
+        assert np.isfinite(calibrated).all()
+        assert calibrated.min() >= 0 and calibrated.max() <= 1
+        if method != 'histogram':
+            assert (np.diff(calibrated) >= 0).all()
+    assert read == ScoreCalibration.from_json_dict(
+        json.loads(json.dumps(read.to_json_dict()))) or keys[0] == 'settings'

@@ -204,6 +204,14 @@ def test_apply_complains(splits, complaint, succeed, tmp_path):
     assert 'recalibrate.py fit' in complaint('apply', val_dt, val_gt)
     calibration = str(tmp_path / 'calibration.json')
     succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
+    with open(calibration) as file:
+        content = json.load(file)
+    content['calibrator']['values'][0] = 2
+    falling = tmp_path / 'falling.json'
+    falling.write_text(json.dumps(content))
+    line = complaint('apply', val_dt, str(falling))
+    assert "falling.json'" in line and '`values[0]` must be in [0, 1]' in line
+    assert 'recalibrate.py fit' in line
     bad = tmp_path / 'bad.json'
     bad.write_text(
         json.dumps(
