@@ -97,3 +97,26 @@ def test_equal_divisors_keep_what_batch_augments_padded():
     images = ImageRenormalization(student, teacher)(data['inputs'],
                                                     data['data_samples'])
     assert images is data['inputs']
+
+
+@pytest.mark.parametrize('difference', [
+    dict(pad_value=9),
+    dict(mean=[0, 0, 0]),
+    dict(std=[1, 1, 1]),
+    dict(mean=None, std=None),
+    dict(bgr_to_rgb=True),
+])
+def test_each_difference_alone_is_seen(difference):
+    images, ours, expected = prepared_by({}, difference)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-4)
+    assert not torch.equal(ours, images)
+
+
+def test_without_samples_the_whole_batch_is_image():
+    preprocessors = [
+        DetDataPreprocessor(**IMAGENET, pad_size_divisor=divisor)
+        for divisor in (1, 32)
+    ]
+    images = torch.rand(2, 3, 50, 70)
+    ours = ImageRenormalization(*preprocessors)(images)
+    assert torch.equal(ours, torch.nn.functional.pad(images, (0, 26, 0, 14)))
