@@ -178,8 +178,7 @@ def match_at_thresholds(
         # are any, reach a threshold of 0 only.
         reaches = pairs.iou >= min(iou_thr, 1 - 1e-10)
         won = _serve_in_turn(
-            pairs.select(reaches & ~pair_is_crowd), len(order),
-            len(ground_truth.boxes))
+            pairs.select(reaches & ~pair_is_crowd), len(ground_truth.boxes))
         is_served = np.zeros(len(order), dtype=bool)
         is_served[won.rank] = True
         on_crowd = pairs.select(reaches & pair_is_crowd
@@ -263,7 +262,7 @@ def _overlapping_pairs(ground_truth: GroundTruth, detections: Detections,
     Returns:
         _Pairs: By rank, then by object in file order.
     """
-    num_images = max(ground_truth.num_images, 1)
+    num_images = ground_truth.num_images
     group_of_detection = (
         detections.class_index[order] * num_images +
         detections.image_index[order])
@@ -355,7 +354,7 @@ def _by_preference(pairs: _Pairs) -> _Pairs:
     return pairs.select(order)
 
 
-def _serve_in_turn(pairs: _Pairs, num_ranks: int, num_objects: int) -> _Pairs:
+def _serve_in_turn(pairs: _Pairs, num_objects: int) -> _Pairs:
     """Give each detection, in turn of rank, its best object still free.
 
     Taking turns is a stable matching in which every object prefers the
@@ -366,7 +365,6 @@ def _serve_in_turn(pairs: _Pairs, num_ranks: int, num_objects: int) -> _Pairs:
 
     Args:
         pairs (_Pairs): Those that may match, by rank and preference.
-        num_ranks (int): Number of ranks.
         num_objects (int): Number of objects.
 
     Returns:

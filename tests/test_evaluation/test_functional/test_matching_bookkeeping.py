@@ -1,4 +1,6 @@
 """What a match remembers, and how many pairs are looked at together."""
+import warnings
+
 import numpy as np
 import pytest
 from golden_files import load_scene
@@ -79,3 +81,23 @@ def test_hundred_detections_are_served_at_any_threshold():
 def test_narrowed_indices_keep_their_values(largest):
     index = np.array([0, largest, 7])
     np.testing.assert_array_equal(matching._narrowed(index), index)
+
+
+@pytest.mark.parametrize('box', [
+    [1 + 2**-52, 0, 2**-53, 1],
+    [1 + 2**-52, 1 + 2**-52, 2**-53, 2**-53],
+])
+def test_sides_that_rounding_doubles(box):
+    # The right edge rounds up, so that the overlap is twice (or four times)
+    # the area, and nothing or less is left of the union.
+    assert (box[0] + box[2]) - box[0] == 2 * box[2]
+    record = dict(image_id=1, category_id=1, bbox=box)
+    ground_truth = ground_truth_from_coco(
+        dict(
+            images=[dict(id=1)], categories=[dict(id=1)],
+            annotations=[record]))
+    detections = detections_from_coco([dict(record, score=.5)], ground_truth)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        matches = match_detections(ground_truth, detections, .5)
+    assert matches.iou.tolist() == [1.0]

@@ -251,3 +251,28 @@ def test_errors_inside_each_cell_of_the_image():
     np.testing.assert_allclose(cells.coverage, [0, 3 / 4])
     assert grid.summarize().error == pytest.approx((2 * .5 + 3 * .25) / 6)
     assert grid.summarize(3).error == pytest.approx(3 * .25 / 6)
+
+
+def test_position_bins_fill_the_memory_and_no_more():
+    # 91^3 cells of 13 classes are 9.8 million, 92^3 are 10.1 million.
+    ground_truth = ground_truth_from_coco(
+        dict(
+            images=[],
+            annotations=[],
+            categories=[dict(id=k) for k in range(13)]))
+    nothing = detections_from_coco([], ground_truth)
+    with pytest.raises(
+            InvalidValueError, match=r'`position_bins` must be in \[1, 91\]'):
+        evaluate_detections(ground_truth, nothing, position_bins=92)
+
+
+def test_label_out_of_range_is_placed():
+    with pytest.raises(InvalidValueError, match=r'but got 7 at \[1\]$'):
+        brier_score([[.5, .5]] * 3, [0, 7, 1])
+
+
+def test_long_values_are_cut_in_messages():
+    with pytest.raises(InvalidTypeError) as info:
+        calibration_error(['x' * 70, 'y' * 70], [1, 1])
+    given = str(info.value).split('but got ')[1]
+    assert given == str(['x' * 70, 'y' * 70])[:80] + '...'

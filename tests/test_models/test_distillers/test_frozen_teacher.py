@@ -156,3 +156,9 @@ def test_torchvision_pools_as_mmcv_does(as_loaded, images_and_rois):
     torch.testing.assert_close(
         classify(detector, (images, rois)), expected, rtol=1e-5, atol=1e-6)
     assert classify(detector, (images, rois[:0])).shape == (0, 4)
+
+
+def test_all_classes_masked_is_still_folded(as_loaded):
+    detector = as_loaded()
+    detector.roi_head.bbox_head.fc_cls.bias.fill_(-float('inf'))
+    assert not batch_norms(fold_batch_norms(detector))

@@ -264,3 +264,8 @@ def test_defaults_are_the_documented_ones(loss):
             documented[name] = ast.literal_eval(value[1])
     assert documented['loss_weight'] == 1
     assert documented == {name: attributes[name] for name in documented}
+
+
+def test_repr_names_the_arguments():
+    assert repr(make_loss('kd')) == (
+        'LogitKLDivLoss(loss_weight=1.0, temperature=4.0)')

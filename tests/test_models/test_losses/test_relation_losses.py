@@ -9,6 +9,7 @@ from loss_cases import random_inputs
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import CKDLoss, LogitKLDivLoss, MLLDLoss
+from tcal_det.models.losses.relation import pair_difference_gap
 
 IMAGE_INDEX = torch.tensor([2., 0., 2., 0., 0., 1.])
 WEIGHT = torch.tensor([1., 2., .5, 1., 0., 3.]).double()
@@ -166,3 +167,11 @@ def test_bad_values_are_named(arguments, name):
 def test_temperatures_must_be_a_sequence():
     with pytest.raises(InvalidTypeError, match='`temperatures`.*4'):
         MLLDLoss(temperatures=4)
+
+
+def test_masked_class_of_one_sample_differs_by_nothing():
+    # Of the first sample only class 0 is left; gaps are (0, -) and (0, 1).
+    infinity = float('inf')
+    student = torch.tensor([[0., -infinity], [0., 1.]])
+    teacher = torch.tensor([[0., -infinity], [0., 0.]])
+    assert pair_difference_gap(student, teacher).tolist() == [1, 1]
