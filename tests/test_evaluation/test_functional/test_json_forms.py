@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 from golden_files import load_scene
 
-from tcal_det.evaluation.functional import (BinGrid, BinTable,
-                                            adaptive_calibration_error,
-                                            calibration_error,
-                                            classwise_calibration_error,
-                                            detection_calibration_error,
-                                            evaluate_detections, laece, lrp,
-                                            match_detections, olrp)
+from tcal_det.evaluation import functional
 
 PROBS = [[.8, .2], [.4, .6], [.3, .7]]
 LABELS = [0, 1, 0]
@@ -38,21 +32,24 @@ def attributes_of(result):
 
 
 def matches():
-    return match_detections(*load_scene('det_small'), 0.1)
+    return functional.match_detections(*load_scene('det_small'), 0.1)
 
 
 def grid():
-    return detection_calibration_error(
+    return functional.detection_calibration_error(
         matches(), [2, 3], closed='left', features=['cx']).bins
 
 
 @pytest.mark.parametrize('result, more', [
-    (calibration_error([.5, .9], [1, 0], 2, closed='left'), ['num_samples']),
-    (classwise_calibration_error(PROBS, LABELS, 3), []),
-    (adaptive_calibration_error(PROBS, LABELS, 2), []),
-    (detection_calibration_error(matches(), 4), ['num_samples', 'class_mean']),
-    (laece(matches(), 5), []),
-    (BinTable.merge([calibration_error([.5, .9], [1, 0], 2).bins]), []),
+    (functional.calibration_error([.5, .9], [1, 0], 2,
+                                  closed='left'), ['num_samples']),
+    (functional.classwise_calibration_error(PROBS, LABELS, 3), []),
+    (functional.adaptive_calibration_error(PROBS, LABELS, 2), []),
+    (functional.detection_calibration_error(matches(),
+                                            4), ['num_samples', 'class_mean']),
+    (functional.laece(matches(), 5), []),
+    (functional.BinTable.merge(
+        [functional.calibration_error([.5, .9], [1, 0], 2).bins]), []),
     (grid(), []),
 ])
 def test_attributes_stand_under_their_names(result, more):
@@ -70,7 +67,7 @@ def test_closed_side_is_kept():
     assert grid().closed == grid().to_dict()['closed'] == 'left'
 
 
-@pytest.mark.parametrize('figure', [lrp, olrp])
+@pytest.mark.parametrize('figure', [functional.lrp, functional.olrp])
 def test_lrp_has_means_and_classes(figure):
     error = figure(matches())
     document = error.to_dict()
@@ -87,7 +84,7 @@ def test_lrp_has_means_and_classes(figure):
 def test_report_names_what_stands_where():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        report = evaluate_detections(*load_scene('det_small'))
+        report = functional.evaluate_detections(*load_scene('det_small'))
     document = report.to_dict()
     assert set(document) == {
         'settings', 'counts', 'overall', 'per_class', 'bins'
@@ -98,7 +95,7 @@ def test_report_names_what_stands_where():
             ] == [row['category_id'] for row in report.per_class]
     assert document['settings'] is not report.settings
     for name, table in report.bins.items():
-        assert isinstance(table, (BinTable, BinGrid))
+        assert isinstance(table, (functional.BinTable, functional.BinGrid))
         np.testing.assert_equal(document['bins']['overall'][name],
                                 attributes_of(table))
     json.dumps(document)

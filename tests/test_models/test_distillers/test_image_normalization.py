@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.structures import DetDataSample
+from mmengine.model import ImgDataPreprocessor
 
 from tcal_det.models.distillers.image_normalization import ImageRenormalization
 
@@ -120,3 +121,17 @@ def test_without_samples_the_whole_batch_is_image():
     images = torch.rand(2, 3, 50, 70)
     ours = ImageRenormalization(*preprocessors)(images)
     assert torch.equal(ours, torch.nn.functional.pad(images, (0, 26, 0, 14)))
+
+
+def test_only_one_of_two_normalises():
+    mean, std = [10., 20., 30.], [2., 4., 5.]
+    plain = ImgDataPreprocessor()
+    normalising = ImgDataPreprocessor(mean=mean, std=std)
+    images = torch.arange(3 * 2 * 2.).view(1, 3, 2, 2)
+    normalised = (images - torch.tensor(mean).view(1, 3, 1, 1)) / (
+        torch.tensor(std).view(1, 3, 1, 1))
+    torch.testing.assert_close(
+        ImageRenormalization(plain, normalising)(images), normalised)
+    torch.testing.assert_close(
+        ImageRenormalization(normalising, plain)(normalised), images)
+    assert ImageRenormalization(plain, plain)(images) is images
