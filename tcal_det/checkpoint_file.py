@@ -67,8 +67,8 @@ def read_checkpoint(checkpoint: str,
         raise MissingFileError(f'{name} does not exist: {remedy}') from None
     except (URLError, ConnectionError, socket.timeout) as error:
         raise MissingFileError(
-            f'{name} could not be downloaded ({error}): fetch it elsewhere '
-            'and give its path') from None
+            f'{name} could not be downloaded ({error}): fetch it elsewhere, '
+            f'and {remedy}') from None
     except Exception as error:
         # Unpickling a damaged file can raise nearly anything.
         cached = (f'; delete {_cache_path(checkpoint)!r} to download it anew'

@@ -1,6 +1,6 @@
 """Config files that a command or another config names."""
 import ast
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from mmengine.config import Config
 
@@ -34,6 +34,27 @@ def load_config(path: str,
         raise InvalidValueError(
             f'{name} {path!r} cannot be read ({type(error).__name__}: '
             f'{error})') from None
+
+
+def merge_options(cfg: Config, options: Optional[Dict[str, Any]]) -> None:
+    """Apply ``--cfg-options``.
+
+    Args:
+        cfg (Config): Changed in place.
+        options (dict, optional): New values by key, e.g.
+            'train_cfg.max_epochs'; None for none.
+
+    Raises:
+        InvalidValueError: If a key leads through something that has no keys.
+    """
+    for key, value in (options or {}).items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise InvalidValueError(
+                '`--cfg-options` must set keys of dicts, or places of lists, '
+                f'that the config has, but got {key}={value!r} ({error})'
+            ) from None
 
 
 def parse_config_text(text: str) -> Dict[str, Any]:

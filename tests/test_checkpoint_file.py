@@ -220,7 +220,7 @@ def test_no_internet(monkeypatch, tmp_path):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     with pytest.raises(
             MissingFileError,
-            match='could not be downloaded.*fetch it elsewhere and give its'):
+            match='could not be downloaded.*elsewhere, and give a path'):
         read('http://127.0.0.1:9/detector.pth')
 
 

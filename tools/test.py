@@ -68,20 +68,21 @@ def main():
     args = parse_args()
     # Slow to import.
     from mmdet.engine.hooks.utils import trigger_visualization_hook
-    from mmdet.evaluation import DumpDetResults
     from mmdet.utils import setup_cache_size_limit_of_dynamo
     from mmengine.model import is_model_wrapper
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
     from tcal_det.checkpoint_file import read_checkpoints_safely
-    from tcal_det.config_file import load_config
+    from tcal_det.config_file import load_config, merge_options
     from tcal_det.engine.training import (check_data, leave_process_group,
                                           prepare_cpu_launch,
                                           use_test_time_augmentation)
     from tcal_det.errors import InvalidValueError, MissingFileError
     from tcal_det.evaluation.metrics.annotation_check import \
         check_metric_annotations
+    from tcal_det.evaluation.metrics.detection_dump import AtomicDumpDetResults
+    from tcal_det.fileio import make_output_folder
     from tcal_det.models.distillers.detector_files import load_whole_checkpoint
 
     setup_cache_size_limit_of_dynamo()
@@ -89,11 +90,12 @@ def main():
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         raise InvalidValueError(
             f'`--out` must end in .pkl or .pickle, but got {args.out!r}')
+    if args.out is not None:
+        make_output_folder(osp.dirname(osp.abspath(args.out)))
 
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -122,7 +124,7 @@ def main():
                           args.allow_partial)
     if args.out is not None:
         runner.test_evaluator.metrics.append(
-            DumpDetResults(out_file_path=args.out))
+            AtomicDumpDetResults(out_file_path=args.out))
     runner.test()
     leave_process_group()
 

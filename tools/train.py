@@ -60,7 +60,7 @@ def main():
     from mmengine.runner import Runner
 
     from tcal_det.checkpoint_file import read_checkpoints_safely
-    from tcal_det.config_file import load_config
+    from tcal_det.config_file import load_config, merge_options
     from tcal_det.engine.resuming import check_same_checkpoint, resume
     from tcal_det.engine.training import (check_data, leave_process_group,
                                           missing_weights_named,
@@ -75,8 +75,7 @@ def main():
 
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from tcal_det.arguments import check_count, shortened
+from tcal_det.config_file import merge_options
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional.array_checks import check_choice
 from tcal_det.models.distillers.detector_files import (build_detector,
@@ -39,8 +40,7 @@ def load_teacher_config(
         MissingFileError, InvalidValueError: If one of them cannot be found.
     """
     cfg, checkpoint = find_detector(config, checkpoint)
-    if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+    merge_options(cfg, cfg_options)
     return cfg, checkpoint
 
 

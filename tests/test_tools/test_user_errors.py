@@ -116,3 +116,24 @@ def test_nothing_to_publish(call_tool, tmp_path, checkpoint, message):
     line = one_line(
         *call_tool('model_converters/publish_student.py', checkpoint, out))
     assert message in line and not osp.exists(out)
+
+
+@pytest.mark.parametrize('option', [
+    'train_cfg.max_epochs.x=1', 'resume.x=1', 'val_evaluator.type.x=1',
+    'custom_hooks.7.type=EMAHook'
+])
+def test_option_that_leads_nowhere(call_tool, run_configs, tmp_path, option):
+    line = train(call_tool, run_configs['plain'], tmp_path, 'resume=None',
+                 option)
+    key = option.split('=')[0]
+    assert '`--cfg-options` must set keys' in line and f'got {key}=' in line
+
+
+def test_predictions_that_cannot_be_written(call_tool, run_configs, tmp_path):
+    """Said before the images are predicted, not after."""
+    (tmp_path / 'file').write_text('')
+    checkpoint = tmp_path / 'any.pth'
+    checkpoint.write_bytes(b'')
+    line = one_line(*call_tool('test.py', run_configs['plain'], str(
+        checkpoint), '--out', str(tmp_path / 'file' / 'results.pkl')))
+    assert '`--out` must be in a folder' in line
