@@ -276,3 +276,23 @@ def test_long_values_are_cut_in_messages():
         calibration_error(['x' * 70, 'y' * 70], [1, 1])
     given = str(info.value).split('but got ')[1]
     assert given == str(['x' * 70, 'y' * 70])[:80] + '...'
+
+
+def test_adaptive_errors_by_class_and_by_default_in_15_ranges():
+    error = adaptive_calibration_error([[.8, .2], [.4, .6]], [0, 1])
+    assert error.per_class.tolist() == pytest.approx([.3, .3])
+    rng = np.random.default_rng(0)
+    confidence = rng.random(100)
+    correct = (rng.random(100) < .5).astype(int)
+    assert adaptive_top_label_calibration_error(confidence, correct) == (
+        adaptive_top_label_calibration_error(confidence, correct, 15))
+
+
+def test_no_arithmetic_warning_reaches_the_user():
+    ground_truth, _ = scene()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        warnings.simplefilter('ignore', UserWarning)
+        report = evaluate_detections(ground_truth,
+                                     detections_from_coco([], ground_truth))
+    assert np.isnan(report.brier).all() and np.isnan(report.nll).all()

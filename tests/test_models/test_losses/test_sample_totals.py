@@ -1,8 +1,9 @@
-"""Weights of samples are real numbers, whatever the labels are."""
+"""Weights of samples, and how many samples they stand for."""
 import pytest
 import torch
 
 from tcal_det.models.losses import roi_sample_weight
+from tcal_det.models.losses.reduction import relative_sample_count
 
 
 @pytest.mark.parametrize('mode', ['foreground', 'balanced'])
@@ -18,3 +19,10 @@ def test_weights_below_1_are_balanced():
     weight = roi_sample_weight(
         torch.tensor([0, 3]), 3, torch.tensor([1.5, .5]), 'balanced')
     assert weight.tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize('number', [1, 2, 7])
+def test_all_samples_of_weight_1_stand_for_one_loss(number):
+    assert relative_sample_count(number) == 1
+    assert relative_sample_count(number, torch.ones(number)).item() == 1
+    assert relative_sample_count(number, avg_factor=2.) == number / 2
