@@ -12,8 +12,8 @@ from tcal_det.evaluation.functional import (
     adaptive_top_label_calibration_error, bin_index, binary_brier_score,
     brier_score, calibration_error, classwise_calibration_error,
     detection_calibration_error, detections_from_coco, evaluate_detections,
-    ground_truth_from_coco, laece, match_detections, relative_box_features,
-    top_label)
+    ground_truth_from_coco, laace, laece, match_detections,
+    relative_box_features, top_label)
 
 ALONE = [[.8, .2], [.4, .6], [.3, .7]]
 
@@ -296,3 +296,17 @@ def test_no_arithmetic_warning_reaches_the_user():
         report = evaluate_detections(ground_truth,
                                      detections_from_coco([], ground_truth))
     assert np.isnan(report.brier).all() and np.isnan(report.nll).all()
+
+
+@pytest.mark.parametrize('figure, name', [(laece, 'LaECE'), (laace, 'LaACE')])
+def test_localization_aware_errors_say_how_many_classes(figure, name):
+    assert figure(matches()).num_classes == 3
+    nothing = detections_from_coco([], scene()[0])
+    with pytest.warns(UserWarning, match=rf'\b{name}\b'):
+        error = figure(match_detections(scene()[0], nothing, 0.1))
+    assert error.num_classes == 0
+
+
+def test_localization_aware_error_has_at_most_1000_bins():
+    with pytest.raises(InvalidValueError, match=r'`num_bins` .*\[1, 1000\]'):
+        laece(matches(), 1001)
