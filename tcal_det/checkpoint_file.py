@@ -61,6 +61,7 @@ def read_checkpoint(checkpoint: str,
                 f'{name} must hold a state dict, but holds a '
                 f'{type(content).__name__}')
         left_out = _leave_out_stand_ins(content)
+        _check_form(content, name)
     except InvalidValueError:
         raise
     except FileNotFoundError:
@@ -248,6 +249,19 @@ class _PlainHistoryBuffer(HistoryBuffer):
         self.__init__(*histories, max_length=int(state['max_length']))
         # The next checkpoint must open without this package.
         self.__class__ = HistoryBuffer
+
+
+def _check_form(content: dict, name: str) -> None:
+    for key in ('state_dict', 'meta'):
+        if not isinstance(content.get(key, {}), (dict, type(None))):
+            raise InvalidValueError(
+                f'{name}: `{key}` must be a dict, but its type is '
+                f'{type(content[key]).__name__}')
+    for key in content.get('state_dict') or content:
+        if not isinstance(key, str):
+            raise InvalidValueError(
+                f'{name} must hold weights by name, but one has the name '
+                f'{key!r}')
 
 
 def _leave_out_stand_ins(content: dict, where: str = '') -> List[str]:

@@ -277,3 +277,20 @@ def test_pickle_without_torch_format(tmp_path):
     path.write_bytes(pickle.dumps(dict(a=1)))
     with pytest.raises(InvalidValueError, match='it is damaged or not a'):
         read(str(path))
+
+
+@pytest.mark.parametrize('content, message', [
+    (dict(state_dict=3), '`state_dict` must be a dict, but its type is int'),
+    (dict(state_dict=[1]),
+     '`state_dict` must be a dict, but its type is list'),
+    (dict(state_dict={3: 1}), 'weights by name, but one has the name 3'),
+    (dict(state_dict={},
+          meta='x'), '`meta` must be a dict, but its type is str'),
+    ({
+        (1, 2): 3
+    }, r'weights by name, but one has the name \(1, 2\)'),
+    ([1], 'must hold a state dict, but holds a list'),
+])
+def test_other_content(write, content, message):
+    with pytest.raises(InvalidValueError, match=message):
+        read(write(content))

@@ -13,7 +13,7 @@ from tcal_det.config_file import parse_config_text
 from tcal_det.engine.plain_config import plain_detector_config
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import replaced_atomically
-from tcal_det.models.distillers.detector_files import without_loss_parameters
+from tcal_det.models.distillers.detector_files import detector_state
 
 FORMATS = ('pth', 'safetensors')
 # Messages of old hooks, among them the path of the last checkpoint.
@@ -45,11 +45,11 @@ def publish_student(checkpoint: str, out: str, format: str = 'pth') -> str:
     """
     stem = _without_suffix(out, format)
     content = read_checkpoint(checkpoint, f'checkpoint {checkpoint!r}')
-    if not content.get('state_dict'):
+    state = detector_state(content) if 'state_dict' in content else {}
+    if not state:
         raise InvalidValueError(
             f'checkpoint {checkpoint!r} must have the key `state_dict` with '
             f'weights, but has {sorted(map(str, content))}')
-    state = without_loss_parameters(dict(content['state_dict']))
     meta = {
         key: value
         for key, value in (content.get('meta') or {}).items()

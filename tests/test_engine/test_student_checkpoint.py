@@ -172,6 +172,7 @@ def test_config_that_is_not_plain(trained, tmp_path, text):
 @pytest.mark.parametrize('content', [
     dict(meta={}),
     dict(state_dict={}, meta={}),
+    dict(state_dict=dict(weight='x')),
 ])
 def test_no_weights(tmp_path, content):
     path = str(tmp_path / 'checkpoint.pth')

@@ -132,7 +132,7 @@ def load_whole_checkpoint(detector: nn.Module,
     """
     where = f'{role} checkpoint {checkpoint!r}'
     content = read_checkpoint(checkpoint, where, _FIND[role])
-    state = _detector_state(content)
+    state = detector_state(content)
     misshapen = [
         f'{key} {tuple(state.pop(key).shape)} instead of {tuple(value.shape)}'
         for key, value in detector.state_dict().items()
@@ -157,9 +157,16 @@ def load_whole_checkpoint(detector: nn.Module,
     return content
 
 
-def _detector_state(content: dict) -> Dict[str, Tensor]:
-    """The weights, by the names that they have outside of any wrapper."""
-    state = content.get('state_dict', content)
+def detector_state(content: dict) -> Dict[str, Tensor]:
+    """The weights, by the names that they have outside of any wrapper.
+
+    Args:
+        content (dict): All that a checkpoint holds.
+
+    Returns:
+        dict[str, Tensor]: Without learnable parts of losses.
+    """
+    state = content.get('state_dict') or content
     # Files saved from inside a DDP wrapper.
     stripped = OrderedDict(
         (key[len('module.'):] if key.startswith('module.') else key, value)
