@@ -12,7 +12,8 @@ A few hundred files by default; more with, for instance,
     TCAL_FUZZ_EXAMPLES=20000 python -m pytest \
         tests/test_tools/test_fuzz_evaluation.py
 
-which takes five minutes of one core, or more. The files depend on nothing but that number.
+which takes five minutes of one core, or more. The files depend on nothing
+but that number.
 """
 import contextlib
 import io
