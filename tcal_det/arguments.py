@@ -123,7 +123,7 @@ def shortened(value: object, limit: int = 80) -> str:
     """The value as a message shows it, whatever its length or depth.
 
     Args:
-        value (object): Of any type and size.
+        value (object): Anything, of any size.
         limit (int): Largest number of characters. Defaults to 80.
     """
     text = ' '.join(_REPR.repr(value).split())

@@ -7,7 +7,7 @@ import pickle
 import socket
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, List
+from typing import Any, List, NamedTuple, Tuple, Union
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -54,6 +54,35 @@ def read_checkpoint(checkpoint: str,
         MissingFileError: If the file does not exist or cannot be downloaded.
         InvalidValueError: If it cannot be read, or is damaged.
     """
+    content, left_out = read_with_left_out(checkpoint, name, remedy,
+                                           map_location)
+    if left_out:
+        print_log(
+            f'{name}: left out {", ".join(map(str, left_out))}; only tensors, '
+            'arrays, numbers and texts are read',
+            logger='current')
+    return content
+
+
+def read_with_left_out(
+        checkpoint: str,
+        name: str,
+        remedy: str = 'give a path or a URL',
+        map_location: Any = 'cpu') -> Tuple[dict, List['LeftOut']]:
+    """:func:`read_checkpoint`, for those who need all that is in it.
+
+    Args:
+        checkpoint (str): As there.
+        name (str): As there.
+        remedy (str): As there.
+        map_location (Any): As there.
+
+    Returns:
+        tuple: What it holds, and what was left out.
+
+    Raises:
+        MissingFileError, InvalidValueError: As there.
+    """
     try:
         content = _read(checkpoint, map_location)
         if not isinstance(content, dict):
@@ -77,12 +106,7 @@ def read_checkpoint(checkpoint: str,
         raise InvalidValueError(
             f'{name} cannot be read, it is damaged or not a checkpoint '
             f'({type(error).__name__}: {error}){cached}') from None
-    if left_out:
-        print_log(
-            f'{name}: left out {", ".join(left_out)}; only tensors, arrays, '
-            'numbers and texts are read',
-            logger='current')
-    return content
+    return content, left_out
 
 
 def read_checkpoints_safely() -> None:
@@ -264,19 +288,46 @@ def _check_form(content: dict, name: str) -> None:
                 f'{key!r}')
 
 
-def _leave_out_stand_ins(content: dict, where: str = '') -> List[str]:
-    """Remove entries with stand-ins in place; their keys and origins."""
+class LeftOut(NamedTuple):
+    """An entry of a checkpoint that was not read.
+
+    Attributes:
+        key (str): Where it was, e.g. 'meta.hook'.
+        origin (str): Module and name of its class or function.
+        is_function (bool): Whether it only named a function or a class,
+            which whoever built it has again.
+    """
+    key: str
+    origin: str
+    is_function: bool
+
+    def __str__(self) -> str:
+        return f'{self.key} ({self.origin})'
+
+
+def _leave_out_stand_ins(content: Union[dict, list],
+                         where: str = '') -> List[LeftOut]:
+    """Remove entries with stand-ins in place."""
     left_out = []
-    for key, value in list(content.items()):
+    is_dict = isinstance(content, dict)
+    for key, value in list(content.items() if is_dict else enumerate(content)):
         path = f'{where}{key}'
-        if isinstance(value, dict):
+        if isinstance(value, (dict, list)) and not _has_stand_in(value):
             left_out += _leave_out_stand_ins(value, f'{path}.')
             continue
         origin = _origin(key) or _origin(value)
-        if origin:
+        if origin and is_dict:
             del content[key]
-            left_out.append(f'{path} ({origin})')
+            is_function = isinstance(
+                value, type) or origin.split('.')[-1] == 'getattr'
+            left_out.append(LeftOut(path, origin, is_function))
     return left_out
+
+
+def _has_stand_in(value: Union[dict, list]) -> bool:
+    """Whether a list cannot be kept, as one of its items is left out."""
+    return isinstance(value, list) and any(
+        _origin(item) for item in value if not isinstance(item, (dict, list)))
 
 
 def _origin(value: Any) -> str:

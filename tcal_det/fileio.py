@@ -203,16 +203,24 @@ def write_json_atomically(path: str, obj: Any) -> None:
     """
     write_text_atomically(
         path,
-        json.dumps(_jsonable(obj), indent=2, allow_nan=False) + '\n')
+        json.dumps(plain_json(obj), indent=2, allow_nan=False) + '\n')
 
 
-def _jsonable(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
+    """What JSON can hold of a value.
+
+    Args:
+        value (Any): As for :func:`write_json_atomically`.
+
+    Returns:
+        Any: Dicts with texts as keys, lists, texts, numbers, booleans, None.
+    """
     if isinstance(value, dict):
-        return {str(key): _jsonable(item) for key, item in value.items()}
+        return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
+        return [plain_json(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):
-        return _jsonable(value.tolist())
+        return plain_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

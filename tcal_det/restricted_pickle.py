@@ -8,7 +8,7 @@ reached with values that nobody has checked.
 """
 import pickle
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from typing import Any, BinaryIO, Dict, Tuple
 
 import numpy as np
@@ -159,12 +159,28 @@ def _empty_bytes() -> bytes:
     return b''
 
 
+def _empty_dict(*_: Any) -> dict:
+    """``defaultdict``: a dict without the function that makes defaults."""
+    return {}
+
+
 def _plain_globals() -> Dict[Tuple[str, str], Any]:
     table = {
-        ('collections', 'OrderedDict'): OrderedDict,
-        ('_codecs', 'encode'): _latin1_bytes,
-        ('numpy', 'ndarray'): _ArrayName,
-        ('numpy', 'dtype'): PlainDtype,
+        # mmengine's schedules keep their milestones in a Counter.
+        ('collections', 'Counter'):
+        Counter,
+        ('collections', 'OrderedDict'):
+        OrderedDict,
+        ('collections', 'defaultdict'):
+        _empty_dict,
+        ('collections', 'deque'):
+        deque,
+        ('_codecs', 'encode'):
+        _latin1_bytes,
+        ('numpy', 'ndarray'):
+        _ArrayName,
+        ('numpy', 'dtype'):
+        PlainDtype,
     }
     for builtins in ('builtins', '__builtin__'):
         table[builtins, 'set'] = set

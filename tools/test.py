@@ -69,7 +69,7 @@ def main():
     # Slow to import.
     from mmdet.engine.hooks.utils import trigger_visualization_hook
     from mmdet.utils import setup_cache_size_limit_of_dynamo
-    from mmengine.model import is_model_wrapper
+    from mmengine.model import BaseTTAModel, is_model_wrapper
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
@@ -117,7 +117,7 @@ def main():
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
     detector = runner.model
-    while is_model_wrapper(detector):
+    while is_model_wrapper(detector) or isinstance(detector, BaseTTAModel):
         detector = detector.module
     # mmengine loads the checkpoint once more, and takes what fits.
     load_whole_checkpoint(detector, args.checkpoint, 'detector',

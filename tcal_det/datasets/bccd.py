@@ -28,7 +28,7 @@ def convert_bccd(source: str, out: str) -> None:
         MissingFileError: If the source lacks a file.
         InvalidValueError: If ``out`` exists or cannot be made, an image
             has no number of its own or a name that leads out of its folder,
-            or an annotation is no VOC.
+            or an annotation is not in VOC format.
     """
     image_folder = osp.join(source, 'JPEGImages')
     if not osp.isdir(image_folder):
@@ -59,7 +59,7 @@ def _coco_split(source: str, split: str) -> dict:
         with open(listed, encoding='utf-8') as file:
             chosen = file.read().split()
     except UnicodeDecodeError as error:
-        raise InvalidValueError(f'{listed!r} is no text: {error}') from None
+        raise InvalidValueError(f'{listed!r} is not text: {error}') from None
     images, annotations = [], []
     for name in sorted(chosen):
         _check_name(name, listed)

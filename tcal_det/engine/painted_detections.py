@@ -95,7 +95,7 @@ class DetectionPainter:
     """Draws boxes, and masks if wanted, in one colour per class name.
 
     Args:
-        metainfo (dict): Of the data set.
+        metainfo (dict): Meta information of the data set.
         score_thr (float): Detections of a score up to this are left out.
         with_masks (bool): Whether masks are painted too.
     """

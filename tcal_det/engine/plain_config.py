@@ -1,4 +1,5 @@
 """The config of the plain mmdet detector that a run has trained."""
+import re
 from typing import Any, Dict
 
 from tcal_det.errors import InvalidValueError
@@ -11,6 +12,8 @@ _PRIVATE_KEYS = ('load_from', 'resume', 'work_dir')
 # What the types of this package stand in for.
 _PLAIN_TYPES = dict(
     AtomicCheckpointHook='CheckpointHook', CPUAmpOptimWrapper='OptimWrapper')
+# None is a value of its own.
+_LEFT_OUT = object()
 
 
 def plain_detector_config(cfg: Dict[str, Any]) -> Dict[str, Any]:
@@ -36,7 +39,11 @@ def plain_detector_config(cfg: Dict[str, Any]) -> Dict[str, Any]:
         for key, value in cfg.items() if key not in _PRIVATE_KEYS
     }
     plain['model'] = _plain_model(cfg['model'])
-    return {key: value for key, value in plain.items() if value is not None}
+    for key in ('val_evaluator', 'test_evaluator'):
+        # mmengine wants one beside a dataloader, if only without metrics.
+        if plain.get(key) is _LEFT_OUT:
+            plain[key] = []
+    return {key: item for key, item in plain.items() if item is not _LEFT_OUT}
 
 
 def _plain_model(model: Dict[str, Any]) -> Dict[str, Any]:
@@ -73,11 +80,18 @@ def _without_own_parts(value: Any) -> Any:
         if isinstance(name, str) and name.startswith('tcal_det.'):
             name = _PLAIN_TYPES.get(name.split('.')[-1])
             if name is None:
-                return None
+                return _LEFT_OUT
             value = dict(value, type=name)
-        return {key: _without_own_parts(item) for key, item in value.items()}
+        items = {key: _without_own_parts(item) for key, item in value.items()}
+        return {
+            key: item
+            for key, item in items.items() if item is not _LEFT_OUT
+        }
     if isinstance(value, (list, tuple)):
         return type(value)(
             kept for kept in map(_without_own_parts, value)
-            if kept is not None and kept != 'tcal_det')
+            if kept is not _LEFT_OUT)
+    if isinstance(value, str) and re.match(r'tcal_det(\.|$)', value):
+        # In `custom_imports`.
+        return _LEFT_OUT
     return value

@@ -1,4 +1,5 @@
 """What ``tools/train.py --resume`` does before there is a Runner."""
+import os.path as osp
 from typing import Any, Iterator, List
 
 from mmengine.config import Config
@@ -52,7 +53,7 @@ def resume(cfg: Config, checkpoint: str) -> List[str]:
         notes = [f'{note}: resuming from {state.path!r}' for note in notes]
     else:
         try:
-            state, notes = read_training_state(checkpoint), []
+            state, notes = read_training_state(osp.expanduser(checkpoint)), []
         except UserError as error:
             raise type(error)(
                 f'`--resume` {error}; give an epoch_*.pth or iter_*.pth of '
@@ -93,6 +94,11 @@ def distillation_changes(state: TrainingState, config_text: str) -> List[str]:
     Returns:
         list[str]: A line with 'key: old -> new' for each difference.
     """
+    if not state.config_text:
+        return [
+            f'whether `--resume` changes the distillation of {state.path!r} '
+            'cannot be told: it does not hold its config'
+        ]
     try:
         old, new = (
             dict(parse_config_text(text).get('model', {}))

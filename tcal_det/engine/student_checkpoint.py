@@ -12,7 +12,7 @@ from tcal_det.checkpoint_file import import_safetensors, read_checkpoint
 from tcal_det.config_file import parse_config_text
 from tcal_det.engine.plain_config import plain_detector_config
 from tcal_det.errors import InvalidValueError
-from tcal_det.fileio import replaced_atomically
+from tcal_det.fileio import plain_json, replaced_atomically
 from tcal_det.models.distillers.detector_files import detector_state
 
 FORMATS = ('pth', 'safetensors')
@@ -63,7 +63,7 @@ def publish_student(checkpoint: str, out: str, format: str = 'pth') -> str:
                 key: value.clone().contiguous()
                 for key, value in state.items()
             },
-            metadata=dict(format='pt', meta=json.dumps(meta)))
+            metadata=dict(format='pt', meta=json.dumps(plain_json(meta))))
     else:
         buffer = io.BytesIO()
         torch.save(dict(meta=meta, state_dict=state), buffer)

@@ -150,7 +150,7 @@ def _check_dict(key: str, value: object) -> None:
 
 
 def _check_loader(key: str, loader: object) -> None:
-    """Refuse what is no dataloader before mmengine stumbles over it."""
+    """Refuse what is not a dataloader, before mmengine fails on it."""
     _check_dict(key, loader)
     check_count(f'{key}.batch_size', loader.get('batch_size', 1))
     check_count(f'{key}.num_workers', loader.get('num_workers', 0), lowest=0)

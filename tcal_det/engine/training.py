@@ -25,7 +25,7 @@ def prepare_cpu_launch(cfg: Config) -> None:
     """Let ``--launcher pytorch`` work on a machine without a GPU.
 
     mmengine's launcher selects a CUDA device; with the gloo group already
-    there it leaves the matter alone.
+    there it selects none.
 
     Args:
         cfg (Config): Changed in place: DDP without device ids.
@@ -150,7 +150,8 @@ def _check_dataset(key: str, dataset: dict) -> None:
         ann_file = osp.join(root, ann_file)
         if not osp.isfile(ann_file):
             raise MissingFileError(
-                f'`{key}.dataset.ann_file` {ann_file!r} does not exist')
+                f'`{key}.dataset.ann_file` {ann_file!r} does not exist: set '
+                f'it with --cfg-options {key}.dataset.ann_file=PATH')
     for name, prefix in (dataset.get('data_prefix') or {}).items():
         folder = osp.join(root, prefix or '')
         # Annotations may hold whole paths.
@@ -167,7 +168,7 @@ def missing_weights_named(cfg: Config) -> Iterator[None]:
     """Say which key of the config names weights that are missing.
 
     Args:
-        cfg (Config): Of a training, which runs in the ``with`` block.
+        cfg (Config): Config of the training that runs in the ``with`` block.
 
     Raises:
         MissingFileError: If a download fails, or a file does not exist.

@@ -5,15 +5,17 @@ import re
 from collections.abc import Mapping
 from typing import List, NamedTuple, Optional, Tuple
 
-from tcal_det.checkpoint_file import read_checkpoint
+from tcal_det.checkpoint_file import read_with_left_out
 from tcal_det.errors import InvalidValueError, MissingFileError, UserError
+
+_TRAINING_KEYS = ('state_dict', 'optimizer', 'param_schedulers')
 
 
 class TrainingState(NamedTuple):
     """A checkpoint that was read to its end.
 
     Attributes:
-        path (str): Of the file.
+        path (str): Path of the file.
         config_text (str): The config that it was trained with; empty if the
             file does not say.
     """
@@ -38,7 +40,16 @@ def read_training_state(path: str) -> TrainingState:
         raise MissingFileError(f'{path!r} does not exist')
     if osp.isdir(path):
         raise InvalidValueError(f'{path!r} is a folder')
-    content = read_checkpoint(path, repr(path))
+    content, left_out = read_with_left_out(path, repr(path))
+    # A function is there again when the run is built; data is not.
+    lost = [
+        str(entry) for entry in left_out
+        if entry.key.startswith(_TRAINING_KEYS) and not entry.is_function
+    ]
+    if lost:
+        raise InvalidValueError(
+            f'{path!r} holds training state that is not read, as it could '
+            f'run code: {", ".join(lost[:3])}')
     meta = content.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
     missing = [
@@ -62,7 +73,7 @@ def find_training_state(
     """The newest checkpoint of a run that is whole.
 
     Args:
-        work_dir (str): Of the run.
+        work_dir (str): Folder of the run.
 
     Returns:
         tuple: The checkpoint, None if the run has written none yet; and what

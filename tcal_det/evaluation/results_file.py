@@ -201,7 +201,7 @@ def check_each_image_once(image_ids: Sequence[Any], list_name: str) -> None:
     """Raise if an image was predicted twice: its detections count twice.
 
     Args:
-        image_ids (Sequence[Any]): Of the predictions, in order.
+        image_ids (Sequence[Any]): Image of each prediction, in order.
         list_name (str): What the list is called, for the message.
     """
     first_place = {}

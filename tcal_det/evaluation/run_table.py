@@ -20,7 +20,7 @@ COLUMNS = {
     'LaECE_0': ('calib/laece_0', 100, 2),
     'LRP_0': ('calib/lrp_0', 100, 1),
 }
-# Columns of their own: an AP of VOC is no AP of COCO, to be subtracted.
+# Columns of their own: VOC's AP is not COCO's, and is not subtracted.
 FURTHER_COLUMNS = {
     'segm mAP': ('coco/segm_mAP', 100, 1),
     'VOC mAP': ('pascal_voc/mAP', 100, 1),
@@ -97,7 +97,7 @@ def read_run(work_dir: str) -> RunResult:
 
 
 def _last_validation(path: str) -> Optional[Dict[str, Any]]:
-    """The last line of a log that is no training step's."""
+    """The last line of a log that is not a training step's."""
     if not osp.isfile(path):
         return None
     try:

@@ -137,7 +137,7 @@ class ScoreCalibration:
             for record in (results if isinstance(results, list) else ())
             if isinstance(record, Mapping)
         ]
-        # What is no id, or of another kind than the first, is left for the
+        # What is not an id, or of another kind than the first, is left for the
         # check below to name.
         image_ids = {
             one

@@ -161,5 +161,5 @@ def test_numbers_that_are_none(source, tmp_path, before, after):
 
 def test_list_that_is_no_text(source, tmp_path):
     (source / 'ImageSets/Main/val.txt').write_bytes(b'\xff\xfe')
-    with pytest.raises(InvalidValueError, match='val.txt.*is no text'):
+    with pytest.raises(InvalidValueError, match='val.txt.*is not text'):
         convert_bccd(str(source), str(tmp_path / 'bccd'))

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import safetensors
 import torch
@@ -70,7 +71,9 @@ def trained(tmp_path, distiller_cfg):
             ],
             test_evaluator=dict(type='tcal_det.DetectionCalibrationMetric'),
             optim_wrapper=dict(type='tcal_det.CPUAmpOptimWrapper', lr=0.1),
-            custom_imports=dict(imports=['tcal_det', 'json']),
+            custom_imports=dict(
+                imports=['tcal_det', 'tcal_det.engine', 'json']),
+            mixed=[None, 1],
             load_from='/home/me/start.pth',
             work_dir='/home/me/work'))
     path = str(tmp_path / 'epoch_3.pth')
@@ -124,7 +127,7 @@ def test_holds_no_more_than_a_release(trained, tmp_path):
     assert cfg['val_evaluator'] == [dict(type='CocoMetric')]
     assert cfg['optim_wrapper'] == dict(type='OptimWrapper', lr=0.1)
     assert cfg['custom_imports'] == dict(imports=['json'])
-    assert 'test_evaluator' not in cfg
+    assert cfg['test_evaluator'] == [] and cfg['mixed'] == [None, 1]
 
 
 def test_name_tells_the_content(trained, tmp_path):
@@ -145,6 +148,17 @@ def test_safetensors(trained, tmp_path):
             assert torch.equal(file.get_tensor(key), value)
         meta = json.loads(file.metadata()['meta'])
     assert meta == json.loads(json.dumps(plain['meta']))
+
+
+def test_numpy_values_in_safetensors(trained, tmp_path):
+    content = torch.load(trained, weights_only=False)
+    content['meta']['dataset_meta'] = dict(
+        palette=np.arange(6).reshape(2, 3), mean=np.float32(0.5))
+    torch.save(content, trained)
+    path = publish_student(trained, str(tmp_path / 'student'), 'safetensors')
+    with safetensors.safe_open(path, framework='pt') as file:
+        assert json.loads(file.metadata()['meta'])['dataset_meta'] == dict(
+            palette=[[0, 1, 2], [3, 4, 5]], mean=0.5)
 
 
 def test_name_of_the_other_format(trained, tmp_path):

@@ -94,3 +94,37 @@ def test_published_checkpoint_is_one_for_test(call_tool, run_configs, detector,
                                   '--work-dir', folder)
         assert status == 0, error
         assert 'coco/bbox_mAP' in measured(folder)
+
+
+def test_test_time_augmentation(call_tool, run_configs, detector, tmp_path):
+    """The detector inside of the one that merges its predictions."""
+    cfg = Config.fromfile(run_configs['plain'])
+    cfg.tta_model = dict(
+        type='DetTTAModel',
+        tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10))
+    cfg.tta_pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(
+            type='TestTimeAug',
+            transforms=[[
+                dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)
+            ],
+                        [
+                            dict(
+                                type='PackDetInputs',
+                                meta_keys=('img_id', 'img_path', 'ori_shape',
+                                           'img_shape', 'scale_factor', 'flip',
+                                           'flip_direction'))
+                        ]])
+    ]
+    config, path = str(tmp_path / 'tta.py'), str(tmp_path / 'plain.pth')
+    cfg.dump(config)
+    torch.save(dict(state_dict=detector.state_dict(), meta={}), path)
+    folder = str(tmp_path / 'run')
+    command = ('test.py', config, path, '--work-dir', folder, '--tta')
+    status, error = call_tool(*command)
+    assert status == 0, error
+    assert 'coco/bbox_mAP' in measured(folder)
+    torch.save(dict(state_dict=dict(a=torch.ones(1)), meta={}), path)
+    status, error = call_tool(*command)
+    assert status == 2 and 'does not fit its config' in error

@@ -109,7 +109,7 @@ def crowd_flags(records: Sequence[Mapping[str, Any]],
                 list_name: str) -> np.ndarray:
     """``iscrowd`` of all records, boolean, shape (len(records),).
 
-    A record without is no crowd; 0, 1, false and true are flags.
+    A record without it is not a crowd; 0, 1, false and true are flags.
     """
     flags = [record.get('iscrowd', 0) for record in records]
     for number, flag in enumerate(flags):
@@ -126,7 +126,7 @@ def image_sizes(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Width and height, NaN where a record has none, shape (I, 2).
 
     Only the box position and size features need them, so a file without, or
-    with a placeholder such as 0, is no mistake.
+    with a placeholder such as 0, is not a mistake.
     """
     sizes = np.full((len(images), 2), np.nan)
     for row, image in enumerate(images):

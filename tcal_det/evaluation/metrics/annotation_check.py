@@ -34,7 +34,8 @@ def check_metric_annotations(cfg: Any, *splits: str) -> None:
                         f'`{split}_evaluator`: {METRIC} must have `ann_file`, '
                         'or `instances` must be among the `meta_keys` of '
                         f'{PACKING} in the pipeline of `{split}_dataloader`, '
-                        'but neither is')
+                        'but neither is: give the file with --cfg-options '
+                        f'{split}_evaluator.ann_file=PATH')
 
 
 def _metrics(evaluator: Any) -> List[dict]:

@@ -92,9 +92,9 @@ def check_fitted(name: str, values: Union[float, np.ndarray],
     """Refuse what a fit to extreme samples can come to.
 
     Args:
-        name (str): Of the parameter, for the message.
+        name (str): Name of the parameter, for the message.
         values (float | ndarray): What was fitted.
-        dtype (dtype): Of the logits, in which the parameter is applied.
+        dtype (dtype): Type of the logits, in which the parameter is applied.
 
     Raises:
         InvalidValueError: If a value is NaN or infinite in that type, or so

@@ -184,7 +184,7 @@ class FrozenTeacher:
         """Look at the first steps' logits; see :class:`TeacherCheck`.
 
         Args:
-            logits (Tensor): Of :meth:`logits`, shape (R, C).
+            logits (Tensor): Answers of :meth:`logits`, shape (R, C).
             labels (Tensor, optional): Assigned classes, shape (R,).
         """
         if self._check is not None:

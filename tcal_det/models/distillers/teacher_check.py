@@ -132,8 +132,8 @@ class TeacherCheck:
             f'{100 * chance:.1f} %)', 'current')
         if accuracy < chance + LEAST_SKILL * (1 - chance):
             print_log(
-                'The teacher does no better than chance on the RoIs that it '
-                'is to teach: is `teacher.checkpoint` trained, for the '
+                'The teacher does hardly better than chance on the RoIs that '
+                'it is to teach: is `teacher.checkpoint` trained, for the '
                 "student's classes in this order, and the `data_preprocessor` "
                 'of `teacher.config` that of its training?',
                 'current',
