@@ -102,20 +102,14 @@ def test_test_time_augmentation(call_tool, run_configs, detector, tmp_path):
     cfg.tta_model = dict(
         type='DetTTAModel',
         tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10))
+    keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
+            'flip', 'flip_direction')
+    transforms = [[dict(type='Resize', scale=(64, 64))],
+                  [dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)],
+                  [dict(type='PackDetInputs', meta_keys=keys)]]
     cfg.tta_pipeline = [
         dict(type='LoadImageFromFile'),
-        dict(
-            type='TestTimeAug',
-            transforms=[[
-                dict(type='RandomFlip', prob=prob) for prob in (1.0, 0.0)
-            ],
-                        [
-                            dict(
-                                type='PackDetInputs',
-                                meta_keys=('img_id', 'img_path', 'ori_shape',
-                                           'img_shape', 'scale_factor', 'flip',
-                                           'flip_direction'))
-                        ]])
+        dict(type='TestTimeAug', transforms=transforms)
     ]
     config, path = str(tmp_path / 'tta.py'), str(tmp_path / 'plain.pth')
     cfg.dump(config)
