@@ -64,7 +64,7 @@ def test_one_answer_to_everything_is_chance(logged, answer):
     (_, text), (level, warning) = logged
     share = 0.0 if answer == 2 else 100 / 3
     assert text.startswith(f'Teacher: {share:.1f} % ')
-    assert level == logging.WARNING and 'no better than chance' in warning
+    assert level == logging.WARNING and 'hardly better than chance' in warning
 
 
 def test_random_answers_are_warned_of(logged):

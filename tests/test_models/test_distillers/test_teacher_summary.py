@@ -59,4 +59,4 @@ def test_two_classes_are_enough_to_judge_by(given, levels, monkeypatch):
     assert [level for level, _ in logged] == levels
     assert 'mean over 2 classes with background' in logged[0][1]
     for _, text in logged[1:]:
-        assert text.startswith('The teacher does no better than chance')
+        assert text.startswith('The teacher does hardly better than chance')
