@@ -7,11 +7,10 @@ import pickle
 import socket
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, List, NamedTuple, Tuple, Union
+from typing import Any, List, Tuple
 from urllib.error import URLError
-from urllib.parse import urlparse
+from urllib.parse import quote, urlparse
 
-import numpy as np
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import get
@@ -19,7 +18,8 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 
 from tcal_det.errors import InvalidValueError, MissingFileError
-from tcal_det.restricted_pickle import RestrictedUnpickler
+from tcal_det.restricted_pickle import (Described, LeftOut, PlainValues,
+                                        RestrictedUnpickler, StandIn)
 from tcal_det.torch_pickle import load_torch_file
 
 SAFETENSORS_SUFFIX = '.safetensors'
@@ -32,12 +32,12 @@ _UNSAFE_PREFIXES = ('', *_HTTP, r'(\S+\:)?s3://', r'(\S+\:)?petrel://',
 
 def read_checkpoint(checkpoint: str,
                     name: str,
-                    remedy: str = 'give a path or a URL',
-                    map_location: Any = 'cpu') -> dict:
+                    remedy: str = 'give a path or a URL') -> dict:
     """Read a checkpoint, of which nothing is run.
 
-    Tensors, arrays, numbers, texts and containers of them are read. Entries
-    that hold anything else are left out, and a log line names them.
+    Tensors, arrays, numbers, texts and containers of them are read, tensors
+    to the CPU. Entries that hold anything else are left out, and a log line
+    names them.
 
     Args:
         checkpoint (str): A path, or a URL; ``.safetensors`` is known by its
@@ -45,17 +45,15 @@ def read_checkpoint(checkpoint: str,
         name (str): What a message calls it.
         remedy (str): What a message advises if it is missing. Defaults to
             'give a path or a URL'.
-        map_location (Any): As ``torch.load`` takes it. Defaults to 'cpu'.
 
     Returns:
-        dict: What it holds.
+        dict: What it holds, of plain types.
 
     Raises:
         MissingFileError: If the file does not exist or cannot be downloaded.
         InvalidValueError: If it cannot be read, or is damaged.
     """
-    content, left_out = read_with_left_out(checkpoint, name, remedy,
-                                           map_location)
+    content, left_out = read_with_left_out(checkpoint, name, remedy)
     if left_out:
         print_log(
             f'{name}: left out {", ".join(map(str, left_out))}; only tensors, '
@@ -67,15 +65,13 @@ def read_checkpoint(checkpoint: str,
 def read_with_left_out(
         checkpoint: str,
         name: str,
-        remedy: str = 'give a path or a URL',
-        map_location: Any = 'cpu') -> Tuple[dict, List['LeftOut']]:
+        remedy: str = 'give a path or a URL') -> Tuple[dict, List[LeftOut]]:
     """:func:`read_checkpoint`, for those who need all that is in it.
 
     Args:
         checkpoint (str): As there.
         name (str): As there.
         remedy (str): As there.
-        map_location (Any): As there.
 
     Returns:
         tuple: What it holds, and what was left out.
@@ -83,13 +79,15 @@ def read_with_left_out(
     Raises:
         MissingFileError, InvalidValueError: As there.
     """
+    plain = PlainValues()
     try:
-        content = _read(checkpoint, map_location)
+        content = _read(checkpoint, plain)
         if not isinstance(content, dict):
+            kind = (
+                plain.left_out[0].origin
+                if plain.left_out else type(content).__name__)
             raise InvalidValueError(
-                f'{name} must hold a state dict, but holds a '
-                f'{type(content).__name__}')
-        left_out = _leave_out_stand_ins(content)
+                f'{name} must hold a state dict, but holds a {kind}')
         _check_form(content, name)
     except InvalidValueError:
         raise
@@ -100,13 +98,13 @@ def read_with_left_out(
             f'{name} could not be downloaded ({error}): fetch it elsewhere, '
             f'and {remedy}') from None
     except Exception as error:
-        # Unpickling a damaged file can raise nearly anything.
-        cached = (f'; delete {_cache_path(checkpoint)!r} to download it anew'
+        # A damaged file can raise nearly anything.
+        cached = (f'; delete {_cached_file(checkpoint)!r} to download it anew'
                   if checkpoint.startswith(_HTTP) else '')
         raise InvalidValueError(
             f'{name} cannot be read, it is damaged or not a checkpoint '
             f'({type(error).__name__}: {error}){cached}') from None
-    return content, left_out
+    return content, plain.left_out
 
 
 def read_checkpoints_safely() -> None:
@@ -126,8 +124,8 @@ def load_from_restricted(filename: str, map_location: Any = None) -> dict:
 
     Args:
         filename (str): A path or a URL.
-        map_location (Any): As ``torch.load`` takes it. Defaults to None,
-            the CPU.
+        map_location (Any): Not used: tensors come to the CPU, and what loads
+            them copies them to where they belong. Defaults to None.
 
     Returns:
         dict: What the checkpoint holds.
@@ -135,13 +133,10 @@ def load_from_restricted(filename: str, map_location: Any = None) -> dict:
     Raises:
         MissingFileError, InvalidValueError: If it cannot be read.
     """
-    content = read_checkpoint(
-        filename,
-        f'checkpoint {filename!r}',
-        map_location=map_location or 'cpu')
-    meta = content.get('meta')
+    content = read_checkpoint(filename, f'checkpoint {filename!r}')
     # mmengine.Runner.resume runs this text as a Python config.
-    if isinstance(meta, dict) and meta.pop('config', None) is not None:
+    if content.get('meta') and 'config' in content['meta']:
+        del content['meta']['config']
         print_log(
             f'checkpoint {filename!r}: left out meta.config, which mmengine '
             'would run',
@@ -149,29 +144,41 @@ def load_from_restricted(filename: str, map_location: Any = None) -> dict:
     return content
 
 
-def _read(checkpoint: str, map_location: Any) -> Any:
+def _read(checkpoint: str, plain: PlainValues) -> Any:
     if checkpoint.startswith(_HTTP):
         checkpoint = _downloaded(checkpoint)
     elif '://' in checkpoint:
         # The backends of mmengine: s3, petrel and others.
         return load_torch_file(
-            io.BytesIO(get(checkpoint)), map_location, CheckpointUnpickler)
+            io.BytesIO(get(checkpoint)), plain, CheckpointUnpickler)
     checkpoint = osp.expanduser(checkpoint)
     if not osp.isfile(checkpoint):
         raise FileNotFoundError(checkpoint)
     if checkpoint.endswith(SAFETENSORS_SUFFIX):
-        return _read_safetensors(checkpoint, map_location)
-    return load_torch_file(checkpoint, map_location, CheckpointUnpickler)
+        return _read_safetensors(checkpoint)
+    with open(checkpoint, 'rb') as file:
+        return load_torch_file(file, plain, CheckpointUnpickler)
 
 
-def _cache_path(url: str) -> str:
-    """Where torch, and so mmengine, puts what it downloads."""
-    return osp.join(torch.hub.get_dir(), 'checkpoints',
-                    osp.basename(urlparse(url).path))
+def _cached_file(url: str) -> str:
+    """Where a download is, or will be.
+
+    What mmengine has downloaded, or a user has put there, is in torch's cache
+    by its last name. A download of ours goes to a folder of its host:
+    another address with the same last name must not become the weights that
+    mmengine takes for torchvision's.
+    """
+    cache = osp.join(torch.hub.get_dir(), 'checkpoints')
+    parts = urlparse(url)
+    shared = osp.join(cache, osp.basename(parts.path))
+    if osp.isfile(shared):
+        return shared
+    return osp.join(cache, 'tcal_det', quote(parts.netloc, safe=''),
+                    quote(parts.path.lstrip('/'), safe=''))
 
 
 def _downloaded(url: str) -> str:
-    path = _cache_path(url)
+    path = _cached_file(url)
     try:
         if is_main_process():
             _download(url, path)
@@ -189,13 +196,11 @@ def _download(url: str, path: str) -> None:
         torch.hub.download_url_to_file(url, path, progress=os.isatty(0))
 
 
-def _read_safetensors(path: str, map_location: Any) -> dict:
+def _read_safetensors(path: str) -> dict:
     safetensors = import_safetensors()
     with safetensors.safe_open(path, framework='pt') as file:
         meta = json.loads((file.metadata() or {}).get('meta', '{}'))
-    device = 'cpu' if callable(map_location) else str(map_location)
-    return dict(
-        meta=meta, state_dict=safetensors.torch.load_file(path, device))
+    return dict(meta=meta, state_dict=safetensors.torch.load_file(path))
 
 
 def import_safetensors() -> ModuleType:
@@ -213,34 +218,8 @@ def import_safetensors() -> ModuleType:
     return safetensors
 
 
-class StandIn:
-    """An object of a class that is not built: it takes all and does nothing.
-
-    Attributes:
-        origin (str): Module and name of the class or function in the file.
-    """
-    origin = ''
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> 'StandIn':
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def _take(self, *args: Any, **kwargs: Any) -> 'StandIn':
-        return self
-
-    # All that an unpickler calls on what it builds.
-    __call__ = __setstate__ = __setitem__ = append = extend = add = _take
-
-
-@lru_cache(maxsize=None)
-def _stand_in(origin: str) -> type:
-    return type('StandIn', (StandIn, ), dict(origin=origin))
-
-
 class CheckpointUnpickler(RestrictedUnpickler):
-    """Unpickler with stand-ins for whatever is not plain data."""
+    """First pass with stand-ins for whatever is not plain data."""
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a global of the pickle.
@@ -250,29 +229,41 @@ class CheckpointUnpickler(RestrictedUnpickler):
             name (str): Name in the module.
 
         Returns:
-            Any: A class or function that builds data and nothing else.
+            Any: Sealed, a stand-in, or of a type that no pickle can change.
         """
         if name == 'HistoryBuffer' and module.startswith('mmengine.'):
-            return _PlainHistoryBuffer
+            return PlainHistoryBuffer
         try:
             return super().find_class(module, name)
         except pickle.UnpicklingError:
             return _stand_in(f'{module}.{name}')
 
 
-class _PlainHistoryBuffer(HistoryBuffer):
-    """A log history made of numbers, without the methods in the file."""
+@lru_cache(maxsize=None)
+def _stand_in(origin: str) -> type:
+    return type('StandIn', (StandIn, ), dict(origin=origin))
+
+
+class PlainHistoryBuffer(Described):
+    """A log history of numbers, without the methods in the file."""
+    __slots__ = ('_state', )
 
     def __setstate__(self, state: dict) -> None:
+        self._state = state
+
+    def build(self, plain: PlainValues, where: str) -> HistoryBuffer:
+        """Build the history."""
         histories = [
-            np.array(state[key]) for key in ('_log_history', '_count_history')
+            plain.build(self._state[key], where)
+            for key in ('_log_history', '_count_history')
         ]
-        if any(history.dtype.kind not in 'biuf' for history in histories):
+        if any(
+                getattr(history, 'ndim', 0) != 1
+                or history.dtype.kind not in 'biuf' for history in histories):
             raise pickle.UnpicklingError(
                 'it holds a log of other things than numbers')
-        self.__init__(*histories, max_length=int(state['max_length']))
-        # The next checkpoint must open without this package.
-        self.__class__ = HistoryBuffer
+        return HistoryBuffer(
+            *histories, max_length=int(self._state['max_length']))
 
 
 def _check_form(content: dict, name: str) -> None:
@@ -286,58 +277,3 @@ def _check_form(content: dict, name: str) -> None:
             raise InvalidValueError(
                 f'{name} must hold weights by name, but one has the name '
                 f'{key!r}')
-
-
-class LeftOut(NamedTuple):
-    """An entry of a checkpoint that was not read.
-
-    Attributes:
-        key (str): Where it was, e.g. 'meta.hook'.
-        origin (str): Module and name of its class or function.
-        is_function (bool): Whether it only named a function or a class,
-            which whoever built it has again.
-    """
-    key: str
-    origin: str
-    is_function: bool
-
-    def __str__(self) -> str:
-        return f'{self.key} ({self.origin})'
-
-
-def _leave_out_stand_ins(content: Union[dict, list],
-                         where: str = '') -> List[LeftOut]:
-    """Remove entries with stand-ins in place."""
-    left_out = []
-    is_dict = isinstance(content, dict)
-    for key, value in list(content.items() if is_dict else enumerate(content)):
-        path = f'{where}{key}'
-        if isinstance(value, (dict, list)) and not _has_stand_in(value):
-            left_out += _leave_out_stand_ins(value, f'{path}.')
-            continue
-        origin = _origin(key) or _origin(value)
-        if origin and is_dict:
-            del content[key]
-            is_function = isinstance(
-                value, type) or origin.split('.')[-1] == 'getattr'
-            left_out.append(LeftOut(path, origin, is_function))
-    return left_out
-
-
-def _has_stand_in(value: Union[dict, list]) -> bool:
-    """Whether a list cannot be kept, as one of its items is left out."""
-    return isinstance(value, list) and any(
-        _origin(item) for item in value if not isinstance(item, (dict, list)))
-
-
-def _origin(value: Any) -> str:
-    """Where a stand-in inside of a value is from; '' if there is none."""
-    if isinstance(value, StandIn):
-        return value.origin
-    if isinstance(value, type) and issubclass(value, StandIn):
-        return value.origin
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return next(filter(None, map(_origin, value)), '')
-    return ''

@@ -1,15 +1,21 @@
 """Pickles of other people: their data is rebuilt, their code never runs.
 
-A pickle is a program. It names functions and classes by module, and the
-unpickler imports and calls them. Here each name is looked up in a table
-instead, and what the table gives builds arrays, tensors and containers only:
-numpy's own ``dtype.__setstate__`` and ``ndarray.__setstate__`` are not
-reached with values that nobody has checked.
+A pickle is a program. It names functions and classes, calls them, and sets
+attributes of what it has made. Two passes take that apart:
+
+1. :class:`RestrictedUnpickler` looks each name up in a table. What the table
+   gives makes containers and sealed descriptions of arrays and tensors, and
+   refuses attributes: a pickle could set those of a class for the whole
+   process.
+2. :class:`PlainValues` builds the result anew out of values of exactly the
+   known types. An attribute that was set on a container, and could stand
+   before a method of it, has no part in the result.
 """
 import pickle
 import re
 from collections import Counter, OrderedDict, deque
-from typing import Any, BinaryIO, Dict, Tuple
+from typing import (Any, BinaryIO, Callable, Dict, List, NamedTuple, Optional,
+                    Tuple)
 
 import numpy as np
 
@@ -17,10 +23,52 @@ import numpy as np
 _PLAIN_DTYPE = re.compile(r'[biufcSU]\d+|O8?|\?')
 # What `dtype.__reduce__` says of such a type, after the byte order.
 _NO_SUBTYPE = (None, None, None)
+# Python refuses to print integers of more than some 14,000 bits.
+_LONGEST_INT = 1024
+_SCALARS = (type(None), bool, float, complex, str, bytes)
+_CONTAINERS = (list, tuple, set, frozenset, deque)
+
+
+class Sealed:
+    """Something that a pickle may pass around, but not change."""
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError(
+            'it sets attributes, as a file does that is to run code')
+
+
+class Maker(Sealed):
+    """Stands for a function or a class of a pickle.
+
+    Args:
+        make (Callable): Called in its place.
+    """
+    __slots__ = ('_make', )
+
+    def __init__(self, make: Callable) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any) -> Any:
+        return self._make(*args)
+
+
+class Described(Sealed):
+    """Data that the second pass builds."""
+    __slots__ = ()
+
+    def build(self, plain: 'PlainValues', where: str) -> Any:
+        """Build the data.
+
+        Args:
+            plain (PlainValues): Builds what it consists of.
+            where (str): Place in the file.
+        """
+        raise NotImplementedError
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickler of plain Python, numpy and torch data.
+    """First pass over plain Python, numpy and torch data.
 
     Everything else that the file names is an error. Tensors need torch,
     which is imported when the file holds one.
@@ -34,7 +82,7 @@ class RestrictedUnpickler(pickle.Unpickler):
             name (str): Name in the module.
 
         Returns:
-            Any: A class or function that builds data and nothing else.
+            Any: Sealed, or of a type that no pickle can change.
 
         Raises:
             UnpicklingError: If the table does not have it.
@@ -44,10 +92,7 @@ class RestrictedUnpickler(pickle.Unpickler):
             from tcal_det.torch_pickle import tensor_global
             known = tensor_global(module, name)
         if known is None:
-            raise pickle.UnpicklingError(
-                f'it holds a {module}.{name}; only tensors, arrays, numbers, '
-                'texts and containers of them are read, as anything else '
-                'could run code')
+            raise pickle.UnpicklingError(_refusal(f'{module}.{name}'))
         return known
 
 
@@ -58,17 +103,183 @@ def load_plain_pickle(file: BinaryIO) -> Any:
         file (BinaryIO): Open for reading.
 
     Returns:
-        Any: What was pickled. Arrays are of a subclass of ``ndarray``, which
-        pickles as ``ndarray``.
+        Any: What was pickled.
 
     Raises:
         Exception: Nearly any, if the pickle is damaged;
             ``pickle.UnpicklingError`` if it holds anything else.
     """
-    return RestrictedUnpickler(file).load()
+    plain = PlainValues()
+    content = plain.of(RestrictedUnpickler(file).load())
+    if plain.left_out:
+        raise pickle.UnpicklingError(_refusal(plain.left_out[0].origin))
+    return content
 
 
-class PlainDtype:
+def _refusal(origin: str) -> str:
+    return (f'it holds a {origin}; only tensors, arrays, numbers, texts and '
+            'containers of them are read, as anything else could run code')
+
+
+class LeftOut(NamedTuple):
+    """An entry of a file that was not read.
+
+    Attributes:
+        key (str): Place in the file, e.g. 'meta.hook'.
+        origin (str): Module and name of its class or function.
+        is_function (bool): Whether it only named a function or a class,
+            which whoever built it has again.
+    """
+    key: str
+    origin: str
+    is_function: bool
+
+    def __str__(self) -> str:
+        return f'{self.key} ({self.origin})'
+
+
+class StandIn:
+    """An object of a class that is not built: it takes all and does nothing.
+
+    Attributes:
+        origin (str): Module and name of the class or function in the file.
+    """
+    origin = ''
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> 'StandIn':
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def _take(self, *args: Any, **kwargs: Any) -> 'StandIn':
+        return self
+
+    # All that an unpickler calls on what it builds.
+    __call__ = __setstate__ = __setitem__ = append = extend = add = _take
+
+
+class _Unreadable(Exception):
+    """A value that is left out, and with it what it is a part of."""
+
+    def __init__(self, origin: str, is_function: bool) -> None:
+        super().__init__(origin)
+        self.origin = origin
+        self.is_function = is_function
+
+
+class PlainValues:
+    """Second pass: values of known types, built anew.
+
+    Attributes:
+        left_out (list[LeftOut]): Entries of dicts that could not be built.
+    """
+
+    def __init__(self) -> None:
+        self.left_out: List[LeftOut] = []
+        # By identity, so that what is shared stays shared; with the value
+        # that was given, whose identity must not be used again.
+        self._built: Dict[int, Tuple[Any, Any]] = {}
+
+    def of(self, value: Any) -> Any:
+        """Build a whole content anew.
+
+        Args:
+            value (Any): From the first pass.
+
+        Returns:
+            Any: Of plain types; None where all of it is left out.
+
+        Raises:
+            UnpicklingError: If it contains itself, or is not what it says.
+        """
+        try:
+            return self.build(value, '')
+        except _Unreadable as error:
+            self.left_out.append(LeftOut('', error.origin, error.is_function))
+            return None
+
+    def build(self, value: Any, where: str) -> Any:
+        """Build one value anew.
+
+        Args:
+            value (Any): From the first pass.
+            where (str): Its place in the file.
+        """
+        kind = type(value)
+        if kind in _SCALARS:
+            return value
+        if kind is int:
+            if value.bit_length() > _LONGEST_INT:
+                raise pickle.UnpicklingError(
+                    f'it holds a whole number of {value.bit_length()} bits')
+            return value
+        if isinstance(value, np.generic):
+            return value
+        if id(value) in self._built:
+            _, built = self._built[id(value)]
+            if built is _IN_PROGRESS:
+                raise pickle.UnpicklingError('it contains itself')
+            return built
+        self._built[id(value)] = value, _IN_PROGRESS
+        try:
+            built = self._build_object(kind, value, where)
+        except _Unreadable:
+            # It may stand in several places, and is left out of each.
+            del self._built[id(value)]
+            raise
+        self._built[id(value)] = value, built
+        return built
+
+    def _build_object(self, kind: type, value: Any, where: str) -> Any:
+        if kind in (dict, OrderedDict):
+            return self._build_dict(kind, value, where)
+        if kind is Counter:
+            return Counter(self._build_dict(dict, value, where))
+        if kind is deque:
+            return deque(self._build_items(value, where), value.maxlen)
+        if kind in _CONTAINERS:
+            return kind(self._build_items(value, where))
+        if isinstance(value, Described):
+            return value.build(self, where)
+        if isinstance(value, StandIn):
+            raise _Unreadable(value.origin,
+                              value.origin.split('.')[-1] == 'getattr')
+        if isinstance(value, type) and issubclass(value, StandIn):
+            raise _Unreadable(value.origin, True)
+        raise _Unreadable(
+            'function or class' if isinstance(value, (Maker, type)) else
+            f'{kind.__module__}.{kind.__name__}', True)
+
+    def _build_dict(self, kind: type, value: dict, where: str) -> dict:
+        built = kind()
+        # An attribute could stand before a method of the dict itself.
+        for key, item in dict.items(value):
+            place = f'{where}.{key}' if where else str(key)[:80]
+            try:
+                built[self.build(key, place)] = self.build(item, place)
+            except _Unreadable as error:
+                self.left_out.append(
+                    LeftOut(place, error.origin, error.is_function))
+        if kind is OrderedDict:
+            # torch's state dicts: the versions of their modules.
+            metadata = object.__getattribute__(value,
+                                               '__dict__').get('_metadata')
+            if type(metadata) in (dict, OrderedDict):
+                built._metadata = self.build(metadata, f'{where}._metadata')
+        return built
+
+    def _build_items(self, value: Any, where: str) -> list:
+        return [
+            self.build(item, f'{where}.{index}')
+            for index, item in enumerate(value)
+        ]
+
+
+_IN_PROGRESS = object()
+
+
+class PlainDtype(Sealed):
     """The numpy type of an array's items, without subtypes and fields.
 
     Args:
@@ -76,6 +287,7 @@ class PlainDtype:
         align (bool): Not used.
         copy (bool): Not used.
     """
+    __slots__ = ('dtype', )
 
     def __init__(self,
                  code: str,
@@ -98,11 +310,17 @@ class PlainDtype:
         self.dtype = self.dtype.newbyteorder(byte_order)
 
 
-class PlainArray(np.ndarray):
-    """An array whose pickled state is checked before numpy takes it."""
+class PlainArray(Described):
+    """An array, described by what numpy would set as its state."""
+    __slots__ = ('_shape', '_dtype', '_is_fortran', '_items')
+
+    def __init__(self) -> None:
+        self.__setstate__((1, (0, ), PlainDtype('i1'), False, b''))
 
     def __setstate__(self, state: Tuple) -> None:
         _, shape, plain_dtype, is_fortran, items = state
+        if not isinstance(plain_dtype, PlainDtype):
+            raise pickle.UnpicklingError('it holds an array of no type')
         shape = tuple(int(size) for size in shape)
         dtype = plain_dtype.dtype
         # Sizes in Python's integers, which do not overflow.
@@ -111,39 +329,47 @@ class PlainArray(np.ndarray):
             count *= size
         expected = count if dtype.hasobject else count * dtype.itemsize
         container = list if dtype.hasobject else bytes
-        if (any(size < 0 for size in shape)
-                or not isinstance(items, container) or len(items) != expected):
+        if (any(size < 0 for size in shape) or type(items) is not container
+                or len(items) != expected):
             raise pickle.UnpicklingError(
                 f'it holds an array of shape {shape} without its items')
-        super().__setstate__((1, shape, dtype, bool(is_fortran), items))
+        if dtype.kind == 'U' and any(code > 0x10ffff for code in np.frombuffer(
+                items,
+                np.dtype('u4').newbyteorder(dtype.byteorder))):
+            raise pickle.UnpicklingError(
+                'it holds an array of texts that are not text')
+        self._shape, self._dtype = shape, dtype
+        self._is_fortran, self._items = bool(is_fortran), items
 
-    def __reduce_ex__(self, protocol: int) -> Tuple:
-        # What is written again must open without this package.
-        return np.asarray(self).__reduce_ex__(protocol)
+    def build(self, plain: PlainValues, where: str) -> np.ndarray:
+        """Build the array, in the native byte order."""
+        if self._dtype.hasobject:
+            flat = np.empty(len(self._items), object)
+            for index, item in enumerate(self._items):
+                flat[index] = plain.build(item, f'{where}.{index}')
+        elif self._items:
+            flat = np.frombuffer(self._items, self._dtype)
+            flat = flat.astype(self._dtype.newbyteorder('='))
+        else:
+            flat = np.empty(0, self._dtype)
+            return flat.reshape(self._shape)
+        return flat.reshape(
+            self._shape, order='F' if self._is_fortran else 'C')
 
 
-class _ArrayName:
-    """Stands where a pickle passes ``numpy.ndarray`` as an argument."""
-
-
-def _empty_array(*_: Any) -> PlainArray:
-    """``_reconstruct``: an array, to be filled by ``__setstate__``."""
-    return PlainArray((0, ), np.int8)
-
-
-def _array_of_buffer(buffer: bytes, plain_dtype: PlainDtype, shape: Tuple,
+def _array_of_buffer(buffer: Any, plain_dtype: PlainDtype, shape: Tuple,
                      order: str) -> PlainArray:
     """``_frombuffer``: how protocol 5 pickles an array."""
-    array = _empty_array()
+    array = PlainArray()
     array.__setstate__((1, shape, plain_dtype, order == 'F', bytes(buffer)))
     return array
 
 
 def _scalar(plain_dtype: PlainDtype, item: bytes) -> Any:
     """``scalar``: a numpy number or text."""
-    array = _empty_array()
+    array = PlainArray()
     array.__setstate__((1, (1, ), plain_dtype, False, item))
-    return array[0]
+    return array.build(PlainValues(), '')[0]
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
@@ -154,43 +380,42 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
     return text.encode('latin1')
 
 
-def _empty_bytes() -> bytes:
-    """``bytes``: how protocol 2 pickles none of them."""
-    return b''
-
-
-def _empty_dict(*_: Any) -> dict:
-    """``defaultdict``: a dict without the function that makes defaults."""
-    return {}
-
-
 def _plain_globals() -> Dict[Tuple[str, str], Any]:
-    table = {
+    makers = {
         # mmengine's schedules keep their milestones in a Counter.
         ('collections', 'Counter'):
-        Counter,
+        lambda items=(): Counter(items),
         ('collections', 'OrderedDict'):
-        OrderedDict,
+        lambda items=(): OrderedDict(items),
+        # Without the function that makes defaults.
         ('collections', 'defaultdict'):
-        _empty_dict,
+        lambda *_: {},
         ('collections', 'deque'):
-        deque,
+        lambda items=(), maxlen=None: deque(items, maxlen),
         ('_codecs', 'encode'):
         _latin1_bytes,
+        # Passed as an argument, and not called.
         ('numpy', 'ndarray'):
-        _ArrayName,
+        _not_called,
         ('numpy', 'dtype'):
         PlainDtype,
     }
     for builtins in ('builtins', '__builtin__'):
-        table[builtins, 'set'] = set
-        table[builtins, 'frozenset'] = frozenset
-        table[builtins, 'bytes'] = _empty_bytes
+        makers[builtins, 'set'] = lambda items=(): set(items)
+        makers[builtins, 'frozenset'] = lambda items=(): frozenset(items)
+        # How protocol 2 pickles bytes of which there are none.
+        makers[builtins, 'bytes'] = lambda: b''
     for core in ('numpy.core', 'numpy._core'):
-        table[f'{core}.multiarray', '_reconstruct'] = _empty_array
-        table[f'{core}.multiarray', 'scalar'] = _scalar
-        table[f'{core}.numeric', '_frombuffer'] = _array_of_buffer
-    return table
+        # An array to be filled by its state.
+        makers[f'{core}.multiarray',
+               '_reconstruct'] = (lambda *_: PlainArray())
+        makers[f'{core}.multiarray', 'scalar'] = _scalar
+        makers[f'{core}.numeric', '_frombuffer'] = _array_of_buffer
+    return {names: Maker(make) for names, make in makers.items()}
+
+
+def _not_called(*_: Any) -> Optional[Any]:
+    raise pickle.UnpicklingError('it holds an array of no type')
 
 
 _PLAIN_GLOBALS = _plain_globals()

@@ -200,7 +200,7 @@ def test_damaged_weights_in_a_whole_archive(tmp_path):
         file.seek(os.path.getsize(path) // 2)
         file.write(b'\0' * 64)
     assert torch.load(path)['state_dict']['a'].shape == (10_000, )
-    with pytest.raises(InvalidValueError, match='the checksum of .* is wrong'):
+    with pytest.raises(InvalidValueError, match='content is damaged: Bad CRC'):
         read(path)
 
 
@@ -268,7 +268,7 @@ def test_safetensors_without_metadata_and_damaged(tmp_path):
 def test_cyclic_content(write):
     content = dict(a=torch.ones(1))
     content['self'] = content
-    with pytest.raises(InvalidValueError, match='RecursionError'):
+    with pytest.raises(InvalidValueError, match='it contains itself'):
         read(write(content))
 
 

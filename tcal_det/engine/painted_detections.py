@@ -144,7 +144,10 @@ class DetectionPainter:
                 get_palette('random',
                             len(known) + len(missing))))
         colours.update(zip(known, self.metainfo.get('palette') or ()))
-        return dict(classes=names, palette=[colours[name] for name in names])
+        return dict(
+            # matplotlib would read a formula.
+            classes=tuple(name.replace('$', r'\$') for name in names),
+            palette=[colours[name] for name in names])
 
 
 def _without_masks(sample: DetDataSample) -> DetDataSample:

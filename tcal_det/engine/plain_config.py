@@ -7,8 +7,8 @@ from tcal_det.errors import InvalidValueError
 # Arguments of the distiller and of ScoreCalibratedDetector.
 _WRAPPER_KEYS = ('student_type', 'detector_type', 'teacher', 'distill_losses',
                  'roi_weighting')
-# Where a run starts from and writes to.
-_PRIVATE_KEYS = ('load_from', 'resume', 'work_dir')
+# Where a run starts from and writes to, and files of a config.
+_PRIVATE_KEYS = ('load_from', 'resume', 'work_dir', '_base_')
 # What the types of this package stand in for.
 _PLAIN_TYPES = dict(
     AtomicCheckpointHook='CheckpointHook', CPUAmpOptimWrapper='OptimWrapper')

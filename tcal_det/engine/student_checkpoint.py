@@ -3,10 +3,12 @@ import hashlib
 import io
 import json
 import logging
+from typing import Dict
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
+from torch import Tensor
 
 from tcal_det.checkpoint_file import import_safetensors, read_checkpoint
 from tcal_det.config_file import parse_config_text
@@ -16,8 +18,9 @@ from tcal_det.fileio import plain_json, replaced_atomically
 from tcal_det.models.distillers.detector_files import detector_state
 
 FORMATS = ('pth', 'safetensors')
-# Messages of old hooks, among them the path of the last checkpoint.
-_PRIVATE_META = ('hook_msgs', )
+# Messages of old hooks, among them the path of the last checkpoint; and a text
+# that mmengine would run.
+_PRIVATE_META = ('hook_msgs', 'config')
 
 
 def publish_student(checkpoint: str, out: str, format: str = 'pth') -> str:
@@ -56,22 +59,38 @@ def publish_student(checkpoint: str, out: str, format: str = 'pth') -> str:
         if key not in _PRIVATE_META
     }
     _make_config_plain(meta, checkpoint)
-    if format == 'safetensors':
-        published = import_safetensors().torch.save(
+    published = (
+        _as_safetensors(state, meta)
+        if format == 'safetensors' else _as_torch_file(state, meta))
+    path = f'{stem}-{hashlib.sha256(published).hexdigest()[:8]}.{format}'
+    with replaced_atomically(path) as temporary, open(temporary, 'wb') as file:
+        file.write(published)
+    return path
+
+
+def _as_torch_file(state: Dict[str, Tensor], meta: dict) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(dict(meta=meta, state_dict=state), buffer)
+    return buffer.getvalue()
+
+
+def _as_safetensors(state: Dict[str, Tensor], meta: dict) -> bytes:
+    safetensors = import_safetensors()
+    # What JSON does not have is described by a text.
+    text = json.dumps(plain_json(meta), default=str)
+    try:
+        return safetensors.torch.save(
             # Neither views nor shared memory can be written.
             {
                 key: value.clone().contiguous()
                 for key, value in state.items()
             },
-            metadata=dict(format='pt', meta=json.dumps(plain_json(meta))))
-    else:
-        buffer = io.BytesIO()
-        torch.save(dict(meta=meta, state_dict=state), buffer)
-        published = buffer.getvalue()
-    path = f'{stem}-{hashlib.sha256(published).hexdigest()[:8]}.{format}'
-    with replaced_atomically(path) as temporary, open(temporary, 'wb') as file:
-        file.write(published)
-    return path
+            metadata=dict(format='pt', meta=text))
+    except Exception as error:
+        # Types and sizes of tensors, and names, that the format does not have.
+        raise InvalidValueError(
+            'the weights cannot be written as .safetensors, try `--format '
+            f'pth` ({type(error).__name__}: {error})') from None
 
 
 def _without_suffix(out: str, format: str) -> str:
@@ -91,12 +110,16 @@ def _make_config_plain(meta: dict, checkpoint: str) -> None:
     if not isinstance(text, str):
         return
     try:
-        plain = plain_detector_config(parse_config_text(text))
-    except InvalidValueError as error:
+        plain = Config(plain_detector_config(parse_config_text(text)))
+        published = plain.pretty_text
+        # mmdet runs it as a program: it must hold nothing but values.
+        parse_config_text(published)
+    except Exception as error:
+        # mmengine fails on odd names and depths in many ways.
         print_log(
             f'{checkpoint!r}: its config is left out, so that mmdet needs '
             f'one beside the weights ({error})',
             logger='current',
             level=logging.WARNING)
         return
-    meta['cfg'] = Config(plain).pretty_text
+    meta['cfg'] = published

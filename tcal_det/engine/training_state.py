@@ -8,6 +8,8 @@ from typing import List, NamedTuple, Optional, Tuple
 from tcal_det.checkpoint_file import read_with_left_out
 from tcal_det.errors import InvalidValueError, MissingFileError, UserError
 
+# Of mmengine's MessageHub.
+_HUB_KEYS = ('log_scalars', 'runtime_info', 'resumed_keys')
 _TRAINING_KEYS = ('state_dict', 'optimizer', 'param_schedulers')
 
 
@@ -56,10 +58,17 @@ def read_training_state(path: str) -> TrainingState:
         f'`{key}`' for key in ('state_dict', 'optimizer', 'message_hub')
         if not isinstance(content.get(key), Mapping)
     ]
+    if content.get('optimizer') == {}:
+        missing.append('`optimizer`')
     missing += [
         f'`meta.{key}`' for key in ('epoch', 'iter')
         if not isinstance(meta.get(key), int)
     ]
+    if isinstance(content.get('message_hub'), Mapping):
+        missing += [
+            f'`message_hub.{key}`' for key in _HUB_KEYS
+            if not isinstance(content['message_hub'].get(key), Mapping)
+        ]
     if missing:
         raise InvalidValueError(
             f'{path!r} does not hold the state of a training: it has no '

@@ -184,6 +184,9 @@ def records_from_samples(samples: Sequence[Record],
                 f'text, as in the annotations, but got {shortened(image_id)}')
         where = f'`results[{number}]` (image {shortened(image_id)})'
         found = predicted_instances(pred, where, len(category_ids))
+        if isinstance(image_id, np.generic):
+            # JSON has no numpy numbers.
+            image_id = image_id.item()
         image_ids.append(image_id)
         records += [
             dict(

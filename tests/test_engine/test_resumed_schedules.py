@@ -9,6 +9,7 @@ from tcal_det.engine.training_state import read_training_state
 from tcal_det.errors import InvalidValueError
 
 STEPS, RESUMED_AT = 8, 3
+HUB = dict(log_scalars={}, runtime_info={}, resumed_keys={})
 SCHEDULES = dict(
     coco_1x=[
         dict(type='LinearLR', start_factor=0.001, begin=0, end=2),
@@ -56,7 +57,7 @@ def test_rates_are_those_of_a_run_without_a_stop(name, is_present_format,
             state_dict=dict(),
             optimizer=wrapper.state_dict(),
             param_schedulers=[one.state_dict() for one in schedules],
-            message_hub=dict(),
+            message_hub=HUB,
             meta=dict(epoch=3, iter=3)),
         path,
         _use_new_zipfile_serialization=is_present_format)
@@ -80,7 +81,7 @@ def test_state_that_is_not_read_stops_a_resume(place, tmp_path):
         state_dict=dict(),
         optimizer=dict(state=dict()),
         param_schedulers=[dict(last_step=3)],
-        message_hub=dict(),
+        message_hub=HUB,
         meta=dict(epoch=3, iter=3, other=Unknown()))
     torch.save(content, path)
     assert read_training_state(path).path == path

@@ -57,8 +57,9 @@ def save(path, model=None):
         dict(
             meta=dict(epoch=1, iter=4, cfg=config(model).pretty_text),
             state_dict={},
-            optimizer={},
-            message_hub={}), str(path))
+            optimizer=dict(state={}),
+            message_hub=dict(log_scalars={}, runtime_info={},
+                             resumed_keys={})), str(path))
     return str(path)
 
 
