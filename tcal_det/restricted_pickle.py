@@ -23,8 +23,8 @@ import numpy as np
 _PLAIN_DTYPE = re.compile(r'[biufcSU]\d+|O8?|\?')
 # What `dtype.__reduce__` says of such a type, after the byte order.
 _NO_SUBTYPE = (None, None, None)
-# Python refuses to print integers of more than some 14,000 bits.
-_LONGEST_INT = 1024
+# Python refuses to print integers of more than 4300 digits.
+_LONGEST_INT = 14_000  # bits
 _SCALARS = (type(None), bool, float, complex, str, bytes)
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 
