@@ -192,7 +192,9 @@ def write_text_atomically(path: str, text: str) -> None:
         file.write(text)
 
 
-def write_json_atomically(path: str, obj: Any) -> None:
+def write_json_atomically(path: str,
+                          obj: Any,
+                          indent: Optional[int] = 2) -> None:
     """Write a JSON file, or leave the old one whole.
 
     Args:
@@ -200,10 +202,28 @@ def write_json_atomically(path: str, obj: Any) -> None:
         obj (Any): Nested dicts and lists of strings, numbers, booleans,
             None and numpy scalars or arrays; NaN and infinities, which JSON
             does not have, become null.
+        indent (int, optional): Spaces per level; None writes one line, which
+            is quicker. Defaults to 2.
+
+    Raises:
+        InvalidValueError: If the system does not let it be written, or it is
+            nested too deeply.
     """
-    write_text_atomically(
-        path,
-        json.dumps(plain_json(obj), indent=2, allow_nan=False) + '\n')
+    try:
+        text = _json_text(obj, indent)
+    except RecursionError:
+        raise InvalidValueError(
+            f'{path!r} cannot be written: its content must be nested less '
+            'deeply') from None
+    write_text_atomically(path, text + '\n')
+
+
+def _json_text(obj: Any, indent: Optional[int]) -> str:
+    try:
+        return json.dumps(obj, indent=indent, allow_nan=False)
+    except (TypeError, ValueError):
+        # Millions of records, which seldom need it, would take long.
+        return json.dumps(plain_json(obj), indent=indent, allow_nan=False)
 
 
 def plain_json(value: Any) -> Any:

@@ -23,6 +23,7 @@ import numpy as np
 _PLAIN_DTYPE = re.compile(r'[biufcSU]\d+|O8?|\?')
 # What `dtype.__reduce__` says of such a type, after the byte order.
 _NO_SUBTYPE = (None, None, None)
+LAST_CHARACTER = 0x10ffff
 # Python refuses to print integers of more than 4300 digits.
 _LONGEST_INT = 14_000  # bits
 _SCALARS = (type(None), bool, float, complex, str, bytes)
@@ -247,9 +248,10 @@ class PlainValues:
                               value.origin.split('.')[-1] == 'getattr')
         if isinstance(value, type) and issubclass(value, StandIn):
             raise _Unreadable(value.origin, True)
+        is_function = isinstance(value, (Maker, type))
         raise _Unreadable(
-            'function or class' if isinstance(value, (Maker, type)) else
-            f'{kind.__module__}.{kind.__name__}', True)
+            'function or class' if is_function else
+            f'{kind.__module__}.{kind.__name__}', is_function)
 
     def _build_dict(self, kind: type, value: dict, where: str) -> dict:
         built = kind()
@@ -333,9 +335,10 @@ class PlainArray(Described):
                 or len(items) != expected):
             raise pickle.UnpicklingError(
                 f'it holds an array of shape {shape} without its items')
-        if dtype.kind == 'U' and any(code > 0x10ffff for code in np.frombuffer(
+        if dtype.kind == 'U' and items and np.frombuffer(
                 items,
-                np.dtype('u4').newbyteorder(dtype.byteorder))):
+                np.dtype('u4').newbyteorder(
+                    dtype.byteorder)).max() > LAST_CHARACTER:
             raise pickle.UnpicklingError(
                 'it holds an array of texts that are not text')
         self._shape, self._dtype = shape, dtype

@@ -43,10 +43,8 @@ _STORAGE_TYPES = dict(
     UntypedStorage=torch.uint8)
 
 
-def load_torch_file(
-        file: BinaryIO,
-        plain: PlainValues,
-        unpickler: Type[RestrictedUnpickler] = RestrictedUnpickler) -> Any:
+def load_torch_file(file: BinaryIO, plain: PlainValues,
+                    unpickler: Type[RestrictedUnpickler]) -> Any:
     """Read what ``torch.save`` wrote, in its present or its old format.
 
     Tensors come to the CPU, with their strides, and share memory where they
@@ -55,8 +53,7 @@ def load_torch_file(
     Args:
         file (BinaryIO): Open for reading.
         plain (PlainValues): Second pass.
-        unpickler (type): First pass. Defaults to
-            :class:`~tcal_det.restricted_pickle.RestrictedUnpickler`.
+        unpickler (type): First pass.
 
     Returns:
         Any: What was saved.

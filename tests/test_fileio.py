@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -252,3 +253,21 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
             InvalidValueError,
             match='^`work_dir` must be a folder that you may write to, but '):
         make_output_folder(str(tmp_path), '`work_dir` must be')
+
+
+@pytest.mark.parametrize('indent', [None, 2])
+def test_numbers_that_json_does_not_have(tmp_path, indent):
+    path = tmp_path / 'a.json'
+    content = dict(a=[1.5, math.inf, (math.nan, )], b=np.float32(0.5))
+    write_json_atomically(str(path), content, indent=indent)
+    assert json.loads(path.read_text()) == dict(a=[1.5, None, [None]], b=0.5)
+    assert (path.read_text().count('\n') == 1) == (indent is None)
+
+
+def test_content_that_is_nested_too_deeply(tmp_path):
+    path, content = tmp_path / 'a.json', []
+    for _ in range(100_000):
+        content = [content]
+    with pytest.raises(InvalidValueError, match='must be nested less deeply'):
+        write_json_atomically(str(path), content)
+    assert not path.exists()

@@ -22,7 +22,8 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from payloads import Call
 
-from tcal_det.checkpoint_file import load_from_restricted, read_checkpoint
+from tcal_det.checkpoint_file import (CheckpointUnpickler,
+                                      load_from_restricted, read_checkpoint)
 from tcal_det.config_file import parse_config_text
 from tcal_det.engine.student_checkpoint import publish_student
 from tcal_det.errors import InvalidValueError
@@ -158,15 +159,21 @@ def test_patch_of_source_code(tmp_path, names, monkeypatch):
     'torch\nFloatStorage', 'mmengine.logging.history_buffer\nHistoryBuffer',
     'somebody\nElse'
 ])
-@pytest.mark.parametrize('state', [
-    b'}' + text('__call__') + b'K\x01s', b'N}' + text('origin') + b'K\x01s\x86'
-])
-def test_attributes_of_what_a_pickle_names(tmp_path, names, state):
+@pytest.mark.parametrize('is_slot', [True, False])
+def test_attributes_of_what_a_pickle_names(tmp_path, names, is_slot):
     """Those of a class would be the whole process's."""
+    attributes = b'}' + text('hostile_mark') + b'K\x01s'
+    state = b'N' + attributes + b'\x86' if is_slot else attributes
     body = b'\x80\x02c' + names.encode() + b'\n' + state + b'b0}.'
     path = written(tmp_path, old_format(body))
     with suppress(InvalidValueError):
         read_checkpoint(path, 'checkpoint')
+    module, name = names.split('\n')
+    reached = [
+        Counter, OrderedDict, HistoryBuffer,
+        CheckpointUnpickler(io.BytesIO()).find_class(module, name)
+    ]
+    assert not any(hasattr(one, 'hostile_mark') for one in reached)
     again = str(tmp_path / 'good.pth')
     hub = dict(log_scalars=dict(loss=HistoryBuffer([1.0], [1])))
     torch.save(
@@ -290,7 +297,13 @@ def test_nothing_else_is_in_what_was_read(tmp_path, place):
         assert b'tcal_det' not in file.read()
     content = torch.load(published, weights_only=False)
     assert content['meta']['epoch'] == 3
-    assert Unknown not in {type(one) for one in content['meta'].values()}
+    plain = (int, str, dict, OrderedDict, list, tuple, type(None))
+    left = [content['meta'].get('x')]
+    while left:
+        one = left.pop()
+        assert type(one) in plain and not getattr(one, '__dict__', None)
+        left += one.values() if isinstance(
+            one, dict) else (one if isinstance(one, (list, tuple)) else [])
     assert publish_student(path, str(tmp_path / 'student'), 'safetensors')
 
 

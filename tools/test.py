@@ -69,12 +69,12 @@ def main():
     # Slow to import.
     from mmdet.engine.hooks.utils import trigger_visualization_hook
     from mmdet.utils import setup_cache_size_limit_of_dynamo
-    from mmengine.model import BaseTTAModel, is_model_wrapper
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
     from tcal_det.checkpoint_file import read_checkpoints_safely
     from tcal_det.config_file import load_config, merge_options
+    from tcal_det.engine.hooks.checkpoint_fit_hook import CheckpointFitHook
     from tcal_det.engine.training import (check_data, leave_process_group,
                                           prepare_cpu_launch,
                                           use_test_time_augmentation)
@@ -83,7 +83,6 @@ def main():
         check_metric_annotations
     from tcal_det.evaluation.metrics.detection_dump import AtomicDumpDetResults
     from tcal_det.fileio import make_output_folder
-    from tcal_det.models.distillers.detector_files import load_whole_checkpoint
 
     setup_cache_size_limit_of_dynamo()
     read_checkpoints_safely()
@@ -116,12 +115,8 @@ def main():
     prepare_cpu_launch(cfg)
     runner = (
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
-    detector = runner.model
-    while is_model_wrapper(detector) or isinstance(detector, BaseTTAModel):
-        detector = detector.module
-    # mmengine loads the checkpoint once more, and takes what fits.
-    load_whole_checkpoint(detector, args.checkpoint, 'detector',
-                          args.allow_partial)
+    runner.register_hook(
+        CheckpointFitHook(args.checkpoint, args.allow_partial))
     if args.out is not None:
         runner.test_evaluator.metrics.append(
             AtomicDumpDetResults(out_file_path=args.out))

@@ -136,8 +136,7 @@ class DetectionPainter:
     def _metainfo_of(self, names: Optional[ClassNames]) -> dict:
         """Names of a detector's labels, in the data set's colours."""
         known = dataset_class_names(self.metainfo) or ()
-        if names is None or names == known:
-            return self.metainfo
+        names = known if names is None else names
         missing = [name for name in names if name not in known]
         colours = dict(
             zip((*known, *missing),
@@ -145,6 +144,7 @@ class DetectionPainter:
                             len(known) + len(missing))))
         colours.update(zip(known, self.metainfo.get('palette') or ()))
         return dict(
+            self.metainfo,
             # matplotlib would read a formula.
             classes=tuple(name.replace('$', r'\$') for name in names),
             palette=[colours[name] for name in names])

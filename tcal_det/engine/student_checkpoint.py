@@ -112,7 +112,8 @@ def _make_config_plain(meta: dict, checkpoint: str) -> None:
     try:
         plain = Config(plain_detector_config(parse_config_text(text)))
         published = plain.pretty_text
-        # mmdet runs it as a program: it must hold nothing but values.
+        # mmdet runs it as a program, and mmengine writes the keys of dicts
+        # without escaping them: it must hold nothing but values.
         parse_config_text(published)
     except Exception as error:
         # mmengine fails on odd names and depths in many ways.

@@ -6,12 +6,12 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from tcal_det.arguments import shortened
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError, UserError)
 from tcal_det.restricted_pickle import load_plain_pickle
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
-from .functional.array_checks import shortened
 from .functional.record_ids import is_id, positions
 from .predicted_instances import predicted_instances
 

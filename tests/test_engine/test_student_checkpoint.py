@@ -39,11 +39,11 @@ def trained(tmp_path, distiller_cfg):
             loss_kd_cls=dict(type='LogitKLDivLoss'),
             loss_kd_explicit=dict(type='AEKTLoss', cls_channels=4)))
     model.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint='/home/me/backbone.pth')
+        type='Pretrained', checkpoint='private/backbone.pth')
     model.test_cfg.rcnn.score_thr = 0.0
     torch.manual_seed(0)
     detector = MODELS.build(model)
-    model.test_cfg.score_calibrator = dict(load_from='/home/me/scores.json')
+    model.test_cfg.score_calibrator = dict(load_from='private/scores.json')
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(96, 64), keep_ratio=True),
@@ -74,8 +74,8 @@ def trained(tmp_path, distiller_cfg):
             custom_imports=dict(
                 imports=['tcal_det', 'tcal_det.engine', 'json']),
             mixed=[None, 1],
-            load_from='/home/me/start.pth',
-            work_dir='/home/me/work'))
+            load_from='private/start.pth',
+            work_dir='private/work'))
     path = str(tmp_path / 'epoch_3.pth')
     torch.save(
         dict(
@@ -86,7 +86,7 @@ def trained(tmp_path, distiller_cfg):
             meta=dict(
                 epoch=3,
                 cfg=cfg.pretty_text,
-                hook_msgs=dict(last_ckpt='/home/me/work/epoch_3.pth'),
+                hook_msgs=dict(last_ckpt='private/work/epoch_3.pth'),
                 dataset_meta=dict(
                     classes=('red', 'white', 'blue'),
                     palette=[(0, 0, 0), (1, 1, 1), (2, 2, 2)]))), path)
@@ -117,7 +117,7 @@ def test_holds_no_more_than_a_release(trained, tmp_path):
     assert expected and all(
         key.startswith('distill_losses.') for key in expected)
     text = json.dumps(content['meta'])
-    for private in ('tcal_det', '/home/me', 'teacher', 'distill', 'Schedule'):
+    for private in ('tcal_det', 'private/', 'teacher', 'distill', 'Schedule'):
         assert private not in text
     cfg = parse_config_text(content['meta']['cfg'])
     assert cfg['model']['type'] == 'FasterRCNN'

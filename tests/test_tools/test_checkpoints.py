@@ -6,6 +6,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
+from tcal_det import checkpoint_file
 from tcal_det.engine.student_checkpoint import publish_student
 from tcal_det.evaluation.run_table import read_run
 
@@ -122,3 +123,19 @@ def test_test_time_augmentation(call_tool, run_configs, detector, tmp_path):
     torch.save(dict(state_dict=dict(a=torch.ones(1)), meta={}), path)
     status, error = call_tool(*command)
     assert status == 2 and 'does not fit its config' in error
+
+
+def test_checkpoint_is_read_once(call_tool, run_configs, detector, tmp_path,
+                                 monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        checkpoint_file,
+        'read_with_left_out',
+        lambda *args, once=checkpoint_file.read_with_left_out: read.append(
+            args) or once(*args))
+    path = str(tmp_path / 'plain.pth')
+    torch.save(dict(state_dict=detector.state_dict(), meta={}), path)
+    status, error = call_tool('test.py', run_configs['plain'], path,
+                              '--work-dir', str(tmp_path / 'run'))
+    assert status == 0, error
+    assert [args[0] for args in read] == [path]

@@ -1,10 +1,12 @@
 """tools/analysis_tools/compare_detections.py, in this process."""
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 
 TOOL = 'analysis_tools/compare_detections.py'
 
@@ -93,3 +95,36 @@ def test_help_waits_for_no_import():
         universal_newlines=True)
     assert process.stderr.strip() == 'set()'
     assert '--no-masks' in process.stdout
+
+
+@pytest.mark.parametrize('where', ['checkpoint', 'data set'])
+def test_class_names_that_look_like_formulas(call_tool, run_configs,
+                                             teacher_files, tmp_path, where):
+    """Those of the checkpoint and those of the data set are painted."""
+    names = tuple(f'$\\frac{{{k}$' for k in range(10))
+    checkpoint = teacher_files(num_classes=10, width=8)['checkpoint']
+    content = torch.load(checkpoint)
+    config = run_configs['plain']
+    if where == 'checkpoint':
+        content['meta'] = dict(dataset_meta=dict(classes=names))
+        torch.save(content, checkpoint)
+    else:
+        cfg = Config.fromfile(config)
+        dataset = cfg.test_dataloader.dataset
+        path = os.path.join(dataset.data_root, dataset.ann_file)
+        with open(path) as file:
+            annotations = json.load(file)
+        for category, name in zip(annotations['categories'], names):
+            category['name'] = name
+        dataset.ann_file = str(tmp_path / 'named.json')
+        with open(dataset.ann_file, 'w') as file:
+            json.dump(annotations, file)
+        dataset.metainfo = dict(classes=names)
+        config = str(tmp_path / 'named.py')
+        cfg.dump(config)
+    out = tmp_path / 'grid.png'
+    status, stderr = call_tool(TOOL, '--out', str(out), '--num-images', '1',
+                               '--score-thr', '0', '--model', 'a', config,
+                               checkpoint)
+    assert status == 0, stderr
+    assert out.read_bytes().startswith(b'\x89PNG')

@@ -6,12 +6,10 @@ python tools/analysis_tools/recalibrate.py apply TEST_RESULTS \
     CALIBRATION.json --out NEW_RESULTS.json
 """
 import argparse
-import json
 import os.path as osp
 
 from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.functional import null_for_nan
 from tcal_det.evaluation.results_file import (naming_file,
                                               read_annotations_and_results,
                                               read_results)
@@ -19,8 +17,7 @@ from tcal_det.evaluation.score_calibration import (FEWEST_DETECTIONS, TARGETS,
                                                    ScoreCalibration,
                                                    fit_score_calibration)
 from tcal_det.evaluation.score_maps import SCORE_MAPS
-from tcal_det.fileio import (make_output_folder, write_json_atomically,
-                             write_text_atomically)
+from tcal_det.fileio import make_output_folder, write_json_atomically
 
 
 def parse_args():
@@ -120,28 +117,14 @@ def fit(args):
           f'written: {args.out}')
 
 
-def as_json(records):
-    """One line, as other tools write results: millions are slow."""
-    try:
-        return json.dumps(records, allow_nan=False)
-    except (ValueError, RecursionError):
-        # NaN, or lists in lists, in a field that is not ours.
-        try:
-            return json.dumps(null_for_nan(records))
-        except RecursionError:
-            raise InvalidValueError(
-                '`results` must have fields that are nested less deeply'
-            ) from None
-
-
 def apply(args):
     calibration = ScoreCalibration.from_file(args.calibration)
     results = read_results(args.results,
                            [one.category_id for one in calibration.classes])
     with naming_file(args.results):
         calibrated = calibration.apply_to_records(results)
-        text = as_json(calibrated)
-    write_text_atomically(args.out, text)
+    # One line, as other tools write results: millions are slow.
+    write_json_atomically(args.out, calibrated, indent=None)
     print(f'{len(calibrated)} of {len(results)} detections; '
           f'written: {args.out}')
 

@@ -23,7 +23,7 @@ from .matching import (DROPPED, FALSE_POSITIVE, IGNORED, TRUE_POSITIVE,
                        DetectionMatches, match_at_thresholds, match_detections)
 from .scoring_rules import (binary_brier_score, binary_negative_log_likelihood,
                             brier_score, negative_log_likelihood)
-from .undefined_values import mean_of_defined, null_for_nan
+from .undefined_values import mean_of_defined
 
 __all__ = [
     'AdaptiveCalibrationError', 'BinGrid', 'BinTable', 'CalibrationError',
@@ -38,6 +38,6 @@ __all__ = [
     'detection_calibration_error', 'detections_from_arrays',
     'detections_from_coco', 'evaluate_detections', 'ground_truth_from_coco',
     'laace', 'laece', 'lrp', 'match_at_thresholds', 'match_detections',
-    'mean_of_defined', 'negative_log_likelihood', 'null_for_nan', 'olrp',
+    'mean_of_defined', 'negative_log_likelihood', 'olrp',
     'relative_box_features', 'top_label'
 ]

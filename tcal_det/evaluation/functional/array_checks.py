@@ -3,8 +3,7 @@ from typing import Sequence
 
 import numpy as np
 
-# The modules beside this one take these from here.
-from tcal_det.arguments import check_count, shortened  # noqa: F401
+from tcal_det.arguments import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 

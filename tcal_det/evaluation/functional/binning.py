@@ -10,8 +10,9 @@ from typing import Any, Dict, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidValueError
-from .array_checks import as_unit_interval, check_choice, check_count
+from .array_checks import as_unit_interval, check_choice
 
 CLOSED_SIDES = ('right', 'left')
 # More say nothing, and tables of them for each class fill the memory.
@@ -158,7 +159,7 @@ class BinTable:
                               self.mean_target, min_samples)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain lists and numbers; NaN stays NaN (see `null_for_nan`)."""
+        """Plain lists and numbers; NaN stays NaN."""
         return dict(
             closed=self.closed,
             edges=self.edges.tolist(),
@@ -241,7 +242,7 @@ class BinGrid:
                            self.mean_target)), min_samples)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain lists and numbers; NaN stays NaN (see `null_for_nan`)."""
+        """Plain lists and numbers; NaN stays NaN."""
         return dict(
             closed=self.closed,
             features=list(self.features),

@@ -18,8 +18,8 @@ from typing import Any, Dict, Sequence, Tuple, Union
 
 import numpy as np
 
-from .array_checks import (as_labels, as_unit_interval, check_count,
-                           check_same_length)
+from tcal_det.arguments import check_count
+from .array_checks import as_labels, as_unit_interval, check_same_length
 from .binning import BinGrid, BinTable, make_bin_table
 
 # Arrays of this many ranges for each class still fit the memory.
@@ -70,7 +70,7 @@ class CalibrationError:
             bins=bins)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        """Plain numbers and lists; NaN stays NaN."""
         return dict(
             ece=self.ece,
             over=self.over,
@@ -96,7 +96,7 @@ class ClasswiseCalibrationError:
     per_class: Tuple[CalibrationError, ...]
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        """Plain numbers and lists; NaN stays NaN."""
         return dict(
             ece=self.ece,
             per_class=[error.to_dict() for error in self.per_class])
@@ -121,7 +121,7 @@ class AdaptiveCalibrationError:
     mean_target: np.ndarray
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        """Plain numbers and lists; NaN stays NaN."""
         return dict(
             ace=self.ace,
             per_class=self.per_class.tolist(),

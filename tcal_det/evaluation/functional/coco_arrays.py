@@ -15,8 +15,8 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from tcal_det.arguments import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from .array_checks import shortened
 from .record_fields import (box_array, crowd_flags, field_column, image_sizes,
                             score_column)
 from .record_ids import positions, sorted_ids, subset_mask

@@ -19,8 +19,9 @@ from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
+from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidValueError
-from .array_checks import check_choice, check_count
+from .array_checks import check_choice
 from .binning import (CLOSED_SIDES, MAX_BINS, BinGrid, BinTable, CellSums,
                       _bin_index, bin_edges, cell_sums, summarize_gaps)
 from .calibration_error import CalibrationError
@@ -50,7 +51,7 @@ class DetectionCalibrationError(CalibrationError):
         return mean_of_defined([error.ece for error in self.per_class])
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        """Plain numbers and lists; NaN stays NaN."""
         return dict(
             super().to_dict(),
             class_mean=self.class_mean,
@@ -80,7 +81,7 @@ class LocalizationAwareError:
     bins: BinTable
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        """Plain numbers and lists; NaN stays NaN."""
         return dict(
             laece=self.laece,
             over=self.over,

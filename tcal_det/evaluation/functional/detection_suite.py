@@ -14,8 +14,9 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
+from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from .array_checks import check_choice, check_count, check_iou_thr
+from .array_checks import check_choice, check_iou_thr
 from .binning import CLOSED_SIDES, MAX_BINS
 from .calibration_error import CalibrationError
 from .coco_arrays import Detections, GroundTruth
@@ -147,7 +148,7 @@ class DetectionCalibrationReport:
         return tables
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`).
+        """Plain numbers and lists; NaN stays NaN.
 
         ``bins`` has the tables of all classes together under 'overall' and
         those of each class, in the order of ``per_class``, under

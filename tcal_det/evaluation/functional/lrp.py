@@ -73,7 +73,7 @@ class LRPError:
         return mean_of_defined(self.fn)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN (see `null_for_nan`)."""
+        """Plain numbers and lists; NaN stays NaN."""
         per_class = {
             name: getattr(self, name).tolist()
             for name in ('lrp', 'loc', 'fp', 'fn', 'num_tp', 'num_fp',

@@ -8,8 +8,8 @@ from typing import Any, List, Mapping, Optional, Sequence
 
 import numpy as np
 
+from tcal_det.arguments import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from .array_checks import shortened
 
 _NUMBERS = (int, float, np.integer, np.floating)
 # Beyond this float64 leaves too few digits for boxes of a pixel's size.

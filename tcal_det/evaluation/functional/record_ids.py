@@ -7,8 +7,8 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from tcal_det.arguments import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from .array_checks import shortened
 
 
 def is_id(value: Any) -> bool:

@@ -8,10 +8,10 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 from mmengine.fileio import get_local_path
 
+from tcal_det.arguments import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from ..functional import (Detections, GroundTruth, detections_from_arrays,
                           ground_truth_from_coco)
-from ..functional.array_checks import shortened
 from ..functional.record_ids import is_id
 from ..predicted_instances import predicted_instances
 from ..results_file import naming_file, read_json

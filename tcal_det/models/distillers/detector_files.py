@@ -132,6 +132,24 @@ def load_whole_checkpoint(detector: nn.Module,
     """
     where = f'{role} checkpoint {checkpoint!r}'
     content = read_checkpoint(checkpoint, where, _FIND[role])
+    load_whole_state(detector, content, where, role, allow_partial)
+    return content
+
+
+def load_whole_state(detector: nn.Module, content: dict, where: str, role: str,
+                     allow_partial: bool) -> None:
+    """:func:`load_whole_checkpoint`, of what has been read.
+
+    Args:
+        detector (nn.Module): Detector to load into.
+        content (dict): All that the checkpoint holds.
+        where (str): What a message calls the checkpoint.
+        role (str): 'teacher' or 'detector', for the remedy.
+        allow_partial (bool): As there.
+
+    Raises:
+        InvalidValueError: If it is not this detector's.
+    """
     state = detector_state(content)
     misshapen = [
         f'{key} {tuple(state.pop(key).shape)} instead of {tuple(value.shape)}'
@@ -154,7 +172,6 @@ def load_whole_checkpoint(detector: nn.Module,
         if not allow_partial:
             raise error
         print_log(str(error), logger='current', level=logging.WARNING)
-    return content
 
 
 def detector_state(content: dict) -> Dict[str, Tensor]:

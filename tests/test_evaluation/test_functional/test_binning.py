@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import (BinTable, bin_edges, bin_index,
-                                            calibration_error, null_for_nan)
+                                            calibration_error)
+from tcal_det.fileio import plain_json
 
 
 @pytest.mark.parametrize('closed', ['left', 'right'])
@@ -61,7 +62,7 @@ def test_empty_bins_are_nan_and_null_in_json():
     np.testing.assert_array_equal(table.count, [1, 0, 1])
     np.testing.assert_array_equal(table.mean_confidence, [.1, np.nan, .9])
     np.testing.assert_array_equal(table.mean_target, [0, np.nan, 1])
-    text = json.dumps(null_for_nan(table.to_dict()), allow_nan=False)
+    text = json.dumps(plain_json(table.to_dict()), allow_nan=False)
     assert json.loads(text)['mean_target'] == [0, None, 1]
 
 

@@ -13,8 +13,8 @@ from tcal_det.evaluation.functional import (detection_calibration_error,
                                             detections_from_coco,
                                             evaluate_detections,
                                             ground_truth_from_coco, laece,
-                                            match_detections, null_for_nan,
-                                            scoring_rules)
+                                            match_detections, scoring_rules)
+from tcal_det.fileio import plain_json
 
 TIGHT = dict(rel=0, abs=1e-12, nan_ok=True)
 KEYS = ('d_ece d_ece_over d_ece_under d_ece_coverage laece laece_0 laace_0 '
@@ -186,7 +186,7 @@ def test_empty_results_give_nan_and_lrp_1():
         ones = {'lrp_0', 'lrp_0_fn', 'olrp', 'olrp_fn'}
         assert {k for k, v in overall.items() if v == 1} == ones
         assert all(np.isnan(v) for k, v in overall.items() if k not in ones)
-        text = json.dumps(null_for_nan(report.to_dict()), allow_nan=False)
+        text = json.dumps(plain_json(report.to_dict()), allow_nan=False)
         assert json.loads(text)['overall']['d_ece'] is None
 
 
