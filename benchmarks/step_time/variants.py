@@ -6,7 +6,7 @@ from mmdet.structures import SampleList
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
+from tcal_det.models.head_adapters import adapter_for
 from tcal_det.models.losses import LogitKLDivLoss
 from .mmrazor import single_teacher_distill
 from .workload import Step, Workload
@@ -38,13 +38,14 @@ def teacher_as_ours(workload: Workload) -> Step:
 
 def _classification(workload: Workload, detector: nn.Module) -> Step:
     student = workload.student()
+    adapter = adapter_for(detector, 'teacher')
 
     def prepare(seed: int) -> Callable[[], Tensor]:
-        images, rois = workload.samples_of(student, seed)
+        images, groups = workload.samples_of(student, seed)
 
         def forward() -> Tensor:
             with torch.no_grad(), workload.autocast():
-                return SoftmaxRoIHeadAdapter.classify(detector, images, rois)
+                return adapter.answer(images, [], groups)[0]
 
         return forward
 
@@ -92,14 +93,15 @@ class NaiveDistiller(BaseModel):
                 mode: str = 'loss') -> Dict[str, Tensor]:
         """The student's own losses, and one of distillation."""
         losses = self.student.loss(inputs, data_samples)
-        with torch.no_grad(), SoftmaxRoIHeadAdapter.observe(
-                self.teacher) as samples:
+        with torch.no_grad(), adapter_for(self.teacher,
+                                          'teacher').observe() as observation:
             self.teacher.loss(inputs, data_samples)
+        samples, = observation.groups
         student_logits = self.student.roi_head._bbox_forward(
-            self._features, samples.rois)['cls_score']
+            self._features, samples.where)['cls_score']
         self._features = None
         losses['loss_kd_cls'] = self.distill_loss(student_logits,
-                                                  samples.student_logits)
+                                                  samples.logits)
         return losses
 
 

@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from tcal_det.models.distillers.detector_files import find_detector
-from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
+from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
 
 OBJECTS_PER_IMAGE = 8
@@ -187,14 +187,14 @@ class Workload:
             seed (int): Number of the batch.
 
         Returns:
-            tuple[Tensor]: Images (N, 3, H, W) and RoIs (R, 5).
+            tuple: Images (N, 3, H, W) and list[ClassificationSamples].
         """
         data = student.data_preprocessor(self.batch(seed), True)
         torch.manual_seed(seed)
-        with SoftmaxRoIHeadAdapter.observe(student) as samples, \
+        with adapter_for(student, 'student').observe() as observation, \
                 torch.no_grad(), self.autocast():
             student(**data, mode='loss')
-        return data['inputs'], samples.rois
+        return data['inputs'], observation.groups
 
     @contextmanager
     def autocast(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from tcal_det.engine.teacher_sources import (build_calibration_dataloader,
                                              load_teacher_config)
 from tcal_det.models.calibrators import TemperatureScaling
 from tcal_det.models.distillers.detector_files import load_whole_checkpoint
-from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
+from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
 
 NUM_GRADIENT_BATCHES = 25
@@ -93,10 +93,10 @@ def measure_gradients(runs: Sequence[Any], student_checkpoint: str,
             if index == NUM_GRADIENT_BATCHES:
                 break
             data = student.data_preprocessor(data, True)
-            with SoftmaxRoIHeadAdapter.observe(student) as rois:
+            with adapter_for(student, 'student').observe() as observation:
                 losses = student.loss(data['inputs'], data['data_samples'])
             gradient, = torch.autograd.grad(losses['loss_kd_cls'],
-                                            rois.student_logits)
+                                            observation.groups[0].logits)
             gradient *= len(gradient) / run.loss_weight
             squares += float(gradient.double().square().sum())
             count += gradient.numel()

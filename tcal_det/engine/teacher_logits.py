@@ -9,18 +9,13 @@ from typing import Iterable, Optional
 import numpy as np
 import torch
 import torch.nn as nn
-from mmdet.models.roi_heads import StandardRoIHead
-from mmdet.models.task_modules.samplers import PseudoSampler
-from mmdet.models.utils import unpack_gt_instances
-from mmdet.structures import SampleList
 from mmengine.utils import ProgressBar
 from torch import Tensor
 
 from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional.array_checks import check_choice
-from tcal_det.models.distillers.roi_head_adapter import (SampledRoIs,
-                                                         SoftmaxRoIHeadAdapter)
+from tcal_det.models.head_adapters import HeadAdapter, adapter_for
 from tcal_det.teacher_options import LARGEST_SEED, MAX_SAMPLES, PROTOCOLS
 
 
@@ -83,7 +78,8 @@ def collect_teacher_samples(detector: nn.Module,
     check_choice('protocol', protocol, PROTOCOLS)
     check_count('seed', seed, lowest=0, highest=LARGEST_SEED)
     reservoir = _Reservoir(check_count('max_samples', max_samples), seed)
-    _check_detector(detector)
+    adapter = adapter_for(detector, 'teacher')
+    _check_adapter(adapter)
     detector.eval()
     num_images = 0
     progress = ProgressBar(len(dataloader.dataset))
@@ -93,12 +89,12 @@ def collect_teacher_samples(detector: nn.Module,
         for data in dataloader:
             data = detector.data_preprocessor(data, False)
             data_samples = data['data_samples']
-            rois = _observe(detector, data['inputs'], data_samples, protocol)
-            if rois.labels is not None:
-                reservoir.add(
-                    _to_numpy(rois.student_logits.float()),
-                    _to_numpy(rois.labels),
-                    num_images + _to_numpy(rois.rois[:, 0].long()))
+            for group in adapter.label(data['inputs'], data_samples, protocol):
+                if group.labels is not None:
+                    reservoir.add(
+                        _to_numpy(group.logits.float()),
+                        _to_numpy(group.labels),
+                        num_images + _to_numpy(group.image_index))
             num_images += len(data_samples)
             progress.update(len(data_samples))
     print()
@@ -111,47 +107,10 @@ def collect_teacher_samples(detector: nn.Module,
     return samples
 
 
-def _check_detector(detector: nn.Module) -> None:
-    SoftmaxRoIHeadAdapter.check(detector, 'teacher')
-    name = type(detector).__name__
-    if not detector.with_rpn:
-        raise InvalidTypeError(
-            f'the teacher must propose its own RoIs, but {name} has no RPN')
-    if detector.train_cfg is None or detector.roi_head.train_cfg is None:
-        raise InvalidTypeError(
-            'the teacher config must have `model.train_cfg`, which says how '
-            f'labels are assigned, but that of {name} has none')
-
-
-def _observe(detector: nn.Module, images: Tensor, data_samples: SampleList,
-             protocol: str) -> SampledRoIs:
-    """Propose, assign, sample and classify, without RPN or mask losses."""
-    roi_head = detector.roi_head
-    proposal_cfg, sampler = detector.test_cfg.rpn, PseudoSampler()
-    if protocol == 'train':
-        proposal_cfg = detector.train_cfg.get('rpn_proposal', proposal_cfg)
-        sampler = roi_head.bbox_sampler
-    features = detector.extract_feat(images)
-    batch_proposals = detector.rpn_head.predict_by_feat(
-        *detector.rpn_head(features),
-        batch_img_metas=[sample.metainfo for sample in data_samples],
-        cfg=proposal_cfg)
-    batch_objects, batch_ignored, _ = unpack_gt_instances(data_samples)
-    sampling_results = []
-    for index, (proposals, objects, ignored) in enumerate(
-            zip(batch_proposals, batch_objects, batch_ignored)):
-        proposals.priors = proposals.pop('bboxes')
-        assigned = roi_head.bbox_assigner.assign(proposals, objects, ignored)
-        sampling_results.append(
-            sampler.sample(
-                assigned,
-                proposals,
-                objects,
-                feats=[level[index][None] for level in features]))
-    with SoftmaxRoIHeadAdapter.observe(detector) as rois:
-        # Not the head's own, to which Grid R-CNN adds its grid.
-        StandardRoIHead.bbox_loss(roi_head, features, sampling_results)
-    return rois
+def _check_adapter(adapter: HeadAdapter) -> None:
+    reason = adapter.reason_against_labelling()
+    if reason is not None:
+        raise InvalidTypeError(f'the teacher {adapter.name} {reason}')
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:

@@ -23,6 +23,7 @@ from tcal_det.evaluation.image_bootstrap import (CONFIDENCE_LEVEL, Estimate,
                                                  resampled_temperature)
 from tcal_det.models.calibrators import TemperatureScaling
 from tcal_det.models.calibrators.fitting import top_confidence
+from tcal_det.models.head_adapters import adapter_for
 from tcal_det.teacher_options import NUM_RESAMPLES
 from .teacher_logits import TeacherSamples
 
@@ -259,7 +260,7 @@ def measure_mean_ap(detector: nn.Module, dataloader: Iterable[dict]) -> float:
                 num_images += 1
             progress.update(len(data['data_samples']))
     print()
-    num_classes = detector.roi_head.bbox_head.num_classes
+    num_classes = adapter_for(detector, 'teacher').num_classes
     image_index, class_index, boxes, iscrowd = objects.arrays()
     truth = GroundTruth(
         image_ids=np.arange(num_images),
@@ -283,7 +284,7 @@ def check_same_classes(detectors: Dict[str, nn.Module]) -> None:
         InvalidValueError: If their numbers of classes differ.
     """
     counts = {
-        name: detector.roi_head.bbox_head.num_classes
+        name: adapter_for(detector, 'teacher').num_classes
         for name, detector in detectors.items()
     }
     if len(set(counts.values())) > 1:

@@ -16,7 +16,7 @@ from tcal_det.engine.teacher_sources import (build_calibration_dataloader,
 from tcal_det.engine.training import innermost_datasets
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
-from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
+from tcal_det.models.head_adapters import adapter_for
 
 
 @pytest.fixture
@@ -171,11 +171,12 @@ class TestCollect:
         logits, labels = [], []
         for data in dataloader:
             data = detector.data_preprocessor(data, False)
-            with SoftmaxRoIHeadAdapter.observe(
-                    detector) as rois, torch.no_grad():
+            with adapter_for(
+                    detector,
+                    'teacher').observe() as observation, torch.no_grad():
                 detector.loss(data['inputs'], data['data_samples'])
-            logits.append(rois.student_logits)
-            labels.append(rois.labels)
+            logits.append(observation.groups[0].logits)
+            labels.append(observation.groups[0].labels)
         assert np.array_equal(samples.logits, torch.cat(logits).numpy())
         assert np.array_equal(samples.labels, torch.cat(labels).numpy())
         # Ground truth is among the proposals: 3 objects in 5 of 6 images.

@@ -15,9 +15,9 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from ..detectors import CalibratedScoresMixin, detector_subclass
+from ..head_adapters import ClassificationSamples, adapter_for
 from ..losses import SAMPLE_WEIGHT_MODES, roi_sample_weight
 from .frozen_teacher import FrozenTeacher
-from .roi_head_adapter import SoftmaxRoIHeadAdapter
 
 TEACHER_KEYS = ('config', 'checkpoint', 'calibrator')
 
@@ -87,8 +87,7 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
                 f'`roi_weighting` must be one of {SAMPLE_WEIGHT_MODES}, but '
                 f'got {roi_weighting!r}')
         self.roi_weighting = roi_weighting
-        self._adapter = SoftmaxRoIHeadAdapter
-        self._adapter.check(self, 'student')
+        self._adapter = adapter_for(self, 'student')
         distill_losses = _check_losses(distill_losses)
         self.teacher = _check_teacher(teacher, bool(distill_losses))
         if distill_losses:
@@ -102,11 +101,14 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
     def _build_loss(self, name: str, cfg: dict) -> nn.Module:
         distill_loss = build_configured_part(f'distill_losses.{name}', cfg)
         made_for = getattr(distill_loss, 'head_activation', None)
-        if made_for not in (None, self._adapter.head_activation):
+        if made_for not in (None, self._adapter.activation):
             raise InvalidValueError(
                 f'`distill_losses.{name}` {type(distill_loss).__name__} is '
-                f'made for {made_for} heads, but the student classifies with '
-                f'{self._adapter.head_activation}: choose another loss')
+                f'made for {made_for} heads, but the student '
+                f'{self._adapter.name} classifies with '
+                f'{self._adapter.activation}: choose a loss for '
+                f'{self._adapter.activation} heads, see docs/methods.md, '
+                '"Which heads"')
         return distill_loss
 
     @property
@@ -138,7 +140,7 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
             return super().loss(batch_inputs, batch_data_samples)
         if not self.teacher.is_built:
             self.teacher.build(self)
-        with self._adapter.observe(self) as samples:
+        with self._adapter.observe() as observation:
             losses = super().loss(batch_inputs, batch_data_samples)
         taken = sorted(set(losses) & set(self.distill_losses))
         if taken:
@@ -146,24 +148,29 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
                 f'the keys of `distill_losses` must not be keys of the '
                 f'student\'s own losses, but got {taken}: rename them, e.g. '
                 "'loss_kd_cls'")
-        teacher_logits = self.teacher.logits(batch_inputs, batch_data_samples,
-                                             samples.rois)
-        self.teacher.check_answers(teacher_logits, samples.labels)
-        weight = roi_sample_weight(samples.labels,
-                                   self._adapter.num_classes(self),
-                                   samples.weight, self.roi_weighting)
+        groups = observation.groups
+        answers = self.teacher.logits(batch_inputs, batch_data_samples, groups)
+        self.teacher.check_answers(answers, groups)
         for name, distill_loss in self.distill_losses.items():
-            relations = {}
-            if getattr(distill_loss, 'needs_image_index', False):
-                relations['image_index'] = samples.rois[:, 0].long()
-            losses[name] = distill_loss(
-                samples.student_logits,
-                teacher_logits,
-                labels=samples.labels,
-                weight=weight,
-                avg_factor=samples.avg_factor,
-                **relations)
+            losses[name] = sum(
+                self._distill(distill_loss, group, answer)
+                for group, answer in zip(groups, answers))
         return losses
+
+    def _distill(self, distill_loss: nn.Module, group: ClassificationSamples,
+                 answer: Tensor) -> Tensor:
+        weight = roi_sample_weight(group.labels, self._adapter.num_classes,
+                                   group.weight, self.roi_weighting)
+        relations = {}
+        if getattr(distill_loss, 'needs_image_index', False):
+            relations['image_index'] = group.image_index
+        return group.group_weight * distill_loss(
+            group.logits,
+            answer,
+            labels=group.labels,
+            weight=weight,
+            avg_factor=group.avg_factor,
+            **relations)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs):
         """Take the teacher along: ``to``, ``cuda``, ``half`` come here."""

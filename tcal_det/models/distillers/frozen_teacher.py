@@ -1,7 +1,7 @@
 """The teacher: found, checked, loaded, calibrated, and never trained."""
 import copy
 from collections.abc import Mapping
-from typing import Callable, Optional, Sequence, Union
+from typing import Callable, List, Optional, Sequence, Union
 
 import torch
 import torch.nn as nn
@@ -17,10 +17,11 @@ from ..calibrators import Calibrator
 from ..class_names import checkpoint_class_names
 from ..configured_part import build_configured_part
 from ..detectors import detector_name
+from ..head_adapters import (ClassificationSamples, HeadAdapter, adapter_for,
+                             check_pair)
 from .detector_files import (build_detector, describe_config, find_detector,
                              load_whole_checkpoint)
 from .image_normalization import ImageRenormalization
-from .roi_head_adapter import SoftmaxRoIHeadAdapter
 from .teacher_check import TeacherCheck
 
 RULE = '-' * 60
@@ -67,7 +68,7 @@ class FrozenTeacher:
             # Its parameters are here to be checked at once; a file is left
             # alone until training starts, for testing needs none.
             self.calibrator = self._build_calibrator()
-        self.detector: Optional[nn.Module] = None
+        self.adapter: Optional[HeadAdapter] = None
         self._renormalize: Optional[ImageRenormalization] = None
         self._check: Optional[TeacherCheck] = None
 
@@ -84,61 +85,57 @@ class FrozenTeacher:
 
     @property
     def is_built(self) -> bool:
-        return self.detector is not None
+        return self.adapter is not None
+
+    @property
+    def detector(self) -> Optional[nn.Module]:
+        return None if self.adapter is None else self.adapter.detector
 
     def build(self, student: nn.Module) -> None:
         """Build and load the teacher and check that it can teach ``student``.
 
         Args:
-            student (nn.Module): Gives the device, the class count and the
-                normalisation that the images arrive in.
+            student (nn.Module): Gives the device, the samples to answer for
+                and the normalisation that the images arrive in.
 
         Raises:
             MissingFileError: If config or checkpoint does not exist.
             InvalidTypeError, InvalidValueError: If the config has no
-                ``model``, the checkpoint is not the config's, or the class
-                counts differ.
+                ``model``, the checkpoint is not the config's, or the teacher
+                cannot answer for this student's samples.
         """
         cfg, checkpoint = find_detector(self.config, self.checkpoint)
         # Random initialisation, about to be overwritten, must not move the
         # random stream on which the student's training depends.
         with torch.random.fork_rng(devices=[]):
             detector = build_detector(cfg)
-        adapter = SoftmaxRoIHeadAdapter
-        adapter.check(detector, 'teacher')
-        taught, known = adapter.num_classes(student), adapter.num_classes(
-            detector)
-        if taught != known:
-            raise InvalidValueError(
-                f'teacher and student must classify the same classes, but the '
-                f'teacher has {known} and the student {taught}: change '
-                '`model.teacher.config` or '
-                '`model.roi_head.bbox_head.num_classes`')
+        adapter = adapter_for(detector, 'teacher')
+        student_adapter = adapter_for(student, 'student')
+        check_pair(student_adapter, adapter)
         if self.calibrator is None:
             self.calibrator = self._build_calibrator()
         if isinstance(self.calibrator, Calibrator):
-            self.calibrator.check_num_classes(known + 1)
-            if self.calibrator.activation != adapter.head_activation:
-                raise InvalidValueError(
-                    '`teacher.calibrator` must be made for '
-                    f'{adapter.head_activation} heads, as the teacher\'s is, '
-                    f'but {type(self.calibrator).__name__} is for '
-                    f'{self.calibrator.activation}: use TemperatureScaling or '
-                    'VectorScaling')
+            check_calibrator(self.calibrator, adapter)
+        num_classes = adapter.num_classes
         classes = checkpoint_class_names(
             load_whole_checkpoint(detector, checkpoint))
-        if classes is not None and len(classes) != known:
+        if classes is not None and len(classes) != num_classes:
             classes = None
-        self._check = TeacherCheck(known, classes)
+        self._check = TeacherCheck(
+            num_classes,
+            classes,
+            has_background=adapter.cls_channels > num_classes,
+            sample_name=adapter.sample_name)
         detector.requires_grad_(False).eval()
         self._renormalize = ImageRenormalization(student.data_preprocessor,
                                                  detector.data_preprocessor)
         print_log(
-            self._summary(detector, checkpoint, known, classes), 'current')
+            self._summary(detector, checkpoint, num_classes, classes),
+            'current')
         device = next(student.parameters()).device
-        self.detector = fold_batch_norms(detector.to(device))
-        if device.type == 'cpu':
-            adapter.use_torchvision_roi_align(self.detector)
+        self.adapter = adapter_for(
+            fold_batch_norms(detector.to(device)), 'teacher')
+        self.adapter.prepare_as_teacher(student_adapter)
         self.calibrator.to(device).requires_grad_(False).eval()
 
     def _summary(self, detector: nn.Module, checkpoint: str, num_classes: int,
@@ -164,31 +161,37 @@ class FrozenTeacher:
         ])
 
     def logits(self, images: Tensor, data_samples: SampleList,
-               rois: Tensor) -> Tensor:
-        """Calibrated logits of the student's RoIs, without gradient.
+               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+        """Calibrated logits of the student's samples, without gradient.
 
         Args:
             images (Tensor): In the student's normalisation, (N, 3, H, W).
-            data_samples (list[DetDataSample]): Of these images.
-            rois (Tensor): Shape (R, 5).
+            data_samples (list[DetDataSample]): Samples of these images.
+            groups (sequence[ClassificationSamples]): What the student
+                classified.
 
         Returns:
-            Tensor: Shape (R, C).
+            list[Tensor]: For each group, shape (S, C).
         """
         with torch.no_grad():
-            logits = SoftmaxRoIHeadAdapter.classify(
-                self.detector, self._renormalize(images, data_samples), rois)
-            return self.calibrator(logits)
+            answers = self.adapter.answer(
+                self._renormalize(images, data_samples), data_samples, groups)
+            # One after the other leaves the list: a dense head's are large.
+            return [
+                self.calibrator(answers.pop(0)) for _ in range(len(answers))
+            ]
 
-    def check_answers(self, logits: Tensor, labels: Optional[Tensor]) -> None:
+    def check_answers(self, answers: Sequence[Tensor],
+                      groups: Sequence[ClassificationSamples]) -> None:
         """Look at the first steps' logits; see :class:`TeacherCheck`.
 
         Args:
-            logits (Tensor): Answers of :meth:`logits`, shape (R, C).
-            labels (Tensor, optional): Assigned classes, shape (R,).
+            answers (sequence[Tensor]): Those of :meth:`logits`.
+            groups (sequence[ClassificationSamples]): Samples, with their
+                assigned classes.
         """
         if self._check is not None:
-            self._check.observe(logits, labels)
+            self._check.observe(answers, [group.labels for group in groups])
             if self._check.is_finished:
                 self._check = None
 
@@ -197,6 +200,29 @@ class FrozenTeacher:
         if self.is_built:
             self.detector._apply(fn)
             self.calibrator._apply(fn)
+
+
+def check_calibrator(calibrator: Calibrator, teacher: HeadAdapter) -> None:
+    """Refuse a calibrator of another kind of head.
+
+    Args:
+        calibrator (Calibrator): What ``teacher.calibrator`` made.
+        teacher (HeadAdapter): Adapter of the teacher.
+
+    Raises:
+        InvalidValueError: If activation or number of columns differ.
+    """
+    calibrator.check_num_classes(teacher.cls_channels)
+    if calibrator.activation != teacher.activation:
+        others = dict(
+            softmax='TemperatureScaling or VectorScaling',
+            sigmoid="PlattScaling, FocalPosterior or TemperatureScaling with "
+            "activation='sigmoid'")[teacher.activation]
+        raise InvalidValueError(
+            f'`teacher.calibrator` must be made for {teacher.activation} '
+            f"heads, as that of the teacher {teacher.name} is, but "
+            f'{type(calibrator).__name__} is for {calibrator.activation}: use '
+            f'{others}')
 
 
 def fold_batch_norms(detector: nn.Module) -> nn.Module:
@@ -216,15 +242,9 @@ def fold_batch_norms(detector: nn.Module) -> nn.Module:
     folded = copy.deepcopy(detector)
     if not _fold_in_order_of_registration(folded):
         return detector
-    # RoIs of all sizes, so that each level of a pyramid is used.
-    images = torch.linspace(-2, 2, 3 * 128 * 128).view(1, 3, 128, 128)
-    rois = torch.tensor([[0, 0, 0, side, side]
-                         for side in (32.0, 128.0, 256.0, 512.0)])
-    weight = next(detector.parameters())
     with torch.no_grad():
         expected, logits = (
-            SoftmaxRoIHeadAdapter.classify(model, images.to(weight),
-                                           rois.to(weight))
+            adapter_for(model, 'teacher').probe()
             for model in (detector, folded))
     # TensorFloat-32 may round by 1e-3; a wrong order changes everything. The
     # logits of masked classes are -inf, whatever the order.

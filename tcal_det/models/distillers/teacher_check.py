@@ -60,20 +60,29 @@ class TeacherCheck:
     """Compares class names, then counts the teacher's right answers.
 
     The figure is the mean, over background and the classes that occur, of
-    the share of RoIs that the teacher puts in their class. A teacher whose
-    answer has nothing to do with the RoI has 1 / number of these classes,
-    however often each occurs.
+    the share of samples that the teacher puts in their class. A teacher
+    whose answer has nothing to do with the sample has 1 / number of these
+    classes, however often each occurs. Of a head whose logits have no column
+    for background, only the samples of objects count.
 
     Args:
         num_classes (int): Number of classes K, without background.
         classes (sequence[str], optional): The teacher's class names.
             Defaults to None, unknown.
+        has_background (bool): Whether the last column of the logits is
+            background. Defaults to True.
+        sample_name (str): What is classified, in the plural, for the log.
+            Defaults to 'RoIs'.
     """
 
     def __init__(self,
                  num_classes: int,
-                 classes: Optional[Sequence[str]] = None) -> None:
+                 classes: Optional[Sequence[str]] = None,
+                 has_background: bool = True,
+                 sample_name: str = 'RoIs') -> None:
         self.num_classes = num_classes
+        self.has_background = has_background
+        self.sample_name = sample_name
         self.classes = classes
         self.is_finished = False
         self._step = 0
@@ -82,13 +91,15 @@ class TeacherCheck:
         self._seen: Optional[Tensor] = None
         self._right: Optional[Tensor] = None
 
-    def observe(self, logits: Tensor, labels: Optional[Tensor]) -> None:
+    def observe(self, answers: Sequence[Tensor],
+                labels: Sequence[Optional[Tensor]]) -> None:
         """Take in the samples of a training step.
 
         Args:
-            logits (Tensor): The teacher's, shape (R, K + 1).
-            labels (Tensor, optional): Assigned classes, K for background,
-                shape (R,); None where there are none.
+            answers (sequence[Tensor]): Logits of the teacher for each group
+                of samples, shape (S, C).
+            labels (sequence[Tensor]): Assigned classes, K for background,
+                shape (S,); None where there are none.
 
         Raises:
             InvalidValueError: In the first step, if the run's train dataset
@@ -100,12 +111,17 @@ class TeacherCheck:
                 'dataset_meta')
             check_class_names(self.classes, dataset_class_names(metainfo))
         self._step += 1
-        if labels is not None:
-            self._count(logits, labels)
+        for logits, assigned in zip(answers, labels):
+            if assigned is not None:
+                self._count(logits, assigned)
         if self._step % STEPS == 0 and self._seen is not None:
             self._report()
 
     def _count(self, logits: Tensor, labels: Tensor) -> None:
+        if not self.has_background:
+            # Chosen first: a dense head has a thousand times as many.
+            is_object = (labels >= 0) & (labels < self.num_classes)
+            logits, labels = logits[is_object], labels[is_object]
         is_of_class = labels[:, None] == torch.arange(
             self.num_classes + 1, device=labels.device)
         is_right = logits.argmax(dim=1) == labels
@@ -125,15 +141,17 @@ class TeacherCheck:
         accuracy = (right[occurs] / seen[occurs]).mean().item()
         chance = 1 / num_occurring
         print_log(
-            f'Teacher: {100 * accuracy:.1f} % of the RoIs of the first '
-            f'{self._step} steps are in the class that they were assigned '
-            f'(mean over {num_occurring} classes with background, '
-            f'{int(seen[:-1].sum())} foreground RoIs; chance is '
+            f'Teacher: {100 * accuracy:.1f} % of the {self.sample_name} of '
+            f'the first {self._step} steps are in the class that they were '
+            f'assigned (mean over {num_occurring} classes'
+            f'{" with background" if self.has_background else ""}, '
+            f'{int(seen[:-1].sum())} foreground {self.sample_name}; chance is '
             f'{100 * chance:.1f} %)', 'current')
         if accuracy < chance + LEAST_SKILL * (1 - chance):
             print_log(
-                'The teacher does hardly better than chance on the RoIs that '
-                'it is to teach: is `teacher.checkpoint` trained, for the '
+                'The teacher does hardly better than chance on the '
+                f'{self.sample_name} that it is to teach: is '
+                '`teacher.checkpoint` trained, for the '
                 "student's classes in this order, and the `data_preprocessor` "
                 'of `teacher.config` that of its training?',
                 'current',

@@ -80,48 +80,47 @@ def test_student_without_roi_head(distiller_cfg):
         train_cfg=retinanet.train_cfg,
         test_cfg=retinanet.test_cfg)
     with pytest.raises(
-            InvalidTypeError, match='student.*RPN has no `roi_head`.*Faster'):
+            InvalidTypeError, match='student RPN has neither an RoI head .*'):
         MODELS.build(rpn)
 
 
 ZOO_STUDENTS = [
-    ('retinanet/retinanet_r18_fpn_1x_coco.py', 'student .* but RetinaNet has '
-     'no `roi_head`'),
-    ('cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
-     'the student CascadeRCNN has the `roi_head` CascadeRoIHead'),
-    ('sabl/sabl-faster-rcnn_r50_fpn_1x_coco.py',
-     'the student FasterRCNN has the `bbox_head` SABLHead'),
+    ('sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py',
+     'the student SparseRCNN has the `roi_head` SparseRoIHead'),
 ]
 
 
 @pytest.mark.parametrize('name, message', ZOO_STUDENTS)
 def test_refusal_names_the_detector_as_the_user_does(name, message):
-    """And says where the README tells which heads are read."""
+    """And says where the documentation tells which heads are read."""
     cfg = get_config(f'mmdet::{name}').model
     cfg.backbone.init_cfg = None
     cfg.update(
         type='tcal_det.CalibratedTeacherDistiller', student_type=cfg.type)
     with pytest.raises(
             InvalidTypeError,
-            match=f'{message}.*README.md, "In your own mmdet project"'):
+            match=f'{message}.*docs/methods.md, "Which heads"'):
         MODELS.build(cfg)
-    with open('README.md', encoding='utf-8') as file:
-        assert '## In your own mmdet project' in file.read()
+    with open('docs/methods.md', encoding='utf-8') as file:
+        assert '## Which heads' in file.read()
 
 
 def test_bbox_head_that_classifies_nothing(distiller_cfg):
     cfg = distiller_cfg()
     cfg.roi_head.bbox_head.with_cls = False
     with pytest.raises(
-            InvalidTypeError, match='`bbox_head` Shared2FCBBoxHead; supp'):
+            InvalidTypeError,
+            match='Shared2FCBBoxHead, which does not classify'):
         MODELS.build(cfg)
 
 
-def test_student_with_sigmoid_roi_head(distiller_cfg):
+def test_softmax_loss_on_a_sigmoid_head(distiller_cfg):
     cfg = distiller_cfg()
     cfg.roi_head.bbox_head.loss_cls.use_sigmoid = True
     with pytest.raises(
-            InvalidTypeError, match='not softmax; supported so far: '):
+            InvalidValueError,
+            match='LogitKLDivLoss is made for softmax heads, but the student '
+            'FasterRCNN classifies with sigmoid: choose a loss'):
         MODELS.build(cfg)
 
 
@@ -245,7 +244,7 @@ def test_teacher_with_another_number_of_classes(distiller_cfg, teacher_files):
     with pytest.raises(InvalidValueError) as info:
         init(distiller_cfg(teacher=teacher))
     message = str(info.value)
-    assert 'the teacher has 7 and the student 3' in message
+    assert 'teacher FasterRCNN has 7 and the student FasterRCNN 3' in message
     assert '`model.roi_head.bbox_head.num_classes`' in message
 
 
@@ -293,17 +292,14 @@ def test_teacher_config_that_fails(distiller_cfg, tmp_path, content):
         init(distiller_cfg(teacher=teacher))
 
 
-@pytest.mark.parametrize('roi_head', ['TridentRoIHead', 'bbox_head'])
-def test_heads_whose_rois_are_not_those_of_the_images(distiller_cfg, roi_head):
+def test_head_whose_rows_cannot_be_paired(distiller_cfg):
+    """CrowdDet's, that predicts two objects for each RoI."""
     cfg = distiller_cfg()
-    if roi_head == 'TridentRoIHead':
-        cfg.roi_head.update(
-            type='TridentRoIHead', num_branch=3, test_branch_idx=1)
-    else:
-        cfg.roi_head.bbox_head.update(
-            type='MultiInstanceBBoxHead', num_instance=2)
+    cfg.roi_head.bbox_head.update(type='MultiInstanceBBoxHead', num_instance=2)
     with pytest.raises(
-            InvalidTypeError, match='not TridentNet, CrowdDet or SABL'):
+            InvalidTypeError,
+            match='MultiInstanceBBoxHead, which predicts a set of objects .*'
+            'cannot be paired'):
         MODELS.build(cfg)
 
 

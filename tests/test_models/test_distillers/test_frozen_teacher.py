@@ -9,7 +9,7 @@ from mmengine.config import Config
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.models.distillers.frozen_teacher import fold_batch_norms
-from tcal_det.models.distillers.roi_head_adapter import SoftmaxRoIHeadAdapter
+from tcal_det.models.head_adapters import ClassificationSamples, adapter_for
 from tcal_det.registry import MODELS
 
 
@@ -37,8 +37,11 @@ def as_loaded(teacher_files):
 
 
 def classify(detector, images_and_rois):
+    images, rois = images_and_rois
+    samples = ClassificationSamples(None, rois[:, 0].long(), where=rois)
     with torch.no_grad():
-        return SoftmaxRoIHeadAdapter.classify(detector, *images_and_rois)
+        return adapter_for(detector, 'teacher').answer(images, [],
+                                                       [samples])[0]
 
 
 def batch_norms(model):
@@ -152,7 +155,8 @@ def test_torchvision_pools_as_mmcv_does(as_loaded, images_and_rois):
                          [0, 0, 0, 128, 96]])
     ])
     expected = classify(detector, (images, rois))
-    SoftmaxRoIHeadAdapter.use_torchvision_roi_align(detector)
+    adapter = adapter_for(detector, 'teacher')
+    adapter.prepare_as_teacher(adapter)
     torch.testing.assert_close(
         classify(detector, (images, rois)), expected, rtol=1e-5, atol=1e-6)
     assert classify(detector, (images, rois[:0])).shape == (0, 4)

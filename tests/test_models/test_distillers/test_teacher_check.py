@@ -38,7 +38,7 @@ def answers(classes):
 
 def run_steps(check, labels, given, steps=STEPS):
     for _ in range(steps):
-        check.observe(answers(given), torch.as_tensor(labels))
+        check.observe([answers(given)], [torch.as_tensor(labels)])
 
 
 def test_mean_over_classes_of_the_share_that_is_right(logged):
@@ -72,7 +72,7 @@ def test_random_answers_are_warned_of(logged):
     check = TeacherCheck(NUM_CLASSES)
     for _ in range(STEPS):
         labels, given = torch.randint(0, 4, (2, 200), generator=generator)
-        check.observe(answers(given), labels)
+        check.observe([answers(given)], [labels])
     assert len(logged) == 2 and logged[1][0] == logging.WARNING
 
 
@@ -93,7 +93,7 @@ def test_it_waits_for_a_hundred_foreground_rois(logged):
     labels = [0, 1, 3, 3]
     check = TeacherCheck(NUM_CLASSES)
     run_steps(check, labels, labels, 5 * STEPS - 1)
-    check.observe(torch.zeros(0, NUM_CLASSES + 1), None)
+    check.observe([torch.zeros(0, NUM_CLASSES + 1)], [None])
     assert not logged and not check.is_finished
     run_steps(check, labels, labels)
     assert check.is_finished and len(logged) == 1

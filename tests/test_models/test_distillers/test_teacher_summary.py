@@ -54,7 +54,7 @@ def test_two_classes_are_enough_to_judge_by(given, levels, monkeypatch):
     check = TeacherCheck(1)
     logits = nn.functional.one_hot(torch.tensor(given)).float()
     for _ in range(STEPS):
-        check.observe(logits.repeat(20, 1), torch.tensor([0, 1] * 20))
+        check.observe([logits.repeat(20, 1)], [torch.tensor([0, 1] * 20)])
     assert check.is_finished
     assert [level for level, _ in logged] == levels
     assert 'mean over 2 classes with background' in logged[0][1]

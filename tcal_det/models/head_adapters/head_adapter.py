@@ -1,0 +1,150 @@
+"""What the distillation asks of a detector's classification head.
+
+A family of heads is one subclass of :class:`HeadAdapter`; nothing else in
+the package knows how a head is called.
+"""
+from abc import ABCMeta, abstractmethod
+from typing import ContextManager, List, Optional, Sequence
+
+import torch.nn as nn
+from mmdet.structures import SampleList
+from torch import Tensor
+
+from ..detectors import detector_name
+from .classification_samples import ClassificationSamples, Observation
+
+
+class HeadAdapter(metaclass=ABCMeta):
+    """Reads, or runs, the classification head of one detector.
+
+    Args:
+        detector (nn.Module): One that :meth:`reason_against` lets pass.
+
+    Attributes:
+        detector (nn.Module): The detector.
+        activation (str): 'softmax' or 'sigmoid', what makes probabilities
+            of the logits.
+        num_classes (int): Number of classes K, without background.
+        cls_channels (int): Number of columns of the logits C: K + 1 with
+            background last, or K.
+        scores_iou (bool): Whether a score predicts class and IoU together.
+        sample_name (str): What the head classifies, in the plural, for a
+            message: 'RoIs' or 'priors'.
+        num_classes_key (str): Config key of ``num_classes``, below
+            ``model``.
+    """
+
+    activation: str
+    num_classes: int
+    cls_channels: int
+    scores_iou = False
+    sample_name: str
+    num_classes_key: str
+
+    def __init__(self, detector: nn.Module) -> None:
+        self.detector = detector
+
+    @property
+    def name(self) -> str:
+        """The detector, as its user calls it."""
+        return detector_name(self.detector)
+
+    @classmethod
+    @abstractmethod
+    def matches(cls, detector: nn.Module) -> bool:
+        """Whether the detector's head is of this family at all."""
+
+    @classmethod
+    @abstractmethod
+    def reason_against(cls, detector: nn.Module) -> Optional[str]:
+        """Why a head of this family cannot be read; None if it can.
+
+        Args:
+            detector (nn.Module): One that :meth:`matches`.
+
+        Returns:
+            str, optional: What follows 'the teacher FasterRCNN ...' in a
+            message.
+        """
+
+    @abstractmethod
+    def observe(self) -> ContextManager[Observation]:
+        """Record what the detector's own ``loss`` sends through its head.
+
+        Public forward hooks, removed on leaving: no method is replaced,
+        nothing is computed again, nothing outlives the step.
+
+        Returns:
+            ContextManager[Observation]: Its groups are there on leaving.
+        """
+
+    @abstractmethod
+    def answer(self, images: Tensor, data_samples: SampleList,
+               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+        """Logits of the samples of another detector of this family.
+
+        Backbone, neck and head run once. No RPN, no assignment, no NMS.
+
+        Args:
+            images (Tensor): In this detector's normalisation, shape
+                (N, 3, H, W).
+            data_samples (list[DetDataSample]): Samples of these images.
+            groups (sequence[ClassificationSamples]): What was observed.
+
+        Returns:
+            list[Tensor]: For each group, shape (S, C).
+        """
+
+    @abstractmethod
+    def probe(self) -> Tensor:
+        """Logits on a synthetic image, to compare two copies of a detector.
+
+        Returns:
+            Tensor: One-dimensional.
+        """
+
+    def reason_against_student(self, student: 'HeadAdapter') -> Optional[str]:
+        """Why this detector cannot answer for a student's samples.
+
+        Args:
+            student (HeadAdapter): One of the same family, of the same
+                classes and activation.
+
+        Returns:
+            str, optional: What differs, and the remedy; None if it can.
+        """
+        return None
+
+    @abstractmethod
+    def prepare_as_teacher(self, student: 'HeadAdapter') -> None:
+        """Choose what answers this student, and fast; may change the model.
+
+        Args:
+            student (HeadAdapter): One that ``check_pair`` lets pass.
+        """
+
+    def reason_against_labelling(self) -> Optional[str]:
+        """Why :meth:`label` cannot serve; None if it can.
+
+        Returns:
+            str, optional: What follows 'the teacher FasterRCNN ...' in a
+            message.
+        """
+        return None
+
+    @abstractmethod
+    def label(self, images: Tensor, data_samples: SampleList,
+              protocol: str) -> List[ClassificationSamples]:
+        """Classify annotated images, and say what was right.
+
+        Args:
+            images (Tensor): In this detector's normalisation, shape
+                (N, 3, H, W).
+            data_samples (list[DetDataSample]): Samples of these images, with
+                ``gt_instances``.
+            protocol (str): 'train', samples as distillation sees them, or
+                'test', all that detection looks at.
+
+        Returns:
+            list[ClassificationSamples]: With ``labels``, without gradient.
+        """
