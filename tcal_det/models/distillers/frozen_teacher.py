@@ -117,7 +117,7 @@ class FrozenTeacher:
         if self.calibrator is None:
             self.calibrator = self._build_calibrator()
         if isinstance(self.calibrator, Calibrator):
-            self.calibrator.check_num_classes(known + 1)
+            self.calibrator.check_cls_channels(known + 1)
             if self.calibrator.activation != adapter.head_activation:
                 raise InvalidValueError(
                     '`teacher.calibrator` must be made for '
