@@ -62,7 +62,7 @@ class FocalPosterior(SofteningMixin, Calibrator):
         >>> scores = torch.tensor([[0.1, 0.3, 0.5, 0.7]])
         >>> calibrated = FocalPosterior()(scores.logit()).sigmoid()
         >>> [round(score, 3) for score in calibrated[0].tolist()]
-        [0.008, 0.237, 0.75, 0.97]
+        [0.008, 0.236, 0.75, 0.967]
 
     Reference: Charoenphakdee et al., "On Focal Loss for Class-Posterior
     Probability Estimation: A Theoretical Perspective", CVPR 2021, for alpha
