@@ -117,10 +117,12 @@ class FocalPosterior(SofteningMixin, Calibrator):
         # A dense head has millions of logits, and each step of the formula
         # would keep a copy of all.
         rows = max(NUMBERS_PER_SLICE // max(logits.shape[1], 1), 1)
-        return torch.cat([
-            self._soften(focal_posterior_logit(part, self.alpha, self.gamma))
-            for part in logits.split(rows)
-        ])
+        calibrated = torch.empty_like(logits)
+        for begin in range(0, len(logits), rows):
+            part = slice(begin, begin + rows)
+            calibrated[part] = self._soften(
+                focal_posterior_logit(logits[part], self.alpha, self.gamma))
+        return calibrated
 
     def fit(self,
             logits: Logits,

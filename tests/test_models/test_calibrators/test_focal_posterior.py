@@ -156,6 +156,11 @@ def test_slices_do_not_change_the_result(shape, monkeypatch):
                for part in map(torch.empty, seen))
 
 
+def test_gradient_passes():
+    logits = torch.linspace(-9, 9, 40, dtype=torch.float64).view(20, 2)
+    assert torch.autograd.gradcheck(FocalPosterior(), logits.requires_grad_())
+
+
 def test_has_no_state():
     calibrator = FocalPosterior()
     assert calibrator.activation == 'sigmoid'
