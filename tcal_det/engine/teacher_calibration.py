@@ -139,7 +139,7 @@ class TeacherCalibration:
         result = dict(
             calibrator=self.calibrator.to_json_dict(),
             objective=self.objective,
-            num_classes_with_background=self.calibrator.num_classes)
+            cls_channels=self.calibrator.cls_channels)
         if isinstance(self.calibrator, TemperatureScaling):
             result['effective_temperature'] = (
                 self.calibrator.effective_temperature)

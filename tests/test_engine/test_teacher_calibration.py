@@ -248,6 +248,7 @@ class TestWrite:
             content = json.load(file)
         assert content['teacher'] == dict(config='x.py')
         assert content['calibrator'] == calibration.calibrator.to_json_dict()
+        assert content['cls_channels'] == 4
         assert len(content['sweep']['nll']) == 46
         for when in ('before', 'after'):
             for group in ('all', 'foreground', 'background'):
@@ -271,7 +272,7 @@ class TestWrite:
             dict(type=kind, load_from=path, _scope_='tcal_det'))
         logits = torch.randn(5, 4)
         assert torch.equal(loaded(logits), calibration.calibrator(logits))
-        loaded.check_num_classes(4)
+        loaded.check_cls_channels(4)
 
     def test_interrupted(self, calibration, tmp_path, monkeypatch):
 
@@ -316,7 +317,7 @@ class TestTool:
         assert samples['protocol'] == 'train'
         assert samples['num_used'] == samples['num_seen'] > 0
         assert samples['num_assigned_foreground'] >= 15
-        assert content['calibrator']['num_classes'] == 4
+        assert content['calibrator']['cls_channels'] == 4
         printed = capsys.readouterr().out
         assert f"{content['before']['all']['ece']:.4f}" in printed
         assert str(content['effective_temperature']) in printed

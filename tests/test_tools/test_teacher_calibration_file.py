@@ -64,7 +64,7 @@ def test_run_states_the_temperature_and_is_watched(calibration_file, train):
     status, error, log = train(calibration_file)
     assert status == 0, error
     assert ('calibrator: TemperatureScaling(temperature='
-            f"{content['effective_temperature']}, num_classes=11)") in log
+            f"{content['effective_temperature']}, cls_channels=11)") in log
     assert log.count('calibrated_teacher_ece_over: ') == 2
     scalars, = glob(os.path.join(train.work_dir, '*/vis_data/scalars.json'))
     with open(scalars) as file:
@@ -79,7 +79,7 @@ def test_run_states_the_temperature_and_is_watched(calibration_file, train):
     assert os.path.basename(image) == 'train_reliability_4.png'
 
     # The same file, had another teacher been calibrated.
-    content['calibrator']['num_classes'] = 81
+    content['calibrator']['cls_channels'] = 81
     with open(calibration_file, 'w') as file:
         json.dump(content, file)
     status, error, _ = train(calibration_file)

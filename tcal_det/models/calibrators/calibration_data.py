@@ -2,6 +2,8 @@
 
 Shapes: N samples; C classes, for softmax with background last; a sigmoid
 head has C = K columns, and the label K means background, the row of zeros.
+Soft targets, one for each column of a sigmoid head, stand in for labels where
+a score has more to say than right or wrong: the IoU of IoU-aware heads.
 """
 import warnings
 from typing import Sequence, Tuple, Union
@@ -17,28 +19,32 @@ ACTIVATIONS = ('softmax', 'sigmoid')
 # Beyond, sums over the samples leave float64.
 LARGEST_LOGIT = 1e290
 
+Logits = Union[Tensor, Sequence[Sequence[float]]]
+Labels = Union[Tensor, Sequence[int], Sequence[Sequence[float]]]
 
-def check_calibration_data(logits: Union[Tensor, Sequence[Sequence[float]]],
-                           labels: Union[Tensor, Sequence[int]],
+
+def check_calibration_data(logits: Logits, labels: Labels,
                            activation: str) -> Tuple[np.ndarray, np.ndarray]:
     """Return the samples as arrays, if a calibrator can be fitted to them.
 
     Args:
         logits (Tensor | Sequence): Unnormalised scores, shape (N, C), N > 0.
         labels (Tensor | Sequence): Whole numbers, shape (N,): in [0, C) for
-            softmax, in [0, C] for sigmoid, where C is background.
+            softmax, in [0, C] for sigmoid, where C is background. Or, for
+            sigmoid, soft targets: floats in [0, 1], shape (N, C).
         activation (str): 'softmax' or 'sigmoid'.
 
     Returns:
         Tuple[ndarray, ndarray]: Logits, float32 or float64 as given (half
-        precision becomes float32), and labels, int64.
+        precision becomes float32), and labels, int64, shape (N,), or soft
+        targets, float32 or float64, shape (N, C).
 
     Raises:
-        InvalidTypeError: If the logits are not numbers, or the labels not
-            whole ones.
+        InvalidTypeError: If the logits are not numbers, the labels not whole
+            ones, or the soft targets not floats.
         InvalidValueError: If there is no sample, the shapes do not belong
-            together, a logit is not finite or beyond 1e290, or a label out
-            of range.
+            together, a logit is not finite or beyond 1e290, or a label or
+            target out of range.
     """
     logits = _as_float_array('logits', logits)
     labels = _as_array('labels', labels)
@@ -47,18 +53,24 @@ def check_calibration_data(logits: Union[Tensor, Sequence[Sequence[float]]],
         raise InvalidValueError(
             f'`logits` must have shape (N, C) with C >= {fewest} for '
             f'{activation}, but got {logits.shape}')
-    num_samples, num_classes = logits.shape
+    num_samples = len(logits)
     if num_samples == 0:
         raise InvalidValueError(
             '`logits` must hold at least one sample, but got none: give '
             'images on which the teacher has proposals')
-    if labels.shape != (num_samples, ):
+    is_soft = activation == 'sigmoid' and labels.shape == logits.shape
+    if not is_soft and labels.shape != (num_samples, ):
+        soft = (f', or {logits.shape} for soft targets'
+                if activation == 'sigmoid' else '')
         raise InvalidValueError(
             f'`labels` must have shape ({num_samples},), one per row of '
-            f'`logits`, but got {labels.shape}')
-    if labels.dtype.kind not in 'iu':
-        raise InvalidTypeError('`labels` must be whole numbers, but got '
-                               f'{labels.dtype}')
+            f'`logits`{soft}, but got {labels.shape}')
+    if labels.dtype.kind not in ('f' if is_soft else 'iu'):
+        # Whole numbers of shape (N, 1) could be labels as well as targets.
+        allowed = ('floats where they are soft targets of shape '
+                   f'{labels.shape}' if is_soft else 'whole numbers')
+        raise InvalidTypeError(
+            f'`labels` must be {allowed}, but got {labels.dtype}')
     bad_rows = ~np.isfinite(logits).all(axis=1)
     if bad_rows.any():
         raise InvalidValueError(
@@ -71,20 +83,33 @@ def check_calibration_data(logits: Union[Tensor, Sequence[Sequence[float]]],
         raise InvalidValueError(
             f'`logits` must be in [{-LARGEST_LOGIT:g}, {LARGEST_LOGIT:g}], '
             f'but got one of magnitude {largest:g}: scale them down')
-    highest = num_classes - 1 if activation == 'softmax' else num_classes
-    bad = (labels < 0) | (labels > highest)
-    if bad.any():
-        raise InvalidValueError(
-            f'`labels` must be in [0, {highest}] for {num_classes} columns '
-            f'of {activation} logits, but got {labels[bad.argmax()]} at '
-            f'[{int(bad.argmax())}]: labels and logits must come from the '
-            'same classes')
-    if (labels == labels[0]).all():
-        warnings.warn(
-            f'all {num_samples} labels are {labels[0]}: a calibrator fitted '
-            'to one class says nothing about the others',
-            stacklevel=3)
-    return logits, labels.astype(np.int64, copy=False)
+    if is_soft:
+        labels = _as_float_array('labels', labels)
+        _check_soft_targets(labels)
+    else:
+        labels = labels.astype(np.int64, copy=False)
+        _check_hard_labels(labels, logits.shape[1], activation)
+    return logits, labels
+
+
+def mean_target(labels: np.ndarray, cls_channels: int) -> float:
+    """Share of the (sample, column) pairs of a sigmoid head that are true.
+
+    Args:
+        labels (ndarray): Labels or soft targets that
+            ``check_calibration_data`` returned.
+        cls_channels (int): Columns of the logits.
+
+    Returns:
+        float: In (0, 1): a share of 0 or 1 is moved by half a pair, as it
+        is to have a logit.
+    """
+    num_pairs = len(labels) * cls_channels
+    if labels.ndim == 2:
+        mean = float(labels.mean(dtype=np.float64))
+    else:
+        mean = np.count_nonzero(labels < cls_channels) / num_pairs
+    return min(max(mean, 0.5 / num_pairs), 1 - 0.5 / num_pairs)
 
 
 def check_fitted(name: str, values: Union[float, np.ndarray],
@@ -110,6 +135,37 @@ def check_fitted(name: str, values: Union[float, np.ndarray],
             f'calibrate, but their fitted {name} is '
             f'{np.atleast_1d(values)[is_wrong.argmax()]:g}: scale them down, '
             'and check that they are logits')
+
+
+def _check_hard_labels(labels: np.ndarray, cls_channels: int,
+                       activation: str) -> None:
+    highest = cls_channels - 1 if activation == 'softmax' else cls_channels
+    bad = (labels < 0) | (labels > highest)
+    if bad.any():
+        raise InvalidValueError(
+            f'`labels` must be in [0, {highest}] for {cls_channels} columns '
+            f'of {activation} logits, but got {labels[bad.argmax()]} at '
+            f'[{int(bad.argmax())}]: labels and logits must come from the '
+            'same classes')
+    if (labels == labels[0]).all():
+        warnings.warn(
+            f'all {len(labels)} labels are {labels[0]}: a calibrator fitted '
+            'to one class says nothing about the others',
+            stacklevel=4)
+
+
+def _check_soft_targets(targets: np.ndarray) -> None:
+    bad = ~((targets >= 0) & (targets <= 1))  # NaN included
+    if bad.any():
+        row, column = np.unravel_index(bad.argmax(), bad.shape)
+        raise InvalidValueError(
+            '`labels` must be in [0, 1] where they are soft targets, but got '
+            f'{targets[row, column]} at [{row}, {column}]')
+    if (targets == targets[0, 0]).all():
+        warnings.warn(
+            f'all {targets.size} soft targets are {targets[0, 0]:g}: a '
+            'calibrator fitted to one target says nothing about others',
+            stacklevel=4)
 
 
 def _as_float_array(name: str, values: Union[Tensor, Sequence]) -> np.ndarray:

@@ -7,11 +7,14 @@ import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
-from tcal_det.arguments import check_finite, check_positive, shortened
+from tcal_det.arguments import (check_finite, check_fraction, check_positive,
+                                shortened)
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError, UserError)
 
 REFIT = 'fit it with tools/calibrate_teacher.py'
+# The key of `cls_channels` in files of earlier versions.
+FORMER_CLS_CHANNELS = 'num_classes'
 
 
 class Calibrator(nn.Module, metaclass=ABCMeta):
@@ -31,21 +34,22 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
     Attributes:
         activation (str): 'softmax' or 'sigmoid', what the teacher's head
             applies to the logits.
-        num_classes (int, optional): Columns that logits must have:
-            background included for softmax. None: any number.
+        cls_channels (int, optional): Columns that logits must have:
+            background included for softmax. None: any number. Called
+            ``num_classes`` in files of earlier versions, which are read.
 
     Raises:
         InvalidTypeError, InvalidValueError, MissingFileError: If a parameter
             is wrong, or the file cannot be read.
     """
 
-    # Keys that a file must have.
+    # Keys that a file must have; without a value the calibrator is not fitted.
     fitted_parameters: Tuple[str, ...] = ()
     # Arguments that may be given with `load_from`, and then win.
     beside_file: Tuple[str, ...] = ()
 
     activation: str
-    num_classes: Optional[int]
+    cls_channels: Optional[int]
 
     def __init__(self, parameters: Dict[str, Any],
                  load_from: Optional[str]) -> None:
@@ -82,7 +86,8 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
         Args:
             logits (Tensor): The teacher's, uncalibrated, shape (N, C).
             labels (Tensor): Shape (N,): softmax in [0, C), background is
-                C - 1; sigmoid in [0, C], background is C.
+                C - 1; sigmoid in [0, C], background is C. For sigmoid also
+                soft targets: floats in [0, 1], shape (N, C).
 
         Returns:
             Calibrator: Itself.
@@ -92,24 +97,39 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
     def to_json_dict(self) -> Dict[str, Any]:
         """``{"type": ..., ...}``, which a config takes as it is."""
 
-    def check_num_classes(self, num_classes: int) -> None:
-        """Refuse to serve a head with another number of columns.
+    def check_cls_channels(self, cls_channels: int) -> None:
+        """Refuse to serve another number of columns, or without a fit.
 
         Args:
-            num_classes (int): Columns of the head's logits: background
+            cls_channels (int): Columns of the head's logits: background
                 included for softmax.
 
         Raises:
             InvalidValueError: If the calibrator was fitted for another
                 number, or never.
         """
-        if self.num_classes not in (None, num_classes):
+        if not self.is_fitted:
+            names = ' and '.join(f'`{name}`'
+                                 for name in self.fitted_parameters)
+            raise InvalidValueError(
+                f'{type(self).__name__} must have {names}, or `load_from`, '
+                f'but has none: {self._remedy_without_fit()}')
+        if self.cls_channels not in (None, cls_channels):
             background = (', background included'
                           if self.activation == 'softmax' else '')
             raise InvalidValueError(
-                f'{type(self).__name__} was fitted for {self.num_classes} '
+                f'{type(self).__name__} was fitted for {self.cls_channels} '
                 f"columns of logits{background}, but the teacher's head has "
-                f'{num_classes}: {REFIT} on this teacher')
+                f'{cls_channels}: {REFIT} on this teacher')
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether all parameters have a value."""
+        return all(
+            getattr(self, name) is not None for name in self.fitted_parameters)
+
+    def _remedy_without_fit(self) -> str:
+        return f'{REFIT} --calibrator {type(self).__name__}'
 
     def _merge_with_file(self, parameters: Dict[str, Any],
                          load_from: str) -> Dict[str, Any]:
@@ -183,6 +203,24 @@ def check_bias(name: str, value: float) -> float:
     return number
 
 
+def check_inner_fraction(name: str, value: float) -> float:
+    """Return ``value`` as a float if it lies in (0, 1).
+
+    Args:
+        name (str): The argument's name, for the message.
+        value (float): What the user gave.
+
+    Raises:
+        InvalidTypeError: If it is not a number.
+        InvalidValueError: If it is outside, 0, 1 or NaN.
+    """
+    number = check_fraction(name, value)
+    if not 0 < number < 1:
+        raise InvalidValueError(
+            f'`{name}` must be in (0, 1), but got {number!r}')
+    return number
+
+
 def read_calibrator_dict(path: str) -> Dict[str, Any]:
     """Read a calibrator's JSON form.
 
@@ -191,7 +229,8 @@ def read_calibrator_dict(path: str) -> Dict[str, Any]:
             ``calibrator`` as in ``teacher_calibration.json``.
 
     Returns:
-        dict: With the key ``type``.
+        dict: With the key ``type``, and ``cls_channels`` for the
+        ``num_classes`` of earlier versions.
 
     Raises:
         InvalidTypeError: If the path is not a string.
@@ -219,4 +258,7 @@ def read_calibrator_dict(path: str) -> Dict[str, Any]:
             f'`load_from` {path!r} must hold a calibrator {{"type": ..., '
             '...}, bare or under the key "calibrator", but does not: '
             f'{REFIT}')
-    return dict(content)
+    content = dict(content)
+    if FORMER_CLS_CHANNELS in content and 'cls_channels' not in content:
+        content['cls_channels'] = content.pop(FORMER_CLS_CHANNELS)
+    return content

@@ -10,9 +10,10 @@ warning.
 
 Shapes: N samples; C classes, for softmax with background last; a sigmoid
 head has C = K columns, and the label K means background. ``logits`` and
-``labels`` are what ``check_calibration_data`` returned. Samples pass
-through float64 in slices, so that the memory needed beyond the logits
-themselves is small.
+``labels`` are what ``check_calibration_data`` returned; for sigmoid the
+labels may be soft targets, shape (N, C), and the likelihood is then its
+mean over them. Samples pass through float64 in slices, so that the memory
+needed beyond the logits and targets themselves is small.
 """
 import math
 import warnings
@@ -51,7 +52,7 @@ def fit_temperature(logits: np.ndarray,
 
     Args:
         logits (ndarray): Shape (N, C).
-        labels (ndarray): Shape (N,).
+        labels (ndarray): Shape (N,), or soft targets, shape (N, C).
         activation (str): 'softmax' or 'sigmoid'. Defaults to 'softmax'.
 
     Returns:
@@ -151,10 +152,10 @@ def fit_vector_scaling(logits: np.ndarray,
     Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML
     2017, section 4.2.
     """
-    num_samples, num_classes = logits.shape
-    absent = np.setdiff1d(np.arange(num_classes), labels)
+    num_samples, cls_channels = logits.shape
+    absent = np.setdiff1d(np.arange(cls_channels), labels)
     if len(absent):
-        _warn(f'{len(absent)} of {num_classes} classes have no sample (the '
+        _warn(f'{len(absent)} of {cls_channels} classes have no sample (the '
               f'first is {absent[0]}): vector scaling suppresses them; use '
               'more samples or TemperatureScaling')
     center, spread = _center_and_spread(logits, 'softmax')
@@ -165,7 +166,7 @@ def fit_vector_scaling(logits: np.ndarray,
 
     def nll(parameters: np.ndarray) -> Tuple[float, np.ndarray]:
         scale, bias = np.split(parameters, 2)
-        value, gradient = 0.0, np.zeros((2, num_classes))
+        value, gradient = 0.0, np.zeros((2, cls_channels))
         for rows, z in _slices(logits):
             z = (z - center) / spread
             residual, log_likelihood = _softmax_residual(
@@ -175,12 +176,12 @@ def fit_vector_scaling(logits: np.ndarray,
             gradient[1] += residual.sum(axis=0)
         return value / num_samples, gradient.ravel() / num_samples
 
-    start = np.zeros((2, num_classes))
+    start = np.zeros((2, cls_channels))
     start[0] = np.clip(spread / temperature, 1 / LARGEST_RATIO, LARGEST_RATIO)
     scale, bias = np.split(
         _minimize_bounded(nll, start.ravel(),
-                          [(1 / LARGEST_RATIO, LARGEST_RATIO)] * num_classes +
-                          [(-LARGEST_BIAS, LARGEST_BIAS)] * num_classes), 2)
+                          [(1 / LARGEST_RATIO, LARGEST_RATIO)] * cls_channels +
+                          [(-LARGEST_BIAS, LARGEST_BIAS)] * cls_channels), 2)
     scale = scale / spread
     bias = bias - scale * center
     return scale, bias - bias.mean()
@@ -194,7 +195,8 @@ def fit_platt_scaling(logits: np.ndarray,
 
     Args:
         logits (ndarray): Shape (N, K).
-        labels (ndarray): In [0, K], K is background, shape (N,).
+        labels (ndarray): In [0, K], K is background, shape (N,), or soft
+            targets, shape (N, K).
 
     Returns:
         Tuple[float, float]: Scale, > 0, and bias.
@@ -213,7 +215,7 @@ def fit_platt_scaling(logits: np.ndarray,
         for rows, z in _slices(logits):
             z = (z - center) / spread
             v = z * scale + bias
-            target = _one_hot(labels[rows], z.shape[1])
+            target = _as_targets(labels[rows], z.shape[1])
             value += (np.logaddexp(0, v) - target * v).sum()
             residual = expit(v) - target
             gradient += (residual * z).sum(), residual.sum()
@@ -315,7 +317,8 @@ def _softmax_slope(z: np.ndarray, labels: np.ndarray,
 def _sigmoid_slope(z: np.ndarray, labels: np.ndarray,
                    inverse_temperature: float) -> float:
     """Derivative of the summed NLL by the inverse temperature."""
-    residual = expit(z * inverse_temperature) - _one_hot(labels, z.shape[1])
+    residual = expit(z * inverse_temperature)
+    residual -= _as_targets(labels, z.shape[1])
     return float((residual * z).sum())
 
 
@@ -332,9 +335,14 @@ def _softmax_residual(v: np.ndarray,
     return probs, log_likelihood
 
 
-def _one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Rows of zeros for the label ``num_classes``; shape (N, K)."""
-    return (labels[:, None] == np.arange(num_classes)).astype(np.float64)
+def _as_targets(labels: np.ndarray, cls_channels: int) -> np.ndarray:
+    """Float64 (N, K): soft targets as they are, labels as one-hot rows.
+
+    Rows of zeros for the label ``cls_channels``.
+    """
+    if labels.ndim == 2:
+        return labels.astype(np.float64, copy=False)
+    return (labels[:, None] == np.arange(cls_channels)).astype(np.float64)
 
 
 def _minimize_bounded(function: Callable, start: np.ndarray,

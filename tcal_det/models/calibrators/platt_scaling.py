@@ -7,26 +7,40 @@ from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32
-from .calibration_data import check_calibration_data, check_fitted
+from .calibration_data import (Labels, Logits, check_calibration_data,
+                               check_fitted)
 from .calibrator import Calibrator, check_bias, check_scale
 from .fitting import fit_platt_scaling
+from .softening import SofteningMixin
 
 
 @MODELS.register_module()
-class PlattScaling(Calibrator):
+class PlattScaling(SofteningMixin, Calibrator):
     r"""Scale and shift a sigmoid head's logits: :math:`a z + b`.
 
-    One pair for all classes. Unlike a temperature it can move the point at
-    which a score is one half, which focal loss leaves far from where it
-    belongs.
+    For every sigmoid head, whatever its loss; fitted to soft targets it
+    also serves IoU-aware heads. One pair for all classes. Unlike a
+    temperature it can move the point at which a score is one half, which
+    focal loss leaves far from where it belongs.
 
     Args:
         scale (float, optional): a, > 0. Defaults to None, to be fitted.
         bias (float, optional): b. Defaults to None, to be fitted.
-        num_classes (int, optional): Columns of the logits that it was fitted
+        cls_channels (int, optional): Columns of the logits that it was fitted
             to. Defaults to None, any.
+        softening (float, optional): > 0. Above 1 it makes the calibrated
+            teacher slightly under-confident about the base rate, see
+            :class:`SofteningMixin`. May be given with ``load_from``.
+            Defaults to 1.0.
+        base_rate (float, optional): Mean target over all pairs of a sample
+            and a class, in (0, 1); used where softening is not 1. Defaults
+            to None, to be fitted.
         load_from (str, optional): Read the parameters from this JSON file.
             Defaults to None.
+
+    Example:
+        >>> PlattScaling(scale=2.0, bias=1.0, softening=1.2, base_rate=0.01)
+        PlattScaling(scale=2.0, bias=1.0, softening=1.2, base_rate=0.01)
 
     Reference: Platt, "Probabilistic outputs for support vector machines",
     1999; Guo et al., ICML 2017, section 4.1.
@@ -38,29 +52,31 @@ class PlattScaling(Calibrator):
     def __init__(self,
                  scale: Optional[float] = None,
                  bias: Optional[float] = None,
-                 num_classes: Optional[int] = None,
+                 cls_channels: Optional[int] = None,
+                 softening: Optional[float] = None,
+                 base_rate: Optional[float] = None,
                  load_from: Optional[str] = None) -> None:
         super().__init__(
-            dict(scale=scale, bias=bias, num_classes=num_classes), load_from)
+            dict(
+                scale=scale,
+                bias=bias,
+                cls_channels=cls_channels,
+                softening=softening,
+                base_rate=base_rate), load_from)
 
     def _set_parameters(self, scale: Optional[float], bias: Optional[float],
-                        num_classes: Optional[int]) -> None:
+                        cls_channels: Optional[int],
+                        softening: Optional[float],
+                        base_rate: Optional[float]) -> None:
         if (scale is None) != (bias is None):
             raise InvalidValueError(
                 '`scale` and `bias` must be given together or not at all, '
                 f'but got scale={scale!r} and bias={bias!r}')
         self.scale = None if scale is None else check_scale('scale', scale)
         self.bias = None if bias is None else check_bias('bias', bias)
-        self.num_classes = (None if num_classes is None else check_count(
-            'num_classes', num_classes))
-
-    def check_num_classes(self, num_classes: int) -> None:
-        """Refuse another number of columns, or to serve without a fit."""
-        if self.scale is None:
-            raise InvalidValueError(
-                'PlattScaling must have `scale` and `bias`, or `load_from`, '
-                'but has none: call `fit` with held-out logits and labels')
-        super().check_num_classes(num_classes)
+        self.cls_channels = (None if cls_channels is None else check_count(
+            'cls_channels', cls_channels))
+        self._set_softening(softening, base_rate)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Calibrate logits.
@@ -71,30 +87,39 @@ class PlattScaling(Calibrator):
         Returns:
             Tensor: Same shape, at least float32.
         """
-        self.check_num_classes(logits.shape[1])
-        return at_least_float32(logits) * self.scale + self.bias
+        self.check_cls_channels(logits.shape[1])
+        return self._soften(at_least_float32(logits) * self.scale + self.bias)
 
-    def fit(self, logits: Tensor, labels: Tensor) -> 'PlattScaling':
-        """Find scale and bias with the smallest NLL on held-out samples.
+    def fit(self,
+            logits: Logits,
+            labels: Labels,
+            base_rate: Optional[float] = None) -> 'PlattScaling':
+        """Find scale and bias with the smallest NLL; ``softening`` stays.
 
         Args:
             logits (Tensor): The teacher's, uncalibrated, shape (N, K).
-            labels (Tensor): In [0, K], K is background, shape (N,).
+            labels (Tensor): In [0, K], K is background, shape (N,); or soft
+                targets: floats in [0, 1], shape (N, K).
+            base_rate (float, optional): Mean target over all pairs of a
+                sample and a class, where the samples are a selection.
+                Defaults to None, the mean target of the samples.
 
         Returns:
             PlattScaling: Itself.
 
         Raises:
-            InvalidTypeError, InvalidValueError: If the samples are not as
-                described.
+            InvalidTypeError, InvalidValueError: If the samples or the base
+                rate are not as described.
         """
         logits, labels = check_calibration_data(logits, labels,
                                                 self.activation)
+        base_rate = self._fitted_base_rate(labels, logits.shape[1], base_rate)
         scale, bias = fit_platt_scaling(logits, labels)
         check_fitted('scale', scale, logits.dtype)
         check_fitted('bias', bias, logits.dtype)
         self.scale, self.bias = scale, bias
-        self.num_classes = logits.shape[1]
+        self.base_rate = base_rate
+        self.cls_channels = logits.shape[1]
         return self
 
     def to_json_dict(self) -> Dict[str, Any]:
@@ -103,11 +128,15 @@ class PlattScaling(Calibrator):
             type='PlattScaling',
             scale=self.scale,
             bias=self.bias,
-            num_classes=self.num_classes)
+            softening=self.softening,
+            base_rate=self.base_rate,
+            cls_channels=self.cls_channels)
 
     def extra_repr(self) -> str:
         """What the run's log prints of it."""
-        if self.scale is None:
-            return 'not fitted'
-        return (f'scale={self.scale}, bias={self.bias}, '
-                f'num_classes={self.num_classes}')
+        parts = ([f'scale={self.scale}', f'bias={self.bias}']
+                 if self.is_fitted else ['not fitted'])
+        parts += self._softening_repr()
+        if self.cls_channels is not None:
+            parts.append(f'cls_channels={self.cls_channels}')
+        return ', '.join(parts)

@@ -10,7 +10,7 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32
 from .calibration_data import check_calibration_data, check_fitted
-from .calibrator import REFIT, Calibrator, check_bias, check_scale
+from .calibrator import Calibrator, check_bias, check_scale
 from .fitting import fit_vector_scaling
 
 
@@ -61,17 +61,9 @@ class VectorScaling(Calibrator):
         self.register_buffer('bias', bias, persistent=False)
 
     @property
-    def num_classes(self) -> Optional[int]:
+    def cls_channels(self) -> Optional[int]:
         """Columns of the logits, background included; None: not fitted."""
         return None if self.scale is None else len(self.scale)
-
-    def check_num_classes(self, num_classes: int) -> None:
-        """Refuse another number of columns, or to serve without a fit."""
-        if self.scale is None:
-            raise InvalidValueError(
-                'VectorScaling must have `scale` and `bias`, or `load_from`, '
-                f'but has none: {REFIT} --calibrator VectorScaling')
-        super().check_num_classes(num_classes)
 
     def forward(self, logits: Tensor) -> Tensor:
         """Calibrate logits.
@@ -82,7 +74,7 @@ class VectorScaling(Calibrator):
         Returns:
             Tensor: Same shape, at least float32.
         """
-        self.check_num_classes(logits.shape[1])
+        self.check_cls_channels(logits.shape[1])
         logits = at_least_float32(logits)
         return logits * self.scale.to(logits) + self.bias.to(logits)
 
@@ -117,9 +109,9 @@ class VectorScaling(Calibrator):
 
     def extra_repr(self) -> str:
         """What the run's log prints of it."""
-        if self.scale is None:
+        if not self.is_fitted:
             return 'not fitted'
-        return (f'num_classes={self.num_classes}, '
+        return (f'cls_channels={self.cls_channels}, '
                 f'scale={_as_range(self.scale)}, bias={_as_range(self.bias)}')
 
 

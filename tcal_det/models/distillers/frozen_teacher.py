@@ -212,7 +212,6 @@ def check_calibrator(calibrator: Calibrator, teacher: HeadAdapter) -> None:
     Raises:
         InvalidValueError: If activation or number of columns differ.
     """
-    calibrator.check_num_classes(teacher.cls_channels)
     if calibrator.activation != teacher.activation:
         others = dict(
             softmax='TemperatureScaling or VectorScaling',
@@ -223,6 +222,7 @@ def check_calibrator(calibrator: Calibrator, teacher: HeadAdapter) -> None:
             f"heads, as that of the teacher {teacher.name} is, but "
             f'{type(calibrator).__name__} is for {calibrator.activation}: use '
             f'{others}')
+    calibrator.check_cls_channels(teacher.cls_channels)
 
 
 def fold_batch_norms(detector: nn.Module) -> nn.Module:

@@ -14,10 +14,10 @@ from tcal_det.models.calibrators import (PlattScaling, TemperatureScaling,
 from tcal_det.models.calibrators.calibration_data import check_calibration_data
 
 
-def samples(num_samples=300, num_classes=4, seed=0):
+def samples(num_samples=300, cls_channels=4, seed=0):
     """Sharpened logits, with labels drawn from what they were before."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(num_samples, num_classes))
+    logits = rng.normal(size=(num_samples, cls_channels))
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     return 3 * logits, labels
 
@@ -71,7 +71,7 @@ def test_logits_of_zero_give_the_base_rate():
 
 
 def test_misleading_logits_end_on_the_lowest_scale():
-    logits, labels = samples(num_classes=1)
+    logits, labels = samples(cls_channels=1)
     labels = (logits[:, 0] > 0).astype(int)  # 1 is background
     with pytest.warns(UserWarning, match='1 of 2 parameters ended on their'):
         fitted = PlattScaling().fit(logits - logits.mean(), labels)
@@ -164,7 +164,7 @@ def test_samples_take_no_more_memory_than_they_need(given, kept):
 @pytest.mark.parametrize('kind, parameter', [(PlattScaling, 'scale'),
                                              (VectorScaling, 'scale')])
 def test_a_fit_beyond_float32_names_the_parameter(kind, parameter):
-    logits, labels = samples(num_classes=2)
+    logits, labels = samples(cls_channels=2)
     with pytest.raises(
             InvalidValueError, match=f'float32 can .* fitted {parameter} is'):
         kind().fit((logits * 1e-42).astype(np.float32), labels)
@@ -180,11 +180,11 @@ def test_smallest_and_largest_number_of_float32_are_allowed(value):
 
 
 def test_only_softmax_counts_the_background():
-    fitted = PlattScaling(1., 0., num_classes=3)
+    fitted = PlattScaling(1., 0., cls_channels=3)
     with pytest.raises(
             InvalidValueError,
             match="3 columns of logits, but the teacher's head has 80"):
-        fitted.check_num_classes(80)
+        fitted.check_cls_channels(80)
 
 
 def test_unknown_objective_is_named():
@@ -245,10 +245,15 @@ def test_softening_counts_among_what_float32_can_divide_by():
 
 
 def test_repr_names_all_that_differs_from_a_plain_temperature():
-    calibrator = TemperatureScaling(2., 1.25, 'sigmoid', 3)
-    assert str(calibrator) == (
+    assert str(TemperatureScaling(2., 1.25, cls_channels=3)) == (
         'TemperatureScaling(temperature=2.0, softening=1.25, '
-        "effective_temperature=2.5, activation='sigmoid', num_classes=3)")
+        'effective_temperature=2.5, cls_channels=3)')
+    assert str(TemperatureScaling(2., 1.25, 'sigmoid', 3, .1)) == (
+        'TemperatureScaling(temperature=2.0, softening=1.25, base_rate=0.1, '
+        "activation='sigmoid', cls_channels=3)")
+    assert str(TemperatureScaling(
+        2., None, 'sigmoid', None,
+        .1)) == ("TemperatureScaling(temperature=2.0, activation='sigmoid')")
 
 
 @pytest.mark.parametrize('kind', [PlattScaling, VectorScaling])

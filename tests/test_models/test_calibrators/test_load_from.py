@@ -7,15 +7,19 @@ import torch
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
 from tcal_det.fileio import write_json_atomically
-from tcal_det.models.calibrators import (PlattScaling, TemperatureScaling,
-                                         VectorScaling)
+from tcal_det.models.calibrators import (FocalPosterior, PlattScaling,
+                                         TemperatureScaling, VectorScaling)
 from tcal_det.registry import MODELS
 
 CALIBRATORS = [
-    TemperatureScaling(temperature=2.0, softening=1.2, num_classes=5),
+    TemperatureScaling(temperature=2.0, softening=1.2, cls_channels=5),
     TemperatureScaling(temperature=0.3, activation='sigmoid'),
     VectorScaling(scale=[0.5, 0.7, 0.9], bias=[0.1, 0.2, -0.3]),
-    PlattScaling(scale=0.4, bias=-1.0, num_classes=4),
+    PlattScaling(scale=0.4, bias=-1.0, cls_channels=4),
+    TemperatureScaling(0.3, softening=1.2, activation='sigmoid', base_rate=.2),
+    PlattScaling(scale=2.0, bias=1.0, softening=0.9, base_rate=0.01),
+    FocalPosterior(alpha=0.4, gamma=1.5, cls_channels=3),
+    FocalPosterior(softening=1.3, base_rate=0.05),
 ]
 
 
@@ -30,7 +34,7 @@ def test_round_trip(tmp_path, calibrator, is_bare):
     config = dict(type=type(calibrator).__name__, load_from=path)
     loaded = MODELS.build(dict(config, _scope_='tcal_det'))
     assert loaded.to_json_dict() == stored
-    logits = torch.randn(3, calibrator.num_classes or 2)
+    logits = torch.randn(3, calibrator.cls_channels or 2)
     assert torch.equal(loaded(logits), calibrator(logits))
 
 
@@ -56,8 +60,9 @@ def test_softening_given_beside_the_file_wins(file):
 
 @pytest.mark.parametrize('given', [
     dict(temperature=2.0),
-    dict(num_classes=5),
+    dict(cls_channels=5),
     dict(activation='softmax', softening=2.0),
+    dict(base_rate=0.1),
 ])
 def test_other_arguments_beside_the_file_are_refused(file, given):
     path = file(CALIBRATORS[0].to_json_dict())
@@ -69,6 +74,48 @@ def test_other_arguments_beside_the_file_are_refused(file, given):
 def test_the_files_scope_prefix_is_accepted(file):
     path = file(dict(type='tcal_det.TemperatureScaling', temperature=2.0))
     assert TemperatureScaling(load_from=path).temperature == 2.0
+
+
+@pytest.mark.parametrize('kind, parameters', [
+    ('TemperatureScaling', dict(temperature=2.0, activation='softmax')),
+    ('PlattScaling', dict(scale=0.5, bias=1.0)),
+])
+@pytest.mark.parametrize('is_bare', [True, False])
+def test_files_of_earlier_versions_call_the_columns_classes(
+        file, kind, parameters, is_bare):
+    stored = dict(type=kind, num_classes=81, **parameters)
+    path = file(
+        stored if is_bare else dict(
+            calibrator=stored, num_classes_with_background=81))
+    config = dict(type=kind, load_from=path, _scope_='tcal_det')
+    loaded = MODELS.build(config)
+    assert loaded.cls_channels == 81
+    assert 'num_classes' not in loaded.to_json_dict()
+    with pytest.raises(InvalidValueError, match='81 columns.*has 4'):
+        loaded.check_cls_channels(4)
+
+
+def test_a_file_with_the_old_and_the_new_name_is_refused(file):
+    path = file(
+        dict(CALIBRATORS[0].to_json_dict(), num_classes=4, cls_channels=5))
+    with pytest.raises(InvalidValueError, match='must have the keys'):
+        TemperatureScaling(load_from=path)
+
+
+def test_softening_beside_a_file_without_base_rate(file):
+    path = file(dict(type='PlattScaling', scale=2.0, bias=1.0))
+    PlattScaling(load_from=path).check_cls_channels(80)
+    softer = PlattScaling(load_from=path, softening=1.2)
+    with pytest.raises(InvalidValueError, match='`base_rate`.*softening=1.2'):
+        softer.check_cls_channels(80)
+
+
+@pytest.mark.parametrize('missing', ['alpha', 'gamma'])
+def test_a_focal_posterior_without_its_loss(file, missing):
+    stored = FocalPosterior().to_json_dict()
+    del stored[missing]
+    with pytest.raises(InvalidValueError, match='are required'):
+        FocalPosterior(load_from=file(stored))
 
 
 def test_missing_file(tmp_path):
@@ -124,9 +171,9 @@ def test_content_that_is_no_calibrator(file, content):
     (dict(temperature=10**400), '`temperature`.*inf'),
     (dict(temperature=2.0, softening='1'), '`softening`'),
     (dict(temperature=2.0, activation=['softmax']), '`activation`'),
-    (dict(temperature=2.0, num_classes=5.0), '`num_classes`.*whole'),
-    (dict(temperature=2.0, num_classes=True), '`num_classes`.*whole'),
-    (dict(temperature=2.0, num_classes=0), '`num_classes`.*>= 1'),
+    (dict(temperature=2.0, cls_channels=5.0), '`cls_channels`.*whole'),
+    (dict(temperature=2.0, cls_channels=True), '`cls_channels`.*whole'),
+    (dict(temperature=2.0, cls_channels=0), '`cls_channels`.*>= 1'),
 ])
 def test_parameters_that_are_wrong(file, content, message):
     path = file(dict(content, type='TemperatureScaling'))

@@ -10,14 +10,14 @@ from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
 from tcal_det.registry import MODELS
 
 
-def samples(num_classes=1, num_samples=2000, seed=0):
+def samples(cls_channels=1, num_samples=2000, seed=0):
     """Sigmoid logits that are too sharp and too low, with true labels."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(-4, 3, size=(num_samples, num_classes))
+    logits = rng.normal(-4, 3, size=(num_samples, cls_channels))
     positive = rng.uniform(size=logits.shape) < expit(0.4 * logits + 1)
     # A sample has one class at most: its first.
     labels = np.where(
-        positive.any(axis=1), positive.argmax(axis=1), num_classes)
+        positive.any(axis=1), positive.argmax(axis=1), cls_channels)
     return logits, labels
 
 
@@ -28,15 +28,15 @@ def test_scales_and_shifts():
     assert calibrator(logits.half()).dtype == torch.float32
 
 
-@pytest.mark.parametrize('num_classes', [1, 4])
-def test_equals_logistic_regression(num_classes):
+@pytest.mark.parametrize('cls_channels', [1, 4])
+def test_equals_logistic_regression(cls_channels):
     linear_model = pytest.importorskip('sklearn.linear_model')
-    logits, labels = samples(num_classes)
+    logits, labels = samples(cls_channels)
     fitted = PlattScaling().fit(logits, labels)
     reference = linear_model.LogisticRegression(
         C=np.inf, tol=1e-10, max_iter=1000).fit(
             logits.reshape(-1, 1),
-            (labels[:, None] == np.arange(num_classes)).ravel())
+            (labels[:, None] == np.arange(cls_channels)).ravel())
     assert fitted.scale == pytest.approx(reference.coef_.item(), rel=1e-5)
     assert fitted.bias == pytest.approx(reference.intercept_.item(), rel=1e-5)
 
@@ -86,14 +86,16 @@ def test_background_alone_is_bounded():
 
 
 def test_must_be_fitted_before_use():
-    with pytest.raises(InvalidValueError, match='has none: call `fit`'):
+    with pytest.raises(
+            InvalidValueError, match='has none.*--calibrator Platt'):
         PlattScaling()(torch.zeros(1, 3))
     assert str(PlattScaling()) == 'PlattScaling(not fitted)'
+    assert str(PlattScaling(2., 1.)) == 'PlattScaling(scale=2.0, bias=1.0)'
 
 
 def test_another_number_of_classes():
     fitted = PlattScaling().fit(*samples(3))
-    fitted.check_num_classes(3)
+    fitted.check_cls_channels(3)
     with pytest.raises(InvalidValueError, match='3 columns.*has 80'):
         fitted(torch.zeros(1, 80))
 
@@ -115,7 +117,7 @@ def test_the_registry_builds_its_json_form():
     (dict(scale=1e-60, bias=1.0), InvalidValueError, '`scale`.*float32'),
     (dict(scale=1.0, bias=-1e60), InvalidValueError, '`bias`.*float32'),
     (dict(scale=1.0, bias=0.0,
-          num_classes=0), InvalidValueError, '`num_classes` must be >= 1'),
+          cls_channels=0), InvalidValueError, '`cls_channels` must be >= 1'),
 ])
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
@@ -127,4 +129,4 @@ def test_numpys_numbers_are_numbers():
     form = form.to_json_dict()
     assert form == PlattScaling(0.5, 1.0, 3).to_json_dict()
     assert (type(form['scale']), type(form['bias']),
-            type(form['num_classes'])) == (float, float, int)
+            type(form['cls_channels'])) == (float, float, int)

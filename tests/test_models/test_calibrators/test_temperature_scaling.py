@@ -37,10 +37,10 @@ def ece(logits, labels):
     return calibration_error(*top_label(softmax(logits, axis=1), labels))
 
 
-def noisy_samples(num_samples=400, num_classes=5, seed=0, sharpness=2.0):
+def noisy_samples(num_samples=400, cls_channels=5, seed=0, sharpness=2.0):
     """Labels drawn from the softmax of logits that are then sharpened."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(num_samples, num_classes)) * 1.5
+    logits = rng.normal(size=(num_samples, cls_channels)) * 1.5
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     return logits * sharpness, labels
 
@@ -108,10 +108,10 @@ class TestFixedTemperature:
             TemperatureScaling(activation='relu')
 
     def test_another_number_of_classes(self):
-        calibrator = TemperatureScaling(temperature=2.0, num_classes=4)
-        calibrator.check_num_classes(4)
+        calibrator = TemperatureScaling(temperature=2.0, cls_channels=4)
+        calibrator.check_cls_channels(4)
         calibrator(torch.zeros(0, 4))
-        for call in (lambda: calibrator.check_num_classes(81),
+        for call in (lambda: calibrator.check_cls_channels(81),
                      lambda: calibrator(torch.zeros(2, 81))):
             with pytest.raises(
                     InvalidValueError,
@@ -119,7 +119,7 @@ class TestFixedTemperature:
                 call()
 
     def test_the_registry_builds_its_json_form(self):
-        calibrator = TemperatureScaling(2.0, softening=1.1, num_classes=3)
+        calibrator = TemperatureScaling(2.0, softening=1.1, cls_channels=3)
         config = json.loads(json.dumps(calibrator.to_json_dict()))
         again = MODELS.build(dict(config, _scope_='tcal_det'))
         assert str(again) == str(calibrator)
@@ -134,7 +134,7 @@ class TestFittedTemperature:
         calibrator = TemperatureScaling().fit(logits, labels)
         optimum = expected['nll_optimal_temperature']
         assert calibrator.temperature == pytest.approx(optimum, abs=1e-6)
-        assert calibrator.num_classes == 11
+        assert calibrator.cls_channels == 11
         calibrated = calibrator(torch.from_numpy(logits)).numpy()
         expected = expected['at_nll_optimal_temperature']
         assert nll(calibrated, labels) == pytest.approx(
@@ -260,8 +260,50 @@ class TestSigmoid:
         best = calibrator.temperature
         for step in (0.99, 1.01):
             assert binary_nll(best) < binary_nll(best * step)
-        assert calibrator.num_classes == 3
+        assert calibrator.cls_channels == 3
         assert calibrator.to_json_dict()['activation'] == 'sigmoid'
+
+    def test_has_no_temperature_of_its_own(self):
+        calibrator = TemperatureScaling(activation='sigmoid')
+        assert calibrator.to_json_dict()['temperature'] is None
+        assert calibrator.effective_temperature is None
+        assert str(calibrator) == (
+            "TemperatureScaling(not fitted, activation='sigmoid')")
+        for call in (lambda: calibrator.check_cls_channels(3),
+                     lambda: calibrator(torch.zeros(2, 3))):
+            with pytest.raises(
+                    InvalidValueError,
+                    match='`temperature`.*calibrate_teacher.py, or give '
+                    '`temperature`.*under-confident.*1.5'):
+                call()
+        logits, labels = self.samples()
+        assert calibrator.fit(logits, labels) is calibrator
+        calibrator.check_cls_channels(3)
+
+    def test_divides_the_logits(self):
+        logits = torch.randn(7, 4)
+        calibrator = TemperatureScaling(0.5, activation='sigmoid')
+        assert torch.equal(calibrator(logits), 2 * logits)
+
+    @pytest.mark.parametrize('options', [
+        dict(temperature=1e60, softening=1e-30),
+        dict(temperature=1e-30, softening=1e30, base_rate=2.0),
+        dict(temperature=1e30, softening=1e30),
+    ])
+    def test_parameters_out_of_range(self, options):
+        with pytest.raises(InvalidValueError, match='must be in'):
+            TemperatureScaling(activation='sigmoid', **options)
+
+    def test_a_temperature_beyond_float32(self):
+        """Also where softening would bring the product back."""
+        logits, labels = self.samples()
+        logits = (-logits * 1e37).astype(np.float32)
+        calibrator = TemperatureScaling(activation='sigmoid', softening=1e-3)
+        with pytest.warns(
+                UserWarning, match='do not favour'), pytest.raises(
+                    InvalidValueError, match='fitted temperature is'):
+            calibrator.fit(logits, labels)
+        assert not calibrator.is_fitted
 
     def test_scale_equivariant(self):
         logits, labels = self.samples()

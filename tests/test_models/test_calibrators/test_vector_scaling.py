@@ -30,7 +30,7 @@ def test_scales_and_shifts_each_class():
     logits = torch.tensor([[1.0, 2.0, 4.0]])
     assert torch.equal(calibrator(logits), torch.tensor([[1.0, 5.0, 1.0]]))
     assert calibrator(logits.half()).dtype == torch.float32
-    assert calibrator.num_classes == 3
+    assert calibrator.cls_channels == 3
     assert not list(calibrator.parameters())
     assert not calibrator.state_dict()
 
@@ -114,15 +114,15 @@ def test_must_be_fitted_before_use():
     with pytest.raises(InvalidValueError, match='has none.*--calibrator Vec'):
         VectorScaling()(torch.zeros(1, 3))
     with pytest.raises(InvalidValueError, match='has none'):
-        VectorScaling().check_num_classes(3)
+        VectorScaling().check_cls_channels(3)
     assert str(VectorScaling()) == 'VectorScaling(not fitted)'
 
 
 def test_another_number_of_classes():
     calibrator = VectorScaling(scale=[1.0, 1.0], bias=[0.0, 0.0])
-    calibrator.check_num_classes(2)
+    calibrator.check_cls_channels(2)
     with pytest.raises(InvalidValueError, match='2 columns.*81'):
-        calibrator.check_num_classes(81)
+        calibrator.check_cls_channels(81)
     with pytest.raises(InvalidValueError, match='2 columns.*3'):
         calibrator(torch.zeros(1, 3))
 

@@ -27,7 +27,7 @@ def make_model(distiller_cfg, tmp_path):
 
 def stored(**change):
     return dict(
-        dict(type='TemperatureScaling', temperature=2.0, num_classes=4),
+        dict(type='TemperatureScaling', temperature=2.0, cls_channels=4),
         **change)
 
 
@@ -40,7 +40,7 @@ def test_used_in_training(make_model, training_step):
 @pytest.mark.parametrize('content, message', [
     (None, 'teacher_calibration.json.* does not exist'),
     ('{"calibrator": {"type"', 'cannot be read as JSON'),
-    (stored(num_classes=81), "was fitted for 81 columns.*head has 4"),
+    (stored(cls_channels=81), "was fitted for 81 columns.*head has 4"),
     (stored(temperature=-1), '`temperature` must be in'),
     (stored(type='VectorScaling'), 'holds a VectorScaling'),
 ])

@@ -254,6 +254,8 @@ WRONG_PARTS = [
     (dict(temperature=1.5), InvalidTypeError, 'key `type`'),
     (dict(type='TemperatureScaling', temprature=1.5), InvalidValueError,
      r"TemperatureScaling takes \(temperature.*got.*temprature"),
+    (dict(type='TemperatureScaling', num_classes=4), InvalidValueError,
+     r'takes \(.*cls_channels.*got.*num_classes'),
 ]
 
 
