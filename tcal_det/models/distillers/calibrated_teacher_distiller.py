@@ -15,11 +15,12 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from ..detectors import CalibratedScoresMixin, detector_subclass
-from ..losses import SAMPLE_WEIGHT_MODES, roi_sample_weight
+from ..losses import sample_weight
 from .frozen_teacher import FrozenTeacher
 from .roi_head_adapter import SoftmaxRoIHeadAdapter
 
 TEACHER_KEYS = ('config', 'checkpoint', 'calibrator')
+ROI_WEIGHTINGS = ('uniform', 'foreground', 'balanced')
 
 
 @MODELS.register_module()
@@ -82,10 +83,10 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
                  roi_weighting: str = 'uniform',
                  **student) -> None:
         super().__init__(**student)
-        if roi_weighting not in SAMPLE_WEIGHT_MODES:
+        if roi_weighting not in ROI_WEIGHTINGS:
             raise InvalidValueError(
-                f'`roi_weighting` must be one of {SAMPLE_WEIGHT_MODES}, but '
-                f'got {roi_weighting!r}')
+                f'`roi_weighting` must be one of {ROI_WEIGHTINGS}, but got '
+                f'{roi_weighting!r}')
         self.roi_weighting = roi_weighting
         self._adapter = SoftmaxRoIHeadAdapter
         self._adapter.check(self, 'student')
@@ -149,20 +150,19 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
         teacher_logits = self.teacher.logits(batch_inputs, batch_data_samples,
                                              samples.rois)
         self.teacher.check_answers(teacher_logits, samples.labels)
-        weight = roi_sample_weight(samples.labels,
-                                   self._adapter.num_classes(self),
-                                   samples.weight, self.roi_weighting)
+        num_classes = self._adapter.num_classes(self)
+        mode = self.roi_weighting.replace('uniform', 'all')
+        weight = sample_weight(samples.labels, num_classes, samples.weight,
+                               mode)
         for name, distill_loss in self.distill_losses.items():
-            relations = {}
-            if getattr(distill_loss, 'needs_image_index', False):
-                relations['image_index'] = samples.rois[:, 0].long()
             losses[name] = distill_loss(
                 samples.student_logits,
                 teacher_logits,
                 labels=samples.labels,
                 weight=weight,
                 avg_factor=samples.avg_factor,
-                **relations)
+                image_index=samples.rois[:, 0].long(),
+                num_classes=num_classes)
         return losses
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs):

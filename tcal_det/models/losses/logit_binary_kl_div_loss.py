@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tcal_det.registry import MODELS
+from .class_sum import class_sum
 from .logit_loss import LogitLoss
 
 
@@ -27,14 +28,16 @@ def logit_binary_kl_div(student_logits: Tensor,
     Where the teacher's probability is 0 or 1 (a masked class has a logit of
     -inf), the term with the factor 0 is 0, whatever the student says.
 
+    For backward the two logit tensors are kept and no other, as the gradient
+    is :math:`\sigma(z_s) - \sigma(z_t)`; see :func:`class_sum`.
+
     Args:
-        student_logits (Tensor): Unnormalised scores, at least float32, shape
-            (N, C).
-        teacher_logits (Tensor): Calibrated scores, at least float32, shape
-            (N, C).
+        student_logits (Tensor): Unnormalised scores, shape (N, C).
+        teacher_logits (Tensor): Calibrated scores, shape (N, C). No gradient
+            flows into them.
 
     Returns:
-        Tensor: Loss of each sample, shape (N,).
+        Tensor: Loss of each sample, shape (N,), at least float32.
 
     Example:
         >>> import torch
@@ -46,9 +49,18 @@ def logit_binary_kl_div(student_logits: Tensor,
     Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
     Distillation", arXiv 2508.20224, carried over from softmax to sigmoid.
     """
-    present = _cross_term(student_logits, teacher_logits)
-    absent = _cross_term(-student_logits, -teacher_logits)
-    return (present + absent).sum(dim=1)
+    return class_sum(student_logits, teacher_logits, _binary_kl_div,
+                     _binary_kl_div_derivative)
+
+
+def _binary_kl_div(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    return (_cross_term(student_logits, teacher_logits) +
+            _cross_term(-student_logits, -teacher_logits))
+
+
+def _binary_kl_div_derivative(student_logits: Tensor,
+                              teacher_logits: Tensor) -> Tensor:
+    return student_logits.sigmoid() - teacher_logits.sigmoid()
 
 
 def _cross_term(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -61,20 +73,27 @@ def _cross_term(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class LogitBinaryKLDivLoss(LogitLoss):
-    r"""TCal for heads that classify with sigmoid.
+    r"""TCal for sigmoid heads.
 
     The target is :math:`\sigma(z_t/T)` through the teacher's calibrator; the
     student is not softened and there is no factor :math:`T^2`. See
     :func:`logit_binary_kl_div`.
 
-    The paper states softmax; one binary distribution per class is the
-    plainest reading for sigmoid.
+    Adapted: the paper states softmax; one binary distribution per class is
+    the plainest reading for sigmoid. A sample is a prior (an anchor or a
+    point) of a dense head, or a RoI.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
+
+    Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
+    Distillation", arXiv 2508.20224.
     """
 
     head_activation = 'sigmoid'
+    widens_itself = True
 
     def per_sample_loss(self, student: Tensor, teacher: Tensor,
                         labels: Optional[Tensor]) -> Tensor:
