@@ -18,7 +18,10 @@ class LiveMemory(TorchDispatchMode):
 
     def __init__(self, *inputs):
         super().__init__()
-        self.inputs = {tensor.untyped_storage().data_ptr() for tensor in inputs}
+        self.inputs = {
+            tensor.untyped_storage().data_ptr()
+            for tensor in inputs
+        }
         self.made = []
         self.peak = 0
 
@@ -61,8 +64,9 @@ def test_keeps_the_two_inputs_for_backward(name, dtype):
     with torch.autograd.graph.saved_tensors_hooks(record, lambda kept: kept):
         make_loss(name)(student, teacher, weight=torch.ones(7))
     kept = [tensor for tensor in saved if tensor.numel() >= student.numel()]
-    assert [tensor.data_ptr() for tensor in kept
-            ] == [student.data_ptr(), teacher.data_ptr()]
+    assert [tensor.data_ptr()
+            for tensor in kept] == [student.data_ptr(),
+                                    teacher.data_ptr()]
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])

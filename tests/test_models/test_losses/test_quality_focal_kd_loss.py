@@ -40,12 +40,11 @@ def test_by_hand():
     assert quality_focal_kd(student,
                             teacher).tolist() == pytest.approx([first, second])
     loss = QualityFocalKDLoss()
-    assert loss(
-        student, teacher).item() == pytest.approx((first + second) / 2)
+    assert loss(student, teacher).item() == pytest.approx((first + second) / 2)
     # As published: summed, over the number of positives.
     assert loss(
-        student, teacher,
-        avg_factor=3.).item() == pytest.approx((first + second) / 3)
+        student, teacher, avg_factor=3.).item() == pytest.approx(
+            (first + second) / 3)
 
 
 def test_gradient_by_hand():
@@ -126,8 +125,7 @@ def test_almost_agreement_has_a_finite_gradient(beta, dtype):
 def test_finite_logits_are_finite(beta):
     extremes = [0., 15., 90., 105., 1e4, 1e30]
     extremes = torch.tensor(extremes + [-value for value in extremes])
-    student, teacher = torch.cartesian_prod(extremes, extremes).split(
-        1, dim=1)
+    student, teacher = torch.cartesian_prod(extremes, extremes).split(1, dim=1)
     per_sample, gradient = loss_and_gradient(student, teacher, beta)
     assert per_sample.isfinite().all() and (per_sample >= 0).all()
     assert gradient.isfinite().all()
@@ -159,8 +157,8 @@ def test_student_that_masks_a_class_alone(beta):
     assert per_sample.item() == INF
     assert gradient.isfinite().all()
     # Of a teacher that is so sure that the power underflows it is 0.
-    per_sample, gradient = loss_and_gradient(student,
-                                             torch.tensor([[-80., 1.]]), 3.)
+    per_sample, gradient = loss_and_gradient(student, torch.tensor([[-80.,
+                                                                     1.]]), 3.)
     assert per_sample.item() == 0 and gradient.isfinite().all()
 
 

@@ -1,9 +1,12 @@
-"""Foreground and background among the sampled RoIs."""
+"""Weights from labels and from the teacher."""
+import math
+
 import pytest
 import torch
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.losses import sample_weight
+from tcal_det.models.losses.sample_weight import object_probability
 
 LABELS = torch.tensor([0, 3, 2, 3, 3])
 WEIGHT = torch.tensor([1., 1., 3., 2., 0.])
@@ -51,6 +54,44 @@ def test_nothing_to_balance(labels):
 @pytest.mark.parametrize('mode', ['all', 'foreground', 'balanced'])
 def test_no_labels_are_no_samples(mode):
     assert sample_weight(None, 3, None, mode) is None
+
+
+def test_teacher_by_hand_softmax():
+    logits = torch.tensor([[.2, .5, .3], [.05, .05, .9]]).log()
+    weight = sample_weight(None, 2, mode='teacher', teacher_logits=logits)
+    assert weight.tolist() == pytest.approx([.5, .05])
+    # An offset of all logits changes no probability.
+    weight = sample_weight(None, 2, torch.tensor([2., 10.]), 'teacher',
+                           logits + 30)
+    assert weight.tolist() == pytest.approx([1., .5], rel=1e-5)
+
+
+def test_teacher_by_hand_sigmoid():
+    logits = torch.tensor([[.2, .5, .3], [.05, .05, .9]]).logit()
+    weight = sample_weight(
+        None, 3, None, 'teacher', logits, activation='sigmoid')
+    assert weight.tolist() == pytest.approx([.5, .9])
+    # A head with a column for background says so by K.
+    weight = sample_weight(
+        None, 2, None, 'teacher', logits, activation='sigmoid')
+    assert weight.tolist() == pytest.approx([.5, .05])
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('activation', ['softmax', 'sigmoid'])
+def test_teacher_in_half_precision(activation, dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(20, 80, generator=generator)).to(dtype)
+    probs = object_probability(logits, 79, activation)
+    assert probs.dtype == torch.float32
+    assert torch.allclose(probs,
+                          object_probability(logits.float(), 79, activation))
+
+
+def test_teacher_that_masks_all_objects():
+    logits = torch.tensor([[-math.inf, -math.inf, 1.]])
+    for activation in ('softmax', 'sigmoid'):
+        assert object_probability(logits, 2, activation).item() == 0
 
 
 def test_unknown_mode_is_named():
