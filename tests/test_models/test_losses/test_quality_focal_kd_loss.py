@@ -110,6 +110,14 @@ def test_agreement_has_no_loss_and_no_gradient(beta, dtype):
     assert (gradient == 0).all()
 
 
+def test_certainty_shared_has_no_cross_entropy():
+    """Without a factor, too, 0 times the infinite logarithm is 0."""
+    logits = torch.tensor([[-INF, INF, 1e30, -1e30]])
+    per_sample, gradient = loss_and_gradient(logits, logits, 0.)
+    assert per_sample.item() == 0
+    assert (gradient == 0).all()
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('beta', [.01, .5, 1., 2., 30.])
 def test_almost_agreement_has_a_finite_gradient(beta, dtype):

@@ -88,6 +88,11 @@ def test_teacher_in_half_precision(activation, dtype):
                           object_probability(logits.float(), 79, activation))
 
 
+def test_teacher_learns_nothing_from_its_weight():
+    logits = torch.zeros(2, 3, requires_grad=True)
+    assert not object_probability(logits, 2, 'softmax').requires_grad
+
+
 def test_teacher_that_masks_all_objects():
     logits = torch.tensor([[-math.inf, -math.inf, 1.]])
     for activation in ('softmax', 'sigmoid'):
