@@ -5,10 +5,13 @@ builds a subclass of the student's own class with the distillation mixed in,
 so that parameter names, checkpoints, exporters and hooks see the plain
 detector.
 """
+import logging
+from collections.abc import Mapping
 from typing import Callable, Dict, Optional, Union
 
 import torch.nn as nn
 from mmdet.structures import SampleList
+from mmengine.logging import print_log
 from torch import Tensor
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
@@ -16,21 +19,25 @@ from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from ..detectors import CalibratedScoresMixin, detector_subclass
 from ..head_adapters import ClassificationSamples, adapter_for
-from ..losses import SAMPLE_WEIGHT_MODES, roi_sample_weight
 from .frozen_teacher import FrozenTeacher
 
 TEACHER_KEYS = ('config', 'checkpoint', 'calibrator')
+# What the losses call the modes of a key that they replace.
+ROI_WEIGHTINGS = dict(
+    uniform='all', foreground='foreground', balanced='balanced')
 
 
 @MODELS.register_module()
 class CalibratedTeacherDistiller(CalibratedScoresMixin):
-    """Any mmdet detector with a softmax RoI head, distilled from a teacher.
+    """An mmdet detector that is distilled from a teacher of its kind.
 
     One training step: the student computes its own losses, untouched; the
-    frozen teacher classifies the very RoIs the student trained on, its
-    logits are calibrated, and each entry of ``distill_losses`` is added to
-    the student's losses under its own name. The student's head runs once;
-    the teacher's RPN, assigner and NMS never run.
+    frozen teacher classifies the very samples (RoIs, or priors of a dense
+    head) that the student trained on, its logits are calibrated, and each
+    entry of ``distill_losses`` is added to the student's losses under its
+    own name, summed over the stages of a cascade and the levels of a
+    pyramid. The student's head runs once; the teacher's RPN, assigner and
+    NMS never run.
 
     Args:
         student_type (str | type): What ``model.type`` was, e.g.
@@ -42,15 +49,13 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
         distill_losses (dict[str, dict]): Loss configs by the name under
             which they are logged, which must begin with ``loss_``: the
             runner sums exactly those. Defaults to {}, the plain student.
-        roi_weighting (str): How the sampled RoIs weigh in the distillation
-            losses: 'uniform' as in the student's own, 'foreground' only, or
-            'balanced' between foreground and background. Defaults to
-            'uniform'.
+        roi_weighting (str, optional): The former place of the losses'
+            ``samples``; 'uniform' was what is 'all' there. Defaults to None.
         **student: The student's arguments.
 
     Raises:
         InvalidTypeError, InvalidValueError: If an argument is wrong or the
-            student has no softmax RoI classification head.
+            student has no classification head that can be read.
 
     Example:
         >>> model = dict(
@@ -79,16 +84,12 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
                  student_type: Union[str, type],
                  teacher: Optional[dict] = None,
                  distill_losses: Optional[Dict[str, dict]] = None,
-                 roi_weighting: str = 'uniform',
+                 roi_weighting: Optional[str] = None,
                  **student) -> None:
         super().__init__(**student)
-        if roi_weighting not in SAMPLE_WEIGHT_MODES:
-            raise InvalidValueError(
-                f'`roi_weighting` must be one of {SAMPLE_WEIGHT_MODES}, but '
-                f'got {roi_weighting!r}')
-        self.roi_weighting = roi_weighting
         self._adapter = adapter_for(self, 'student')
-        distill_losses = _check_losses(distill_losses)
+        distill_losses = _with_samples(
+            _check_losses(distill_losses), roi_weighting)
         self.teacher = _check_teacher(teacher, bool(distill_losses))
         if distill_losses:
             # Without parameters of its own a loss adds nothing to the state.
@@ -159,18 +160,14 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
 
     def _distill(self, distill_loss: nn.Module, group: ClassificationSamples,
                  answer: Tensor) -> Tensor:
-        weight = roi_sample_weight(group.labels, self._adapter.num_classes,
-                                   group.weight, self.roi_weighting)
-        relations = {}
-        if getattr(distill_loss, 'needs_image_index', False):
-            relations['image_index'] = group.image_index
         return group.group_weight * distill_loss(
             group.logits,
             answer,
             labels=group.labels,
-            weight=weight,
+            weight=group.weight,
             avg_factor=group.avg_factor,
-            **relations)
+            image_index=group.image_index,
+            num_classes=self._adapter.num_classes)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs):
         """Take the teacher along: ``to``, ``cuda``, ``half`` come here."""
@@ -191,6 +188,28 @@ def _check_losses(distill_losses: Optional[dict]) -> dict:
                 'the keys of `distill_losses` must begin with `loss_`, as '
                 f'only those are back-propagated, but got {name!r}')
     return distill_losses
+
+
+def _with_samples(distill_losses: Dict[str, dict],
+                  roi_weighting: Optional[str]) -> Dict[str, dict]:
+    """Give each loss the key that took the place of ``roi_weighting``."""
+    if roi_weighting is None:
+        return distill_losses
+    if roi_weighting not in ROI_WEIGHTINGS:
+        raise InvalidValueError(
+            f'`roi_weighting` must be one of {tuple(ROI_WEIGHTINGS)}, but got '
+            f'{roi_weighting!r}')
+    samples = ROI_WEIGHTINGS[roi_weighting]
+    print_log(
+        '`roi_weighting` of the model will be removed: write '
+        f'samples={samples!r} in each of `distill_losses`',
+        'current',
+        level=logging.WARNING)
+    return {
+        name:
+        dict(dict(samples=samples), **cfg) if isinstance(cfg, Mapping) else cfg
+        for name, cfg in distill_losses.items()
+    }
 
 
 def _check_teacher(teacher: Optional[dict],

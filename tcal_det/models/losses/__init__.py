@@ -8,12 +8,13 @@ from .logit_binary_kl_div_loss import LogitBinaryKLDivLoss, logit_binary_kl_div
 from .logit_kl_div_loss import LogitKLDivLoss, logit_kl_div
 from .logit_loss import LogitLoss
 from .mlld_loss import MLLDLoss
-from .sample_weight import SAMPLE_WEIGHT_MODES, roi_sample_weight
+from .quality_focal_kd_loss import QualityFocalKDLoss, quality_focal_kd
+from .sample_weight import SAMPLE_WEIGHT_MODES, sample_weight
 from .wttm_loss import WTTMLoss
 
 __all__ = [
     'AEKTLoss', 'ATKDLoss', 'CKDLoss', 'CMKDLoss', 'DISTLoss', 'DKDLoss',
     'LogitBinaryKLDivLoss', 'LogitKLDivLoss', 'LogitLoss', 'MLLDLoss',
-    'SAMPLE_WEIGHT_MODES', 'WTTMLoss', 'logit_binary_kl_div', 'logit_kl_div',
-    'roi_sample_weight'
+    'QualityFocalKDLoss', 'SAMPLE_WEIGHT_MODES', 'WTTMLoss',
+    'logit_binary_kl_div', 'logit_kl_div', 'quality_focal_kd', 'sample_weight'
 ]

@@ -14,7 +14,7 @@ from .target_split import split_target, target_kl_div
 
 @MODELS.register_module()
 class AEKTLoss(LogitLoss):
-    r"""Adaptive explicit knowledge transfer.
+    r"""Adaptive explicit knowledge transfer, for softmax heads.
 
     .. math::
         \lambda_e\,w\,\mathrm{KL}(b_t\|b_s) +
@@ -48,6 +48,8 @@ class AEKTLoss(LogitLoss):
         explicit_weight (float): :math:`\lambda_e`, >= 0. Defaults to 1.0.
         implicit_weight (float): :math:`\lambda_i`, >= 0. Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
 
     Reference: Park and Lee, "Adaptive Explicit Knowledge Transfer for
     Knowledge Distillation", arXiv 2409.01679.
@@ -59,8 +61,9 @@ class AEKTLoss(LogitLoss):
                  cls_channels: int,
                  explicit_weight: float = 1.0,
                  implicit_weight: float = 1.0,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+                 loss_weight: float = 1.0,
+                 samples: str = 'all') -> None:
+        super().__init__(loss_weight, samples)
         # One class and background.
         cls_channels = check_count('cls_channels', cls_channels, lowest=2)
         self.explicit_weight = check_non_negative('explicit_weight',

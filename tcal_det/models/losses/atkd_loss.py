@@ -11,7 +11,7 @@ from .target_split import split_target, target_kl_div
 
 @MODELS.register_module()
 class ATKDLoss(LogitLoss):
-    r"""Adaptive teaching knowledge distillation.
+    r"""Adaptive teaching knowledge distillation, for softmax heads.
 
     .. math::
         \mathrm{KL}(q_t\|q_s) + h\,\mathrm{KL}(b_t\|b_s)
@@ -34,6 +34,8 @@ class ATKDLoss(LogitLoss):
         hard_ratio (float): Share of the samples that is hard, in (0, 1].
             Defaults to 0.5.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
 
     Reference: Zhong et al., "Revisiting Knowledge Distillation for
     Autoregressive Language Models", arXiv 2402.11890.
@@ -43,8 +45,9 @@ class ATKDLoss(LogitLoss):
 
     def __init__(self,
                  hard_ratio: float = 0.5,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+                 loss_weight: float = 1.0,
+                 samples: str = 'all') -> None:
+        super().__init__(loss_weight, samples)
         self.hard_ratio = check_ratio('hard_ratio', hard_ratio)
 
     def per_sample_loss(self, student: Tensor, teacher: Tensor,

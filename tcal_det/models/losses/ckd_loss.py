@@ -1,5 +1,5 @@
 """Comparative knowledge distillation: match differences of samples."""
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ class CKDLoss(LogitLoss):
         \|(z_{s,i} - z_{s,j}) - (z_{t,i} - z_{t,j})\|_2
 
     over the :math:`B_i` samples of the image of sample i: for one image the
-    mean over its pairs. A sample alone in its image counts 0.
+    mean over its pairs. A sample alone in its image counts 0. For softmax
+    heads.
 
     Adapted: the paper compares images; here pairs are RoIs of the same
     image, and images count in proportion to their RoIs. A pair weighs the
@@ -35,34 +36,21 @@ class CKDLoss(LogitLoss):
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
 
     Reference: Wilf et al., "Comparative Knowledge Distillation",
     arXiv 2311.02253.
     """
 
-    needs_image_index = True
-
-    def forward(self,
-                student_logits: Tensor,
-                teacher_logits: Tensor,
-                labels: Optional[Tensor] = None,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[float] = None,
-                image_index: Optional[Tensor] = None) -> Tensor:
-        """Compute the loss.
-
-        The further arguments are those of :class:`LogitLoss`.
-
-        Args:
-            image_index (Tensor, optional): Image of each sample, shape (N,).
-                Defaults to None, all are of one image.
-        """
-        student, teacher, _ = self.prepare(student_logits, teacher_logits,
-                                           labels, weight)
+    def reduced_loss(self, student: Tensor, teacher: Tensor,
+                     labels: Optional[Tensor], weight: Optional[Tensor],
+                     avg_factor: Union[float, Tensor, None],
+                     image_index: Optional[Tensor]) -> Tensor:
         per_sample = torch.cat([
             pair_difference_gap(student[image], teacher[image],
                                 None if weight is None else weight[image])
             for image in samples_by_image(student.shape[0], image_index)
         ])
         # The pairs are weighted already.
-        return self.loss_weight * reduce_loss(per_sample, None, avg_factor)
+        return reduce_loss(per_sample, None, avg_factor)

@@ -12,7 +12,7 @@ from .logit_loss import LogitLoss
 
 @MODELS.register_module()
 class CMKDLoss(LogitLoss):
-    r"""Correlation matching knowledge distillation.
+    r"""Correlation matching knowledge distillation, for softmax heads.
 
     .. math::
         (1 - d)\,\big(1 - \rho(p_s, p_t)\big) +
@@ -38,6 +38,8 @@ class CMKDLoss(LogitLoss):
         rank_temperature (float): Softness of the ranks, in the unit of the
             logits, > 0. Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
 
     Reference: Niu et al., "Efficient and Robust Knowledge Distillation from
     A Stronger Teacher Based on Correlation Matching", arXiv 2410.06561.
@@ -45,8 +47,9 @@ class CMKDLoss(LogitLoss):
 
     def __init__(self,
                  rank_temperature: float = 1.0,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+                 loss_weight: float = 1.0,
+                 samples: str = 'all') -> None:
+        super().__init__(loss_weight, samples)
         self.rank_temperature = check_positive('rank_temperature',
                                                rank_temperature)
 

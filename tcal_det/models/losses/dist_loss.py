@@ -1,5 +1,5 @@
 """Distillation from a stronger teacher: match correlations, not values."""
-from typing import Optional
+from typing import Optional, Union
 
 from torch import Tensor
 
@@ -19,9 +19,10 @@ class DISTLoss(LogitLoss):
         \gamma \frac1C \sum_c \big(1 - \rho(p_{s,\cdot c}, p_{t,\cdot c})\big)
         \Big)
 
-    with :math:`p = \mathrm{softmax}(z/T)` on both sides. The second term
-    (intra-class) correlates over samples; it is left out for N < 2. A class
-    whose probability is the same in all samples counts 1.
+    with :math:`p = \mathrm{softmax}(z/T)` on both sides, for softmax
+    heads. The second term (intra-class) correlates over samples; it is left
+    out for N < 2. A class whose probability is the same in all samples
+    counts 1.
 
     Adapted: a sample is a RoI; the second term runs over all RoIs of the
     call. ``weight`` enters its means and variances, and it is multiplied by
@@ -35,6 +36,8 @@ class DISTLoss(LogitLoss):
         intra_weight (float): :math:`\gamma`, of the correlation over
             samples, >= 0. Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
 
     Reference: Huang et al., "Knowledge Distillation from A Stronger
     Teacher", NeurIPS 2022, arXiv 2205.10536.
@@ -44,21 +47,17 @@ class DISTLoss(LogitLoss):
                  temperature: float = 1.0,
                  inter_weight: float = 1.0,
                  intra_weight: float = 1.0,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+                 loss_weight: float = 1.0,
+                 samples: str = 'all') -> None:
+        super().__init__(loss_weight, samples)
         self.temperature = check_positive('temperature', temperature)
         self.inter_weight = check_non_negative('inter_weight', inter_weight)
         self.intra_weight = check_non_negative('intra_weight', intra_weight)
 
-    def forward(self,
-                student_logits: Tensor,
-                teacher_logits: Tensor,
-                labels: Optional[Tensor] = None,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[float] = None) -> Tensor:
-        """Compute the loss; the arguments are those of :class:`LogitLoss`."""
-        student, teacher, _ = self.prepare(student_logits, teacher_logits,
-                                           labels, weight)
+    def reduced_loss(self, student: Tensor, teacher: Tensor,
+                     labels: Optional[Tensor], weight: Optional[Tensor],
+                     avg_factor: Union[float, Tensor, None],
+                     image_index: Optional[Tensor]) -> Tensor:
         student = (student / self.temperature).softmax(dim=1)
         teacher = (teacher / self.temperature).softmax(dim=1)
         loss = self.inter_weight * reduce_loss(
@@ -69,4 +68,4 @@ class DISTLoss(LogitLoss):
             intra = (1 - pearson(student, teacher, 0, column)).mean()
             loss = loss + self.intra_weight * intra * relative_sample_count(
                 num_samples, weight, avg_factor)
-        return self.loss_weight * self.temperature**2 * loss
+        return self.temperature**2 * loss

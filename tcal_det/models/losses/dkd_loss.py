@@ -11,7 +11,7 @@ from .target_split import target_kl_div
 
 @MODELS.register_module()
 class DKDLoss(LogitLoss):
-    r"""Decoupled knowledge distillation.
+    r"""Decoupled knowledge distillation, for softmax heads.
 
     .. math::
         T^2 \big(\alpha\,\mathrm{KL}(b_t\|b_s) +
@@ -30,6 +30,8 @@ class DKDLoss(LogitLoss):
         beta (float): Weight of the non-target part, >= 0. Defaults to 0.25.
         temperature (float): Two-sided, > 0. Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
 
     Reference: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022,
     arXiv 2203.08679.
@@ -41,8 +43,9 @@ class DKDLoss(LogitLoss):
                  alpha: float = 1.0,
                  beta: float = 0.25,
                  temperature: float = 1.0,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+                 loss_weight: float = 1.0,
+                 samples: str = 'all') -> None:
+        super().__init__(loss_weight, samples)
         self.alpha = check_non_negative('alpha', alpha)
         self.beta = check_non_negative('beta', beta)
         self.temperature = check_positive('temperature', temperature)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tcal_det.registry import MODELS
+from .class_sum import class_sum
 from .logit_loss import LogitLoss
 
 
@@ -27,14 +28,16 @@ def logit_binary_kl_div(student_logits: Tensor,
     Where the teacher's probability is 0 or 1 (a masked class has a logit of
     -inf), the term with the factor 0 is 0, whatever the student says.
 
+    For backward the two logit tensors are kept and no other, as the gradient
+    is :math:`\sigma(z_s) - \sigma(z_t)`; see :func:`class_sum`.
+
     Args:
-        student_logits (Tensor): Unnormalised scores, at least float32, shape
-            (N, C).
-        teacher_logits (Tensor): Calibrated scores, at least float32, shape
-            (N, C).
+        student_logits (Tensor): Unnormalised scores, shape (N, C).
+        teacher_logits (Tensor): Calibrated scores, shape (N, C). No gradient
+            flows into them.
 
     Returns:
-        Tensor: Loss of each sample, shape (N,).
+        Tensor: Loss of each sample, shape (N,), at least float32.
 
     Example:
         >>> import torch
@@ -46,35 +49,53 @@ def logit_binary_kl_div(student_logits: Tensor,
     Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
     Distillation", arXiv 2508.20224, carried over from softmax to sigmoid.
     """
-    present = _cross_term(student_logits, teacher_logits)
-    absent = _cross_term(-student_logits, -teacher_logits)
-    return (present + absent).sum(dim=1)
+    return class_sum(student_logits, teacher_logits, _binary_kl_div,
+                     _binary_kl_div_derivative)
+
+
+# In place where a result is nobody else's: the memory of a chunk counts.
+
+
+def _binary_kl_div(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    return _cross_term(student_logits, teacher_logits).add_(
+        _cross_term(-student_logits, -teacher_logits))
+
+
+def _binary_kl_div_derivative(student_logits: Tensor,
+                              teacher_logits: Tensor) -> Tensor:
+    return student_logits.sigmoid().sub_(teacher_logits.sigmoid())
 
 
 def _cross_term(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """p_t log(p_t / p_s), which is 0 for p_t = 0."""
     prob = teacher_logits.sigmoid()
-    terms = prob * (
-        F.logsigmoid(teacher_logits) - F.logsigmoid(student_logits))
-    return terms.masked_fill(prob == 0, 0)
+    terms = F.logsigmoid(teacher_logits).sub_(F.logsigmoid(student_logits))
+    return terms.mul_(prob).masked_fill_(prob == 0, 0)
 
 
 @MODELS.register_module()
 class LogitBinaryKLDivLoss(LogitLoss):
-    r"""TCal for heads that classify with sigmoid.
+    r"""TCal for sigmoid heads.
 
     The target is :math:`\sigma(z_t/T)` through the teacher's calibrator; the
     student is not softened and there is no factor :math:`T^2`. See
     :func:`logit_binary_kl_div`.
 
-    The paper states softmax; one binary distribution per class is the
-    plainest reading for sigmoid.
+    Adapted: the paper states softmax; one binary distribution per class is
+    the plainest reading for sigmoid. A sample is a prior (an anchor or a
+    point) of a dense head, or a RoI.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
+
+    Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
+    Distillation", arXiv 2508.20224.
     """
 
     head_activation = 'sigmoid'
+    widens_itself = True
 
     def per_sample_loss(self, student: Tensor, teacher: Tensor,
                         labels: Optional[Tensor]) -> Tensor:

@@ -64,7 +64,7 @@ def logit_kl_div(student_logits: Tensor,
 
 @MODELS.register_module()
 class LogitKLDivLoss(LogitLoss):
-    r"""KL divergence between calibrated teacher and student logits.
+    r"""KL divergence of calibrated teacher and student, for softmax heads.
 
     With a calibrator on the teacher and the default ``temperature=1`` this is
     TCal: :math:`\mathrm{KL}(\mathrm{softmax}(z_t/T)\|\mathrm{softmax}(z_s))`
@@ -83,6 +83,8 @@ class LogitKLDivLoss(LogitLoss):
             teacher's calibration temperature, which is the calibrator's.
             Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
 
     Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
     Distillation", arXiv 2508.20224; Hinton et al., arXiv 1503.02531.
@@ -90,8 +92,9 @@ class LogitKLDivLoss(LogitLoss):
 
     def __init__(self,
                  temperature: float = 1.0,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+                 loss_weight: float = 1.0,
+                 samples: str = 'all') -> None:
+        super().__init__(loss_weight, samples)
         self.temperature = check_positive('temperature', temperature)
 
     def per_sample_loss(self, student: Tensor, teacher: Tensor,

@@ -1,5 +1,5 @@
 """Multi-level logit distillation: samples, their relations, the classes'."""
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from .selection import check_ratio, top_share
 
 @MODELS.register_module()
 class MLLDLoss(LogitLoss):
-    r"""Multi-level logit distillation.
+    r"""Multi-level logit distillation, for softmax heads.
 
     With P the (N, C) matrix of :math:`\mathrm{softmax}(z/T)`, the sum over
     the temperatures of
@@ -55,11 +55,11 @@ class MLLDLoss(LogitLoss):
             of the classes at the class level, in (0, 1]. Defaults to 1.0,
             all.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
 
     Reference: Jin et al., "Multi-Level Logit Distillation", CVPR 2023.
     """
-
-    needs_image_index = True
 
     def __init__(self,
                  temperatures: Sequence[float] = (2, 3, 4, 5, 6),
@@ -67,8 +67,9 @@ class MLLDLoss(LogitLoss):
                  batch_weight: float = 1.0,
                  class_weight: float = 1.0,
                  confident_ratio: float = 1.0,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+                 loss_weight: float = 1.0,
+                 samples: str = 'all') -> None:
+        super().__init__(loss_weight, samples)
         if not isinstance(temperatures, (list, tuple)):
             raise InvalidTypeError(
                 '`temperatures` must be a list or tuple of numbers in '
@@ -84,23 +85,10 @@ class MLLDLoss(LogitLoss):
         self.class_weight = check_non_negative('class_weight', class_weight)
         self.confident_ratio = check_ratio('confident_ratio', confident_ratio)
 
-    def forward(self,
-                student_logits: Tensor,
-                teacher_logits: Tensor,
-                labels: Optional[Tensor] = None,
-                weight: Optional[Tensor] = None,
-                avg_factor: Optional[float] = None,
-                image_index: Optional[Tensor] = None) -> Tensor:
-        """Compute the loss.
-
-        The further arguments are those of :class:`LogitLoss`.
-
-        Args:
-            image_index (Tensor, optional): Image of each sample, shape (N,).
-                Defaults to None, all are of one image.
-        """
-        student, teacher, _ = self.prepare(student_logits, teacher_logits,
-                                           labels, weight)
+    def reduced_loss(self, student: Tensor, teacher: Tensor,
+                     labels: Optional[Tensor], weight: Optional[Tensor],
+                     avg_factor: Union[float, Tensor, None],
+                     image_index: Optional[Tensor]) -> Tensor:
         num_samples = student.shape[0]
         images = samples_by_image(num_samples, image_index)
         teacher_probs = teacher.softmax(dim=1)
@@ -131,7 +119,7 @@ class MLLDLoss(LogitLoss):
             loss = loss + (
                 self.instance_weight * instance + self.batch_weight * batch +
                 self.class_weight * classes)
-        return self.loss_weight * loss
+        return loss
 
     def _confident_weight(self, teacher_probs: Tensor,
                           weight: Optional[Tensor]) -> Optional[Tensor]:

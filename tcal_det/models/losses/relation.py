@@ -12,7 +12,6 @@ from typing import List, Optional, Union
 import torch
 from torch import Tensor
 
-from tcal_det.errors import InvalidValueError
 from .logit_loss import without_autocast
 
 
@@ -28,14 +27,7 @@ def samples_by_image(
 
     Returns:
         list[slice | Tensor]: Selects the samples of one image; never empty.
-
-    Raises:
-        InvalidValueError: If ``image_index`` does not have shape (N,).
     """
-    if image_index is not None and image_index.shape != (num_samples, ):
-        raise InvalidValueError(
-            f'`image_index` must have shape (N,) = ({num_samples},), but got '
-            f'{tuple(image_index.shape)}')
     if image_index is None or num_samples == 0:
         return [slice(None)]
     return [(image_index == image).nonzero()[:, 0]

@@ -1,6 +1,7 @@
-"""How much each sampled RoI counts in a distillation loss.
+"""How much each sample counts in a distillation loss.
 
-Shapes: N samples (RoIs), K classes, label K for background.
+Shapes: N samples (RoIs, anchors or points), C columns of logits, K classes;
+a label outside [0, K) is none of a class: background, or ignored.
 """
 from typing import Optional
 
@@ -8,33 +9,46 @@ import torch
 from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
+from ..logits import at_least_float32
 
-SAMPLE_WEIGHT_MODES = ('uniform', 'foreground', 'balanced')
+SAMPLE_WEIGHT_MODES = ('all', 'foreground', 'balanced', 'teacher')
 
 
-def roi_sample_weight(labels: Optional[Tensor],
-                      num_classes: int,
-                      weight: Optional[Tensor] = None,
-                      mode: str = 'uniform') -> Optional[Tensor]:
-    r"""Weigh foreground and background samples.
+def sample_weight(labels: Optional[Tensor],
+                  num_classes: int,
+                  weight: Optional[Tensor] = None,
+                  mode: str = 'all',
+                  teacher_logits: Optional[Tensor] = None,
+                  activation: str = 'softmax') -> Optional[Tensor]:
+    r"""Weigh the samples by their labels or by the teacher.
 
-    - 'uniform': ``weight`` as it is.
-    - 'foreground': background samples get weight 0. The total shrinks; a
-      divisor such as ``avg_factor`` is not changed to make up for it.
+    - 'all': ``weight`` as it is.
+    - 'foreground': samples without a label in [0, K) get weight 0. The total
+      shrinks; a divisor such as ``avg_factor`` is not changed to make up for
+      it.
     - 'balanced': with W the sum of all weights, :math:`W_f` of the
       foreground and :math:`W_b` of the background, foreground weights are
       multiplied by :math:`W / 2W_f` and background weights by
       :math:`W / 2W_b`. Both halves then weigh W / 2, and the total stays W.
       Where one of them has no weight there is nothing to balance, and
-      ``weight`` stays as it is.
+      ``weight`` stays as it is. The sums are those of the call: of one stage
+      of a cascade, of one pyramid level of a dense head.
+    - 'teacher': multiplied by the teacher's largest object probability,
+      :math:`\max_{c < K} p_{t,c}` (prediction-guided weighting). As for
+      'foreground', the divisor stays.
 
     Args:
-        labels (Tensor, optional): Assigned class, ``num_classes`` for
-            background, shape (N,); None is taken for no samples.
+        labels (Tensor, optional): Assigned class of each sample, shape (N,).
+            Needed for 'foreground' and 'balanced'; None is taken there for
+            no samples.
         num_classes (int): K.
         weight (Tensor, optional): Weight of each sample, shape (N,).
             Defaults to None, every sample weighs 1.
-        mode (str): One of the above. Defaults to 'uniform'.
+        mode (str): One of the above. Defaults to 'all'.
+        teacher_logits (Tensor, optional): Shape (N, C), needed for
+            'teacher'. Defaults to None.
+        activation (str): 'softmax' or 'sigmoid', what makes probabilities of
+            ``teacher_logits``. Defaults to 'softmax'.
 
     Returns:
         Tensor | None: Shape (N,); ``weight`` itself where nothing changes.
@@ -44,13 +58,20 @@ def roi_sample_weight(labels: Optional[Tensor],
 
     Example:
         >>> labels = torch.tensor([0, 3, 3, 3])
-        >>> roi_sample_weight(labels, num_classes=3, mode='balanced')
+        >>> sample_weight(labels, num_classes=3, mode='balanced')
         tensor([2.0000, 0.6667, 0.6667, 0.6667])
+        >>> teacher_logits = torch.tensor([[.7, .1, .2], [.1, .2, .7]]).log()
+        >>> sample_weight(None, 2, mode='teacher',
+        ...               teacher_logits=teacher_logits)
+        tensor([0.7000, 0.2000])
     """
     if mode not in SAMPLE_WEIGHT_MODES:
         raise InvalidValueError(
             f'`mode` must be one of {SAMPLE_WEIGHT_MODES}, but got {mode!r}')
-    if mode == 'uniform' or labels is None:
+    if mode == 'teacher':
+        scores = object_probability(teacher_logits, num_classes, activation)
+        return scores if weight is None else weight * scores
+    if mode == 'all' or labels is None:
         return weight
     if weight is None:
         weight = torch.ones_like(labels, dtype=torch.float32)
@@ -67,3 +88,28 @@ def roi_sample_weight(labels: Optional[Tensor],
     # which would wait for the GPU.
     can_balance = (foreground.sum() > 0) & (background.sum() > 0)
     return torch.where(can_balance, balanced, weight)
+
+
+def object_probability(logits: Tensor, num_classes: int,
+                       activation: str) -> Tensor:
+    """Largest probability of a class that is no background.
+
+    Args:
+        logits (Tensor): Shape (N, C).
+        num_classes (int): K <= C; further columns are not objects.
+        activation (str): 'softmax' or 'sigmoid'.
+
+    Returns:
+        Tensor: Shape (N,), at least float32, without a gradient.
+
+    Example:
+        >>> logits = torch.tensor([[0., 2., 5.]])
+        >>> object_probability(logits, 2, 'sigmoid')
+        tensor([0.8808])
+    """
+    logits = logits.detach()
+    # Both activations keep the order: only the largest is activated.
+    largest = at_least_float32(logits[:, :num_classes].amax(dim=1))
+    if activation == 'sigmoid':
+        return largest.sigmoid()
+    return (largest - at_least_float32(logits).logsumexp(dim=1)).exp()

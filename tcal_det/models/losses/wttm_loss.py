@@ -36,7 +36,7 @@ def power_sum(logits: Tensor, exponent: float) -> Tensor:
 
 @MODELS.register_module()
 class WTTMLoss(LogitLoss):
-    r"""Weighted transformed teacher matching.
+    r"""Weighted transformed teacher matching, for softmax heads.
 
     .. math::
         U_\gamma(p_t)\,\mathrm{KL}\big(\mathrm{softmax}(z_t/T)\,\|\,
@@ -57,6 +57,8 @@ class WTTMLoss(LogitLoss):
         temperature (float): T, applied to the teacher only, > 0. Defaults
             to 1.5.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        samples (str): Samples that count, as in :class:`LogitLoss`.
+            Defaults to 'all'.
 
     Reference: Zheng and Yang, "Knowledge Distillation Based on Transformed
     Teacher Matching", ICLR 2024, arXiv 2402.11148.
@@ -64,8 +66,9 @@ class WTTMLoss(LogitLoss):
 
     def __init__(self,
                  temperature: float = 1.5,
-                 loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
+                 loss_weight: float = 1.0,
+                 samples: str = 'all') -> None:
+        super().__init__(loss_weight, samples)
         self.temperature = check_positive('temperature', temperature)
 
     def per_sample_loss(self, student: Tensor, teacher: Tensor,

@@ -4,6 +4,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from tcal_det.errors import InvalidValueError
+from tcal_det.models.losses import logit_kl_div
 from tcal_det.registry import MODELS
 
 METHODS = {
@@ -79,20 +80,25 @@ def test_sigmoid_loss_on_a_softmax_head(distiller_cfg):
         len(is_foreground) / (2 * (1 - is_foreground).sum()))),
 ])
 def test_roi_weighting(distiller_cfg, training_step, mode, expected):
+    """The model's key of earlier versions is `samples` of each loss."""
     cfg = distiller_cfg()
     cfg.roi_weighting = mode
     model = build(cfg)
+    assert model.distill_losses['loss_kd_cls'].samples == mode
     seen = {}
 
     def record(_, args, kwargs, output):
-        seen.update(kwargs)
+        seen.update(kwargs, logits=args, loss=output)
 
     model.distill_losses['loss_kd_cls'].register_forward_hook(
         record, with_kwargs=True)
     training_step(model)
     is_foreground = (seen['labels'] < 3).float()
     assert 0 < is_foreground.sum() < len(is_foreground)
-    torch.testing.assert_close(seen['weight'], expected(is_foreground))
+    per_sample = logit_kl_div(*seen['logits'])
+    torch.testing.assert_close(seen['loss'],
+                               (per_sample * expected(is_foreground)).sum() /
+                               seen['avg_factor'])
 
 
 def test_unknown_roi_weighting(distiller_cfg):

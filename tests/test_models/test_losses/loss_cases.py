@@ -3,7 +3,8 @@ import torch
 
 from tcal_det.models.losses import (AEKTLoss, ATKDLoss, CKDLoss, CMKDLoss,
                                     DISTLoss, DKDLoss, LogitBinaryKLDivLoss,
-                                    LogitKLDivLoss, MLLDLoss, WTTMLoss)
+                                    LogitKLDivLoss, MLLDLoss,
+                                    QualityFocalKDLoss, WTTMLoss)
 
 # What makes each loss for C columns of logits.
 LOSSES = {
@@ -13,6 +14,10 @@ LOSSES = {
     lambda classes, **kwargs: LogitKLDivLoss(**kwargs),
     'tcal_sigmoid':
     lambda classes, **kwargs: LogitBinaryKLDivLoss(**kwargs),
+    'qfl':
+    lambda classes, **kwargs: QualityFocalKDLoss(**kwargs),
+    'qfl_half':
+    lambda classes, **kwargs: QualityFocalKDLoss(beta=.5, **kwargs),
     'wttm':
     lambda classes, **kwargs: WTTMLoss(**kwargs),
     'dkd':
@@ -33,7 +38,7 @@ LOSSES = {
     'ckd':
     lambda classes, **kwargs: CKDLoss(**kwargs),
 }
-SIGMOID = {'tcal_sigmoid'}
+SIGMOID = {'tcal_sigmoid', 'qfl', 'qfl_half'}
 # Compares logits rather than probabilities.
 LOGIT_SPACE = {'ckd'}
 

@@ -26,7 +26,6 @@ def test_is_registered_and_declares_its_needs(name):
     assert loss.head_activation == ('sigmoid'
                                     if name in SIGMOID else 'softmax')
     assert loss.needs_labels == (name in {'dkd', 'aekt', 'atkd'})
-    assert loss.needs_image_index == (name in {'mlld', 'mlld_masked', 'ckd'})
     assert f'loss_weight={loss.loss_weight}' in repr(loss)
 
 
@@ -50,10 +49,10 @@ def test_gradient_against_finite_differences(name, classes, weighted):
     kwargs = dict(labels=labels)
     if weighted:
         kwargs.update(
-            weight=torch.tensor([1., .5, 0., 2.]).double(), avg_factor=3.)
+            weight=torch.tensor([1., .5, 0., 2.]).double(),
+            avg_factor=3.,
+            image_index=torch.tensor([0., 1., 0., 0.]))
     loss = make_loss(name, classes)
-    if loss.needs_image_index and weighted:
-        kwargs.update(image_index=torch.tensor([0., 1., 0., 0.]))
     assert torch.autograd.gradcheck(
         lambda logits: loss(logits, teacher, **kwargs), (student, ))
 
@@ -78,12 +77,14 @@ def test_order_of_samples_does_not_matter(name):
     student, teacher, labels = random_inputs()
     order = torch.tensor([3, 5, 0, 2, 1, 4])
     loss = make_loss(name)
-    index = dict(image_index=IMAGE_INDEX) if loss.needs_image_index else {}
-    shuffled = {key: value[order] for key, value in index.items()}
     assert loss(
-        student[order], teacher[order], labels=labels[order],
-        **shuffled).item() == pytest.approx(
-            loss(student, teacher, labels=labels, **index).item(), rel=1e-12)
+        student[order],
+        teacher[order],
+        labels=labels[order],
+        image_index=IMAGE_INDEX[order]).item() == pytest.approx(
+            loss(student, teacher, labels=labels,
+                 image_index=IMAGE_INDEX).item(),
+            rel=1e-12)
 
 
 @pytest.mark.parametrize('with_labels', [True, False])
@@ -91,14 +92,14 @@ def test_order_of_samples_does_not_matter(name):
 def test_no_samples_give_zero_with_a_gradient(name, with_labels):
     student, teacher, labels = random_inputs(samples=0)
     loss = make_loss(name)
-    kwargs = dict(image_index=labels) if loss.needs_image_index else {}
     value = loss(
         student,
         teacher,
         labels=labels if with_labels else None,
         weight=torch.zeros(0) if with_labels else None,
         avg_factor=1. if with_labels else None,
-        **kwargs)
+        image_index=labels,
+        num_classes=4)
     value.backward()
     assert value.item() == 0 and student.grad.shape == (0, 5)
     # DDP without find_unused_parameters waits for a gradient of each.
@@ -230,9 +231,8 @@ def test_misfit_inputs_are_named(name):
     if loss.needs_labels:
         with pytest.raises(InvalidValueError, match='needs `labels`'):
             loss(student, teacher)
-    if loss.needs_image_index:
-        with pytest.raises(InvalidValueError, match='`image_index`'):
-            loss(student, teacher, image_index=labels[:5])
+    with pytest.raises(InvalidValueError, match=r'`image_index`.*\(5,\)'):
+        loss(student, teacher, labels=labels, image_index=labels[:5])
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -259,13 +259,15 @@ def test_defaults_are_the_documented_ones(loss):
     documented = {}
     for argument in re.split(r'\n {8}(?=\w)', arguments)[1:]:
         name = argument.split(' ', 1)[0]
-        value = re.search(r'Defaults\s+to\s+(\(.*?\)|[\d.]*\d)', argument)
+        value = re.search(r"Defaults\s+to\s+(\(.*?\)|'\w+'|[\d.]*\d)",
+                          argument)
         if value:
             documented[name] = ast.literal_eval(value[1])
     assert documented['loss_weight'] == 1
+    assert documented['samples'] == 'all'
     assert documented == {name: attributes[name] for name in documented}
 
 
 def test_repr_names_the_arguments():
     assert repr(make_loss('kd')) == (
-        'LogitKLDivLoss(loss_weight=1.0, temperature=4.0)')
+        "LogitKLDivLoss(loss_weight=1.0, samples='all', temperature=4.0)")

@@ -108,7 +108,8 @@ def test_kl_divergence_against_scipy():
     assert value == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize('name', ['tcal', 'kd', 'wttm', 'tcal_sigmoid', 'ckd'])
+@pytest.mark.parametrize('name',
+                         ['tcal', 'kd', 'wttm', 'tcal_sigmoid', 'qfl', 'ckd'])
 def test_masked_by_the_student_alone_is_infinite(name):
     """A divergence from what the student declares impossible."""
     student, teacher, labels = random_inputs()
