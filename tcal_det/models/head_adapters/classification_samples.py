@@ -24,6 +24,9 @@ class ClassificationSamples:
             0.
         labels (Tensor, optional): Assigned classes, K for background, shape
             (S,). Defaults to None: the head's loss assigns none.
+        quality (Tensor, optional): What the score of the assigned class is
+            to be, e.g. the IoU of the predicted box, float, shape (S,); 0
+            for background. Defaults to None, 1.
         weight (Tensor, optional): Weight of each sample in the head's own
             loss, shape (S,). Defaults to None, 1 each.
         avg_factor (float | Tensor, optional): What divides the sum over the
@@ -36,6 +39,7 @@ class ClassificationSamples:
     where: Any
     stage: int = 0
     labels: Optional[Tensor] = None
+    quality: Optional[Tensor] = None
     weight: Optional[Tensor] = None
     avg_factor: Union[float, Tensor, None] = None
     group_weight: float = 1.0
