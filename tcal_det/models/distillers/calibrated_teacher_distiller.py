@@ -141,7 +141,7 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
             return super().loss(batch_inputs, batch_data_samples)
         if not self.teacher.is_built:
             self.teacher.build(self)
-        with self._adapter.observe() as observation:
+        with self._adapter.observe(batch_data_samples) as observation:
             losses = super().loss(batch_inputs, batch_data_samples)
         taken = sorted(set(losses) & set(self.distill_losses))
         if taken:
@@ -160,8 +160,13 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
 
     def _distill(self, distill_loss: nn.Module, group: ClassificationSamples,
                  answer: Tensor) -> Tensor:
+        logits = group.logits
+        if getattr(distill_loss, 'loss_weight', 1) == 0:
+            # A gradient of zeros may have another layout in memory than the
+            # student's own: their sum would be rounded in another order.
+            logits = logits.detach()
         return group.group_weight * distill_loss(
-            group.logits,
+            logits,
             answer,
             labels=group.labels,
             weight=group.weight,

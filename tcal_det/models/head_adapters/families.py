@@ -5,11 +5,12 @@ import torch.nn as nn
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from ..detectors import detector_name
+from .dense_head_adapter import DenseHeadAdapter
 from .head_adapter import HeadAdapter
 from .roi_head_adapter import RoIHeadAdapter
 
 # The first that matches is taken: a two-stage detector has a dense RPN too.
-FAMILIES: List[Type[HeadAdapter]] = [RoIHeadAdapter]
+FAMILIES: List[Type[HeadAdapter]] = [RoIHeadAdapter, DenseHeadAdapter]
 SEE = 'see docs/methods.md, "Which heads"'
 
 

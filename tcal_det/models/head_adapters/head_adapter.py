@@ -68,11 +68,16 @@ class HeadAdapter(metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def observe(self) -> ContextManager[Observation]:
+    def observe(
+        self, data_samples: SampleList = ()) -> ContextManager[Observation]:
         """Record what the detector's own ``loss`` sends through its head.
 
         Public forward hooks, removed on leaving: no method is replaced,
         nothing is computed again, nothing outlives the step.
+
+        Args:
+            data_samples (list[DetDataSample]): Samples of the images; read
+                where the loss says nothing of a divisor. Defaults to ().
 
         Returns:
             ContextManager[Observation]: Its groups are there on leaving.

@@ -97,7 +97,7 @@ class RoIHeadAdapter(HeadAdapter):
         return next((reason for reason in reasons if reason), None)
 
     @contextmanager
-    def observe(self) -> Iterator[Observation]:
+    def observe(self, data_samples: SampleList = ()) -> Iterator[Observation]:
         roi_head = self.detector.roi_head
         observation = Observation()
         handles = []

@@ -1,0 +1,321 @@
+"""Dense classification heads: anchors, points and cells of a pyramid.
+
+A sample is a prior, all of them are samples. A group is a level: so the
+student's logits are those that its own loss was given, and the teacher's
+are widened, calibrated and compared level by level.
+
+Shapes: N images, :math:`P_l` priors of level l in an image, C columns of
+logits, K classes.
+"""
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn as nn
+from mmdet.models.losses import QualityFocalLoss, VarifocalLoss
+from mmdet.structures import SampleList
+from mmdet.utils import reduce_mean
+from mmengine.logging import print_log
+from torch import Tensor
+
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from .classification_samples import (ClassificationSamples, Observation,
+                                     count_foreground)
+from .dense_readings import LossCall, Targets, reading_of
+from .head_adapter import HeadAdapter
+from .hooks import removed_on_leaving
+
+# A level of stride 128 has more than one cell there.
+PROBE_SIZE = 512
+
+
+class DenseHeadAdapter(HeadAdapter):
+    """Anchor and point heads, one stage or a stage of their own."""
+
+    sample_name = 'priors'
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__(detector)
+        head = self._head
+        self._reading = reading_of(head)
+        self.num_classes = head.num_classes
+        self.cls_channels = getattr(head, 'cls_out_channels', self.num_classes)
+        self.activation = ('sigmoid' if getattr(head, 'use_sigmoid_cls', True)
+                           else 'softmax')
+        self.scores_iou = (
+            isinstance(
+                getattr(head, 'loss_cls', None),
+                (QualityFocalLoss, VarifocalLoss))
+            or 'loss_obj' in self._reading.loss_modules)
+        self.num_classes_key = 'bbox_head.num_classes'
+        # Which of its levels has the stride of each level of its student.
+        self._levels: Optional[List[int]] = None
+
+    @property
+    def _head(self) -> nn.Module:
+        return self.detector.bbox_head
+
+    @classmethod
+    def matches(cls, detector: nn.Module) -> bool:
+        return getattr(detector, 'bbox_head', None) is not None
+
+    @classmethod
+    def reason_against(cls, detector: nn.Module) -> Optional[str]:
+        head = detector.bbox_head
+        kind = f'has the `bbox_head` {type(head).__name__}, which'
+        reading = reading_of(head)
+        if reading is None:
+            return (f'{kind} is neither an AnchorHead, an AnchorFreeHead nor '
+                    'another head that can be read')
+        return f'{kind} {reading}' if isinstance(reading, str) else None
+
+    @contextmanager
+    def observe(self, data_samples: SampleList = ()) -> Iterator[Observation]:
+        head, reading = self._head, self._reading
+        observation = Observation()
+        outputs: tuple = ()
+        calls: List[LossCall] = []
+
+        def record_outputs(_, args, output):
+            nonlocal outputs
+            observation.features = tuple(args[0])
+            # FSAF writes into the lists that it returned.
+            outputs = tuple(
+                tuple(part) if isinstance(part, (list, tuple)) else part
+                for part in output)
+            calls.clear()
+
+        def record_calls_of(name):
+
+            def record(_, args, kwargs):
+                # Those without reduction choose samples, and train nothing.
+                if kwargs.get('reduction_override') != 'none':
+                    weight = args[2] if len(args) > 2 else kwargs.get('weight')
+                    calls.append(
+                        LossCall(name, args[0], args[1], weight,
+                                 kwargs.get('avg_factor')))
+
+            return record
+
+        handles = [head.register_forward_hook(record_outputs)]
+        for name in reading.loss_modules:
+            handles.append(
+                getattr(head, name).register_forward_pre_hook(
+                    record_calls_of(name), with_kwargs=True))
+        with removed_on_leaving(handles):
+            yield observation
+        observation.groups += self._as_groups(outputs, calls, data_samples)
+
+    def _as_groups(self, outputs: tuple, calls: List[LossCall],
+                   data_samples: SampleList) -> List[ClassificationSamples]:
+        maps = outputs[0]
+        num_images = maps[0].shape[0]
+        num_priors = [self._num_priors(level) for level in maps]
+        parts = self._parts(self._targets(calls), num_images, num_priors)
+        groups = []
+        for level, logits in enumerate(
+                self._logits(outputs, calls, num_images, num_priors)):
+            image_index = torch.arange(
+                num_images,
+                device=logits.device).repeat_interleave(num_priors[level])
+            groups.append(
+                ClassificationSamples(
+                    logits=logits,
+                    image_index=image_index,
+                    where=tuple(maps[level].shape[-2:]),
+                    stage=level,
+                    **parts[level]))
+        divisor = self._divisor(groups, calls, data_samples)
+        for group in groups:
+            group.avg_factor = divisor
+        return groups
+
+    def _num_priors(self, level: Tensor) -> int:
+        """Priors of a level in one image."""
+        columns = getattr(self._head, self._reading.num_attributes)
+        return level.shape[1] // columns * level.shape[2] * level.shape[3]
+
+    def _logits(self, outputs: tuple, calls: List[LossCall], num_images: int,
+                num_priors: List[int]) -> Iterator[Tensor]:
+        """Those of each level, shape (N * P, C)."""
+        reading = self._reading
+        given = [call.prediction for call in calls]
+        if reading.takes_loss_input and given:
+            if len(given) == 1:
+                given = given[0].split(
+                    [num_images * one for one in num_priors])
+            yield from given
+            return
+        for level in range(len(num_priors)):
+            yield reading.logits(self._head, outputs, level).flatten(0, 1)
+
+    def _targets(self, calls: List[LossCall]) -> Optional[Targets]:
+        if self._reading.targets is None or not calls:
+            return None
+        return self._reading.targets(calls, self.num_classes)
+
+    def _parts(self, targets: Optional[Targets], num_images: int,
+               num_priors: List[int]) -> List[Dict[str, Tensor]]:
+        """Labels, quality and weights of each level."""
+        parts: List[Dict[str, Tensor]] = [{} for _ in num_priors]
+        if targets is None:
+            return parts
+        expected = num_images * sum(num_priors)
+        if len(targets.labels) != expected:
+            raise InvalidTypeError(
+                f'the `bbox_head` {type(self._head).__name__} of {self.name} '
+                f'must classify all of its {expected} priors, but its '
+                f'`loss_cls` was given {len(targets.labels)}: heads that '
+                'train on a choice of them cannot be read')
+        for name, values in targets._asdict().items():
+            if values is None:
+                continue
+            if self._reading.order == 'level':
+                levels = values.split([num_images * one for one in num_priors])
+            else:
+                levels = values.view(num_images, -1).split(num_priors, dim=1)
+            for part, one in zip(parts, levels):
+                part[name] = one.reshape(-1)
+        return parts
+
+    def _divisor(self, groups: List[ClassificationSamples],
+                 calls: List[LossCall], data_samples: SampleList) -> Any:
+        """What the student's own loss is divided by.
+
+        Those of all ranks are summed up on every rank, also on one without
+        positives: another would wait for it.
+        """
+        kind = self._reading.divisor
+        device = groups[0].logits.device
+        if kind == 'avg_factor':
+            return next((call.avg_factor for call in calls), None)
+        if kind == 'objects':
+            total = torch.tensor(
+                sum(len(sample.gt_instances) for sample in data_samples),
+                dtype=torch.float32,
+                device=device)
+        elif kind == 'positives' or groups[0].quality is None:
+            total = count_foreground(groups, self.num_classes)
+        else:
+            total = torch.stack([group.quality.sum()
+                                 for group in groups]).sum()
+        return reduce_mean(total).clamp(min=1)
+
+    def answer(self, images: Tensor, data_samples: SampleList,
+               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+        outputs = self._head(self.detector.extract_feat(images))
+        levels = self._levels or range(len(outputs[0]))
+        answers = []
+        for group in groups:
+            level = levels[group.stage]
+            size = tuple(outputs[0][level].shape[-2:])
+            if size != group.where:
+                raise InvalidValueError(
+                    f'the teacher {self.name} must have maps of the size of '
+                    f'the student\'s, but on level {group.stage} it has '
+                    f'{size} and the student {group.where}: choose backbones '
+                    'and necks that round sizes alike')
+            answers.append(
+                self._reading.logits(self._head, outputs, level).flatten(0, 1))
+        return answers
+
+    def probe(self) -> Tensor:
+        weight = next(self.detector.parameters())
+        images = torch.linspace(-2, 2, 3 * PROBE_SIZE**2).view(
+            1, 3, PROBE_SIZE, PROBE_SIZE)
+        outputs = self._head(self.detector.extract_feat(images.to(weight)))
+        return torch.cat([level.flatten() for level in outputs[0]])
+
+    def reason_against_student(self, student: HeadAdapter) -> Optional[str]:
+        mine, theirs = self._grid, student._grid
+        missing = [one for one in theirs.strides if one not in mine.strides]
+        if missing:
+            return (f'must have maps of the same strides, but the teacher has '
+                    f'{mine.strides} and the student {theirs.strides}: '
+                    'choose a teacher with the strides of the student')
+        for level, stride in enumerate(theirs.strides):
+            index = mine.strides.index(stride)
+            counts = mine.num_priors[index], theirs.num_priors[level]
+            if counts[0] != counts[1]:
+                return ('must have as many priors in a cell, but at stride '
+                        f'{stride} the teacher has {counts[0]} and the '
+                        f'student {counts[1]}: choose a teacher with the '
+                        'anchors of the student')
+            anchors = mine.anchors[index], theirs.anchors[level]
+            if counts[0] > 1 and None not in anchors and not torch.allclose(
+                    *anchors):
+                return ('must have the same anchors in the same order, but at '
+                        f'stride {stride} the teacher has '
+                        f'{_as_text(anchors[0])} and the student '
+                        f'{_as_text(anchors[1])}: change `anchor_generator`')
+        return None
+
+    def prepare_as_teacher(self, student: HeadAdapter) -> None:
+        mine, theirs = self._grid, student._grid
+        self._levels = [mine.strides.index(one) for one in theirs.strides]
+        if mine.offset != theirs.offset:
+            print_log(
+                f'Teacher and student lay their priors at {mine.offset:g} '
+                f'and {theirs.offset:g} of a cell; those of one cell are '
+                'taken to be the same', 'current')
+
+    @property
+    def _grid(self) -> '_Grid':
+        return _Grid(self._head)
+
+    def reason_against_labelling(self) -> Optional[str]:
+        kind = f'has the `bbox_head` {type(self._head).__name__}, which'
+        if self.detector.train_cfg is None:
+            return ('must have `model.train_cfg` in its config, which says '
+                    'how labels are assigned, but has none')
+        if self._reading.targets is None:
+            return f'{kind} assigns no classes to its priors'
+        if self._reading.assigns_by_score:
+            return (f'{kind} assigns classes by its own scores: they would '
+                    'flatter it')
+        return None
+
+    def label(self, images: Tensor, data_samples: SampleList,
+              protocol: str) -> List[ClassificationSamples]:
+        features = self.detector.extract_feat(images)
+        was_training = self._head.training
+        # This one flag: some heads return less in testing, and BatchNorms
+        # have flags of their own.
+        self._head.training = True
+        try:
+            with self.observe(data_samples) as observation:
+                self._head.loss(features, data_samples)
+        finally:
+            self._head.training = was_training
+        return observation.groups
+
+
+class _Grid:
+    """Where the priors of a head are.
+
+    Attributes:
+        strides (list[tuple]): Of each level, horizontal and vertical.
+        num_priors (list[int]): Priors of a cell, by level.
+        anchors (list[Tensor]): Anchors of a cell, by level; None for points.
+        offset (float): Place of a prior in its cell, in cells.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        # SABL has squares for its anchors.
+        generator = getattr(head, 'prior_generator',
+                            None) or head.square_anchor_generator
+        self.strides: List[Tuple[int, int]] = [
+            tuple(one) for one in generator.strides
+        ]
+        self.num_priors = list(generator.num_base_priors)
+        self.anchors: Sequence[Optional[Tensor]] = getattr(
+            generator, 'base_anchors', [None] * len(self.strides))
+        self.offset: float = getattr(generator, 'center_offset',
+                                     getattr(generator, 'offset', 0.0))
+
+
+def _as_text(anchors: Tensor) -> str:
+    sizes = (anchors[:, 2:] - anchors[:, :2]).tolist()
+    shown = ', '.join(f'{width:.3g}x{height:.3g}'
+                      for width, height in sizes[:3])
+    return f'[{shown}{", ..." if len(sizes) > 3 else ""}]'
