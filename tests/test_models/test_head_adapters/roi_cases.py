@@ -3,6 +3,7 @@ import copy
 
 import numpy as np
 import torch
+from mmdet.models.backbones.trident_resnet import TridentConv
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
@@ -63,6 +64,8 @@ def small(packaged, edit=None):
     backbone = model.backbone
     _shrink(model)
     backbone.update(BACKBONE)
+    # Caffe's images reach from -128 to 128: too much for random weights.
+    model.data_preprocessor.std = [58.0, 57.0, 57.0]
     necks = model.get('neck') or []
     for neck in necks if isinstance(necks, list) else [necks]:
         if isinstance(neck.get('in_channels'), list):
@@ -109,6 +112,9 @@ def _trident(model):
                       (roi_head.bbox_roi_extractor, 'out_channels'),
                       (roi_head.bbox_head, 'in_channels')):
         part[key] = 64
+    # So that some proposals fit the small images.
+    model.rpn_head.anchor_generator.scales = [2, 4]
+    model.train_cfg.rcnn.sampler.add_gt_as_proposals = True
 
 
 def _c4(model):
@@ -203,13 +209,15 @@ def build_detector(cfg, seed=0):
     init_default_scope('mmdet')
     torch.manual_seed(seed)
     detector = MODELS.build(copy.deepcopy(cfg))
-    heads = detector.roi_head.bbox_head
-    for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
+    for head in stages_of(detector):
         head.fc_cls.weight.data.normal_(0, 0.3)
     for module in detector.modules():
         if isinstance(module, _BatchNorm):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
+        if isinstance(module, TridentConv):
+            # Only ``init_weights``, which logs every weight, gives it values.
+            torch.nn.init.kaiming_normal_(module.weight)
         if hasattr(module, 'weight_gamma'):
             # DetectoRS standardises its weights; BatchNorms that are frozen
             # would let the features grow without limit.
@@ -294,4 +302,52 @@ def training_losses(model, seed=0, freeze_norms=False, **batch):
                 module.eval()
     data = model.data_preprocessor(raw_batch(**batch), True)
     torch.manual_seed(seed)
+    # Some of mmdet's samplers draw from it.
+    np.random.seed(seed)
     return model(**data, mode='loss')
+
+
+def stages_of(detector):
+    """The bbox heads, also of a head with one stage."""
+    heads = detector.roi_head.bbox_head
+    return heads if isinstance(heads, torch.nn.ModuleList) else [heads]
+
+
+def num_hooks(model):
+    """Hooks of all kinds that a step might leave behind."""
+    return sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks) +
+        len(module._backward_hooks) for module in model.modules())
+
+
+class Case:
+    """A plain detector, and a student of the same weights as its teacher.
+
+    Attributes:
+        name (str): Key of ``CASES``.
+        cfg (ConfigDict): The detector's config.
+        plain (nn.Module): The detector; a copy takes a training step.
+        teacher (dict): The model key of this detector's config and weights.
+        student (nn.Module): Distilled with weight 1 from that teacher.
+    """
+
+    def __init__(self, name, folder):
+        self.name = name
+        self.cfg = case_cfg(name)
+        self.plain = build_detector(self.cfg)
+        self.teacher = save_teacher(folder, name, self.cfg, self.plain)
+        self.student = self.make_student()
+        self.student.teacher.build(self.student)
+
+    def make_student(self, losses=None):
+        return distiller_of(self.cfg, self.teacher, losses,
+                            self.plain.state_dict())
+
+    def make_plain(self):
+        return copy.deepcopy(self.plain)
+
+    def reset(self):
+        """Forget what the steps of another test did to the student."""
+        self.student.load_state_dict(self.plain.state_dict())
+        self.student.zero_grad()
+        return self.student
