@@ -70,9 +70,10 @@ def small(packaged, edit=None):
     for neck in necks if isinstance(necks, list) else [necks]:
         if isinstance(neck.get('in_channels'), list):
             neck.in_channels = [8, 16, 32, 64]
-    model.train_cfg.setdefault('rpn_proposal', ConfigDict()).update(
-        nms_pre=80, max_per_img=40)
-    model.test_cfg.rpn.update(nms_pre=80, max_per_img=40)
+    for proposals in (model.train_cfg.get('rpn_proposal'),
+                      model.test_cfg.rpn):
+        if proposals:
+            proposals.update(nms_pre=80, max_per_img=40)
     stages = model.train_cfg.rcnn
     for stage in stages if isinstance(stages, list) else [stages]:
         stage.sampler.num = 16
