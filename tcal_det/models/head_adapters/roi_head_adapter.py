@@ -1,23 +1,30 @@
 """RoI classification heads: of one stage, or a cascade of them.
 
-Shapes: N images, S sampled RoIs of the batch, C columns of logits, with
-background last.
+Shapes: N images, S sampled RoIs of the batch, C columns of logits: K classes
+and, but for one kind of loss, background last.
 """
+import copy
+import logging
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
 from mmcv.ops import RoIAlign
-from mmdet.models.losses import SeesawLoss
+from mmdet.models.dense_heads import CascadeRPNHead
+from mmdet.models.losses import CrossEntropyCustomLoss, SeesawLoss
 from mmdet.models.roi_heads import (CascadeRoIHead, MultiInstanceRoIHead,
                                     SparseRoIHead, StandardRoIHead)
 from mmdet.models.roi_heads.bbox_heads import MultiInstanceBBoxHead
 from mmdet.models.task_modules.samplers import PseudoSampler
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmengine.config import ConfigDict
+from mmengine.logging import print_log
 from torch import Tensor
 
+from ..logits import at_least_float32
 from .classification_samples import ClassificationSamples, Observation
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
@@ -32,7 +39,8 @@ class RoIHeadAdapter(HeadAdapter):
 
     A group of samples is a stage. The columns of a Seesaw head (K classes
     and 2 of objectness) become the K + 1 whose softmax are its
-    probabilities. A sigmoid RoI head of mmdet has K + 1 columns too.
+    probabilities. A sigmoid RoI head of mmdet has K + 1 columns too, or K
+    with CrossEntropyCustomLoss.
     """
 
     sample_name = 'RoIs'
@@ -41,7 +49,7 @@ class RoIHeadAdapter(HeadAdapter):
         super().__init__(detector)
         bbox_head = self._bbox_heads[0]
         self.num_classes = bbox_head.num_classes
-        self.cls_channels = self.num_classes + 1
+        self.cls_channels = _cls_channels(bbox_head)
         self.activation = _activation(bbox_head)
         self.num_classes_key = 'roi_head.bbox_head.num_classes'
         # Whether this is the teacher of a student with one stage.
@@ -59,6 +67,14 @@ class RoIHeadAdapter(HeadAdapter):
         """How often TridentNet repeats the batch in training, else 1."""
         # The detector repeats it, not the head.
         return getattr(self.detector, 'num_branch', 1)
+
+    @property
+    def _repeats(self) -> int:
+        """How often the detector's own mode repeats the batch."""
+        tested = getattr(self.detector, 'test_branch_idx', -1)
+        if self.detector.training or tested == -1:
+            return self.num_branch
+        return 1
 
     @property
     def _bbox_heads(self) -> Sequence[nn.Module]:
@@ -92,9 +108,13 @@ class RoIHeadAdapter(HeadAdapter):
                     'CascadeRoIHead')
         if getattr(roi_head, 'bbox_head', None) is None:
             return f'{kind} without a `bbox_head`'
-        reasons = map(_reason_against_bbox_head,
-                      _as_stages(roi_head.bbox_head))
-        return next((reason for reason in reasons if reason), None)
+        stages = _as_stages(roi_head.bbox_head)
+        reasons = map(_reason_against_bbox_head, stages)
+        reason = next((reason for reason in reasons if reason), None)
+        if reason is None and len(set(map(_columns_of, stages))) > 1:
+            reason = (f'{kind} whose stages differ in their classes or in '
+                      'the kind of their `loss_cls`: give all stages the same')
+        return reason
 
     @contextmanager
     def observe(self, data_samples: SampleList = ()) -> Iterator[Observation]:
@@ -114,21 +134,18 @@ class RoIHeadAdapter(HeadAdapter):
         with removed_on_leaving(handles):
             yield observation
         # Fewer than there are stages, where one refines no proposal.
-        seen = [stage for stage in stages if stage.logits is not None]
         observation.groups += [
-            self._as_samples(stage, index) for index, stage in enumerate(seen)
+            self._as_samples(stage, index)
+            for index, stage in enumerate(stages) if stage.logits is not None
         ]
-        observation.features = seen[0].features if seen else ()
+        observation.features = stages[0].features
 
     def _as_samples(self, stage: '_ObservedStage',
                     index: int) -> ClassificationSamples:
-        image_index = stage.rois[:, 0].long()
-        if self.num_branch > 1:
-            image_index = image_index % (
-                stage.features[0].shape[0] // self.num_branch)
+        num_images = len(stage.features[0]) // self._repeats
         return ClassificationSamples(
             logits=self._columns(stage.logits),
-            image_index=image_index,
+            image_index=stage.rois[:, 0].long() % num_images,
             where=stage.rois,
             stage=index,
             group_weight=self._stage_weights[index],
@@ -148,22 +165,26 @@ class RoIHeadAdapter(HeadAdapter):
         if self._folds_branches:
             rois = torch.cat([rois[:, :1] % features[0].shape[0], rois[:, 1:]],
                              dim=1)
+        stages = [min(stage, self.num_stages - 1)]
+        if self._averages_stages:
+            # As the cascade does for its own detections, but on RoIs that
+            # stay where they are.
+            stages = range(self.num_stages)
+        logits = [
+            at_least_float32(
+                self._run_head(features, context, rois, stage)['cls_score'])
+            for stage in stages
+        ]
+        return self._columns(sum(logits) / len(logits))
+
+    def _run_head(self, features: Tuple[Tensor], context: Dict[str, Any],
+                  rois: Tensor, stage: int) -> Dict[str, Tensor]:
         # The head's own composition of extractors, shared head and bbox
         # head, which its subclasses override.
         forward = self.detector.roi_head._bbox_forward
         if not self._is_cascade:
-            logits = forward(features, rois)['cls_score']
-        elif self._averages_stages:
-            # As the cascade does for its own detections, but on RoIs that
-            # stay where they are.
-            logits = torch.stack([
-                forward(index, features, rois, **context)['cls_score']
-                for index in range(self.num_stages)
-            ]).mean(dim=0)
-        else:
-            stage = min(stage, self.num_stages - 1)
-            logits = forward(stage, features, rois, **context)['cls_score']
-        return self._columns(logits)
+            return forward(features, rois)
+        return forward(stage, features, rois, **context)
 
     def _context(self, features: Tuple[Tensor]) -> Dict[str, Any]:
         """What HTC and SCNet add to the features of a RoI."""
@@ -179,7 +200,7 @@ class RoIHeadAdapter(HeadAdapter):
         """Logits whose activation gives the head's probabilities."""
         if not isinstance(self._bbox_heads[0].loss_cls, SeesawLoss):
             return logits
-        logits = logits.float()
+        logits = at_least_float32(logits)
         objectness = logits[:, -2:].log_softmax(dim=1)
         classes = logits[:, :-2].log_softmax(dim=1)
         return torch.cat([classes + objectness[:, :1], objectness[:, 1:]],
@@ -208,6 +229,7 @@ class RoIHeadAdapter(HeadAdapter):
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
         roi_head = self.detector.roi_head
+        student.warn_of_softmax_scores()
         self._averages_stages = student.num_stages == 1 < self.num_stages
         if student.num_branch > 1:
             self._folds_branches = self.num_branch != student.num_branch
@@ -223,6 +245,24 @@ class RoIHeadAdapter(HeadAdapter):
             if isinstance(module, RoIAlign) and module.pool_mode == 'avg':
                 module.use_torchvision = True
 
+    def warn_of_softmax_scores(self) -> None:
+        """Say that detections have other scores than those distilled.
+
+        mmdet's bbox heads take the softmax for their detections, unless the
+        loss says otherwise, also of logits that sigmoid trained.
+        """
+        loss_cls = self._bbox_heads[0].loss_cls
+        if self.activation == 'sigmoid' and not getattr(
+                loss_cls, 'custom_activation', False):
+            print_log(
+                f'The student {self.name} learns its classes with sigmoid '
+                f'({type(loss_cls).__name__}), and so does the distillation, '
+                'but mmdet takes the softmax of these logits for the scores '
+                'of its detections: what is calibrated is not what is '
+                'detected',
+                'current',
+                level=logging.WARNING)
+
     def reason_against_labelling(self) -> Optional[str]:
         detector = self.detector
         if not detector.with_rpn:
@@ -234,33 +274,59 @@ class RoIHeadAdapter(HeadAdapter):
 
     def label(self, images: Tensor, data_samples: SampleList,
               protocol: str) -> List[ClassificationSamples]:
-        detector, roi_head = self.detector, self.detector.roi_head
-        proposal_cfg = detector.test_cfg.rpn
-        if protocol == 'train':
-            proposal_cfg = detector.train_cfg.get('rpn_proposal', proposal_cfg)
-        features = detector.extract_feat(images)
+        features = self.detector.extract_feat(images)
+        num_images = len(data_samples)
+        data_samples = data_samples * self._repeats
         context = self._context(features)
+        proposals = self._propose(features, data_samples, protocol)
         metas = [sample.metainfo for sample in data_samples]
-        proposals = detector.rpn_head.predict_by_feat(
-            *detector.rpn_head(features),
-            batch_img_metas=metas,
-            cfg=proposal_cfg)
-        with self.observe() as observation:
-            for stage in range(self.num_stages):
-                results = self._sample(stage, features, proposals,
-                                       data_samples, protocol)
-                if not self._is_cascade:
-                    # Not the head's own, to which Grid R-CNN adds its grid.
-                    StandardRoIHead.bbox_loss(roi_head, features, results)
+        groups = []
+        for stage, bbox_head in enumerate(self._bbox_heads):
+            results = self._sample(stage, features, proposals, data_samples,
+                                   protocol)
+            rois = bbox2roi([result.priors for result in results])
+            outputs = self._run_head(features, context, rois, stage)
+            # No loss is called: that of some heads counts its samples.
+            targets = bbox_head.get_targets(results, self._train_cfg(stage))
+            groups.append(
+                ClassificationSamples(
+                    logits=self._columns(outputs['cls_score']),
+                    image_index=rois[:, 0].long() % num_images,
+                    where=rois,
+                    stage=stage,
+                    labels=targets[0],
+                    weight=targets[1],
+                    group_weight=self._stage_weights[stage]))
+            if stage + 1 < self.num_stages:
+                outputs.update(rois=rois, bbox_targets=targets)
+                proposals = bbox_head.refine_bboxes(results, outputs, metas)
+                if proposals is None:
                     break
-                outputs = roi_head.bbox_loss(stage, features, results,
-                                             **context)
-                if stage + 1 < self.num_stages:
-                    proposals = self._bbox_heads[stage].refine_bboxes(
-                        results, outputs, metas)
-                    if proposals is None:
-                        break
-        return observation.groups
+        return groups
+
+    def _propose(self, features: Tuple[Tensor], data_samples: SampleList,
+                 protocol: str) -> list:
+        """Proposals of the RPN, by image."""
+        detector = self.detector
+        cfg = detector.test_cfg.rpn
+        if protocol == 'train':
+            cfg = detector.train_cfg.get('rpn_proposal', cfg)
+        if isinstance(detector.rpn_head, CascadeRPNHead):
+            # Each of its stages needs the anchors of the one before; this is
+            # its only method that takes the settings of the proposals.
+            data_samples = copy.deepcopy(data_samples)
+            for sample in data_samples:
+                sample.gt_instances.labels.zero_()
+            return detector.rpn_head.loss_and_predict(
+                features, data_samples, proposal_cfg=cfg)[1]
+        return detector.rpn_head.predict_by_feat(
+            *detector.rpn_head(features),
+            batch_img_metas=[sample.metainfo for sample in data_samples],
+            cfg=cfg)
+
+    def _train_cfg(self, stage: int) -> ConfigDict:
+        train_cfg = self.detector.roi_head.train_cfg
+        return train_cfg[stage] if self._is_cascade else train_cfg
 
     def _sample(self, stage: int, features: Tuple[Tensor], proposals: list,
                 data_samples: SampleList, protocol: str) -> list:
@@ -330,6 +396,20 @@ def _activation(bbox_head: nn.Module) -> str:
     return 'softmax' if is_softmax else 'sigmoid'
 
 
+def _cls_channels(bbox_head: nn.Module) -> int:
+    loss_cls = bbox_head.loss_cls
+    if isinstance(loss_cls, CrossEntropyCustomLoss):
+        return loss_cls.get_cls_channels(bbox_head.num_classes)
+    return bbox_head.num_classes + 1
+
+
+def _columns_of(bbox_head: nn.Module) -> tuple:
+    """What the columns of the logits mean; equal for equal meaning."""
+    return (_activation(bbox_head), bbox_head.num_classes,
+            _cls_channels(bbox_head),
+            isinstance(bbox_head.loss_cls, SeesawLoss))
+
+
 def _reason_against_bbox_head(bbox_head: nn.Module) -> Optional[str]:
     kind = f'has the `bbox_head` {type(bbox_head).__name__}'
     loss_cls = getattr(bbox_head, 'loss_cls', None)
@@ -339,7 +419,8 @@ def _reason_against_bbox_head(bbox_head: nn.Module) -> Optional[str]:
     if loss_cls is None or not getattr(bbox_head, 'with_cls', True):
         return f'{kind}, which does not classify'
     if (getattr(loss_cls, 'custom_cls_channels', False)
-            and not isinstance(loss_cls, SeesawLoss)):
+            and not isinstance(loss_cls,
+                               (CrossEntropyCustomLoss, SeesawLoss))):
         return (f'{kind} with {type(loss_cls).__name__}, which gives the '
                 'columns of the logits a meaning of its own')
     return None
