@@ -8,8 +8,10 @@ from unittest import mock
 
 import pytest
 import torch
+from mmdet.registry import TASK_UTILS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.registry import HOOKS, METRICS, init_default_scope
 
 from tcal_det.models.distillers import frozen_teacher
@@ -38,6 +40,17 @@ def without_pretrained(cfg):
     return cfg
 
 
+def with_few_rois(model):
+    """Give the RoI head, if there is one, no more RoIs than a CPU likes."""
+    train_cfg = model.train_cfg
+    if 'rcnn' in train_cfg:
+        train_cfg.rpn_proposal.max_per_img = 16
+        stages = train_cfg.rcnn
+        for stage in stages if isinstance(stages, list) else [stages]:
+            stage.sampler.num = 16
+    return model
+
+
 STEPPED = set()
 
 
@@ -59,10 +72,7 @@ def test_config_builds_and_takes_a_step(path, batch):
     if model_text in STEPPED:
         # The same model under another schedule.
         return
-    # As written, but with RoIs for a CPU.
-    cfg.model.train_cfg.rpn_proposal.max_per_img = 16
-    cfg.model.train_cfg.rcnn.sampler.num = 16
-    model = MODELS.build(without_pretrained(cfg.model))
+    model = MODELS.build(without_pretrained(with_few_rois(cfg.model)))
     losses_asked = cfg.model.get('distill_losses', {})
     # Not init_weights(): which numbers the weights are does not matter here,
     # and drawing them takes longer than the step.
@@ -100,6 +110,73 @@ def test_config_names_what_exists(path):
     [path for path in CONFIGS if '-r18-half_' in path and '_kd' not in path])
 def test_teacher_of_a_small_config_is_a_config_here(path):
     assert osp.isfile(load_config(path).model.teacher.config)
+
+
+SMALL_PAIRS = [(path, path.replace('-quarter_', '-half_')) for path in CONFIGS
+               if path.endswith(('-quarter_24e_digits.py',
+                                 '-quarter_fpn_24e_digits.py'))]
+
+
+def dense_head_of(model):
+    return model.get('rpn_head') or model.bbox_head
+
+
+def classifiers_of(model):
+    """Heads that classify: one of a dense detector, one a stage of RoIs."""
+    heads = (model.get('roi_head') or model).bbox_head
+    return heads if isinstance(heads, list) else [heads]
+
+
+@pytest.mark.parametrize(('student', 'teacher'), SMALL_PAIRS)
+def test_small_pair_has_the_same_priors_and_classes(student, teacher):
+    """A sample of a dense head is a prior: both models need the same ones."""
+    priors, outputs = [], []
+    for path in (student, teacher):
+        model = load_config(path).model
+        generator = TASK_UTILS.build(dense_head_of(model).anchor_generator)
+        map_sizes = [(160 // height, 160 // width)
+                     for width, height in generator.strides]
+        priors.append([
+            level.tolist()
+            for level in generator.grid_priors(map_sizes, device='cpu')
+        ])
+        outputs.append([(head.num_classes, head.loss_cls, head.get('reg_max'))
+                        for head in classifiers_of(model)])
+    assert priors[0] == priors[1]
+    assert outputs[0] == outputs[1]
+    assert {head[0] for head in outputs[0]} == {10}
+
+
+def learning_rules(model):
+    """Head classes, losses, box coders and assigners of a model config."""
+    train_cfg = model.train_cfg
+    stages = train_cfg.get('rcnn', train_cfg)
+    kept = ('type', 'bbox_coder', 'loss_cls', 'loss_bbox', 'loss_dfl')
+    heads = [*classifiers_of(model), dense_head_of(model)]
+    return dict(
+        detector=model.type,
+        heads=[{
+            key: head.get(key)
+            for key in kept
+        } for head in heads],
+        assigners=[
+            stage.assigner
+            for stage in (stages if isinstance(stages, list) else [stages])
+        ])
+
+
+@pytest.mark.parametrize(('small', 'zoo'), [
+    ('retinanet_r18-half_fpn64', 'retinanet/retinanet_r50_fpn_1x_coco'),
+    ('gfl_r18-half_fpn64', 'gfl/gfl_r50_fpn_1x_coco'),
+    ('rtmdet_s-half', 'rtmdet/rtmdet_s_8xb32-300e_coco'),
+    ('cascade-rcnn_r18-half_fpn64',
+     'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco'),
+])
+def test_small_detector_learns_as_its_family_in_the_zoo(small, zoo):
+    """Sizes and anchors differ, and nothing else about the training."""
+    ours = load_config(f'configs/_base_/models/{small}.py').model
+    assert learning_rules(ours) == learning_rules(
+        get_config(f'mmdet::{zoo}.py').model)
 
 
 def test_every_coco_config_is_in_the_model_index():

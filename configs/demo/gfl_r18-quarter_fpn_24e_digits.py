@@ -1,0 +1,9 @@
+# The baseline student: smaller, and sees the first 200 scenes only.
+_base_ = [
+    '../_base_/models/gfl_r18-quarter_fpn32.py',
+    '../_base_/digits.py',
+]
+
+model = dict(bbox_head=dict(num_classes=10))
+train_dataloader = dict(dataset=dict(indices=200))
+train_cfg = dict(max_epochs=24, val_interval=8)
