@@ -1,0 +1,14 @@
+# tools/calibrate_teacher.py fits the calibrator, see docs/results.md.
+_base_ = './gfl_r18-quarter_fpn_24e_digits.py'
+
+model = dict(
+    type='tcal_det.CalibratedTeacherDistiller',
+    student_type='GFL',
+    teacher=dict(
+        config='configs/demo/gfl_r18-half_fpn_24e_digits.py',
+        checkpoint='work_dirs/demo/gfl/teacher/epoch_24.pth',
+        calibrator=dict(
+            type='PlattScaling',
+            load_from='work_dirs/demo/gfl/calibration/'
+            'teacher_calibration.json')),
+    distill_losses=dict(loss_kd_cls=dict(type='LogitBinaryKLDivLoss')))
