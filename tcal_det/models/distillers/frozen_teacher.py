@@ -1,5 +1,6 @@
 """The teacher: found, checked, loaded, calibrated, and never trained."""
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from typing import Callable, List, Optional, Sequence, Union
 
@@ -258,6 +259,10 @@ def fold_batch_norms(detector: nn.Module) -> nn.Module:
 def _fold_in_order_of_registration(detector: nn.Module) -> bool:
     """Fold in place; say whether there was anything to fold."""
     found = False
+    # RTMDet's levels share convolutions, and follow them with BatchNorms of
+    # their own.
+    places = Counter(child for parent in detector.modules()
+                     for child in parent.children())
     for parent in detector.modules():
         convolution = None
         for name, module in list(parent.named_children()):
@@ -270,6 +275,8 @@ def _fold_in_order_of_registration(detector: nn.Module) -> bool:
                 setattr(parent, name, nn.Identity())
                 found = True
             # A subclass may make its weights anew in each forward.
-            convolution = module if type(module) is nn.Conv2d else None
+            convolution = None
+            if type(module) is nn.Conv2d and places[module] == 1:
+                convolution = module
     detector.requires_grad_(False).eval()
     return found

@@ -11,6 +11,7 @@ from mmengine.logging import MessageHub
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.errors import InvalidValueError
+from tcal_det.models.distillers.frozen_teacher import fold_batch_norms
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
 
@@ -391,3 +392,29 @@ def test_teacher_with_more_levels(distiller):
             teacher=dict(config=teacher.config, checkpoint=teacher.checkpoint),
             distill_losses=loss_for('RetinaHead')), MODELS)
     assert student.loss(*batch('RetinaHead'))['loss_kd_cls'].isfinite()
+
+
+def test_shared_convolutions_are_not_folded():
+    """RTMDet has BatchNorms of its own for each level after them."""
+    cfg = tiny_model('RTMDetSepBNHead')
+    assert cfg.bbox_head.share_conv
+    detector = build(cfg).eval()
+    # Levels of different statistics.
+    for index, level in enumerate(detector.bbox_head.cls_convs):
+        level[0].bn.running_mean.fill_(0.1 * index)
+        level[0].bn.weight.data.fill_(1.0 + index)
+    folded = fold_batch_norms(detector)
+    assert folded is not detector
+    kept = [
+        module for module in folded.modules()
+        if isinstance(module, _BatchNorm)
+    ]
+    before = [
+        module for module in detector.modules()
+        if isinstance(module, _BatchNorm)
+    ]
+    assert 0 < len(kept) < len(before)
+    with torch.no_grad():
+        expected, probe = (
+            adapter_for(one, 'teacher').probe() for one in (detector, folded))
+    torch.testing.assert_close(probe, expected, rtol=1e-3, atol=1e-3)

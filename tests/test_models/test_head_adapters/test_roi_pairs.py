@@ -71,10 +71,9 @@ def pair(model_of, tmp_path):
 
     def make(student, teacher, losses=None):
         cfg, detector = model_of(student)
-        return distiller_of(cfg,
-                            save_teacher(tmp_path, teacher,
-                                         *model_of(teacher)), losses,
-                            detector.state_dict())
+        return distiller_of(
+            cfg, save_teacher(tmp_path, teacher, *model_of(teacher)), losses,
+            detector.state_dict())
 
     return make
 
@@ -97,8 +96,8 @@ def expected_loss(groups, answers):
     total = 0
     for group, answer in zip(groups, answers):
         target = answer.double().softmax(1)
-        divergence = (target *
-                      (target.log() - group.logits.double().log_softmax(1)))
+        divergence = (
+            target * (target.log() - group.logits.double().log_softmax(1)))
         total = total + group.group_weight * divergence.sum(1).mean()
     return total.item()
 
@@ -267,9 +266,9 @@ def test_cascade_that_ends_early(pair):
         bboxes=torch.zeros(0, 4),
         scores=torch.zeros(0),
         labels=torch.zeros(0, dtype=torch.long))
-    with mock.patch.object(
-            model.rpn_head, 'predict_by_feat',
-            lambda *_, **__: [nothing.clone(), nothing.clone()]):
+    with mock.patch.object(model.rpn_head, 'predict_by_feat',
+                           lambda *_, **__: [nothing.clone(),
+                                             nothing.clone()]):
         losses, groups = step(model, num_boxes=0)
     assert len(groups) == 1 and len(groups[0].logits) == 0
     assert 's1.loss_cls' not in losses
@@ -291,8 +290,7 @@ def test_half_precision(pair, name):
         losses = training_losses(model)
         total = model.parse_losses(losses)[0]
     total.backward()
-    assert losses['loss_kd_cls'].item() == pytest.approx(
-        expected, rel=0.2)
+    assert losses['loss_kd_cls'].item() == pytest.approx(expected, rel=0.2)
     assert all(weight.grad is None or weight.grad.isfinite().all()
                for weight in model.parameters())
     assert num_hooks(model) == 0
