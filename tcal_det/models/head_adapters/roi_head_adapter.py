@@ -279,9 +279,10 @@ class RoIHeadAdapter(HeadAdapter):
         metas = [sample.metainfo for sample in data_samples]
         groups = []
         for stage, bbox_head in enumerate(self._bbox_heads):
-            results = assign_and_sample(
-                self.detector.roi_head, stage if self._is_cascade else None,
-                features, proposals, data_samples, protocol)
+            results = assign_and_sample(self.detector.roi_head,
+                                        stage if self._is_cascade else None,
+                                        features, proposals, data_samples,
+                                        protocol)
             rois = bbox2roi([result.priors for result in results])
             outputs = self._run_head(features, context, rois, stage)
             # No loss is called: that of some heads counts its samples.
@@ -360,8 +361,8 @@ def _cls_channels(bbox_head: nn.Module) -> int:
 def _columns_of(bbox_head: nn.Module) -> tuple:
     """What the columns of the logits mean; equal for equal meaning."""
     return (_activation(bbox_head), bbox_head.num_classes,
-            _cls_channels(bbox_head),
-            isinstance(bbox_head.loss_cls, SeesawLoss))
+            _cls_channels(bbox_head), isinstance(bbox_head.loss_cls,
+                                                 SeesawLoss))
 
 
 def _reason_against_bbox_head(bbox_head: nn.Module) -> Optional[str]:

@@ -24,8 +24,7 @@ WIDTHS = {
     1024: 24,
     2048: 24,
 }
-BACKBONE = dict(
-    depth=18, base_channels=8, init_cfg=None, pretrained=None)
+BACKBONE = dict(depth=18, base_channels=8, init_cfg=None, pretrained=None)
 SIZES = ((96, 128), (80, 112))
 
 
@@ -70,8 +69,7 @@ def small(packaged, edit=None):
     for neck in necks if isinstance(necks, list) else [necks]:
         if isinstance(neck.get('in_channels'), list):
             neck.in_channels = [8, 16, 32, 64]
-    for proposals in (model.train_cfg.get('rpn_proposal'),
-                      model.test_cfg.rpn):
+    for proposals in (model.train_cfg.get('rpn_proposal'), model.test_cfg.rpn):
         if proposals:
             proposals.update(nms_pre=80, max_per_img=40)
     stages = model.train_cfg.rcnn
@@ -110,8 +108,8 @@ def _trident(model):
     roi_head.shared_head = None
     roi_head.bbox_roi_extractor.roi_layer.output_size = 7
     for part, key in ((model.rpn_head, 'in_channels'),
-                      (roi_head.bbox_roi_extractor, 'out_channels'),
-                      (roi_head.bbox_head, 'in_channels')):
+                      (roi_head.bbox_roi_extractor,
+                       'out_channels'), (roi_head.bbox_head, 'in_channels')):
         part[key] = 64
     # So that some proposals fit the small images.
     model.rpn_head.anchor_generator.scales = [2, 4]
@@ -196,8 +194,7 @@ CASES = dict(
                  None),
     guided_anchors=('guided_anchoring/ga-faster-rcnn_r50-caffe_fpn_1x_coco',
                     None),
-    fcos_rpn=('faster_rcnn/faster-rcnn_r50_fpn_fcos-rpn_1x_coco',
-              _fcos_rpn),
+    fcos_rpn=('faster_rcnn/faster-rcnn_r50_fpn_fcos-rpn_1x_coco', _fcos_rpn),
 )
 
 
@@ -266,8 +263,8 @@ def raw_batch(num_boxes=3, seed=0):
     inputs, data_samples = [], []
     for index, (height, width) in enumerate(SIZES):
         inputs.append(
-            torch.from_numpy(rng.integers(0, 256, (3, height, width),
-                                          np.uint8)))
+            torch.from_numpy(
+                rng.integers(0, 256, (3, height, width), np.uint8)))
         corner = rng.uniform(0, .5, (num_boxes, 2)) * (width, height)
         extent = rng.uniform(.3, .5, (num_boxes, 2)) * (width, height)
         masks = rng.integers(0, 2, (num_boxes, height, width), np.uint8)

@@ -95,9 +95,8 @@ def test_logged_loss_is_that_of_the_recorded_samples(case):
     untouched = [copy.deepcopy(head.loss_cls) for head in stages_of(detector)]
     raw = {}
     for stage, head in enumerate(stages_of(detector)):
-        head.register_forward_hook(
-            lambda _, args, output, stage=stage: raw.update(
-                {stage: output[0]}))
+        head.register_forward_hook(lambda _, args, output, stage=stage: raw.
+                                   update({stage: output[0]}))
     with adapter_for(detector, 'student').observe() as observation:
         losses = training_losses(detector)
     groups = observation.groups
@@ -125,8 +124,8 @@ def test_logged_loss_is_that_of_the_recorded_samples(case):
                 rtol=1e-5,
                 atol=1e-6)
     if is_cascade:
-        assert [group.group_weight for group in groups
-                ] == case.cfg.roi_head.stage_loss_weights
+        assert [group.group_weight
+                for group in groups] == case.cfg.roi_head.stage_loss_weights
 
 
 def test_no_object_in_the_batch(case):
@@ -206,10 +205,11 @@ def test_hooks_are_gone_also_after_an_exception(case):
     student = case.reset()
     training_losses(student)
     assert num_hooks(student) == 0
+    loss_cls = stages_of(student)[-1].loss_cls
     with mock.patch.object(
-            stages_of(student)[-1].loss_cls, 'forward', side_effect=LossFails):
-        with pytest.raises(LossFails):
-            training_losses(student)
+            loss_cls, 'forward',
+            side_effect=LossFails), pytest.raises(LossFails):
+        training_losses(student)
     assert num_hooks(student) == 0
 
 

@@ -51,8 +51,9 @@ def test_labels_are_those_of_a_training_step(detector):
     state = copy.deepcopy(detector.state_dict())
     data = data_of(detector)
     with torch.no_grad():
-        groups = adapter_for(detector, 'teacher').label(
-            data['inputs'], data['data_samples'], 'train')
+        groups = adapter_for(detector,
+                             'teacher').label(data['inputs'],
+                                              data['data_samples'], 'train')
     assert len(groups) == len(observation.groups) == len(stages_of(detector))
     for mine, its in zip(groups, observation.groups):
         assert (its.labels < NUM_CLASSES).any()
@@ -84,12 +85,12 @@ def test_labels_of_all_proposals(detector):
         sampler.sample = forbidden
     try:
         with torch.no_grad():
-            groups = adapter_for(detector, 'teacher').label(
-                data['inputs'], data['data_samples'], 'test')
+            groups = adapter_for(detector,
+                                 'teacher').label(data['inputs'],
+                                                  data['data_samples'], 'test')
             features = detector.extract_feat(data['inputs'])
             proposals = detector.rpn_head.predict(
-                features,
-                data['data_samples'] * (len(features[0]) // 2))
+                features, data['data_samples'] * (len(features[0]) // 2))
     finally:
         for sampler in samplers:
             del sampler.sample
@@ -111,8 +112,9 @@ def test_images_of_trident_branches(test_branch):
             module.test_branch_idx = test_branch
     data = data_of(detector)
     with torch.no_grad():
-        group, = adapter_for(detector, 'teacher').label(
-            data['inputs'], data['data_samples'], 'train')
+        group, = adapter_for(detector,
+                             'teacher').label(data['inputs'],
+                                              data['data_samples'], 'train')
     branches = 3 if test_branch == -1 else 1
     assert set(group.where[:, 0].tolist()) == set(range(2 * branches))
     assert set(group.image_index.tolist()) == {0, 1}
