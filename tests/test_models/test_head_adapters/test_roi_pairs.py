@@ -172,6 +172,8 @@ def test_seesaw_columns_are_its_probabilities(model_of):
                                               ('scnet', 'mask'),
                                               ('sabl', 'double'),
                                               ('sigmoid', 'eqlv2'),
+                                              ('cascade_rpn', 'fcos_rpn'),
+                                              ('guided_anchors', 'libra'),
                                               ('faster', 'trident'),
                                               ('trident', 'faster'),
                                               ('trident', 'two_branches')])
