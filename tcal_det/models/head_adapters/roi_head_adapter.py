@@ -3,7 +3,6 @@
 Shapes: N images, S sampled RoIs of the batch, C columns of logits: K classes
 and, but for one kind of loss, background last.
 """
-import copy
 import logging
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -11,13 +10,10 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import torch
 import torch.nn as nn
 from mmcv.ops import RoIAlign
-from mmdet.models.dense_heads import CascadeRPNHead
 from mmdet.models.losses import CrossEntropyCustomLoss, SeesawLoss
 from mmdet.models.roi_heads import (CascadeRoIHead, MultiInstanceRoIHead,
                                     SparseRoIHead, StandardRoIHead)
 from mmdet.models.roi_heads.bbox_heads import MultiInstanceBBoxHead
-from mmdet.models.task_modules.samplers import PseudoSampler
-from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmengine.config import ConfigDict
@@ -28,6 +24,7 @@ from ..logits import at_least_float32
 from .classification_samples import ClassificationSamples, Observation
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
+from .roi_samples import assign_and_sample, propose
 
 UNORDERED = (
     'predicts a set of objects for each RoI, and its loss chooses their '
@@ -278,12 +275,14 @@ class RoIHeadAdapter(HeadAdapter):
         num_images = len(data_samples)
         data_samples = data_samples * self._repeats
         context = self._context(features)
-        proposals = self._propose(features, data_samples, protocol)
+        proposals = propose(self.detector, features, data_samples, protocol)
         metas = [sample.metainfo for sample in data_samples]
         groups = []
         for stage, bbox_head in enumerate(self._bbox_heads):
-            results = self._sample(stage, features, proposals, data_samples,
-                                   protocol)
+            results = assign_and_sample(self.detector.roi_head,
+                                        stage if self._is_cascade else None,
+                                        features, proposals, data_samples,
+                                        protocol)
             rois = bbox2roi([result.priors for result in results])
             outputs = self._run_head(features, context, rois, stage)
             # No loss is called: that of some heads counts its samples.
@@ -304,53 +303,9 @@ class RoIHeadAdapter(HeadAdapter):
                     break
         return groups
 
-    def _propose(self, features: Tuple[Tensor], data_samples: SampleList,
-                 protocol: str) -> list:
-        """Proposals of the RPN, by image."""
-        detector = self.detector
-        cfg = detector.test_cfg.rpn
-        if protocol == 'train':
-            cfg = detector.train_cfg.get('rpn_proposal', cfg)
-        if isinstance(detector.rpn_head, CascadeRPNHead):
-            # Each of its stages needs the anchors of the one before; this is
-            # its only method that takes the settings of the proposals.
-            data_samples = copy.deepcopy(data_samples)
-            for sample in data_samples:
-                sample.gt_instances.labels.zero_()
-            return detector.rpn_head.loss_and_predict(
-                features, data_samples, proposal_cfg=cfg)[1]
-        return detector.rpn_head.predict_by_feat(
-            *detector.rpn_head(features),
-            batch_img_metas=[sample.metainfo for sample in data_samples],
-            cfg=cfg)
-
     def _train_cfg(self, stage: int) -> ConfigDict:
         train_cfg = self.detector.roi_head.train_cfg
         return train_cfg[stage] if self._is_cascade else train_cfg
-
-    def _sample(self, stage: int, features: Tuple[Tensor], proposals: list,
-                data_samples: SampleList, protocol: str) -> list:
-        """Assign and, as in training, sample proposals."""
-        roi_head = self.detector.roi_head
-        assigner, sampler = roi_head.bbox_assigner, roi_head.bbox_sampler
-        if self._is_cascade:
-            assigner, sampler = assigner[stage], sampler[stage]
-            # OHEM asks for it.
-            roi_head.current_stage = stage
-        if protocol != 'train':
-            sampler = PseudoSampler()
-        objects, ignored, _ = unpack_gt_instances(data_samples)
-        results = []
-        for index, found in enumerate(proposals):
-            found.priors = found.pop('bboxes')
-            assigned = assigner.assign(found, objects[index], ignored[index])
-            results.append(
-                sampler.sample(
-                    assigned,
-                    found,
-                    objects[index],
-                    feats=[level[index][None] for level in features]))
-        return results
 
 
 class _ObservedStage:
@@ -406,8 +361,8 @@ def _cls_channels(bbox_head: nn.Module) -> int:
 def _columns_of(bbox_head: nn.Module) -> tuple:
     """What the columns of the logits mean; equal for equal meaning."""
     return (_activation(bbox_head), bbox_head.num_classes,
-            _cls_channels(bbox_head),
-            isinstance(bbox_head.loss_cls, SeesawLoss))
+            _cls_channels(bbox_head), isinstance(bbox_head.loss_cls,
+                                                 SeesawLoss))
 
 
 def _reason_against_bbox_head(bbox_head: nn.Module) -> Optional[str]:

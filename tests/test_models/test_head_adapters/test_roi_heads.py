@@ -14,10 +14,13 @@ from tcal_det.models.head_adapters import adapter_for
 # mmdet itself stops there.
 FAILS_WITHOUT_OBJECTS = dict(point_rend='RoI is a empty tensor')
 SEESAW = ('seesaw', 'seesaw_cascade')
+# Of other RPNs, which no hook touches; test_roi_labels.py has them.
+RPNS = ('cascade_rpn', 'guided_anchors', 'fcos_rpn')
+HEADS = [name for name in CASES if name not in RPNS]
 STATEFUL = SEESAW + ('eqlv2', )
 
 
-@pytest.fixture(scope='module', params=CASES)
+@pytest.fixture(scope='module', params=HEADS)
 def case(request, tmp_path_factory):
     return Case(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -48,6 +51,8 @@ def three_steps(model):
 
 
 def test_off_equals_the_plain_detector_bit_for_bit(case):
+    if case.name == 'c4':
+        pytest.skip('slow: wide, and of the bbox head that TridentNet has')
     expected = three_steps(case.make_plain())
     weightless = dict(loss_kd_cls=kd_loss(case.cfg, loss_weight=0))
     for losses in (weightless, {}):
@@ -205,10 +210,11 @@ def test_hooks_are_gone_also_after_an_exception(case):
     student = case.reset()
     training_losses(student)
     assert num_hooks(student) == 0
+    loss_cls = stages_of(student)[-1].loss_cls
     with mock.patch.object(
-            stages_of(student)[-1].loss_cls, 'forward', side_effect=LossFails):
-        with pytest.raises(LossFails):
-            training_losses(student)
+            loss_cls, 'forward',
+            side_effect=LossFails), pytest.raises(LossFails):
+        training_losses(student)
     assert num_hooks(student) == 0
 
 

@@ -4,6 +4,7 @@ from unittest import mock
 
 import pytest
 import torch
+from mmdet.models.dense_heads import GuidedAnchorHead
 from roi_cases import (NUM_CLASSES, build_detector, case_cfg, raw_batch,
                        stages_of, training_losses)
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -73,6 +74,8 @@ def test_labels_are_those_of_a_training_step(detector):
 
 def test_labels_of_all_proposals(detector):
     """Protocol 'test' samples nothing, and adds no object."""
+    if isinstance(detector.rpn_head, GuidedAnchorHead):
+        pytest.skip('mmcv has no masked convolution for a CPU')
     detector.eval()
     data = data_of(detector)
     forbidden = mock.Mock(side_effect=AssertionError)
@@ -95,12 +98,10 @@ def test_labels_of_all_proposals(detector):
     boxes = torch.cat([found.bboxes for found in proposals])
     assert len(boxes) == len(groups[0].where)
     # The sampler puts those that fit an object first.
-    order = [
-        torch.from_numpy(rows[:, ::-1].copy().T).tolist()
-        for rows in (boxes.numpy(), groups[0].where[:, 1:].numpy())
-    ]
-    mine, its = (sorted(zip(*columns)) for columns in order)
-    torch.testing.assert_close(torch.tensor(mine), torch.tensor(its))
+    mine, its = (
+        torch.tensor(sorted(rows.tolist()))
+        for rows in (groups[0].where[:, 1:], boxes))
+    torch.testing.assert_close(mine, its)
 
 
 @pytest.mark.parametrize('test_branch', [-1, 1])

@@ -30,6 +30,7 @@ EDITED = dict(
     two_branches=lambda: small(CASES['trident'][0], two_branches),
     checkpointed=lambda: small(CASES['faster'][0], checkpoint_activations),
     mixed=lambda: small(CASES['cascade'][0], mix_losses),
+    other_cascade=lambda: case_cfg('cascade'),
 )
 
 
@@ -59,7 +60,8 @@ def model_of(tmp_path_factory):
     def get(name):
         if name not in built:
             cfg = EDITED[name]() if name in EDITED else case_cfg(name)
-            built[name] = cfg, build_detector(cfg, seed=len(built))
+            seed = sorted({**CASES, **EDITED}).index(name)
+            built[name] = cfg, build_detector(cfg, seed=seed)
         return built[name]
 
     return get
@@ -127,22 +129,11 @@ def test_faster_student_of_a_cascade(model_of, pair):
 
 @torch.no_grad()
 @pytest.mark.parametrize('teacher, stages', [('faster', [0, 0, 0]),
-                                             ('cascade', [0, 1, 2])])
+                                             ('other_cascade', [0, 1, 2])])
 def test_cascade_student(model_of, pair, teacher, stages):
     """Each stage's RoIs; of a cascade, by the same stage."""
-    cfg, detector = model_of(teacher)
-    if teacher == 'cascade':
-        # Weights of its own.
-        detector = build_detector(cfg, seed=7)
-        built = pair('cascade', 'cascade')
-        built.teacher.build(built)
-        for mine, its in zip(
-                stages_of(built.teacher.detector), stages_of(detector)):
-            mine.load_state_dict(its.state_dict())
-        detector = built.teacher.detector
-    else:
-        built = pair('cascade', teacher)
-    losses, groups = step(built)
+    losses, groups = step(pair('cascade', teacher))
+    detector = model_of(teacher)[1]
     features = features_of(detector)
     answers = [
         by_hand(detector, stage, features, group.where)
@@ -181,6 +172,8 @@ def test_seesaw_columns_are_its_probabilities(model_of):
                                               ('scnet', 'mask'),
                                               ('sabl', 'double'),
                                               ('sigmoid', 'eqlv2'),
+                                              ('cascade_rpn', 'fcos_rpn'),
+                                              ('guided_anchors', 'libra'),
                                               ('faster', 'trident'),
                                               ('trident', 'faster'),
                                               ('trident', 'two_branches')])
@@ -296,14 +289,12 @@ def test_half_precision(pair, name):
     assert num_hooks(model) == 0
 
 
-def test_checkpointed_activations_count_no_sample_twice(pair):
+def test_checkpointed_activations_count_no_sample_twice(model_of, pair):
     """The backward pass runs the backbone again, and no head."""
     gradients, totals = [], []
     for name in ('faster', 'checkpointed'):
         model = pair(name, 'mask')
-        if name == 'checkpointed':
-            model.load_state_dict(state)
-        state = model.state_dict()
+        model.load_state_dict(model_of('faster')[1].state_dict())
         seen = []
         model.backbone.layer4[0].conv1.register_forward_hook(
             lambda *_, seen=seen: seen.append('backbone'))

@@ -1,0 +1,92 @@
+"""RoIs of annotated images, as a detector's training or test has them."""
+import copy
+from typing import List, Optional, Tuple
+
+import torch.nn as nn
+from mmdet.models.dense_heads import CascadeRPNHead, GuidedAnchorHead
+from mmdet.models.task_modules.samplers import PseudoSampler, SamplingResult
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.structures import SampleList
+from mmdet.utils import InstanceList
+from torch import Tensor
+
+
+def propose(detector: nn.Module, features: Tuple[Tensor],
+            data_samples: SampleList, protocol: str) -> InstanceList:
+    """Proposals of a detector's RPN.
+
+    Args:
+        detector (nn.Module): With an ``rpn_head``, in eval.
+        features (tuple[Tensor]): What ``extract_feat`` returned.
+        data_samples (list[DetDataSample]): One for each image of these.
+        protocol (str): 'train', with ``train_cfg.rpn_proposal``, or 'test',
+            with ``test_cfg.rpn``.
+
+    Returns:
+        list[InstanceData]: By image.
+    """
+    rpn_head, cfg = detector.rpn_head, detector.test_cfg.rpn
+    if protocol == 'train':
+        cfg = detector.train_cfg.get('rpn_proposal', cfg)
+    if isinstance(rpn_head, CascadeRPNHead):
+        # Its stages hand their anchors on; no other method of it takes the
+        # settings of the proposals.
+        data_samples = copy.deepcopy(data_samples)
+        for sample in data_samples:
+            sample.gt_instances.labels.zero_()
+        return rpn_head.loss_and_predict(
+            features, data_samples, proposal_cfg=cfg)[1]
+    metas = [sample.metainfo for sample in data_samples]
+    if not isinstance(rpn_head, GuidedAnchorHead):
+        return rpn_head.predict_by_feat(
+            *rpn_head(features), batch_img_metas=metas, cfg=cfg)
+    # In eval it leaves out places that training keeps, and takes one image.
+    was_training = rpn_head.training
+    rpn_head.train(protocol == 'train')
+    proposals = []
+    for index, meta in enumerate(metas):
+        outputs = rpn_head([level[index][None] for level in features])
+        proposals += rpn_head.predict_by_feat(
+            *outputs, batch_img_metas=[meta], cfg=cfg)
+    rpn_head.train(was_training)
+    return proposals
+
+
+def assign_and_sample(roi_head: nn.Module, stage: Optional[int],
+                      features: Tuple[Tensor], proposals: InstanceList,
+                      data_samples: SampleList,
+                      protocol: str) -> List[SamplingResult]:
+    """Assign proposals to objects and, as in training, sample them.
+
+    Args:
+        roi_head (nn.Module): With assigner and sampler.
+        stage (int, optional): Stage of a cascade; None for a head that is no
+            cascade.
+        features (tuple[Tensor]): What ``extract_feat`` returned, for the
+            samplers that look at them.
+        proposals (list[InstanceData]): By image, with ``bboxes``; renamed.
+        data_samples (list[DetDataSample]): With ``gt_instances``.
+        protocol (str): 'train', or 'test', which keeps all proposals.
+
+    Returns:
+        list[SamplingResult]: By image.
+    """
+    assigner, sampler = roi_head.bbox_assigner, roi_head.bbox_sampler
+    if stage is not None:
+        assigner, sampler = assigner[stage], sampler[stage]
+        # OHEM asks for it.
+        roi_head.current_stage = stage
+    if protocol != 'train':
+        sampler = PseudoSampler()
+    objects, ignored, _ = unpack_gt_instances(data_samples)
+    results = []
+    for index, found in enumerate(proposals):
+        found.priors = found.pop('bboxes')
+        assigned = assigner.assign(found, objects[index], ignored[index])
+        results.append(
+            sampler.sample(
+                assigned,
+                found,
+                objects[index],
+                feats=[level[index][None] for level in features]))
+    return results
