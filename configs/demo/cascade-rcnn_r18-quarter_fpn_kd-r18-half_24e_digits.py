@@ -4,7 +4,7 @@ model = dict(
     type='tcal_det.CalibratedTeacherDistiller',
     student_type='CascadeRCNN',
     teacher=dict(
-        config='configs/demo/cascade-rcnn_r18-half_fpn_24e_digits.py',
-        checkpoint='work_dirs/demo/cascade/teacher/epoch_24.pth'),
+        config='configs/demo/cascade-rcnn_r18-half_fpn_12e_digits.py',
+        checkpoint='work_dirs/demo/cascade/teacher/epoch_12.pth'),
     distill_losses=dict(
         loss_kd_cls=dict(type='LogitKLDivLoss', temperature=4.0)))

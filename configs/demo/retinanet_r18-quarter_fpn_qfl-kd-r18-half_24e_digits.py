@@ -4,6 +4,6 @@ model = dict(
     type='tcal_det.CalibratedTeacherDistiller',
     student_type='RetinaNet',
     teacher=dict(
-        config='configs/demo/retinanet_r18-half_fpn_24e_digits.py',
-        checkpoint='work_dirs/demo/retinanet/teacher/epoch_24.pth'),
+        config='configs/demo/retinanet_r18-half_fpn_12e_digits.py',
+        checkpoint='work_dirs/demo/retinanet/teacher/epoch_12.pth'),
     distill_losses=dict(loss_kd_cls=dict(type='QualityFocalKDLoss')))

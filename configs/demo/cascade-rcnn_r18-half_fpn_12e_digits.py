@@ -8,4 +8,4 @@ model = dict(
     roi_head=dict(bbox_head=[
         dict(head, num_classes=10) for head in _base_.model.roi_head.bbox_head
     ]))
-train_cfg = dict(max_epochs=24, val_interval=8)
+train_cfg = dict(max_epochs=12, val_interval=4)

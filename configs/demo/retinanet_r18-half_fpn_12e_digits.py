@@ -5,4 +5,4 @@ _base_ = [
 ]
 
 model = dict(bbox_head=dict(num_classes=10))
-train_cfg = dict(max_epochs=24, val_interval=8)
+train_cfg = dict(max_epochs=12, val_interval=4)
