@@ -112,9 +112,16 @@ def test_teacher_of_a_small_config_is_a_config_here(path):
     assert osp.isfile(load_config(path).model.teacher.config)
 
 
-SMALL_PAIRS = [(path, path.replace('-quarter_', '-half_')) for path in CONFIGS
-               if path.endswith(('-quarter_24e_digits.py',
-                                 '-quarter_fpn_24e_digits.py'))]
+SMALL_PAIRS = [
+    (f'configs/demo/{student}_digits.py', f'configs/demo/{teacher}_digits.py')
+    for student, teacher in (('retinanet_r18-quarter_fpn_24e',
+                              'retinanet_r18-half_fpn_12e'),
+                             ('gfl_r18-quarter_fpn_24e',
+                              'gfl_r18-half_fpn_24e'), ('rtmdet_s-quarter_36e',
+                                                        'rtmdet_s-half_24e'),
+                             ('cascade-rcnn_r18-quarter_fpn_24e',
+                              'cascade-rcnn_r18-half_fpn_12e'))
+]
 
 
 def dense_head_of(model):
