@@ -107,7 +107,7 @@ def test_config_names_what_exists(path):
 
 @pytest.mark.parametrize(
     'path',
-    [path for path in CONFIGS if '-r18-half_' in path and '_kd' not in path])
+    [path for path in CONFIGS if '-quarter' in path and '-half_' in path])
 def test_teacher_of_a_small_config_is_a_config_here(path):
     assert osp.isfile(load_config(path).model.teacher.config)
 
