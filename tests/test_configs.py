@@ -117,7 +117,7 @@ SMALL_PAIRS = [
     for student, teacher in (('retinanet_r18-quarter_fpn_24e',
                               'retinanet_r18-half_fpn_12e'),
                              ('gfl_r18-quarter_fpn_24e',
-                              'gfl_r18-half_fpn_24e'), ('rtmdet_s-quarter_36e',
+                              'gfl_r18-half_fpn_24e'), ('rtmdet_s-quarter_24e',
                                                         'rtmdet_s-half_24e'),
                              ('cascade-rcnn_r18-quarter_fpn_24e',
                               'cascade-rcnn_r18-half_fpn_12e'))

@@ -275,13 +275,13 @@ class TestCollect:
         with pytest.raises(InvalidTypeError, match='`model.train_cfg`'):
             collect_teacher_samples(detector, dataloader)
 
-    def test_no_roi_head(self, teacher):
+    def test_no_head_that_classifies(self, teacher):
         cfg = Config.fromfile(
-            load_teacher_config(
-                'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
-                'x.pth')[0].filename)
+            load_teacher_config('mmdet::rpn/rpn_r50_fpn_1x_coco.py',
+                                'x.pth')[0].filename)
         cfg.model.backbone.init_cfg = None
-        with pytest.raises(InvalidTypeError, match='teacher.*`roi_head`'):
+        with pytest.raises(
+                InvalidTypeError, match='teacher RPN has the `bbox_head`'):
             collect_teacher_samples(MODELS.build(cfg.model), teacher[2])
 
     @pytest.mark.parametrize('options, message', [

@@ -80,7 +80,8 @@ def test_student_without_roi_head(distiller_cfg):
         train_cfg=retinanet.train_cfg,
         test_cfg=retinanet.test_cfg)
     with pytest.raises(
-            InvalidTypeError, match='student RPN has neither an RoI head .*'):
+            InvalidTypeError,
+            match='student RPN has the `bbox_head` RPNHead, which proposes'):
         MODELS.build(rpn)
 
 

@@ -1,5 +1,5 @@
 # tools/calibrate_teacher.py fits the calibrator, see docs/results.md.
-_base_ = './rtmdet_s-quarter_36e_digits.py'
+_base_ = './rtmdet_s-quarter_24e_digits.py'
 
 model = dict(
     type='tcal_det.CalibratedTeacherDistiller',

@@ -1,4 +1,4 @@
-_base_ = './rtmdet_s-quarter_36e_digits.py'
+_base_ = './rtmdet_s-quarter_24e_digits.py'
 
 model = dict(
     type='tcal_det.CalibratedTeacherDistiller',
