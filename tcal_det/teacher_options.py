@@ -6,9 +6,15 @@ torch and mmdet.
 
 # Images of a config.
 SPLITS = ('val', 'test', 'train')
-# RoIs as distillation sees them, or all proposals.
+# RoIs as distillation sees them, or all proposals; a dense head has no
+# proposals and classifies the same priors in both.
 PROTOCOLS = ('train', 'test')
-CALIBRATORS = ('TemperatureScaling', 'VectorScaling')
+# By what the head applies to its logits; the first is the default.
+CALIBRATORS_BY_ACTIVATION = dict(
+    softmax=('TemperatureScaling', 'VectorScaling'),
+    sigmoid=('PlattScaling', 'TemperatureScaling', 'FocalPosterior'))
+CALIBRATORS = ('TemperatureScaling', 'VectorScaling', 'PlattScaling',
+               'FocalPosterior')
 # What is smallest at a fitted temperature.
 OBJECTIVES = ('nll', 'ece')
 # With 81 classes 162 MB of float32, and about 1 GB while they are measured.

@@ -3,7 +3,8 @@
 python tools/calibrate_teacher.py CONFIG CHECKPOINT --out DIR
 The config of a student then takes the result with
 calibrator=dict(type='TemperatureScaling',
-                load_from='DIR/teacher_calibration.json').
+                load_from='DIR/teacher_calibration.json'),
+and that of a student with a sigmoid head with type='PlattScaling'.
 """
 import argparse
 
@@ -34,31 +35,34 @@ def parse_args():
     parser.add_argument(
         '--calibrator',
         choices=CALIBRATORS,
-        default='TemperatureScaling',
-        help='calibrator to fit (default: TemperatureScaling)')
+        help='calibrator to fit (default: TemperatureScaling for softmax, '
+        'PlattScaling for sigmoid heads)')
     parser.add_argument(
         '--objective',
         choices=OBJECTIVES,
         default='nll',
         help='figure that is smallest at the fitted temperature: negative '
-        'log-likelihood or ECE (default: nll)')
+        'log-likelihood or, for softmax heads, ECE (default: nll)')
     parser.add_argument(
         '--softening',
         type=float,
         default=1.0,
-        help='factor of the fitted temperature; above 1 the teacher becomes '
-        'slightly under-confident (default: 1.0)')
+        help='factor of the fitted temperature, for sigmoid heads about the '
+        'base rate; above 1 the teacher becomes slightly under-confident '
+        '(default: 1.0)')
     parser.add_argument(
         '--protocol',
         choices=PROTOCOLS,
         default='train',
         help='RoIs to measure: as distillation sees them (train), or all '
-        'proposals (test) (default: train)')
+        'proposals (test); a dense head has the same priors in both '
+        '(default: train)')
     parser.add_argument(
         '--max-samples',
         type=int,
         default=MAX_SAMPLES,
-        help='RoIs to keep, drawn at random if there are more '
+        help='RoIs to keep, or pairs of a prior and a class of each '
+        'selection; drawn at random if there are more '
         f'(default: {MAX_SAMPLES})')
     parser.add_argument(
         '--seed',
@@ -81,8 +85,11 @@ def main():
 
     from mmengine.logging import print_log
 
+    from tcal_det.engine.sigmoid_calibration import (calibrate_pairs,
+                                                     focal_parameters)
     from tcal_det.engine.teacher_calibration import (calibrate_teacher,
                                                      check_calibration_options,
+                                                     choose_calibrator,
                                                      write_teacher_calibration)
     from tcal_det.engine.teacher_logits import collect_teacher_samples
     from tcal_det.engine.teacher_sources import (annotation_files,
@@ -91,6 +98,7 @@ def main():
                                                  load_teacher_config,
                                                  shares_annotations)
     from tcal_det.fileio import make_output_folder
+    from tcal_det.models.head_adapters import adapter_for
 
     check_calibration_options(args.calibrator, args.objective, args.softening)
     cfg, checkpoint = load_teacher_config(args.config, args.checkpoint,
@@ -104,12 +112,22 @@ def main():
             logger='current',
             level=logging.WARNING)
     detector = build_teacher(cfg, checkpoint)
+    adapter = adapter_for(detector, 'teacher')
+    calibrator = choose_calibrator(args.calibrator, args.objective,
+                                   adapter.activation, adapter.name)
+    focal = None
+    if calibrator == 'FocalPosterior':
+        focal = focal_parameters(adapter)
     make_output_folder(args.out)
 
     samples = collect_teacher_samples(detector, dataloader, args.protocol,
                                       args.max_samples, args.seed)
-    calibration = calibrate_teacher(samples, args.calibrator, args.objective,
-                                    args.softening, args.seed)
+    if samples.activation == 'sigmoid':
+        calibration = calibrate_pairs(samples, calibrator, args.softening,
+                                      args.seed, focal)
+    else:
+        calibration = calibrate_teacher(samples, calibrator, args.objective,
+                                        args.softening, args.seed)
     path = write_teacher_calibration(
         args.out,
         calibration,
@@ -119,12 +137,10 @@ def main():
             ann_files=annotation_files(cfg, args.split),
             num_images=samples.num_images),
         samples=dict(
+            samples.describe(),
             protocol=args.protocol,
-            num_seen=samples.num_seen,
-            num_used=len(samples.labels),
-            num_assigned_foreground=int(samples.is_foreground.sum()),
-            rule=f'uniform over all RoIs seen, at most {args.max_samples}, '
-            f'reservoir sampling with seed {args.seed}'))
+            rule=f'uniform over all {samples.unit} seen, at most '
+            f'{args.max_samples}, reservoir sampling with seed {args.seed}'))
     print(calibration.table())
     print(f'{calibration.calibrator}\nwritten to {path}')
 

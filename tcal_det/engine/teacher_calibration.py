@@ -1,12 +1,12 @@
-"""Calibrate a teacher on held-out samples, and say what it has changed.
+"""Calibrate a softmax teacher on held-out samples, and say what it changed.
 
-Shapes: N samples (RoIs), C = K + 1 classes with background last.
+Shapes: N samples (RoIs or priors), C = K + 1 classes with background last.
 """
 import os
 import os.path as osp
 import warnings
 from dataclasses import dataclass
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -22,17 +22,19 @@ from tcal_det.fileio import write_json_atomically
 from tcal_det.models.calibrators import (Calibrator, TemperatureScaling,
                                          VectorScaling)
 from tcal_det.models.calibrators.fitting import softmax_confidence_and_nll
-from tcal_det.teacher_options import CALIBRATORS, OBJECTIVES
+from tcal_det.teacher_options import (CALIBRATORS, CALIBRATORS_BY_ACTIVATION,
+                                      OBJECTIVES)
 from tcal_det.version import __version__
 from tcal_det.visualization import (reliability_comparison, save_figure,
                                     temperature_sweep)
+from .image_folds import NUM_FOLDS, cross_fitting_to_dict, fold_of_image
+from .sigmoid_calibration import SELECTIONS, SigmoidCalibration
 from .teacher_logits import TeacherSamples
 
 GROUPS = ('all', 'foreground', 'background')
 # By assigned label even a perfect teacher would seem miscalibrated: its
 # honest doubts about objects all fall on one side of that line.
 GROUP_RULE = 'by the predicted class'
-NUM_FOLDS = 2
 SWEEP_TEMPERATURES = np.linspace(0.5, 5.0, 46)
 CALIBRATION_FILE = 'teacher_calibration.json'
 
@@ -126,6 +128,7 @@ class TeacherCalibration:
             calibrator that was not fitted to its image.
         sweep (dict[str, list[float]]): ``temperature``, and ``ece``,
             ``over``, ``under`` and ``nll`` of all samples at each.
+        sample_name (str): What the teacher classified, in the plural.
     """
     calibrator: Calibrator
     objective: str
@@ -133,6 +136,7 @@ class TeacherCalibration:
     before: Dict[str, Measurement]
     after: Dict[str, Measurement]
     sweep: Dict[str, List[float]]
+    sample_name: str = 'RoIs'
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain numbers and lists; ``calibrator`` is what configs load."""
@@ -145,14 +149,7 @@ class TeacherCalibration:
                 self.calibrator.effective_temperature)
         return dict(
             result,
-            cross_fitting=dict(
-                num_folds=NUM_FOLDS,
-                rule='folds of images; "after" is measured on samples whose '
-                'image the calibrator was not fitted to',
-                calibrators=[
-                    calibrator.to_json_dict()
-                    for calibrator in self.fold_calibrators
-                ]),
+            cross_fitting=cross_fitting_to_dict(self.fold_calibrators),
             groups=GROUP_RULE,
             before={name: self.before[name].to_dict()
                     for name in GROUPS},
@@ -179,28 +176,103 @@ class TeacherCalibration:
                              ''.join(f'{row[key]:10.4f}' for key in keys))
         return '\n'.join(lines)
 
+    def diagrams(self) -> Dict[str, Tuple[dict, str]]:
+        """Bin tables by heading and the title of each reliability figure.
 
-def check_calibration_options(calibrator: str, objective: str,
+        A group without samples has no tables.
+        """
+        after = f'After: {_describe(self.calibrator)}'
+        diagrams = {}
+        for group in GROUPS:
+            tables = {
+                heading: measured[group].error.bins
+                for heading, measured in (('Before', self.before),
+                                          (after, self.after))
+                if measured[group].error.num_samples
+            }
+            rule = f' ({GROUP_RULE})' if group != 'all' else ''
+            diagrams[group] = (tables,
+                               f'Teacher, {group} {self.sample_name}{rule}')
+        return diagrams
+
+    target_name = 'Accuracy'
+
+    @property
+    def sweep_title(self) -> str:
+        """What the sweep was measured on."""
+        return f'Teacher, all {self.sample_name}'
+
+    @property
+    def marked_temperatures(self) -> Tuple[Optional[float], Optional[float]]:
+        """Fitted and softened temperature in the sweep, if there are such."""
+        if not isinstance(self.calibrator, TemperatureScaling):
+            return None, None
+        softened = None
+        if self.calibrator.softening != 1:
+            softened = self.calibrator.effective_temperature
+        return self.calibrator.temperature, softened
+
+
+def check_calibration_options(calibrator: Optional[str], objective: str,
                               softening: float) -> None:
-    """Refuse options that do not go together, before samples are collected.
+    """Refuse options that do not go together, before the teacher is built.
 
     Args:
-        calibrator (str): 'TemperatureScaling' or 'VectorScaling'.
-        objective (str): 'nll', or 'ece' for a temperature.
-        softening (float): > 0; 1 for anything but a temperature.
+        calibrator (str, optional): One of ``CALIBRATORS``; None for the
+            default of the teacher's head.
+        objective (str): 'nll', or 'ece' for the temperature of a softmax
+            head.
+        softening (float): > 0; 1 for 'VectorScaling'.
 
     Raises:
         InvalidTypeError, InvalidValueError: If they do not.
     """
-    check_choice('calibrator', calibrator, CALIBRATORS)
+    if calibrator is not None:
+        check_choice('calibrator', calibrator, CALIBRATORS)
     check_choice('objective', objective, OBJECTIVES)
     check_positive('softening', softening)
-    if calibrator != 'TemperatureScaling' and (objective != 'nll'
-                                               or softening != 1):
+    if calibrator == 'VectorScaling' and (objective != 'nll'
+                                          or softening != 1):
         raise InvalidValueError(
             f"{calibrator} is fitted with objective 'nll' and has no "
             f'softening, but got objective={objective!r} and softening='
             f'{softening}: leave them out or use TemperatureScaling')
+
+
+def choose_calibrator(calibrator: Optional[str], objective: str,
+                      activation: str, teacher: str) -> str:
+    """The calibrator of a head, if there is one that was not refused.
+
+    Args:
+        calibrator (str, optional): One of ``CALIBRATORS``; None for the
+            default of the activation.
+        objective (str): 'nll' or 'ece'.
+        activation (str): 'softmax' or 'sigmoid'.
+        teacher (str): Name of the detector, for the message.
+
+    Returns:
+        str: One of those of the activation.
+
+    Raises:
+        InvalidValueError: If the calibrator or the objective is not for this
+            activation.
+    """
+    allowed = CALIBRATORS_BY_ACTIVATION[activation]
+    if calibrator is None:
+        calibrator = allowed[0]
+    if calibrator not in allowed:
+        raise InvalidValueError(
+            f'`calibrator` must be one of {allowed} for the {activation} '
+            f'head of the teacher {teacher}, but got {calibrator!r}, which '
+            'is not: choose one of them')
+    if objective == 'ece' and (activation,
+                               calibrator) != ('softmax',
+                                               'TemperatureScaling'):
+        raise InvalidValueError(
+            "`objective` must be 'nll' for anything but the temperature of a "
+            f"softmax head, but got 'ece' for the {calibrator} of the "
+            f'{activation} head of the teacher {teacher}: leave it out')
+    return calibrator
 
 
 def calibrate_teacher(samples: TeacherSamples,
@@ -208,7 +280,9 @@ def calibrate_teacher(samples: TeacherSamples,
                       objective: str = 'nll',
                       softening: float = 1.0,
                       seed: int = 0) -> TeacherCalibration:
-    """Fit a calibrator to all samples, and measure it on unseen images.
+    """Fit a softmax head's calibrator, and measure it on unseen images.
+
+    Sigmoid heads have ``calibrate_pairs``.
 
     Args:
         samples (TeacherSamples): Of held-out images.
@@ -218,7 +292,7 @@ def calibrate_teacher(samples: TeacherSamples,
             'nll'.
         softening (float): Multiplies a fitted temperature, also where
             "after" is measured. Defaults to 1.0.
-        seed (int): Deals the images out to the folds. Defaults to 0.
+        seed (int): Random seed of the folds. Defaults to 0.
 
     Returns:
         TeacherCalibration: The calibrator and the evidence.
@@ -227,6 +301,8 @@ def calibrate_teacher(samples: TeacherSamples,
         InvalidValueError: If the samples cannot be fitted or split by image,
             or the options do not go together.
     """
+    check_choice('calibrator', calibrator,
+                 CALIBRATORS_BY_ACTIVATION['softmax'])
     check_calibration_options(calibrator, objective, softening)
     logits, labels = samples.logits, samples.labels
 
@@ -236,7 +312,9 @@ def calibrate_teacher(samples: TeacherSamples,
         return TemperatureScaling(softening=softening).fit(
             logits[rows], labels[rows], objective)
 
-    is_held_out = _folds(samples, seed)
+    fold = fold_of_image(samples.image_ids, samples.num_images,
+                         seed)[samples.image_ids]
+    is_held_out = [fold == index for index in range(NUM_FOLDS)]
     fold_calibrators = [fit(~held_out) for held_out in is_held_out]
     calibrated = np.empty_like(logits)
     for fitted, held_out in zip(fold_calibrators, is_held_out):
@@ -248,7 +326,8 @@ def calibrate_teacher(samples: TeacherSamples,
         fold_calibrators=fold_calibrators,
         before=measure_groups(logits, labels),
         after=measure_groups(calibrated, labels),
-        sweep=sweep_temperatures(logits, labels))
+        sweep=sweep_temperatures(logits, labels),
+        sample_name=samples.sample_name)
 
 
 def sweep_temperatures(logits: np.ndarray,
@@ -280,7 +359,9 @@ def sweep_temperatures(logits: np.ndarray,
     return sweep
 
 
-def write_teacher_calibration(out_dir: str, calibration: TeacherCalibration,
+def write_teacher_calibration(out_dir: str,
+                              calibration: Union[TeacherCalibration,
+                                                 SigmoidCalibration],
                               **provenance: Any) -> str:
     """Write the JSON file and its figures.
 
@@ -289,45 +370,33 @@ def write_teacher_calibration(out_dir: str, calibration: TeacherCalibration,
 
     Args:
         out_dir (str): The folder; made if it is missing.
-        calibration (TeacherCalibration): What to write.
+        calibration (TeacherCalibration | SigmoidCalibration): What to
+            write.
         **provenance (Any): Further keys of the JSON file: where the samples
             come from.
 
     Returns:
         str: Path of the JSON file, for ``load_from``.
     """
-    after = f'After: {_describe(calibration.calibrator)}'
-    for group in GROUPS:
+    diagrams = calibration.diagrams()
+    for group in sorted({*GROUPS, *SELECTIONS}):
         path = osp.join(out_dir, f'reliability_{group}.png')
-        tables = {
-            heading: measured[group].error.bins
-            for heading, measured in (('Before', calibration.before),
-                                      (after, calibration.after))
-            if measured[group].error.num_samples
-        }
+        tables, title = diagrams.get(group, ({}, ''))
         if not tables:
             if osp.exists(path):
                 os.remove(path)
             continue
         figure = reliability_comparison(
-            tables,
-            title=f'Teacher, {group} RoIs' +
-            (f' ({GROUP_RULE})' if group != 'all' else ''))
+            tables, title=title, target_name=calibration.target_name)
         save_figure(figure, path)
-    fitted = softened = None
-    if isinstance(calibration.calibrator, TemperatureScaling):
-        fitted = calibration.calibrator.temperature
-        if calibration.calibrator.softening != 1:
-            softened = calibration.calibrator.effective_temperature
     sweep = calibration.sweep
     save_figure(
         temperature_sweep(
             sweep['temperature'],
             sweep['ece'],
             sweep['nll'],
-            fitted,
-            softened,
-            title='Teacher, all RoIs'),
+            *calibration.marked_temperatures,
+            title=calibration.sweep_title),
         osp.join(out_dir, 'temperature_sweep.png'))
     path = osp.join(out_dir, CALIBRATION_FILE)
     write_json_atomically(
@@ -335,21 +404,6 @@ def write_teacher_calibration(out_dir: str, calibration: TeacherCalibration,
         dict(
             calibration.to_dict(), tcal_det_version=__version__, **provenance))
     return path
-
-
-def _folds(samples: TeacherSamples, seed: int) -> List[np.ndarray]:
-    """For each fold which samples it holds out, by image; (N,) each."""
-    image_ids = np.unique(samples.image_ids)
-    if len(image_ids) < NUM_FOLDS:
-        raise InvalidValueError(
-            f'the split must have at least {NUM_FOLDS} images with RoIs, to '
-            'measure a calibrator on other images than it was fitted to, '
-            f'but has {len(image_ids)}: use a larger split')
-    fold_of_image = np.zeros(samples.num_images, np.int64)
-    fold_of_image[np.random.default_rng(seed).permutation(
-        image_ids)] = np.arange(len(image_ids)) % NUM_FOLDS
-    fold = fold_of_image[samples.image_ids]
-    return [fold == index for index in range(NUM_FOLDS)]
 
 
 def _describe(calibrator: Calibrator) -> str:

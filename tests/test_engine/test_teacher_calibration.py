@@ -10,6 +10,7 @@ import torch
 from scipy.special import softmax
 
 from tcal_det.engine import teacher_calibration
+from tcal_det.engine.image_folds import fold_of_image
 from tcal_det.engine.teacher_calibration import (calibrate_teacher,
                                                  measure_groups,
                                                  write_teacher_calibration)
@@ -74,8 +75,8 @@ class TestCalibrate:
     def test_after_is_measured_on_images_that_were_not_fitted(
             self, calibration, monkeypatch):
         samples = make_samples()
-        held_out_of = teacher_calibration._folds(samples, seed=0)
-        assert (sum(held_out_of) == 1).all()
+        fold = fold_of_image(samples.image_ids, 40, seed=0)[samples.image_ids]
+        held_out_of = [fold == 0, fold == 1]
         calibrated = np.zeros_like(samples.logits)
         for held_out in held_out_of:
             images = set(samples.image_ids[held_out])
@@ -217,8 +218,8 @@ class TestGroupWithoutSamples:
         """Vector scaling can change what is predicted."""
         drawn = {}
         monkeypatch.setattr(
-            teacher_calibration, 'reliability_comparison',
-            lambda tables, title: drawn.update({title: list(tables)}))
+            teacher_calibration, 'reliability_comparison', lambda tables,
+            title, target_name: drawn.update({title: list(tables)}))
         monkeypatch.setattr(teacher_calibration, 'save_figure',
                             lambda figure, path: None)
         empty = measure_groups(

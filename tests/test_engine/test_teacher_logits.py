@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 
-from tcal_det.engine.teacher_logits import _Reservoir, collect_teacher_samples
+from tcal_det.engine.teacher_logits import collect_teacher_samples
 from tcal_det.engine.teacher_sources import (build_calibration_dataloader,
                                              build_teacher,
                                              load_teacher_config,
@@ -25,43 +25,6 @@ def teacher(calibration_files):
     cfg, checkpoint = load_teacher_config(*calibration_files())
     return (cfg, build_teacher(cfg,
                                checkpoint), build_calibration_dataloader(cfg))
-
-
-class TestReservoir:
-
-    @staticmethod
-    def fill(num_samples, max_samples, seed=0, batch=7):
-        reservoir = _Reservoir(max_samples, seed)
-        rows = np.arange(num_samples)
-        for begin in range(0, num_samples, batch):
-            part = rows[begin:begin + batch]
-            reservoir.add(
-                np.stack([part, -part], axis=1).astype(np.float32), part,
-                part // 2)
-        return reservoir.samples(num_samples)
-
-    def test_keeps_all_in_order_if_there_is_room(self):
-        samples = self.fill(20, 50)
-        assert (samples.labels == np.arange(20)).all()
-        assert samples.logits.shape == (20, 2)
-
-    def test_rows_stay_together(self):
-        samples = self.fill(500, 50)
-        assert samples.num_seen == 500
-        assert len(set(samples.labels)) == 50
-        assert (samples.logits[:, 0] == samples.labels).all()
-        assert (samples.logits[:, 1] == -samples.labels).all()
-        assert (samples.image_ids == samples.labels // 2).all()
-
-    @pytest.mark.parametrize('batch', [1, 40, 100])
-    def test_each_sample_has_the_same_chance(self, batch):
-        times_kept = np.zeros(100)
-        for seed in range(300):
-            times_kept[self.fill(100, 10, seed, batch).labels] += 1
-        # Binomial with mean 30, standard deviation 5.2.
-        assert np.abs(times_kept - 30).max() < 5 * 5.2
-        for end in (slice(10), slice(-10, None)):
-            assert abs(times_kept[end].mean() - 30) < 4 * 5.2 / 10**0.5
 
 
 class TestDataloader:

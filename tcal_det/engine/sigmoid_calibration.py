@@ -1,0 +1,361 @@
+"""Calibrate a sigmoid teacher on held-out pairs, and say what it has changed.
+
+Two selections are kept apart. 'scored', the pairs with a score above a
+threshold, are those that detection uses; 'all' are mostly easy background.
+They are chosen by score, never by label: even a perfect teacher looks
+miscalibrated on pairs chosen by what they turned out to be.
+
+Shapes: N pairs of a place (prior or RoI) and a class.
+"""
+import warnings
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+import torch
+from mmdet.models.losses import FocalLoss
+from scipy.special import expit
+
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.evaluation.functional.calibration_error import (
+    CalibrationError, calibration_error)
+from tcal_det.models.calibrators import (Calibrator, FocalPosterior,
+                                         PlattScaling, TemperatureScaling)
+from tcal_det.models.head_adapters import HeadAdapter
+from .image_folds import NUM_FOLDS, cross_fitting_to_dict, fold_of_image
+from .teacher_pairs import PairSelection, TeacherPairs
+
+SELECTIONS = ('scored', 'all')
+# Temperatures of the two selections that differ by more are refused.
+LARGEST_TEMPERATURE_RATIO = 1.5
+# Of the mean probabilities of the two selections' Platt scalings. An ECE of
+# as much would be called large.
+LARGEST_PROBABILITY_GAP = 0.05
+# Focal heads have their optimum near one half.
+SWEEP_TEMPERATURES = np.linspace(0.2, 3.0, 57)
+COLUMNS = ('nll', 'brier', 'ece', 'over', 'under', 'mce', 'sum_ratio')
+
+
+@dataclass(frozen=True, eq=False)
+class PairMeasurement:
+    """How well scores fit what was true.
+
+    Attributes:
+        nll (float): Mean negative log-likelihood of a pair, in nats.
+        brier (float): Mean squared difference of score and target.
+        error (CalibrationError): ECE, its signed parts, MCE and bins.
+        sum_ratio (float): Sum of the scores over sum of the targets; above
+            1 the teacher promises more objects than there are.
+    """
+    nll: float
+    brier: float
+    error: CalibrationError
+    sum_ratio: float
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists."""
+        return dict(
+            num_samples=self.error.num_samples,
+            nll=self.nll,
+            brier=self.brier,
+            ece=self.error.ece,
+            over=self.error.over,
+            under=self.error.under,
+            mce=self.error.mce,
+            sum_ratio=self.sum_ratio,
+            bins=self.error.bins.to_dict())
+
+
+def measure_pairs(logits: np.ndarray, targets: np.ndarray) -> PairMeasurement:
+    """Measure sigmoid logits against targets.
+
+    Args:
+        logits (ndarray): Shape (N,).
+        targets (ndarray): In [0, 1], shape (N,).
+    """
+    logits, targets = logits.astype(np.float64), targets.astype(np.float64)
+    scores = expit(logits)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        sum_ratio = np.float64(scores.sum()) / targets.sum()
+    return PairMeasurement(
+        nll=float((np.logaddexp(0, logits) - targets * logits).mean()),
+        brier=float(np.square(scores - targets).mean()),
+        error=calibration_error(scores, targets),
+        sum_ratio=float(sum_ratio))
+
+
+@dataclass(frozen=True, eq=False)
+class SigmoidCalibration:
+    """A calibrator of a sigmoid teacher and the evidence for it.
+
+    Attributes:
+        calibrator (Calibrator): Fitted to the scored pairs.
+        calibrator_of_all (Calibrator): Fitted to all pairs, to compare.
+        probability_gap (float): Mean absolute difference of the two
+            calibrators' probabilities over the scored pairs.
+        fold_calibrators (list[Calibrator]): Fitted to all but one fold of
+            the images.
+        before (dict[str, PairMeasurement]): Of the teacher as it is, by
+            selection.
+        after (dict[str, PairMeasurement]): Of calibrated logits, each by the
+            calibrator that was not fitted to its image.
+        sweep (dict[str, list[float]]): ``temperature``, and ``ece``,
+            ``over``, ``under`` and ``nll`` of the scored pairs at each.
+        pairs (TeacherPairs): What was measured.
+    """
+    calibrator: Calibrator
+    calibrator_of_all: Calibrator
+    probability_gap: float
+    fold_calibrators: List[Calibrator]
+    before: Dict[str, PairMeasurement]
+    after: Dict[str, PairMeasurement]
+    sweep: Dict[str, List[float]]
+    pairs: TeacherPairs
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; ``calibrator`` is what configs load."""
+        return dict(
+            calibrator=self.calibrator.to_json_dict(),
+            objective='nll',
+            cls_channels=self.pairs.cls_channels,
+            fitted_on='scored',
+            calibrator_by_selection=dict(
+                scored=self.calibrator.to_json_dict(),
+                all=self.calibrator_of_all.to_json_dict()),
+            probability_gap=self.probability_gap,
+            cross_fitting=cross_fitting_to_dict(self.fold_calibrators),
+            selections=self._rules(),
+            before={name: self.before[name].to_dict()
+                    for name in SELECTIONS},
+            after={name: self.after[name].to_dict()
+                   for name in SELECTIONS},
+            sweep=self.sweep)
+
+    def table(self) -> str:
+        """Before and after, and both fits, for people."""
+        lines = [
+            f'{"":19}{"samples":>9}' + ''.join(f'{key:>10}' for key in COLUMNS)
+        ]
+        for name in SELECTIONS:
+            for when in ('before', 'after'):
+                row = getattr(self, when)[name].to_dict()
+                lines.append(f'{name:12}{when:7}{row["num_samples"]:9d}' +
+                             ''.join(f'{row[key]:10.4f}' for key in COLUMNS))
+        rules = self._rules()
+        lines += [f'{name}: {rules[name]}' for name in SELECTIONS]
+        lines.append(
+            f'fitted to scored: {_parameters(self.calibrator)}; fitted to '
+            f'all: {_parameters(self.calibrator_of_all)}')
+        return '\n'.join(lines)
+
+    def diagrams(self) -> Dict[str, Tuple[dict, str]]:
+        """Bin tables by heading and the title of each reliability figure."""
+        after = f'After: {_parameters(self.calibrator)}'
+        titles = dict(
+            scored='Teacher, pairs with a score above '
+            f'{self.pairs.score_threshold:g}',
+            all='Teacher, all pairs')
+        return {
+            name: ({
+                'Before': self.before[name].error.bins,
+                after: self.after[name].error.bins
+            }, titles[name])
+            for name in SELECTIONS
+        }
+
+    @property
+    def target_name(self) -> str:
+        """What a score should equal, for the figures."""
+        return 'Mean IoU' if self.pairs.scores_iou else 'Precision'
+
+    sweep_title = 'Teacher, scored pairs'
+
+    @property
+    def marked_temperatures(self) -> Tuple[Optional[float], Optional[float]]:
+        """Fitted and softened temperature in the sweep, if there are such."""
+        # Softening about the base rate has no place on this axis.
+        return getattr(self.calibrator, 'temperature', None), None
+
+    def _rules(self) -> Dict[str, str]:
+        places = self.pairs.sample_name
+        return dict(
+            scored=f'pairs of {places} and classes with a score above '
+            f'{self.pairs.score_threshold:g} before calibration',
+            all=f'uniform over all pairs of {places} and classes')
+
+
+def calibrate_pairs(
+        pairs: TeacherPairs,
+        calibrator: str,
+        softening: float = 1.0,
+        seed: int = 0,
+        focal: Optional[Dict[str, float]] = None) -> SigmoidCalibration:
+    """Fit a calibrator to the scored pairs, and measure what it changes.
+
+    The same is fitted to all pairs. Where the two disagree, one function of
+    the score does not serve both objects and background: temperatures that
+    differ by more than a factor 1.5 are refused, and other calibrators
+    warned of.
+
+    Args:
+        pairs (TeacherPairs): Held-out ones.
+        calibrator (str): 'PlattScaling', 'TemperatureScaling' or
+            'FocalPosterior'.
+        softening (float): Of the calibrator. Defaults to 1.0.
+        seed (int): Random seed of the folds. Defaults to 0.
+        focal (dict[str, float], optional): ``alpha`` and ``gamma`` of the
+            teacher's focal loss, for 'FocalPosterior'. Defaults to None.
+
+    Returns:
+        SigmoidCalibration: The calibrator and the evidence.
+
+    Raises:
+        InvalidValueError: If the pairs cannot be fitted or split by image,
+            or the temperatures disagree.
+    """
+
+    def fit(selection: PairSelection, rows: Any = slice(None)) -> Calibrator:
+        made = _make(calibrator, softening, focal)
+        made.fit(
+            selection.logits[rows, None],
+            selection.targets[rows, None],
+            base_rate=pairs.base_rate)
+        return made
+
+    selections = {name: getattr(pairs, name) for name in SELECTIONS}
+    scored = pairs.scored
+    fold = fold_of_image(scored.image_ids, pairs.num_images, seed)
+    fold_calibrators = [
+        fit(scored, fold[scored.image_ids] != index)
+        for index in range(NUM_FOLDS)
+    ]
+    fitted, fitted_to_all = fit(scored), fit(pairs.all)
+    gap = _check_agreement(fitted, fitted_to_all, pairs)
+    after = {}
+    for name, selection in selections.items():
+        calibrated = np.empty_like(selection.logits)
+        for index, of_fold in enumerate(fold_calibrators):
+            held_out = fold[selection.image_ids] == index
+            calibrated[held_out] = apply(of_fold, selection.logits[held_out])
+        after[name] = measure_pairs(calibrated, selection.targets)
+    for made in (fitted, fitted_to_all, *fold_calibrators):
+        # They were fitted to single columns, and serve each of the head's.
+        made.cls_channels = pairs.cls_channels
+    return SigmoidCalibration(
+        calibrator=fitted,
+        calibrator_of_all=fitted_to_all,
+        probability_gap=gap,
+        fold_calibrators=fold_calibrators,
+        before={
+            name: measure_pairs(selection.logits, selection.targets)
+            for name, selection in selections.items()
+        },
+        after=after,
+        sweep=sweep_pairs(scored),
+        pairs=pairs)
+
+
+def focal_parameters(adapter: HeadAdapter) -> Dict[str, float]:
+    """``alpha`` and ``gamma`` of a teacher's focal loss.
+
+    Args:
+        adapter (HeadAdapter): Adapter of the teacher.
+
+    Returns:
+        dict[str, float]: For :class:`FocalPosterior`.
+
+    Raises:
+        InvalidTypeError: If the teacher was trained with another loss.
+    """
+    loss_cls = adapter.loss_cls
+    if isinstance(loss_cls, FocalLoss) and not adapter.scores_iou:
+        return dict(alpha=loss_cls.alpha, gamma=loss_cls.gamma)
+    raise InvalidTypeError(
+        'FocalPosterior must be given a teacher that was trained with '
+        f'FocalLoss on targets of 0 and 1, but the `loss_cls` of the teacher '
+        f'{adapter.name} is a {type(loss_cls).__name__}, whose optimum is '
+        'another: use --calibrator PlattScaling')
+
+
+def apply(calibrator: Calibrator, logits: np.ndarray) -> np.ndarray:
+    """Calibrate logits by a calibrator that was fitted to single columns.
+
+    Args:
+        calibrator (Calibrator): Of sigmoid heads.
+        logits (ndarray): Shape (N,).
+
+    Returns:
+        ndarray: Shape (N,).
+    """
+    return calibrator(torch.from_numpy(logits[:, None])).numpy()[:, 0]
+
+
+def sweep_pairs(selection: PairSelection) -> Dict[str, List[float]]:
+    """ECE and NLL of pairs at temperatures from 0.2 to 3.
+
+    Args:
+        selection (PairSelection): Not calibrated.
+
+    Returns:
+        dict[str, list[float]]: ``temperature``, ``ece``, ``over``,
+        ``under``, ``nll``.
+    """
+    sweep = {key: [] for key in ('ece', 'over', 'under', 'nll')}
+    for temperature in SWEEP_TEMPERATURES:
+        row = measure_pairs(selection.logits / temperature,
+                            selection.targets).to_dict()
+        for key, values in sweep.items():
+            values.append(row[key])
+    return dict(sweep, temperature=SWEEP_TEMPERATURES.tolist())
+
+
+def _make(calibrator: str, softening: float,
+          focal: Optional[Dict[str, float]]) -> Calibrator:
+    if calibrator == 'TemperatureScaling':
+        return TemperatureScaling(activation='sigmoid', softening=softening)
+    if calibrator == 'FocalPosterior':
+        return FocalPosterior(softening=softening, **focal)
+    return PlattScaling(softening=softening)
+
+
+def _check_agreement(fitted: Calibrator, fitted_to_all: Calibrator,
+                     pairs: TeacherPairs) -> float:
+    """Mean difference of probabilities over the scored pairs, if allowed."""
+    logits = pairs.scored.logits
+    gap = float(
+        np.abs(
+            expit(apply(fitted, logits)) -
+            expit(apply(fitted_to_all, logits))).mean())
+    if isinstance(fitted, TemperatureScaling):
+        scored, of_all = fitted.temperature, fitted_to_all.temperature
+        ratio = max(scored, of_all) / min(scored, of_all)
+        if ratio > LARGEST_TEMPERATURE_RATIO:
+            raise InvalidValueError(
+                f'`temperature` must be one that scored pairs (score > '
+                f'{pairs.score_threshold:g}) and all pairs share up to a '
+                f'factor {LARGEST_TEMPERATURE_RATIO:g}, but the scored ones '
+                f'ask for T = {scored:.4g} and all for T = {of_all:.4g}: '
+                'objects and background need different corrections, which '
+                'one temperature is not; use --calibrator PlattScaling')
+    elif gap > LARGEST_PROBABILITY_GAP:
+        warnings.warn(
+            f'{_parameters(fitted)}, fitted to scored pairs, and '
+            f'{_parameters(fitted_to_all)}, fitted to all, give those with a '
+            f'score > {pairs.score_threshold:g} probabilities that differ by '
+            f'{gap:.3f} on average: below that score the calibrator is not '
+            'to be trusted; see "all" in the table',
+            stacklevel=3)
+    return gap
+
+
+def _parameters(calibrator: Calibrator) -> str:
+    if isinstance(calibrator, TemperatureScaling):
+        text = f'T = {calibrator.temperature:.4g}'
+    elif isinstance(calibrator, PlattScaling):
+        text = f'a = {calibrator.scale:.4g}, b = {calibrator.bias:.4g}'
+    else:
+        text = (f'FocalPosterior, alpha = {calibrator.alpha:g}, gamma = '
+                f'{calibrator.gamma:g}')
+    if calibrator.softening != 1:
+        text += f', softening = {calibrator.softening:g}'
+    return text

@@ -1,0 +1,215 @@
+"""A sigmoid teacher's scores with what they should have been.
+
+Each column of a sigmoid head is a yes or no of its own, so a sample is a
+pair of a place (prior or RoI) and a class. Nearly all pairs are background.
+
+Shapes: S places of a batch; C columns of logits; N kept pairs.
+"""
+from dataclasses import dataclass
+from typing import Dict
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from tcal_det.errors import InvalidValueError
+from tcal_det.models.head_adapters import ClassificationSamples, HeadAdapter
+from .reservoir import Reservoir
+
+# mmdet's usual `test_cfg.score_thr`: below it detection does not look.
+SCORE_THRESHOLD = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class PairSelection:
+    """Pairs of a place and a class.
+
+    Attributes:
+        logits (ndarray): Not calibrated, float32, shape (N,).
+        targets (ndarray): What the scores should be, in [0, 1], float32,
+            shape (N,).
+        image_ids (ndarray): Position of the image in the split, shape (N,).
+        num_seen (int): Pairs of which these N were drawn.
+    """
+    logits: np.ndarray
+    targets: np.ndarray
+    image_ids: np.ndarray
+    num_seen: int
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherPairs:
+    """What a sigmoid teacher said about pairs, and what they were.
+
+    Attributes:
+        scored (PairSelection): Of the pairs with a score above
+            ``score_threshold``.
+        all (PairSelection): Of all pairs.
+        score_threshold (float): In (0, 1).
+        sum_scores (float): Over all pairs.
+        sum_targets (float): Over all pairs, > 0.
+        cls_channels (int): Columns of the logits.
+        num_images (int): Images of the split.
+        scores_iou (bool): Whether a target is an IoU, not 0 or 1.
+        sample_name (str): What a place is, in the plural.
+    """
+    scored: PairSelection
+    all: PairSelection
+    score_threshold: float
+    sum_scores: float
+    sum_targets: float
+    cls_channels: int
+    num_images: int
+    scores_iou: bool
+    sample_name: str
+
+    activation = 'sigmoid'
+    # What was drawn, in the plural.
+    unit = 'pairs of each selection'
+
+    @property
+    def base_rate(self) -> float:
+        """Mean target over all pairs."""
+        return self.sum_targets / self.all.num_seen
+
+    def describe(self) -> Dict[str, object]:
+        """Plain numbers, for the JSON file."""
+        return dict(
+            score_threshold=self.score_threshold,
+            num_seen=self.all.num_seen,
+            num_used=len(self.all.logits),
+            num_scored_seen=self.scored.num_seen,
+            num_scored_used=len(self.scored.logits),
+            sum_scores=self.sum_scores,
+            sum_targets=self.sum_targets,
+            base_rate=self.base_rate,
+            targets='IoU' if self.scores_iou else '0 or 1')
+
+
+class PairCollector:
+    """Draws both selections from groups of samples, in bounded memory.
+
+    Args:
+        adapter (HeadAdapter): Adapter of the teacher.
+        max_samples (int): Pairs to keep of each selection.
+        seed (int): Random seed of the draws.
+    """
+
+    def __init__(self, adapter: HeadAdapter, max_samples: int,
+                 seed: int) -> None:
+        self._adapter = adapter
+        self._threshold = score_threshold(adapter.detector)
+        self._all, self._scored = (
+            Reservoir(max_samples, seed, 'pairs') for _ in range(2))
+        self._sum_scores = self._sum_targets = 0.0
+
+    def add(self, group: ClassificationSamples, first_image: int) -> None:
+        """Take the pairs of some places; ignored places have none.
+
+        Args:
+            group (ClassificationSamples): With labels.
+            first_image (int): Position of the batch in the split.
+        """
+        logits, targets = group.logits.float(), pair_targets(group)
+        image_ids = group.image_index + first_image
+        if group.weight is not None:
+            kept = group.weight > 0
+            logits, targets, image_ids = (
+                values[kept] for values in (logits, targets, image_ids))
+        if not logits.isfinite().all():
+            raise InvalidValueError(
+                "the teacher's logits must be finite, but some are NaN or "
+                "infinite: check the teacher's checkpoint and run it in "
+                'float32')
+        cls_channels = logits.shape[1]
+        scores = logits.sigmoid()
+        self._sum_scores += scores.sum(dtype=torch.float64).item()
+        self._sum_targets += targets.sum(dtype=torch.float64).item()
+        is_scored = (scores > self._threshold).flatten().nonzero()[:, 0]
+
+        def take(pairs: Tensor) -> Dict[str, np.ndarray]:
+            place = torch.div(pairs, cls_channels, rounding_mode='floor')
+            return dict(
+                logits=_to_numpy(logits.flatten()[pairs]),
+                targets=_to_numpy(targets.flatten()[pairs]),
+                image_ids=_to_numpy(image_ids[place]))
+
+        self._all.add(
+            logits.numel(),
+            lambda chosen: take(torch.from_numpy(chosen).to(logits.device)))
+        self._scored.add(
+            len(is_scored), lambda chosen: take(is_scored[torch.from_numpy(
+                chosen).to(logits.device)]))
+
+    def result(self, num_images: int) -> TeacherPairs:
+        """The pairs of all images.
+
+        Args:
+            num_images (int): Images of the split.
+
+        Raises:
+            InvalidValueError: If no place was assigned to an object, or no
+                score is above the threshold.
+        """
+        name = self._adapter.sample_name
+        if self._sum_targets == 0:
+            raise InvalidValueError(
+                'the images must have annotated objects, but none of the '
+                f'{name} in {num_images} images was assigned to one: choose '
+                'a split with annotations (--split)')
+        if self._scored.num_seen == 0:
+            raise InvalidValueError(
+                f'the teacher must give some of its {name} a score above '
+                f'{self._threshold:g}, but gave none of them in {num_images} '
+                'images: check that the checkpoint is one of a trained '
+                'detector')
+        scored, every = (
+            PairSelection(**one.columns(), num_seen=one.num_seen)
+            for one in (self._scored, self._all))
+        return TeacherPairs(
+            scored=scored,
+            all=every,
+            score_threshold=self._threshold,
+            sum_scores=self._sum_scores,
+            sum_targets=self._sum_targets,
+            cls_channels=self._adapter.cls_channels,
+            num_images=num_images,
+            scores_iou=self._adapter.scores_iou,
+            sample_name=name)
+
+
+def pair_targets(group: ClassificationSamples) -> Tensor:
+    """What each score of a sigmoid head should be.
+
+    Args:
+        group (ClassificationSamples): With labels.
+
+    Returns:
+        Tensor: In [0, 1], float32, shape (S, C): 1, or the sample's
+        quality, in the column of its label; rows of zeros where the label
+        has no column, as that of background.
+    """
+    columns = torch.arange(group.logits.shape[1], device=group.labels.device)
+    targets = (group.labels[:, None] == columns).float()
+    if group.quality is not None:
+        targets *= group.quality[:, None]
+    return targets
+
+
+def score_threshold(detector: nn.Module) -> float:
+    """The score above which a pair counts as scored.
+
+    Args:
+        detector (nn.Module): With mmdet's ``test_cfg``.
+
+    Returns:
+        float: ``score_thr``, but at least 0.05.
+    """
+    test_cfg = detector.test_cfg or {}
+    test_cfg = test_cfg.get('rcnn', test_cfg)
+    return max(SCORE_THRESHOLD, test_cfg.get('score_thr', 0.0))
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
