@@ -214,7 +214,7 @@ def calibrate_pairs(
             or the temperatures disagree.
     """
 
-    def fit(selection: PairSelection, rows: Any = slice(None)) -> Calibrator:
+    def fit(selection: PairSelection, rows: Any = ...) -> Calibrator:
         made = _make(calibrator, softening, focal)
         made.fit(
             selection.logits[rows, None],

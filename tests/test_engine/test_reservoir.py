@@ -13,10 +13,13 @@ def fill(num_samples, max_samples, seed=0, batch=7):
     rows = np.arange(num_samples)
     for begin in range(0, num_samples, batch):
         part = rows[begin:begin + batch]
-        reservoir.add(
-            len(part), lambda chosen: dict(
+
+        def take(chosen, part=part):
+            return dict(
                 number=part[chosen],
-                pair=np.stack([part[chosen], -part[chosen]], axis=1)))
+                pair=np.stack([part[chosen], -part[chosen]], axis=1))
+
+        reservoir.add(len(part), take)
     return reservoir
 
 

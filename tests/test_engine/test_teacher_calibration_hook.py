@@ -10,9 +10,10 @@ from mmengine.model import MMDistributedDataParallel
 
 from tcal_det.engine.hooks import teacher_calibration_hook
 from tcal_det.engine.hooks.teacher_calibration_hook import (
-    TeacherCalibrationHook, measure_logits)
+    TeacherCalibrationHook, make_tables, scored_pairs, top_classes)
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import calibration_error, top_label
+from tcal_det.models.head_adapters import ClassificationSamples
 from tcal_det.registry import HOOKS, MODELS
 
 NAMES = ['teacher', 'calibrated_teacher', 'student']
@@ -71,7 +72,7 @@ def train(hook, runner, training_step, num_iters):
     hook.before_train(runner)
     for _ in range(num_iters):
         hook.before_train_iter(runner, 0)
-        heard.append(len(model.distill_losses.loss_kd_cls._forward_pre_hooks))
+        heard.append(len(model.teacher.calibrator._forward_hooks))
         training_step(model, seed=runner.iter)
         hook.after_train_iter(runner, 0)
         runner.iter += 1
@@ -120,8 +121,9 @@ def test_other_iterations_attach_nothing(distiller_cfg, training_step):
     runner = make_runner(model)
     heard = train(TeacherCalibrationHook(interval=2), runner, training_step, 4)
     assert heard == [0, 1, 0, 1]
-    for module in (model.teacher.calibrator, model.distill_losses.loss_kd_cls):
+    for module in model.modules():
         assert not module._forward_hooks and not module._forward_pre_hooks
+    assert not model.teacher.calibrator._forward_hooks
     values, _ = runner.message_hub.get_scalar('train/student_ece').data
     assert len(values) == 2
 
@@ -254,25 +256,92 @@ def test_looks_inside_ddp(distiller_cfg):
     hook = TeacherCalibrationHook(interval=1)
     hook.before_train(runner)
     hook.before_train_iter(runner, 0)
-    assert wrapper.module.teacher.calibrator._forward_pre_hooks
+    assert wrapper.module.teacher.calibrator._forward_hooks
 
 
+def samples(logits, **kwargs):
+    return ClassificationSamples(
+        logits=logits,
+        image_index=torch.zeros(len(logits), dtype=torch.long),
+        where=None,
+        **kwargs)
+
+
+def measure(logits, predictions=top_classes, **kwargs):
+    """The tables of one group in which all models say the same."""
+    group = samples(logits, **kwargs)
+    return make_tables([predictions(group, logits, logits)], 15)
+
+
+@pytest.mark.parametrize('predictions', [top_classes, scored_pairs])
 @pytest.mark.parametrize('labels', [None, torch.zeros(0, dtype=torch.long)])
-def test_step_without_rois_measures_nothing(labels):
-    assert measure_logits(dict(student=torch.zeros(0, 4)), labels, 15) == {}
+def test_step_without_samples_measures_nothing(labels, predictions):
+    assert measure(torch.zeros(0, 4), predictions, labels=labels) == {}
 
 
-def test_diverged_model_does_not_end_the_run():
-    logits = dict(student=torch.full((2, 4), float('nan')))
-    assert measure_logits(logits, torch.tensor([0, 1]), 15) == {}
+@pytest.mark.parametrize('predictions', [top_classes, scored_pairs])
+def test_diverged_model_does_not_end_the_run(predictions):
+    logits = torch.full((2, 4), float('nan'))
+    assert measure(logits, predictions, labels=torch.tensor([0, 1])) == {}
 
 
 def test_half_precision_is_widened():
     logits = torch.tensor([[4.0, 1.0, 0.0]], dtype=torch.bfloat16)
-    table = measure_logits(dict(student=logits), torch.tensor([0]),
-                           15)['student']
+    table = measure(logits, labels=torch.tensor([0]))['student']
     expected = float(logits.double().softmax(1).max())
     assert np.nansum(table.mean_confidence) == pytest.approx(expected)
+
+
+class TestScoredPairs:
+    """Two classes; scores of .5, .25, .9 and .02 by hand."""
+
+    scores = torch.tensor([[.5, .25], [.9, .02], [.7, .7]])
+    # The third sample is ignored, the second is background.
+    group = dict(
+        labels=torch.tensor([1, 2, 0]), weight=torch.tensor([1., 1., 0.]))
+
+    def rows(self, teacher=None, calibrated=None, **kwargs):
+        student = self.scores.logit()
+        teacher = student if teacher is None else teacher.logit()
+        calibrated = teacher if calibrated is None else calibrated.logit()
+        predictions = scored_pairs(
+            samples(student, **dict(self.group, **kwargs)), teacher,
+            calibrated)
+        return {
+            name:
+            [(round(score, 6), target)
+             for score, target in zip(confidence.tolist(), targets.tolist())]
+            for name, (confidence, targets) in predictions.items()
+        }
+
+    def test_chosen_by_score_and_never_by_label(self):
+        assert self.rows()['student'] == [(.5, 0), (.25, 1), (.9, 0)]
+
+    def test_target_is_the_quality(self):
+        quality = torch.tensor([.75, 0., 1.])
+        assert self.rows(quality=quality)['student'] == [(.5, 0), (.25, .75),
+                                                         (.9, 0)]
+
+    def test_calibrator_changes_the_scores_not_the_choice(self):
+        teacher = torch.full((3, 2), .01)
+        teacher[0, 1] = .1
+        calibrated = torch.full((3, 2), .5)
+        calibrated[0, 1] = .03
+        rows = self.rows(teacher, calibrated)
+        assert rows['teacher'] == [(.1, 1)]
+        assert rows['calibrated_teacher'] == [(.03, 1)]
+        assert len(rows['student']) == 3
+
+    def test_levels_are_one_table(self):
+        rows = []
+        for labels in ([0, 2, 2], [2, 2, 2]):
+            group = samples(self.scores.logit(), labels=torch.tensor(labels))
+            rows.append(scored_pairs(group, group.logits, group.logits))
+        table = make_tables(rows, 2)['teacher']
+        # At most one half: .5 and .25 of both levels; one .5 was right.
+        assert table.count.tolist() == [4, 6]
+        assert table.mean_confidence[0] == pytest.approx(.375)
+        assert table.mean_target.tolist() == [.25, 0]
 
 
 @pytest.mark.parametrize('student', [True, False])

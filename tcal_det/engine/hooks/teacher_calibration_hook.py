@@ -1,8 +1,10 @@
 """How well calibrated teacher and student are while training.
 
-Shapes: R sampled RoIs of a step, C = K + 1 classes with background last.
+Shapes: S samples (RoIs or priors) of a stage or level, C columns of logits;
+P predictions that are measured.
 """
-from typing import Dict, List
+from contextlib import ExitStack
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,8 +20,11 @@ from tcal_det.arguments import check_count
 from tcal_det.errors import InvalidTypeError
 from tcal_det.evaluation.functional.binning import BinTable, make_bin_table
 from tcal_det.evaluation.functional.calibration_error import CalibrationError
+from tcal_det.models.head_adapters import (ClassificationSamples, Observation,
+                                           adapter_for)
 from tcal_det.registry import HOOKS
 from tcal_det.visualization import figure_as_image, reliability_comparison
+from ..teacher_pairs import SCORE_THRESHOLD, pair_targets
 
 # What is measured, by the beginning of its keys in the log.
 HEADINGS = dict(
@@ -33,18 +38,25 @@ IMAGE_NAME = 'train_reliability'
 class TeacherCalibrationHook(Hook):
     """Log the calibration errors of teacher and student in training.
 
-    Every ``interval`` iterations, on the RoIs of that step: ECE and its
-    over- and under-confident parts of the teacher before its calibrator
+    Every ``interval`` iterations, on the samples (RoIs, or priors of a dense
+    head) of that step: ECE and its over- and under-confident parts of the
+    teacher before its calibrator
     (``train/teacher_ece``, ``train/teacher_ece_over``,
     ``train/teacher_ece_under``), after it (``train/calibrated_teacher_ece``,
     ...) and of the student (``train/student_ece``, ...). The two of the
     teacher are equal if it has no calibrator. After every epoch, and where a
     validation begins, the sampled steps since the last time become one
     reliability figure, ``train_reliability``, for each backend of the
-    visualizer. RoIs of all ranks count. They are the student's proposals on
-    training images, easier for the teacher than its own on held-out ones:
-    watch how the figures change, and measure with
+    visualizer. Samples of all ranks and of all stages and levels count. They
+    are the student's on training images, easier for the teacher than its own
+    on held-out ones: watch how the figures change, and measure with
     ``tools/calibrate_teacher.py``.
+
+    Of a softmax head the top class of each sample is measured; of a sigmoid
+    head each pair of a sample and a class with a score above 0.05, the
+    student's by its own scores, the teacher's, calibrated or not, by those
+    before calibration. A pair's target is what the student's own loss gives
+    it: 1 for the assigned class, or its IoU.
 
     The logits are read by forward hooks that exist in the sampled iterations
     only: the others cost nothing. Nothing the model computes changes.
@@ -67,8 +79,10 @@ class TeacherCalibrationHook(Hook):
     def __init__(self, interval: int = 50, num_bins: int = 15) -> None:
         self.interval = check_count('interval', interval)
         self.num_bins = check_count('num_bins', num_bins)
-        self._logits: Dict[str, Tensor] = {}
-        self._handles: list = []
+        self._listening: Optional[ExitStack] = None
+        self._observation: Optional[Observation] = None
+        self._teacher_logits: List[Tuple[Tensor, Tensor]] = []
+        self._make_predictions = top_classes
         self._tables: Dict[str, List[BinTable]] = {
             name: []
             for name in HEADINGS
@@ -91,22 +105,17 @@ class TeacherCalibrationHook(Hook):
         if not self.every_n_train_iters(runner, self.interval):
             return
         model = _unwrapped(runner)
+        adapter = adapter_for(model, 'student')
+        self._make_predictions = (
+            scored_pairs if adapter.activation == 'sigmoid' else top_classes)
 
-        def record_teacher(_, args):
-            self._logits['teacher'] = args[0].detach()
+        def record(_, args, output):
+            self._teacher_logits.append((args[0], output))
 
-        def record_students(_, args, kwargs):
-            self._logits['student'] = args[0].detach()
-            self._logits['calibrated_teacher'] = args[1].detach()
-            self._labels = kwargs['labels']
-
-        # Every loss is given the same logits: one tells of all.
-        distill_loss = next(iter(model.distill_losses.values()))
-        self._handles = [
-            model.teacher.calibrator.register_forward_pre_hook(record_teacher),
-            distill_loss.register_forward_pre_hook(
-                record_students, with_kwargs=True)
-        ]
+        self._listening = ExitStack()
+        self._observation = self._listening.enter_context(adapter.observe())
+        self._listening.callback(
+            model.teacher.calibrator.register_forward_hook(record).remove)
 
     def after_train_iter(self,
                          runner: Runner,
@@ -114,14 +123,16 @@ class TeacherCalibrationHook(Hook):
                          data_batch: DATA_BATCH = None,
                          outputs: dict = None) -> None:
         """Measure and log what was heard."""
-        if not self._handles:
+        if self._listening is None:
             return
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        tables = _gathered(
-            measure_logits(self._logits, self._labels, self.num_bins))
-        self._logits, self._labels = {}, None
+        self._listening.close()
+        predictions = [
+            self._make_predictions(group, *logits) for group, logits in zip(
+                self._observation.groups, self._teacher_logits)
+        ]
+        self._listening = self._observation = None
+        self._teacher_logits = []
+        tables = _gathered(make_tables(predictions, self.num_bins))
         for name, table in tables.items():
             self._tables[name].append(table)
             error = CalibrationError.from_bins(table)
@@ -149,44 +160,106 @@ class TeacherCalibrationHook(Hook):
             tables.clear()
         if merged and is_main_process():
             figure = reliability_comparison(
-                merged, title=f'Sampled RoIs until iteration {runner.iter}')
+                merged, title=f'Sampled steps until iteration {runner.iter}')
             runner.visualizer.add_image(
                 IMAGE_NAME, figure_as_image(figure), step=runner.iter)
 
 
-def measure_logits(logits: Dict[str, Tensor], labels: Tensor,
-                   num_bins: int) -> Dict[str, BinTable]:
-    """Sort the top probabilities of several models into bins.
+Predictions = Dict[str, Tuple[Tensor, Tensor]]
+
+
+def top_classes(group: ClassificationSamples, teacher: Tensor,
+                calibrated_teacher: Tensor) -> Predictions:
+    """Top probabilities of a softmax head, and whether they are right.
 
     Args:
-        logits (dict[str, Tensor]): Of the same RoIs, shape (R, C) each.
-        labels (Tensor, optional): Assigned classes, shape (R,); None, as in
-            the distiller, where R = 0.
+        group (ClassificationSamples): The student's.
+        teacher (Tensor): Logits of the same samples, shape (S, C).
+        calibrated_teacher (Tensor): After the calibrator, shape (S, C).
+
+    Returns:
+        dict[str, tuple[Tensor, Tensor]]: By the names of ``HEADINGS``,
+        confidence and target of float64, shape (P,) each, P = S; empty for
+        a group without labels.
+    """
+    if group.labels is None:
+        return {}
+    predictions = {}
+    for name, logits in (('teacher', teacher), ('calibrated_teacher',
+                                                calibrated_teacher),
+                         ('student', group.logits.detach())):
+        confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
+        predictions[name] = confidence, (predicted == group.labels).double()
+    return predictions
+
+
+def scored_pairs(group: ClassificationSamples, teacher: Tensor,
+                 calibrated_teacher: Tensor) -> Predictions:
+    """Scores of a sigmoid head above 0.05, and what they should be.
+
+    Samples of weight 0 are ignored.
+
+    Args:
+        group (ClassificationSamples): The student's.
+        teacher (Tensor): Logits of the same samples, shape (S, C).
+        calibrated_teacher (Tensor): After the calibrator, shape (S, C).
+
+    Returns:
+        dict[str, tuple[Tensor, Tensor]]: As of :func:`top_classes`; P
+        differs between the teacher and the student.
+    """
+    if group.labels is None:
+        return {}
+    targets = pair_targets(group).double()
+    student = group.logits.detach()
+    predictions = {}
+    for name, logits, chosen_by in (('teacher', teacher, teacher),
+                                    ('calibrated_teacher', calibrated_teacher,
+                                     teacher), ('student', student, student)):
+        # NaN is not below the threshold: what diverged must be seen.
+        is_chosen = ~(chosen_by.float().sigmoid() <= SCORE_THRESHOLD)
+        if group.weight is not None:
+            is_chosen &= (group.weight > 0)[:, None]
+        predictions[name] = (logits[is_chosen].double().sigmoid(),
+                             targets[is_chosen])
+    return predictions
+
+
+def make_tables(predictions: Sequence[Predictions],
+                num_bins: int) -> Dict[str, BinTable]:
+    """Sort the predictions of several models into bins.
+
+    Args:
+        predictions (sequence[dict]): Those of each group.
         num_bins (int): Number of bins.
 
     Returns:
-        dict[str, BinTable]: By the names of ``logits``; empty if R = 0 or
-        a logit is NaN.
+        dict[str, BinTable]: By the names of ``HEADINGS``; empty if there is
+        no prediction, or one is NaN.
     """
-    if labels is None or len(labels) == 0:
+    predictions = [one for one in predictions if one]
+    if not predictions:
         return {}
-    rows = []
-    for values in logits.values():
-        confidence, predicted = values.double().softmax(dim=1).max(dim=1)
-        rows += [confidence, (predicted == labels).double()]
+    counts, rows = [], []
+    for name in HEADINGS:
+        parts = [one[name] for one in predictions]
+        counts.append(sum(len(confidence) for confidence, _ in parts))
+        rows.append(torch.stack([torch.cat(part) for part in zip(*parts)]))
     # One transfer, and so one synchronisation, for all.
-    rows = torch.stack(rows).cpu().numpy()
+    rows = torch.cat(rows, dim=1).cpu().numpy()
     # Watching a run that diverges must not be what ends it.
-    if not np.isfinite(rows).all():
+    if rows.size == 0 or not np.isfinite(rows).all():
         return {}
+    ends = np.cumsum(counts)[:-1]
     return {
-        name: make_bin_table(confidence, correct, num_bins, 'right')
-        for name, confidence, correct in zip(logits, rows[::2], rows[1::2])
+        name: make_bin_table(confidence, target, num_bins, 'right')
+        for name, (confidence,
+                   target) in zip(HEADINGS, np.split(rows, ends, axis=1))
     }
 
 
 def _gathered(tables: Dict[str, BinTable]) -> Dict[str, BinTable]:
-    """The tables of the RoIs of all ranks; every rank must call this."""
+    """The tables of the samples of all ranks; every rank must call this."""
     of_ranks = [part for part in all_gather_object(tables) if part]
     return {
         name: BinTable.merge([part[name] for part in of_ranks])
