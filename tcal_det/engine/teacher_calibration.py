@@ -262,9 +262,10 @@ def choose_calibrator(calibrator: Optional[str], objective: str,
         calibrator = allowed[0]
     if calibrator not in allowed:
         raise InvalidValueError(
-            f'`calibrator` must be one of {allowed} for the {activation} '
-            f'head of the teacher {teacher}, but got {calibrator!r}, which '
-            'is not: choose one of them')
+            f'`calibrator` must be one for the {activation} head of the '
+            f'teacher {teacher}, but got {calibrator!r}, which is for '
+            f'{"softmax" if activation == "sigmoid" else "sigmoid"} heads: '
+            f'choose one of {allowed}')
     if objective == 'ece' and (activation,
                                calibrator) != ('softmax',
                                                'TemperatureScaling'):

@@ -1,14 +1,15 @@
 """Which of several teachers to distil from, and how sure that is."""
 import math
+from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Union
+from typing import Any, ClassVar, Dict, Iterable, List, Tuple, Union
 
 import numpy as np
 import torch
 import torch.nn as nn
 from mmengine.structures import InstanceData
 from mmengine.utils import ProgressBar
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from torch import Tensor
 
 from tcal_det.arguments import check_count
@@ -20,35 +21,38 @@ from tcal_det.evaluation.functional.coco_arrays import Detections, GroundTruth
 from tcal_det.evaluation.image_bootstrap import (CONFIDENCE_LEVEL, Estimate,
                                                  draw_images, resampled_ace,
                                                  resampled_ece,
+                                                 resampled_platt,
+                                                 resampled_sum_ratio,
                                                  resampled_temperature)
-from tcal_det.models.calibrators import TemperatureScaling
+from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
 from tcal_det.models.calibrators.fitting import top_confidence
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.teacher_options import NUM_RESAMPLES
-from .teacher_logits import TeacherSamples
+from .teacher_logits import TeacherSamples, TeacherScores
+from .teacher_pairs import TeacherPairs
 
 NUM_BINS = 15
-FIGURES = ('ece', 'over', 'under', 'ace', 'temperature', 'calibrated_ece')
 PAPER = ('Kim et al. (arXiv 2508.20224) find that the calibration error of '
          'the teacher goes with the accuracy of its student, R^2 = .92 on '
          'CIFAR-100, more than the accuracy of the teacher does, .56')
 
+# What a column of a table is called, and its decimal places.
+Column = Tuple[str, int]
+
 
 @dataclass(frozen=True, eq=False)
-class TeacherScore:
+class TeacherScore(metaclass=ABCMeta):
     """What is known of one teacher.
 
     Attributes:
         name (str): As the user calls it.
         mean_ap (float): COCO's mAP of the teacher as it is; no interval.
-        ece (Estimate): Of all RoIs, not calibrated.
+        ece (Estimate): Of all samples, or scored pairs; not calibrated.
         over (Estimate): Its over-confident part.
         under (Estimate): Its under-confident part.
-        ace (Estimate): Adaptive calibration error over all classes.
-        temperature (Estimate): Of smallest NLL.
-        calibrated_ece (Estimate): ECE at that temperature, on the samples
-            that this one number was fitted to.
-        num_samples (int): RoIs measured.
+        calibrated_ece (Estimate): ECE after the default calibrator of the
+            activation, on the samples that it was fitted to.
+        num_samples (int): Samples, or scored pairs, measured.
         resampled_ece (ndarray): ``ece`` of each resample of the images,
             shape (B,).
     """
@@ -57,11 +61,14 @@ class TeacherScore:
     ece: Estimate
     over: Estimate
     under: Estimate
-    ace: Estimate
-    temperature: Estimate
     calibrated_ece: Estimate
     num_samples: int
     resampled_ece: np.ndarray
+
+    # Of the table, by attribute.
+    columns: ClassVar[Dict[str, Column]]
+    # What was done to the teacher for ``calibrated_ece``.
+    calibrated_at: ClassVar[str]
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain numbers."""
@@ -70,11 +77,114 @@ class TeacherScore:
             mAP=self.mean_ap,
             num_samples=self.num_samples,
             **{name: getattr(self, name).to_dict()
-               for name in FIGURES})
+               for name in self.columns})
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Dict[str, float]:
+        """What the default calibrator was fitted to."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The calibrator, for the figure."""
+
+    @property
+    @abstractmethod
+    def config(self) -> str:
+        """The calibrator, for a student's config."""
+
+    @abstractmethod
+    def grounds(self) -> str:
+        """What calibration makes of it, in a sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxScore(TeacherScore):
+    """What is known of one softmax teacher.
+
+    Attributes:
+        ace (Estimate): Adaptive calibration error over all classes.
+        temperature (Estimate): Of smallest NLL.
+    """
+    ace: Estimate
+    temperature: Estimate
+
+    columns = dict(
+        ece=('ECE', 4),
+        over=('over', 4),
+        under=('under', 4),
+        ace=('ACE', 4),
+        temperature=('T', 3),
+        calibrated_ece=('ECE at T', 4))
+    calibrated_at = 'at its fitted temperature'
+
+    @property
+    def parameters(self) -> Dict[str, float]:
+        return dict(temperature=self.temperature.value)
+
+    @property
+    def label(self) -> str:
+        return f'T = {self.temperature.value:.3f}'
+
+    @property
+    def config(self) -> str:
+        return (f"dict(type='TemperatureScaling', temperature="
+                f'{self.temperature.value:.3f})')
+
+    def grounds(self) -> str:
+        return (f'At its fitted temperature {_text(self.temperature, 3)} the '
+                f'ECE of `{self.name}` is {_text(self.calibrated_ece)}. A '
+                '`softening` above 1 makes it slightly under-confident, which '
+                'the paper finds best.')
+
+
+@dataclass(frozen=True, eq=False)
+class SigmoidScore(TeacherScore):
+    """What is known of one sigmoid teacher, from its scored pairs.
+
+    Attributes:
+        sum_ratio (Estimate): Sum of the scores over sum of the targets.
+        scale (Estimate): Platt scaling's, of smallest NLL.
+        bias (Estimate): Platt scaling's, of smallest NLL.
+    """
+    sum_ratio: Estimate
+    scale: Estimate
+    bias: Estimate
+
+    columns = dict(
+        ece=('ECE', 4),
+        over=('over', 4),
+        under=('under', 4),
+        sum_ratio=('sum ratio', 2),
+        scale=('a', 3),
+        bias=('b', 3),
+        calibrated_ece=('ECE at a, b', 4))
+    calibrated_at = 'with its fitted Platt scaling'
+
+    @property
+    def parameters(self) -> Dict[str, float]:
+        return dict(scale=self.scale.value, bias=self.bias.value)
+
+    @property
+    def label(self) -> str:
+        return f'a = {self.scale.value:.3f}, b = {self.bias.value:.3f}'
+
+    @property
+    def config(self) -> str:
+        return (f"dict(type='PlattScaling', scale={self.scale.value:.3f}, "
+                f'bias={self.bias.value:.3f})')
+
+    def grounds(self) -> str:
+        return (f'With its fitted Platt scaling, a = {_text(self.scale, 3)} '
+                f'and b = {_text(self.bias, 3)}, the ECE of `{self.name}` is '
+                f'{_text(self.calibrated_ece)}. Every ECE is that of the '
+                "pairs of a prior and a class that the teacher itself scores "
+                'above a threshold.')
 
 
 def score_teacher(name: str,
-                  samples: TeacherSamples,
+                  samples: TeacherScores,
                   mean_ap: float,
                   num_resamples: int = NUM_RESAMPLES,
                   seed: int = 0) -> TeacherScore:
@@ -82,7 +192,7 @@ def score_teacher(name: str,
 
     Args:
         name (str): As the user calls it.
-        samples (TeacherSamples): Its logits.
+        samples (TeacherSamples | TeacherPairs): Its logits.
         mean_ap (float): Its mAP.
         num_resamples (int): Of the images. Defaults to 1000.
         seed (int): Of the resamples; the same for teachers that are to be
@@ -92,40 +202,77 @@ def score_teacher(name: str,
         TeacherScore: Its figures.
     """
     check_count('num_resamples', num_resamples, lowest=2)
+    draws = draw_images(samples.num_images, num_resamples, seed)
+    if samples.activation == 'sigmoid':
+        return _score_pairs(name, samples, mean_ap, draws)
+    return _score_samples(name, samples, mean_ap, draws)
+
+
+def _score_samples(name: str, samples: TeacherSamples, mean_ap: float,
+                   draws: np.ndarray) -> SoftmaxScore:
     logits, labels = samples.logits, samples.labels
     image_ids = samples.image_ids
-    draws = draw_images(samples.num_images, num_resamples, seed)
     temperature = TemperatureScaling().fit(logits, labels).temperature
 
     probs = softmax(logits.astype(np.float64), axis=1)
     confidence, correct = top_label(probs, labels)
-    error = calibration_error(confidence, correct, NUM_BINS)
-    resampled = resampled_ece(confidence, correct, image_ids, draws, NUM_BINS)
-    ece, over, under = (Estimate.from_resamples(value, values, lowest=0)
-                        for value, values in zip((error.ece, error.over,
-                                                  error.under), resampled))
     ace = Estimate.from_resamples(
         adaptive_calibration_error(probs, labels, NUM_BINS).ace,
         resampled_ace(probs, labels, image_ids, draws, NUM_BINS),
         lowest=0)
-    calibrated = top_confidence(logits, temperature)
-    return TeacherScore(
+    return SoftmaxScore(
         name=name,
         mean_ap=mean_ap,
-        ece=ece,
-        over=over,
-        under=under,
         ace=ace,
         temperature=Estimate.from_resamples(
             temperature,
             resampled_temperature(logits, labels, temperature, image_ids,
                                   draws),
             lowest=0),
-        calibrated_ece=Estimate.from_resamples(
-            calibration_error(calibrated, correct, NUM_BINS).ece,
-            resampled_ece(calibrated, correct, image_ids, draws, NUM_BINS)[0],
+        **_calibration_errors(confidence, top_confidence(logits, temperature),
+                              correct, image_ids, draws))
+
+
+def _score_pairs(name: str, pairs: TeacherPairs, mean_ap: float,
+                 draws: np.ndarray) -> SigmoidScore:
+    scored = pairs.scored
+    logits, targets = scored.logits, scored.targets.astype(np.float64)
+    platt = PlattScaling().fit(logits[:, None], scored.targets[:, None])
+    scores = expit(logits.astype(np.float64))
+    scale, bias = resampled_platt(logits, targets, platt.scale, platt.bias,
+                                  scored.image_ids, draws)
+    return SigmoidScore(
+        name=name,
+        mean_ap=mean_ap,
+        sum_ratio=Estimate.from_resamples(
+            scores.sum() / targets.sum() if targets.any() else math.nan,
+            resampled_sum_ratio(scores, targets, scored.image_ids, draws),
             lowest=0),
-        num_samples=len(labels),
+        scale=Estimate.from_resamples(platt.scale, scale, lowest=0),
+        bias=Estimate.from_resamples(platt.bias, bias),
+        **_calibration_errors(
+            scores,
+            expit(platt.scale * logits.astype(np.float64) + platt.bias),
+            targets, scored.image_ids, draws))
+
+
+def _calibration_errors(confidence: np.ndarray, calibrated: np.ndarray,
+                        targets: np.ndarray, image_ids: np.ndarray,
+                        draws: np.ndarray) -> Dict[str, Any]:
+    """What a score of either activation has."""
+    error = calibration_error(confidence, targets, NUM_BINS)
+    resampled = resampled_ece(confidence, targets, image_ids, draws, NUM_BINS)
+    figures = {
+        key: Estimate.from_resamples(getattr(error, key), values, lowest=0)
+        for key, values in zip(('ece', 'over', 'under'), resampled)
+    }
+    return dict(
+        figures,
+        calibrated_ece=Estimate.from_resamples(
+            calibration_error(calibrated, targets, NUM_BINS).ece,
+            resampled_ece(calibrated, targets, image_ids, draws, NUM_BINS)[0],
+            lowest=0),
+        num_samples=len(targets),
         resampled_ece=resampled[0])
 
 
@@ -180,11 +327,7 @@ class TeacherRanking:
             sentences.append(
                 f'Among those that cannot be told apart `{chosen.name}` has '
                 f'the highest mAP, {_per_cent(chosen.mean_ap)}.')
-        sentences.append(
-            f'At its fitted temperature {_text(chosen.temperature, 3)} the '
-            f'ECE of `{chosen.name}` is {_text(chosen.calibrated_ece)}. A '
-            '`softening` above 1 makes it slightly under-confident, which '
-            'the paper finds best.')
+        sentences.append(chosen.grounds())
         sentences.append(
             f'In brackets: {level} intervals over resampled images; they say '
             'nothing of other data sets, and the correlation is one of '
@@ -193,24 +336,24 @@ class TeacherRanking:
 
     def as_markdown(self) -> str:
         """The table, the recommendation and its grounds."""
+        columns = self.recommended.columns
+        headings = ['teacher', 'mAP', *(name for name, _ in columns.values())]
         lines = [
-            '| teacher | mAP | ECE | over | under | ACE | T | ECE at T |',
-            '|---|---|---|---|---|---|---|---|'
+            '| ' + ' | '.join(headings) + ' |', '|' + '---|' * len(headings)
         ]
         for score in self.scores:
             cells = [
                 f'**{score.name}**'
                 if score is self.recommended else score.name,
-                _per_cent(score.mean_ap), *(_text(
-                    getattr(score, name), 3 if name == 'temperature' else 4)
-                                            for name in FIGURES)
+                _per_cent(score.mean_ap),
+                *(_text(getattr(score, attribute), digits)
+                  for attribute, (_, digits) in columns.items())
             ]
             lines.append('| ' + ' | '.join(cells) + ' |')
         chosen = self.recommended
         lines += [
             '', f'Recommended: `{chosen.name}` with '
-            f"`calibrator=dict(type='TemperatureScaling', temperature="
-            f'{chosen.temperature.value:.3f})`', ''
+            f'`calibrator={chosen.config}`', ''
         ]
         return '\n'.join(lines + [f'- {line}' for line in self.grounds()])
 
@@ -225,7 +368,7 @@ class TeacherRanking:
             ],
             recommendation=dict(
                 teacher=self.recommended.name,
-                temperature=self.recommended.temperature.value,
+                **self.recommended.parameters,
                 grounds=self.grounds()),
             confidence_level=CONFIDENCE_LEVEL,
             interval='percentiles over resampled images, moved so that their '
@@ -274,19 +417,37 @@ def measure_mean_ap(detector: nn.Module, dataloader: Iterable[dict]) -> float:
     return average_precision(truth, Detections(*found.arrays()))[0]['mAP']
 
 
-def check_same_classes(detectors: Dict[str, nn.Module]) -> None:
-    """Refuse teachers that do not classify the same classes.
+def check_comparable(detectors: Dict[str, nn.Module]) -> None:
+    """Refuse teachers whose calibration errors cannot be compared.
+
+    Those of a softmax head are of the top class of each sample, those of a
+    sigmoid head of pairs above a threshold; RoIs are other samples than
+    priors. A ranking across them would rank the samples. No student could
+    choose between such teachers, either: one that learns from RoIs cannot
+    learn from priors.
 
     Args:
         detectors (dict[str, nn.Module]): By name.
 
     Raises:
-        InvalidValueError: If their numbers of classes differ.
+        InvalidValueError: If activations, kinds of sample or numbers of
+            classes differ.
     """
-    counts = {
-        name: adapter_for(detector, 'teacher').num_classes
+    adapters = {
+        name: adapter_for(detector, 'teacher')
         for name, detector in detectors.items()
     }
+    kinds = {
+        name: f'{adapter.activation} over {adapter.sample_name}'
+        for name, adapter in adapters.items()
+    }
+    if len(set(kinds.values())) > 1:
+        raise InvalidValueError(
+            'the teachers must classify the same samples with the same '
+            f'activation to be ranked by ECE, but they are {kinds}: compare '
+            'the calibration of their detections with '
+            'tools/analysis_tools/eval_calibration.py')
+    counts = {name: adapter.num_classes for name, adapter in adapters.items()}
     if len(set(counts.values())) > 1:
         raise InvalidValueError(
             'the teachers must classify the same classes to be compared on '

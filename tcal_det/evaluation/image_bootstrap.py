@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Dict, Tuple
 
 import numpy as np
+from scipy.special import expit
 
 from .functional.binning import bin_index, cell_sums, summarize_gaps
 
@@ -81,11 +82,12 @@ def draw_images(num_images: int, num_resamples: int, seed: int) -> np.ndarray:
 def resampled_ece(confidence: np.ndarray, correct: np.ndarray,
                   image_ids: np.ndarray, draws: np.ndarray,
                   num_bins: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ECE of the predicted class, and its parts, of each resample.
+    """ECE of confidences, and its parts, of each resample.
 
     Args:
         confidence (ndarray): In [0, 1], shape (N,).
-        correct (ndarray): 0 or 1, shape (N,).
+        correct (ndarray): 0 or 1, or what the confidence should be, in
+            [0, 1], shape (N,).
         image_ids (ndarray): In [0, I), shape (N,).
         draws (ndarray): Of ``draw_images``, shape (B, I).
         num_bins (int): M.
@@ -168,6 +170,66 @@ def resampled_temperature(logits: np.ndarray, labels: np.ndarray,
         curvature += np.bincount(image_ids[rows], variance, num_images)
     with np.errstate(invalid='ignore', divide='ignore', over='ignore'):
         return temperature * np.exp((draws @ slope) / (draws @ curvature))
+
+
+def resampled_sum_ratio(scores: np.ndarray, targets: np.ndarray,
+                        image_ids: np.ndarray,
+                        draws: np.ndarray) -> np.ndarray:
+    """Sum of the scores over sum of the targets, of each resample.
+
+    Args:
+        scores (ndarray): Shape (N,).
+        targets (ndarray): Shape (N,).
+        image_ids (ndarray): In [0, I), shape (N,).
+        draws (ndarray): Of ``draw_images``, shape (B, I).
+
+    Returns:
+        ndarray: Shape (B,); not finite where a resample has no target.
+    """
+    of_scores, of_targets = (
+        draws @ np.bincount(image_ids, values, draws.shape[1])
+        for values in (scores, targets))
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return of_scores / of_targets
+
+
+def resampled_platt(logits: np.ndarray, targets: np.ndarray, scale: float,
+                    bias: float, image_ids: np.ndarray,
+                    draws: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Platt's scale and bias of smallest NLL of each resample, to first order.
+
+    One Newton step from the optimum of all images: with v = a z + b and
+    p = sigmoid(v) the NLL's gradient by (a, b) is the sum of (p - y)(z, 1),
+    and its Hessian that of p (1 - p) times the outer product of (z, 1).
+
+    Args:
+        logits (ndarray): Shape (N,).
+        targets (ndarray): In [0, 1], shape (N,).
+        scale (float): The optimum of all images.
+        bias (float): The optimum of all images.
+        image_ids (ndarray): In [0, I), shape (N,).
+        draws (ndarray): Of ``draw_images``, shape (B, I).
+
+    Returns:
+        Tuple[ndarray, ndarray]: Scale and bias, shape (B,) each; not finite
+        where the logits of a resample say nothing about them.
+    """
+    # About their mean the two are nearly independent.
+    center = logits.mean(dtype=np.float64)
+    z = logits.astype(np.float64) - center
+    probs = expit(scale * logits + bias)
+    residual, variance = probs - targets, probs * (1 - probs)
+    by_scale, by_bias, scale_2, mixed, bias_2 = (
+        draws @ np.bincount(image_ids, values, draws.shape[1])
+        for values in (residual * z, residual, variance * z**2, variance * z,
+                       variance))
+    with np.errstate(invalid='ignore', divide='ignore', over='ignore'):
+        determinant = scale_2 * bias_2 - mixed**2
+        scales = scale - (bias_2 * by_scale - mixed * by_bias) / determinant
+        at_center = (
+            scale * center + bias -
+            (scale_2 * by_bias - mixed * by_scale) / determinant)
+        return scales, at_center - scales * center
 
 
 def _resampled_means(

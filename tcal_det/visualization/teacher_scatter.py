@@ -12,17 +12,19 @@ COLORS = (BLUE, VERMILION, GREEN, BLACK, SKY_BLUE, GREY)
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 
 
-def teacher_scatter(names: Sequence[str],
-                    mean_ap: Sequence[float],
-                    ece: Sequence[Tuple[float, float, float]],
-                    calibrated_ece: Sequence[float],
-                    temperatures: Sequence[float],
-                    recommended: Optional[str] = None,
-                    title: Optional[str] = None) -> 'Figure':
-    """Mean AP over calibration error, with what a temperature makes of it.
+def teacher_scatter(
+        names: Sequence[str],
+        mean_ap: Sequence[float],
+        ece: Sequence[Tuple[float, float, float]],
+        calibrated_ece: Sequence[float],
+        calibrators: Sequence[str],
+        recommended: Optional[str] = None,
+        title: Optional[str] = None,
+        calibrated_at: str = 'at its fitted temperature') -> 'Figure':
+    """Mean AP over calibration error, with what a calibrator makes of it.
 
     A filled mark with its interval is a teacher as it is, and an arrow leads
-    to a hollow mark, the same teacher at its fitted temperature. Names stand
+    to a hollow mark, the same teacher after its fitted calibrator. Names stand
     in the legend, where they cannot cover each other.
 
     Args:
@@ -30,10 +32,13 @@ def teacher_scatter(names: Sequence[str],
         mean_ap (Sequence[float]): In [0, 1], shape (P,).
         ece (Sequence[tuple]): Value, lower and upper end of the interval;
             shape (P, 3).
-        calibrated_ece (Sequence[float]): At its temperature, shape (P,).
-        temperatures (Sequence[float]): Shape (P,).
+        calibrated_ece (Sequence[float]): After its calibrator, shape (P,).
+        calibrators (Sequence[str]): Its parameters, e.g. 'T = 1.036', shape
+            (P,).
         recommended (str, optional): A name. Defaults to None.
         title (str, optional): Stands above. Defaults to None.
+        calibrated_at (str): What was done to the hollow mark, for the axis.
+            Defaults to 'at its fitted temperature'.
 
     Returns:
         Figure: For :func:`save_figure`.
@@ -42,10 +47,10 @@ def teacher_scatter(names: Sequence[str],
         InvalidValueError: If the lengths differ or are 0.
     """
     lengths = tuple(
-        map(len, (names, mean_ap, ece, calibrated_ece, temperatures)))
+        map(len, (names, mean_ap, ece, calibrated_ece, calibrators)))
     if lengths[0] == 0 or len(set(lengths)) > 1:
         raise InvalidValueError(
-            '`names`, `mean_ap`, `ece`, `calibrated_ece` and `temperatures` '
+            '`names`, `mean_ap`, `ece`, `calibrated_ece` and `calibrators` '
             f'must have the same length > 0, but got {lengths}')
     figure = new_figure((6.4, 4.2 + 0.25 * len(names)))
     axes = figure.subplots()
@@ -53,7 +58,7 @@ def teacher_scatter(names: Sequence[str],
         color = COLORS[index % len(COLORS)]
         marker = MARKERS[index % len(MARKERS)]
         height, (value, low, high) = 100 * mean_ap[index], ece[index]
-        label = f'{name}, T = {temperatures[index]:.3f}'
+        label = f'{name}, {calibrators[index]}'
         if name == recommended:
             label += ' (recommended)'
         axes.errorbar(
@@ -84,8 +89,8 @@ def teacher_scatter(names: Sequence[str],
     axes.margins(x=0.08, y=0.25)
     # A hair below 0, so that an interval's end on it is seen.
     axes.set_xlim(left=-0.01 * axes.get_xlim()[1])
-    axes.set_xlabel('ECE: filled as it is, with its interval; hollow at its '
-                    'fitted temperature')
+    axes.set_xlabel('ECE: filled as it is, with its interval; hollow '
+                    f'{calibrated_at}')
     axes.set_ylabel('mAP x 100')
     axes.set_axisbelow(True)
     axes.grid(color=GREY, alpha=0.3, linewidth=0.5)

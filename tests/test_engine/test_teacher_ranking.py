@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from mmdet.evaluation import CocoMetric
+from scipy.special import expit
 
 from tcal_det.engine.teacher_logits import TeacherSamples
+from tcal_det.engine.teacher_pairs import PairSelection, TeacherPairs
 from tcal_det.engine.teacher_ranking import (TeacherRanking, measure_mean_ap,
                                              score_teacher)
 from tcal_det.engine.teacher_sources import (build_calibration_dataloader,
@@ -76,6 +78,70 @@ class TestScore:
         other = score_teacher('sharp', make_samples(3.0), 0.4, 200, seed=1)
         assert other.ece.value == sharp.ece.value
         assert other.ece.low != sharp.ece.low
+
+
+def make_pairs(sharpness=1.0, shift=0.0, num_images=60):
+    """Scored pairs of a sigmoid head, true logits scaled and shifted."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(-1, 1.5, num_images * 100)
+    drawn = rng.random(len(true)) < expit(true)
+    scored = PairSelection(
+        logits=(sharpness * true + shift).astype(np.float32),
+        targets=drawn.astype(np.float32),
+        image_ids=np.repeat(np.arange(num_images), 100),
+        num_seen=len(true))
+    return TeacherPairs(
+        scored=scored,
+        all=scored,
+        score_threshold=.05,
+        sum_scores=1.,
+        sum_targets=1.,
+        cls_channels=3,
+        num_images=num_images,
+        scores_iou=False,
+        sample_name='priors')
+
+
+class TestSigmoidScore:
+
+    @pytest.fixture(scope='class')
+    def sharp(self):
+        return score_teacher('sharp', make_pairs(2.0, .5), .4, 200)
+
+    @pytest.mark.parametrize('figure', [
+        'ece', 'over', 'under', 'sum_ratio', 'scale', 'bias', 'calibrated_ece'
+    ])
+    def test_interval_covers_the_value(self, sharp, figure):
+        estimate = getattr(sharp, figure)
+        assert estimate.low <= estimate.value <= estimate.high
+        assert estimate.low < estimate.high
+
+    def test_values(self, sharp):
+        """A z + b with a = 1 / 2 and b = -1 / 4 undoes 2 z + 1 / 2."""
+        assert sharp.scale.low < .5 < sharp.scale.high
+        assert sharp.bias.low < -.25 < sharp.bias.high
+        pairs = make_pairs(2.0, .5).scored
+        scores = expit(pairs.logits.astype(float))
+        assert sharp.sum_ratio.value == pytest.approx(scores.sum() /
+                                                      pairs.targets.sum())
+        assert sharp.ece.value > .05 > sharp.calibrated_ece.value
+        assert sharp.ece.value == pytest.approx(sharp.over.value +
+                                                sharp.under.value)
+
+    def test_ranking(self, sharp):
+        calibrated = score_teacher('calibrated', make_pairs(), .3, 200)
+        ranking = TeacherRanking.of([sharp, calibrated])
+        assert ranking.recommended.name == 'calibrated'
+        lines = ranking.as_markdown().splitlines()
+        assert len({line.count('|') for line in lines[:4]}) == 1
+        assert '| a | b | ECE at a, b |' in lines[0]
+        a, b = calibrated.scale.value, calibrated.bias.value
+        assert (f"calibrator=dict(type='PlattScaling', scale={a:.3f}, "
+                f'bias={b:.3f})') in ranking.as_markdown()
+        content = ranking.to_dict()
+        assert content['recommendation']['scale'] == a
+        assert set(content['teachers'][0]) >= {'ece', 'sum_ratio', 'bias'}
+        json.dumps(content)
 
 
 class TestRanking:

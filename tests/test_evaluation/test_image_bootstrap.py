@@ -1,14 +1,16 @@
 """Resampled sums equal resampled samples."""
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from tcal_det.evaluation.functional import (adaptive_calibration_error,
                                             calibration_error, top_label)
 from tcal_det.evaluation.image_bootstrap import (Estimate, draw_images,
                                                  resampled_ace, resampled_ece,
+                                                 resampled_platt,
+                                                 resampled_sum_ratio,
                                                  resampled_temperature)
-from tcal_det.models.calibrators import TemperatureScaling
+from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
 
 
 def make_samples(num_images=30, rois_per_image=20, sharpness=2.0, seed=0):
@@ -82,6 +84,34 @@ def test_temperature_is_close_to_that_of_the_drawn_samples():
     once = np.ones((1, 200))
     assert resampled_temperature(logits, labels, fitted, image_ids,
                                  once) == pytest.approx([fitted])
+
+
+def test_platt_is_close_to_that_of_the_drawn_samples():
+    rng = np.random.default_rng(0)
+    true = rng.normal(-1, 1.5, 4000)
+    targets = (rng.random(4000) < expit(true)).astype(np.float64)
+    logits, image_ids = 2 * true + 1, rng.integers(0, 200, 4000)
+    fitted = PlattScaling().fit(logits[:, None], targets[:, None])
+    draws = draw_images(200, 12, seed=0)
+    fast = resampled_platt(logits, targets, fitted.scale, fitted.bias,
+                           image_ids, draws)
+    ratio = resampled_sum_ratio(expit(logits), targets, image_ids, draws)
+    exact = []
+    for index, draw in enumerate(draws):
+        rows = rows_of(draw, image_ids)
+        one = PlattScaling().fit(logits[rows, None], targets[rows, None])
+        exact.append((one.scale, one.bias))
+        assert ratio[index] == pytest.approx(
+            expit(logits[rows]).sum() / targets[rows].sum())
+    for values, expected in zip(fast, np.transpose(exact)):
+        assert np.std(expected) > .01
+        assert values == pytest.approx(expected, abs=.15 * np.std(expected))
+    # Where nothing is resampled nothing moves.
+    once = np.ones((1, 200))
+    for values, expected in zip(
+            resampled_platt(logits, targets, fitted.scale, fitted.bias,
+                            image_ids, once), (fitted.scale, fitted.bias)):
+        assert values == pytest.approx([expected], abs=1e-5)
 
 
 def test_interval_covers_the_value_though_noise_adds_to_errors():

@@ -7,12 +7,12 @@ from tcal_det.visualization.teacher_scatter import teacher_scatter
 def draw(names=('r50', 'r101'), recommended='r101'):
     return teacher_scatter(
         names, [0.40, 0.42], [(0.05, 0.04, 0.07), (0.02, 0.01, 0.03)],
-        [0.02, 0.01], [1.6, 1.2],
+        [0.02, 0.01], ['T = 1.600', 'T = 1.200'],
         recommended,
         title='Teachers')
 
 
-def test_shows_figures_intervals_and_temperatures():
+def test_shows_figures_intervals_and_calibrators():
     figure = draw()
     axes, = figure.axes
     filled = [

@@ -51,13 +51,14 @@ def parse_args():
         choices=PROTOCOLS,
         default='train',
         help='RoIs to measure: as distillation sees them (train), or all '
-        'proposals (test) (default: train)')
+        'proposals (test); a dense head has the same priors in both '
+        '(default: train)')
     parser.add_argument(
         '--max-samples',
         type=int,
         default=MAX_SAMPLES,
-        help='RoIs of each teacher to keep, drawn at random if there are '
-        f'more (default: {MAX_SAMPLES})')
+        help='RoIs of each teacher to keep, or pairs of a prior and a class; '
+        f'drawn at random if there are more (default: {MAX_SAMPLES})')
     parser.add_argument(
         '--num-resamples',
         type=int,
@@ -111,8 +112,9 @@ def write_results(prefix, ranking, title, provenance):
                              [(score.ece.value, score.ece.low, score.ece.high)
                               for score in scores],
                              [score.calibrated_ece.value for score in scores],
-                             [score.temperature.value for score in scores],
-                             ranking.recommended.name, title)
+                             [score.label
+                              for score in scores], ranking.recommended.name,
+                             title, scores[0].calibrated_at)
     save_figure(figure, f'{prefix}.png', dpi=110)
     write_json_atomically(f'{prefix}.json',
                           dict(ranking.to_dict(), **provenance))
@@ -124,7 +126,7 @@ def main():
     # Slow to import.
     from tcal_det.engine.teacher_logits import collect_teacher_samples
     from tcal_det.engine.teacher_ranking import (TeacherRanking,
-                                                 check_same_classes,
+                                                 check_comparable,
                                                  measure_mean_ap,
                                                  score_teacher)
     from tcal_det.engine.teacher_sources import (annotation_files,
@@ -142,7 +144,7 @@ def main():
         name: build_teacher(*source)
         for name, source in sources.items()
     }
-    check_same_classes(detectors)
+    check_comparable(detectors)
     check_output(args.out)
     data_cfg = next(iter(sources.values()))[0]
     dataloader = build_calibration_dataloader(data_cfg, args.split)
