@@ -21,6 +21,7 @@ from torch import Tensor
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .classification_samples import (ClassificationSamples, Observation,
                                      count_foreground)
+from .decoded_boxes import can_decode, decoded_boxes, label_by_overlap
 from .dense_readings import LossCall, Targets, reading_of
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
@@ -50,6 +51,10 @@ class DenseHeadAdapter(HeadAdapter):
         self.num_classes_key = 'bbox_head.num_classes'
         # Which of its levels has the stride of each level of its student.
         self._levels: Optional[List[int]] = None
+
+    @property
+    def loss_cls(self) -> Optional[nn.Module]:
+        return getattr(self._head, 'loss_cls', None)
 
     @property
     def _head(self) -> nn.Module:
@@ -270,14 +275,16 @@ class DenseHeadAdapter(HeadAdapter):
                     'how labels are assigned, but has none')
         if self._reading.targets is None:
             return f'{kind} assigns no classes to its priors'
-        if self._reading.assigns_by_score:
+        if self._reading.assigns_by_score and not can_decode(self._head):
             return (f'{kind} assigns classes by its own scores: they would '
-                    'flatter it')
+                    'flatter it, and its boxes cannot be read instead')
         return None
 
     def label(self, images: Tensor, data_samples: SampleList,
               protocol: str) -> List[ClassificationSamples]:
         features = self.detector.extract_feat(images)
+        if self._reading.assigns_by_score:
+            return self._label_by_overlap(features, data_samples)
         was_training = self._head.training
         # This one flag: some heads return less in testing, and BatchNorms
         # have flags of their own.
@@ -288,6 +295,29 @@ class DenseHeadAdapter(HeadAdapter):
         finally:
             self._head.training = was_training
         return observation.groups
+
+    def _label_by_overlap(
+            self, features: Tuple[Tensor, ...],
+            data_samples: SampleList) -> List[ClassificationSamples]:
+        """Labels that do not depend on the head's scores."""
+        outputs = self._head(features)
+        groups = []
+        for level, boxes in enumerate(decoded_boxes(self._head, outputs)):
+            labels, quality, weight = label_by_overlap(boxes, data_samples,
+                                                       self.num_classes)
+            groups.append(
+                ClassificationSamples(
+                    logits=self._reading.logits(self._head, outputs,
+                                                level).flatten(0, 1),
+                    image_index=torch.arange(
+                        len(boxes),
+                        device=boxes.device).repeat_interleave(boxes.shape[1]),
+                    where=tuple(outputs[0][level].shape[-2:]),
+                    stage=level,
+                    labels=labels,
+                    quality=quality,
+                    weight=weight))
+        return groups
 
 
 class _Grid:

@@ -49,6 +49,11 @@ class HeadAdapter(metaclass=ABCMeta):
         """The detector, as its user calls it."""
         return detector_name(self.detector)
 
+    @property
+    @abstractmethod
+    def loss_cls(self) -> Optional[nn.Module]:
+        """The head's classification loss; None if it has no module for it."""
+
     @classmethod
     @abstractmethod
     def matches(cls, detector: nn.Module) -> bool:

@@ -74,6 +74,10 @@ class RoIHeadAdapter(HeadAdapter):
         return 1
 
     @property
+    def loss_cls(self) -> nn.Module:
+        return self._bbox_heads[0].loss_cls
+
+    @property
     def _bbox_heads(self) -> Sequence[nn.Module]:
         return _as_stages(self.detector.roi_head.bbox_head)
 
