@@ -15,6 +15,8 @@ CALIBRATORS_BY_ACTIVATION = dict(
     sigmoid=('PlattScaling', 'TemperatureScaling', 'FocalPosterior'))
 CALIBRATORS = ('TemperatureScaling', 'VectorScaling', 'PlattScaling',
                'FocalPosterior')
+# Pairs of a sigmoid head: with a score above a threshold, or all.
+SELECTIONS = ('scored', 'all')
 # What is smallest at a fitted temperature.
 OBJECTIVES = ('nll', 'ece')
 # With 81 classes 162 MB of float32, and about 1 GB while they are measured.

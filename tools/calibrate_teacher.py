@@ -10,7 +10,7 @@ import argparse
 
 from tcal_det.commands import ConfigOptions, run_command
 from tcal_det.teacher_options import (CALIBRATORS, MAX_SAMPLES, OBJECTIVES,
-                                      PROTOCOLS, SPLITS)
+                                      PROTOCOLS, SELECTIONS, SPLITS)
 
 
 def parse_args():
@@ -43,6 +43,12 @@ def parse_args():
         default='nll',
         help='figure that is smallest at the fitted temperature: negative '
         'log-likelihood or, for softmax heads, ECE (default: nll)')
+    parser.add_argument(
+        '--fit-to',
+        choices=SELECTIONS,
+        default='scored',
+        help='pairs that the calibrator of a sigmoid head is fitted to: with '
+        'a score above 0.05, or all (default: scored)')
     parser.add_argument(
         '--softening',
         type=float,
@@ -124,7 +130,7 @@ def main():
                                       args.max_samples, args.seed)
     if samples.activation == 'sigmoid':
         calibration = calibrate_pairs(samples, calibrator, args.softening,
-                                      args.seed, focal)
+                                      args.seed, focal, args.fit_to)
     else:
         calibration = calibrate_teacher(samples, calibrator, args.objective,
                                         args.softening, args.seed)

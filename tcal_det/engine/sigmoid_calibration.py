@@ -17,15 +17,16 @@ from mmdet.models.losses import FocalLoss
 from scipy.special import expit
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.evaluation.functional.array_checks import check_choice
 from tcal_det.evaluation.functional.calibration_error import (
     CalibrationError, calibration_error)
 from tcal_det.models.calibrators import (Calibrator, FocalPosterior,
                                          PlattScaling, TemperatureScaling)
 from tcal_det.models.head_adapters import HeadAdapter
+from tcal_det.teacher_options import SELECTIONS
 from .image_folds import NUM_FOLDS, cross_fitting_to_dict, fold_of_image
 from .teacher_pairs import PairSelection, TeacherPairs
 
-SELECTIONS = ('scored', 'all')
 # Temperatures of the two selections that differ by more are refused.
 LARGEST_TEMPERATURE_RATIO = 1.5
 # Of the mean probabilities of the two selections' Platt scalings. An ECE of
@@ -89,8 +90,9 @@ class SigmoidCalibration:
     """A calibrator of a sigmoid teacher and the evidence for it.
 
     Attributes:
-        calibrator (Calibrator): Fitted to the scored pairs.
-        calibrator_of_all (Calibrator): Fitted to all pairs, to compare.
+        fitted_to (str): Selection whose calibrator is written, 'scored' or
+            'all'.
+        calibrators (dict[str, Calibrator]): Fitted to each selection.
         probability_gap (float): Mean absolute difference of the two
             calibrators' probabilities over the scored pairs.
         fold_calibrators (list[Calibrator]): Fitted to all but one fold of
@@ -103,8 +105,8 @@ class SigmoidCalibration:
             ``over``, ``under`` and ``nll`` of the scored pairs at each.
         pairs (TeacherPairs): What was measured.
     """
-    calibrator: Calibrator
-    calibrator_of_all: Calibrator
+    fitted_to: str
+    calibrators: Dict[str, Calibrator]
     probability_gap: float
     fold_calibrators: List[Calibrator]
     before: Dict[str, PairMeasurement]
@@ -112,16 +114,22 @@ class SigmoidCalibration:
     sweep: Dict[str, List[float]]
     pairs: TeacherPairs
 
+    @property
+    def calibrator(self) -> Calibrator:
+        """What is written."""
+        return self.calibrators[self.fitted_to]
+
     def to_dict(self) -> Dict[str, Any]:
         """Plain numbers and lists; ``calibrator`` is what configs load."""
         return dict(
             calibrator=self.calibrator.to_json_dict(),
             objective='nll',
             cls_channels=self.pairs.cls_channels,
-            fitted_on='scored',
-            calibrator_by_selection=dict(
-                scored=self.calibrator.to_json_dict(),
-                all=self.calibrator_of_all.to_json_dict()),
+            fitted_to=self.fitted_to,
+            calibrator_by_selection={
+                name: self.calibrators[name].to_json_dict()
+                for name in SELECTIONS
+            },
             probability_gap=self.probability_gap,
             cross_fitting=cross_fitting_to_dict(self.fold_calibrators),
             selections=self._rules(),
@@ -143,9 +151,12 @@ class SigmoidCalibration:
                              ''.join(f'{row[key]:10.4f}' for key in COLUMNS))
         rules = self._rules()
         lines += [f'{name}: {rules[name]}' for name in SELECTIONS]
-        lines.append(
-            f'fitted to scored: {_parameters(self.calibrator)}; fitted to '
-            f'all: {_parameters(self.calibrator_of_all)}')
+        fitted = [
+            f'to {name} {_parameters(self.calibrators[name])}'
+            for name in SELECTIONS
+        ]
+        lines.append(f'fitted {", ".join(fitted)}; "after" and what is '
+                     f'written are those fitted to {self.fitted_to}')
         return '\n'.join(lines)
 
     def diagrams(self) -> Dict[str, Tuple[dict, str]]:
@@ -184,18 +195,18 @@ class SigmoidCalibration:
             all=f'uniform over all pairs of {places} and classes')
 
 
-def calibrate_pairs(
-        pairs: TeacherPairs,
-        calibrator: str,
-        softening: float = 1.0,
-        seed: int = 0,
-        focal: Optional[Dict[str, float]] = None) -> SigmoidCalibration:
-    """Fit a calibrator to the scored pairs, and measure what it changes.
+def calibrate_pairs(pairs: TeacherPairs,
+                    calibrator: str,
+                    softening: float = 1.0,
+                    seed: int = 0,
+                    focal: Optional[Dict[str, float]] = None,
+                    fit_to: str = 'scored') -> SigmoidCalibration:
+    """Fit a calibrator to each selection, and measure what one changes.
 
-    The same is fitted to all pairs. Where the two disagree, one function of
-    the score does not serve both objects and background: temperatures that
-    differ by more than a factor 1.5 are refused, and other calibrators
-    warned of.
+    Where the two disagree, one function of the score does not serve both
+    objects and background: temperatures that differ by more than a factor
+    1.5 are refused, and other calibrators warned of. A calibrator that
+    makes the scores of all pairs worse is warned of, too.
 
     Args:
         pairs (TeacherPairs): Held-out ones.
@@ -205,6 +216,8 @@ def calibrate_pairs(
         seed (int): Random seed of the folds. Defaults to 0.
         focal (dict[str, float], optional): ``alpha`` and ``gamma`` of the
             teacher's focal loss, for 'FocalPosterior'. Defaults to None.
+        fit_to (str): Selection whose calibrator is measured and written,
+            'scored' or 'all'. Defaults to 'scored'.
 
     Returns:
         SigmoidCalibration: The calibrator and the evidence.
@@ -222,15 +235,19 @@ def calibrate_pairs(
             base_rate=pairs.base_rate)
         return made
 
+    check_choice('fit_to', fit_to, SELECTIONS)
     selections = {name: getattr(pairs, name) for name in SELECTIONS}
-    scored = pairs.scored
-    fold = fold_of_image(scored.image_ids, pairs.num_images, seed)
+    image_ids = selections[fit_to].image_ids
+    fold = fold_of_image(image_ids, pairs.num_images, seed)
     fold_calibrators = [
-        fit(scored, fold[scored.image_ids] != index)
+        fit(selections[fit_to], fold[image_ids] != index)
         for index in range(NUM_FOLDS)
     ]
-    fitted, fitted_to_all = fit(scored), fit(pairs.all)
-    gap = _check_agreement(fitted, fitted_to_all, pairs)
+    calibrators = {
+        name: fit(selection)
+        for name, selection in selections.items()
+    }
+    gap = _check_agreement(calibrators['scored'], calibrators['all'], pairs)
     after = {}
     for name, selection in selections.items():
         calibrated = np.empty_like(selection.logits)
@@ -238,20 +255,22 @@ def calibrate_pairs(
             held_out = fold[selection.image_ids] == index
             calibrated[held_out] = apply(of_fold, selection.logits[held_out])
         after[name] = measure_pairs(calibrated, selection.targets)
-    for made in (fitted, fitted_to_all, *fold_calibrators):
+    before = {
+        name: measure_pairs(selection.logits, selection.targets)
+        for name, selection in selections.items()
+    }
+    _warn_of_background(before['all'], after['all'], fit_to)
+    for made in (*calibrators.values(), *fold_calibrators):
         # They were fitted to single columns, and serve each of the head's.
         made.cls_channels = pairs.cls_channels
     return SigmoidCalibration(
-        calibrator=fitted,
-        calibrator_of_all=fitted_to_all,
+        fitted_to=fit_to,
+        calibrators=calibrators,
         probability_gap=gap,
         fold_calibrators=fold_calibrators,
-        before={
-            name: measure_pairs(selection.logits, selection.targets)
-            for name, selection in selections.items()
-        },
+        before=before,
         after=after,
-        sweep=sweep_pairs(scored),
+        sweep=sweep_pairs(pairs.scored),
         pairs=pairs)
 
 
@@ -346,6 +365,22 @@ def _check_agreement(fitted: Calibrator, fitted_to_all: Calibrator,
             'to be trusted; see "all" in the table',
             stacklevel=3)
     return gap
+
+
+def _warn_of_background(before: PairMeasurement, after: PairMeasurement,
+                        fit_to: str) -> None:
+    """A distillation loss counts all pairs, and nearly all are background."""
+    if after.nll <= before.nll:
+        return
+    remedy = ('--fit-to all' if fit_to == 'scored' else
+              'more images, or leave the calibrator out')
+    warnings.warn(
+        'the calibrator makes the scores of all pairs worse, on images that '
+        f'it was not fitted to: NLL {before.nll:.4g} before, {after.nll:.4g} '
+        f'after; sum of scores over sum of targets {before.sum_ratio:.3g} '
+        f'before, {after.sum_ratio:.3g} after. Distillation learns from all '
+        f'pairs: use {remedy}',
+        stacklevel=3)
 
 
 def _parameters(calibrator: Calibrator) -> str:

@@ -23,12 +23,12 @@ from tcal_det.models.calibrators import (Calibrator, TemperatureScaling,
                                          VectorScaling)
 from tcal_det.models.calibrators.fitting import softmax_confidence_and_nll
 from tcal_det.teacher_options import (CALIBRATORS, CALIBRATORS_BY_ACTIVATION,
-                                      OBJECTIVES)
+                                      OBJECTIVES, SELECTIONS)
 from tcal_det.version import __version__
 from tcal_det.visualization import (reliability_comparison, save_figure,
                                     temperature_sweep)
 from .image_folds import NUM_FOLDS, cross_fitting_to_dict, fold_of_image
-from .sigmoid_calibration import SELECTIONS, SigmoidCalibration
+from .sigmoid_calibration import SigmoidCalibration
 from .teacher_logits import TeacherSamples
 
 GROUPS = ('all', 'foreground', 'background')

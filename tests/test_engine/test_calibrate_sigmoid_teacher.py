@@ -138,7 +138,7 @@ def test_end_to_end(sigmoid_files, run_tool, tmp_path, kind, calibrator,
                                                 samples['num_seen'])
     assert content['before']['scored']['num_samples'] == (
         samples['num_scored_used'])
-    assert 'fitted to scored' in capsys.readouterr().out
+    assert 'fitted to scored ' in capsys.readouterr().out
     loaded = MODELS.build(
         dict(type=fitted['type'], load_from=path, _scope_='tcal_det'))
     loaded.check_cls_channels(3)

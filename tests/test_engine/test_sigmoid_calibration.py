@@ -194,6 +194,40 @@ class TestSelections:
             calibrate_pairs(pairs, 'PlattScaling')
 
 
+class TestBackground:
+    """Objects want a < 1, the background, far from them, stays."""
+
+    @pytest.fixture(scope='class')
+    def flooded(self):
+        rng = np.random.default_rng(0)
+        easy, hard = rng.normal(-8, .5, 60000), rng.normal(0, 1.5, 2000)
+        return make_pairs(
+            np.concatenate([easy, 1.9 * hard]),
+            expit(np.concatenate([easy, hard])))
+
+    def test_scored_fit_that_floods_is_warned_of(self, flooded):
+        with pytest.warns(UserWarning, match='all pairs worse.*--fit-to all'):
+            bad = calibrate_pairs(flooded, 'PlattScaling')
+        assert bad.calibrator.scale < .7
+        assert bad.after['all'].nll > bad.before['all'].nll
+        assert bad.after['scored'].nll < bad.before['scored'].nll
+
+    def test_fit_to_all(self, flooded):
+        good = calibrate_pairs(flooded, 'PlattScaling', fit_to='all')
+        content = good.to_dict()
+        assert content['fitted_to'] == 'all'
+        assert content['calibrator'] == content['calibrator_by_selection'][
+            'all']
+        expected = PlattScaling().fit(flooded.all.logits[:, None],
+                                      flooded.all.targets[:, None])
+        assert content['calibrator']['scale'] == pytest.approx(expected.scale)
+        assert good.after['all'].nll < good.before['all'].nll
+
+    def test_unknown_selection(self, flooded):
+        with pytest.raises(InvalidValueError, match='`fit_to`'):
+            calibrate_pairs(flooded, 'PlattScaling', fit_to='positives')
+
+
 class TestSoftTargets:
 
     def test_mean_target_is_recovered(self):
