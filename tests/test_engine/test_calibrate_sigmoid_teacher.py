@@ -1,15 +1,23 @@
 """The commands on teachers with sigmoid heads, from config to JSON file."""
 import json
+import math
 import os
 import runpy
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 from tcal_det.engine import teacher_calibration
+from tcal_det.engine.hooks.teacher_calibration_hook import \
+    TeacherCalibrationHook
+from tcal_det.evaluation.functional import calibration_error
+from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
 
 TOOLS = os.path.join(os.path.dirname(__file__), '../../tools')
@@ -201,3 +209,54 @@ def test_teachers_of_two_activations_are_not_ranked(calibration_files,
                      *sigmoid_files('RetinaNet'), '--out', tmp_path / 'out')
     assert "'a': 'softmax over RoIs', 'b': 'sigmoid over priors'" in error
     assert 'eval_calibration.py' in error
+
+
+@pytest.mark.parametrize('kind', ['RetinaNet', 'GFL'])
+def test_hook_logs_the_scored_pairs_of_all_levels(sigmoid_files, training_step,
+                                                  kind):
+    """The student is its own teacher, and a bias halves its odds."""
+    config, checkpoint = sigmoid_files(kind)
+    model = Config.fromfile(config).model
+    model.backbone.norm_eval = True
+    model.update(
+        type='tcal_det.CalibratedTeacherDistiller',
+        student_type=kind,
+        teacher=dict(
+            config=config,
+            checkpoint=checkpoint,
+            calibrator=dict(type='PlattScaling', scale=1.0,
+                            bias=-math.log(2))),
+        distill_losses=dict(loss_kd_cls=dict(type='LogitBinaryKLDivLoss')))
+    student = MODELS.build(model)
+    student.load_state_dict(torch.load(checkpoint)['state_dict'])
+    student.teacher.build(student)
+    hub = MessageHub.get_instance(f'sigmoid_{kind}')
+    hook = TeacherCalibrationHook(interval=1)
+    runner = SimpleNamespace(model=student, iter=0, message_hub=hub)
+    seen = []
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    with adapter_for(student, 'student').observe() as observation:
+        training_step(student)
+    hook.after_train_iter(runner, 0)
+    for group in observation.groups:
+        for i, row in enumerate(group.logits.sigmoid().tolist()):
+            for c, one in enumerate(row):
+                if one > .05 and (group.weight is None or group.weight[i] > 0):
+                    target = float(group.labels[i] == c)
+                    if group.quality is not None:
+                        target *= group.quality[i].item()
+                    seen.append((one, target))
+    scores, targets = np.transpose(seen)
+    assert len(scores) > 100 and targets.any()
+    expected = dict(
+        student=scores,
+        teacher=scores,
+        calibrated_teacher=scores / (2 - scores))
+    for name, values in expected.items():
+        logged = hub.get_scalar(f'train/{name}_ece').current()
+        assert logged == pytest.approx(
+            calibration_error(values, targets).ece, abs=1e-5)
+    assert not student.teacher.calibrator._forward_hooks
+    assert not any(module._forward_hooks or module._forward_pre_hooks
+                   for module in student.modules())
