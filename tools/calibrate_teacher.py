@@ -8,7 +8,7 @@ and that of a student with a sigmoid head with type='PlattScaling'.
 """
 import argparse
 
-from tcal_det.commands import ConfigOptions, run_command
+from tcal_det.commands import ConfigOptions, one_line_warnings, run_command
 from tcal_det.teacher_options import (CALIBRATORS, MAX_SAMPLES, OBJECTIVES,
                                       PROTOCOLS, SELECTIONS, SPLITS)
 
@@ -152,4 +152,5 @@ def main():
 
 
 if __name__ == '__main__':
-    run_command(main)
+    with one_line_warnings():
+        run_command(main)
