@@ -14,11 +14,11 @@ FAMILIES = dict(
     gfl=('gfl_r18-half_fpn64', None, dict(type='QualityFocalKDLoss')),
     rtmdet=('rtmdet_s-half', PLATT, dict(type='QualityFocalKDLoss')),
     cascade=('cascade-rcnn_r18-half_fpn64',
-             dict(type='TemperatureScaling', temperature=2.0),
-             dict(type='LogitKLDivLoss')),
+             dict(type='TemperatureScaling',
+                  temperature=2.0), dict(type='LogitKLDivLoss')),
     faster=('faster-rcnn_r18-half_fpn64',
-            dict(type='TemperatureScaling', temperature=2.0),
-            dict(type='LogitKLDivLoss')),
+            dict(type='TemperatureScaling',
+                 temperature=2.0), dict(type='LogitKLDivLoss')),
 )
 
 
@@ -90,8 +90,8 @@ def write_teacher(folder, family, name='teacher', edit=None, **model):
     cfg = Config(dict(model=detector_cfg(family, **model)))
     if edit is not None:
         edit(cfg.model)
-    config, checkpoint = (str(folder / f'{name}.{end}')
-                          for end in ('py', 'pth'))
+    config, checkpoint = (
+        str(folder / f'{name}.{end}') for end in ('py', 'pth'))
     cfg.dump(config)
     torch.save(
         dict(state_dict=build(cfg.model, MODELS, seed=1).state_dict()),

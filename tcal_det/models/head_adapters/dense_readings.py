@@ -18,9 +18,10 @@ from mmdet.models.dense_heads import (AnchorFreeHead, AnchorHead,
                                       CenterNetUpdateHead, CornerHead,
                                       DETRHead, FreeAnchorRetinaHead,
                                       GuidedAnchorHead, LADHead, LDHead,
-                                      PAAHead, PISARetinaHead, RTMDetHead,
-                                      SABLRetinaHead, SSDHead, TOODHead,
-                                      YOLACTHead, YOLOV3Head, YOLOXHead)
+                                      PAAHead, PISARetinaHead, RPNHead,
+                                      RTMDetHead, SABLRetinaHead, SSDHead,
+                                      TOODHead, YOLACTHead, YOLOV3Head,
+                                      YOLOXHead)
 from mmdet.models.dense_heads.atss_vlfusion_head import ATSSVLFusionHead
 from torch import Tensor
 
@@ -256,6 +257,8 @@ READINGS: Dict[type, Any] = {
     GuidedAnchorHead:
     'chooses the places of its anchors itself, and in '
     'testing computes logits only there',
+    RPNHead:
+    'proposes boxes and tells no classes apart',
     LADHead:
     'has a teacher of its own',
     LDHead:

@@ -11,8 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from head_families import (build, detector_cfg, distiller_cfg,
-                           write_teacher)
+from head_families import build, detector_cfg, distiller_cfg, write_teacher
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
@@ -56,11 +55,13 @@ def assert_same_detections(results, others):
         assert all(map(torch.equal, result, other))
 
 
-@pytest.mark.parametrize('duplicate', [
-    copy.deepcopy,
-    lambda model: pickle.loads(pickle.dumps(model)),
-    lambda model: ExponentialMovingAverage(model).module,
-], ids=['deepcopy', 'pickle', 'ema'])
+@pytest.mark.parametrize(
+    'duplicate', [
+        copy.deepcopy,
+        lambda model: pickle.loads(pickle.dumps(model)),
+        lambda model: ExponentialMovingAverage(model).module,
+    ],
+    ids=['deepcopy', 'pickle', 'ema'])
 @DENSE_AND_CASCADE
 def test_copy_holds_no_teacher_and_learns_from_it(student, training_step,
                                                   batch, family, duplicate):
@@ -112,8 +113,7 @@ def test_calibrated_scores(student, batch, tmp_path, family):
     data = model.data_preprocessor(batch(), False)
     expected = predict(model, data)
     cfg = detector_cfg(family)
-    cfg.update(
-        type='tcal_det.ScoreCalibratedDetector', detector_type=cfg.type)
+    cfg.update(type='tcal_det.ScoreCalibratedDetector', detector_type=cfg.type)
     others = [cfg, distiller_cfg(family, dict(config='x', checkpoint='x'))]
     for cfg in others:
         cfg.test_cfg.score_calibrator = dict(load_from=path)
