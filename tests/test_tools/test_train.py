@@ -13,29 +13,13 @@ import pytest
 import torch
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
+from state_comparison import assert_same_state
 
 from tcal_det.registry import MODELS
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 pytestmark = pytest.mark.slow
-
-
-def assert_same_state(mine, its):
-    """Compare nested dicts and lists of tensors, bit for bit."""
-    assert type(mine) is type(its)
-    if isinstance(mine, dict):
-        assert list(mine) == list(its)
-        for key in mine:
-            assert_same_state(mine[key], its[key])
-    elif isinstance(mine, (list, tuple)):
-        assert len(mine) == len(its)
-        for one, other in zip(mine, its):
-            assert_same_state(one, other)
-    elif isinstance(mine, torch.Tensor):
-        assert torch.equal(mine, its)
-    else:
-        assert mine == its
 
 
 def test_killed_run_resumes_to_the_same_weights(run_configs, run_tool,

@@ -13,12 +13,15 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from mmdet.models.dense_heads import (
-    AnchorFreeHead, AnchorHead, AutoAssignHead, CenterNetHead,
-    CenterNetUpdateHead, CornerHead, DETRHead, FreeAnchorRetinaHead,
-    GuidedAnchorHead, LADHead, LDHead, PAAHead, PISARetinaHead, RPNHead,
-    RTMDetHead, SABLRetinaHead, SSDHead, TOODHead, YOLACTHead, YOLOV3Head,
-    YOLOXHead)
+from mmdet.models.dense_heads import (AnchorFreeHead, AnchorHead,
+                                      AutoAssignHead, CenterNetHead,
+                                      CenterNetUpdateHead, CornerHead,
+                                      DETRHead, FreeAnchorRetinaHead,
+                                      GuidedAnchorHead, LADHead, LDHead,
+                                      PAAHead, PISARetinaHead, RPNHead,
+                                      RTMDetHead, SABLRetinaHead, SSDHead,
+                                      TOODHead, YOLACTHead, YOLOV3Head,
+                                      YOLOXHead)
 from mmdet.models.dense_heads.atss_vlfusion_head import ATSSVLFusionHead
 from torch import Tensor
 
@@ -246,8 +249,6 @@ READINGS: Dict[type, Any] = {
         targets=targets_of_yolov3,
         takes_loss_input=False,
         num_attributes='num_attrib'),
-    RPNHead:
-    'proposes boxes, and tells no classes apart',
     CenterNetHead:
     'scores heat maps, of which only the peaks are detections',
     CornerHead:
@@ -256,6 +257,8 @@ READINGS: Dict[type, Any] = {
     GuidedAnchorHead:
     'chooses the places of its anchors itself, and in '
     'testing computes logits only there',
+    RPNHead:
+    'proposes boxes and tells no classes apart',
     LADHead:
     'has a teacher of its own',
     LDHead:

@@ -57,7 +57,8 @@ def check_pair(student: HeadAdapter, teacher: HeadAdapter) -> None:
         raise InvalidValueError(
             f'{both} must have heads of one family, but the teacher '
             f'classifies {teacher.sample_name} and the student '
-            f'{student.sample_name}: choose a teacher that classifies '
+            f'{student.sample_name}, and pairs of different families are not '
+            'supported yet: choose a teacher that classifies '
             f'{student.sample_name}')
     if student.num_classes != teacher.num_classes:
         raise InvalidValueError(

@@ -1,0 +1,129 @@
+"""Commands on students of every family of heads, as on Faster R-CNN."""
+import glob
+import json
+import os
+import os.path as osp
+import pickle
+import shutil
+
+import pytest
+import torch
+from head_families import detector_cfg, distiller_cfg, write_teacher
+from mmdet.apis import inference_detector, init_detector
+from mmengine.config import Config
+from state_comparison import assert_same_state
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+@pytest.fixture
+def family_configs(tmp_path, digits):
+    """Write a plain and a distill config of a family, by its name."""
+
+    def write(family, calibrator='own', **options):
+        teacher = write_teacher(tmp_path, family, num_classes=10)
+        base = Config.fromfile(
+            osp.join(REPOSITORY, 'configs/_base_/digits.py'))
+        for split in ('train', 'val', 'test'):
+            loader = base[f'{split}_dataloader']
+            loader.update(
+                num_workers=0, persistent_workers=False, batch_size=2)
+            loader.dataset.data_root = digits
+        for split in ('val', 'test'):
+            base[f'{split}_evaluator'] = dict(
+                type='CocoMetric',
+                ann_file=osp.join(digits, 'annotations', f'{split}.json'))
+        base.train_cfg.update(max_epochs=2, val_interval=2)
+        base.optim_wrapper.optimizer.lr = 1e-3
+        base.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=2)
+        paths = {}
+        for name, model in dict(
+                plain=detector_cfg(family, num_classes=10),
+                distill=distiller_cfg(
+                    family, teacher, calibrator, num_classes=10,
+                    **options)).items():
+            base.model = model
+            base.custom_hooks = [dict(type='EMAHook')]
+            if name == 'distill':
+                base.custom_hooks.append(
+                    dict(
+                        type='tcal_det.LossWeightScheduleHook',
+                        loss='loss_kd_cls',
+                        schedule=dict(type='cosine', end_factor=0.1)))
+            paths[name] = str(tmp_path / f'{name}.py')
+            base.dump(paths[name])
+        return paths
+
+    return write
+
+
+@pytest.mark.parametrize('family, options', [
+    ('retinanet', ()),
+    ('gfl', ('--amp', )),
+    ('rtmdet', ()),
+    ('cascade', ('--amp', )),
+])
+def test_train_resume_test_publish(call_tool, family_configs, load_state,
+                                   digits, tmp_path, family, options):
+    configs = family_configs(family)
+    whole, resumed = str(tmp_path / 'whole'), str(tmp_path / 'resumed')
+
+    def call(*args):
+        status, error = call_tool(*args)
+        assert status == 0, error
+
+    call('train.py', configs['distill'], '--work-dir', whole, *options)
+    terms = [
+        step['loss_kd_cls'] for step in scalars(whole) if 'loss_kd_cls' in step
+    ]
+    assert len(terms) > 0 and min(terms) > 0
+    # As a run that was killed after its first epoch.
+    shutil.copytree(whole, resumed)
+    os.remove(osp.join(resumed, 'epoch_2.pth'))
+    with open(osp.join(resumed, 'last_checkpoint'), 'w') as file:
+        file.write(osp.join(resumed, 'epoch_1.pth'))
+    call('train.py', configs['distill'], '--work-dir', resumed, '--resume',
+         *options)
+    assert 'resumed epoch: 1, iter: 4' in call_tool.output
+    first, expected, mine = (
+        load_state(path) for path in (osp.join(whole, 'epoch_1.pth'),
+                                      osp.join(whole, 'epoch_2.pth'),
+                                      osp.join(resumed, 'epoch_2.pth')))
+    for key in ('state_dict', 'ema_state_dict', 'optimizer',
+                'param_schedulers'):
+        assert_same_state(mine[key], expected[key])
+    assert any(not torch.equal(value, first['state_dict'][key])
+               for key, value in mine['state_dict'].items())
+
+    for name in ('teacher.py', 'teacher.pth'):
+        os.remove(str(tmp_path / name))
+    checkpoint = osp.join(resumed, 'epoch_2.pth')
+    call('model_converters/publish_student.py', checkpoint,
+         str(tmp_path / 'student.pth'))
+    published = call_tool.output.split('written: ')[1].strip()
+    results = []
+    for name, path in dict(distill=checkpoint, plain=published).items():
+        out = str(tmp_path / f'{name}.pkl')
+        call('test.py', configs[name], path, '--work-dir',
+             str(tmp_path / name), '--out', out)
+        with open(out, 'rb') as file:
+            results.append(pickle.load(file))
+    plain = init_detector(configs['plain'], published, device='cpu')
+    assert list(plain.state_dict()) == list(mine['state_dict'])
+    for one, other in zip(*results):
+        image = inference_detector(plain, one['img_path']).pred_instances
+        assert len(image) > 0
+        for field in ('bboxes', 'scores', 'labels'):
+            assert torch.equal(one['pred_instances'][field],
+                               other['pred_instances'][field])
+            torch.testing.assert_close(image[field],
+                                       one['pred_instances'][field])
+
+
+def scalars(folder):
+    """What each step of a run logged."""
+    path, = glob.glob(osp.join(folder, '*', 'vis_data', 'scalars.json'))
+    with open(path) as file:
+        return [json.loads(line) for line in file]
