@@ -12,6 +12,7 @@ from mmdet.registry import TASK_UTILS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.registry import HOOKS, METRICS, init_default_scope
 
 from tcal_det.models.distillers import frozen_teacher
@@ -42,12 +43,22 @@ def without_pretrained(cfg):
 
 def with_few_rois(model):
     """Give the RoI head, if there is one, no more RoIs than a CPU likes."""
-    train_cfg = model.train_cfg
+    train_cfg = model.get('train_cfg') or {}
     if 'rcnn' in train_cfg:
         train_cfg.rpn_proposal.max_per_img = 16
         stages = train_cfg.rcnn
         for stage in stages if isinstance(stages, list) else [stages]:
             stage.sampler.num = 16
+    return model
+
+
+def with_fitted_calibrator(model, folder):
+    """Let a calibrator's file be there, as after calibrate_teacher.py."""
+    calibrator = (model.get('teacher') or {}).get('calibrator') or {}
+    if 'load_from' in calibrator:
+        calibrator.load_from = str(folder / 'teacher_calibration.json')
+        with open(calibrator.load_from, 'w', encoding='utf-8') as file:
+            json.dump(dict(type='PlattScaling', scale=2.0, bias=0.5), file)
     return model
 
 
@@ -65,14 +76,17 @@ def load_config(path):
 
 
 @pytest.mark.parametrize('path', CONFIGS)
-def test_config_builds_and_takes_a_step(path, batch):
+def test_config_builds_and_takes_a_step(path, batch, tmp_path):
     cfg = load_config(path)
     init_default_scope(cfg.default_scope)
     model_text = json.dumps(cfg.model.to_dict(), sort_keys=True)
     if model_text in STEPPED:
         # The same model under another schedule.
         return
-    model = MODELS.build(without_pretrained(with_few_rois(cfg.model)))
+    model = with_fitted_calibrator(with_few_rois(cfg.model), tmp_path)
+    model = MODELS.build(without_pretrained(model))
+    # YOLOX reads it in its preprocessor.
+    MessageHub.get_current_instance().update_info('iter', 0)
     losses_asked = cfg.model.get('distill_losses', {})
     # Not init_weights(): which numbers the weights are does not matter here,
     # and drawing them takes longer than the step.
