@@ -16,8 +16,9 @@ NUM_CLASSES = 4
 CHANNELS = 32
 SIZE = (128, 160)
 # DDOD's deformable convolutions need 3 cells at the largest stride.
-SIZES = dict(DDODHead=(384, 416), SSDHead=(300, 300))
-WITH_MASKS = ('YOLACTHead', 'CondInstBboxHead')
+SIZES = dict(
+    DDODHead=(384, 416), SSDHead=(300, 300), PISASSDHead=(300, 300))
+WITH_MASKS = ('YOLACTHead', 'CondInstBboxHead', 'RTMDetInsSepBNHead')
 # By the head's name: a packaged config, and what its parts are made smaller
 # by beside the common rule.
 HEADS = {
@@ -52,8 +53,20 @@ HEADS = {
 
 
 def tiny_model(name):
-    """The packaged config's model, small, for 4 classes."""
-    path, changes = HEADS[name]
+    """The model of one of ``HEADS``, small, for 4 classes."""
+    return small_dense(*HEADS[name])
+
+
+def small_dense(path, changes):
+    """A packaged config's model, small, for 4 classes.
+
+    Args:
+        path (str): 'mmdet::' name without that prefix.
+        changes (dict): Of the head's config.
+
+    Returns:
+        ConfigDict: For the registry.
+    """
     model = get_config(f'mmdet::{path}').model
     _shrink(model)
     model.bbox_head.update(changes)

@@ -26,6 +26,8 @@ WIDTHS = {
 }
 BACKBONE = dict(
     depth=18, base_channels=8, init_cfg=None, pretrained=None)
+# Others are replaced: it is the head that matters.
+KEPT_BACKBONES = ('ResNet', 'DetectoRS_ResNet', 'TridentResNet')
 SIZES = ((96, 128), (80, 112))
 
 
@@ -41,7 +43,7 @@ def _shrink(node):
             node[key] = WIDTHS.get(value, value)
         elif key == 'num_classes':
             node[key] = NUM_CLASSES if value != 183 else NUM_STUFF
-        elif key == 'num_convs':
+        elif key in ('num_convs', 'num_groups'):
             node[key] = min(value, 2)
         elif key == 'init_cfg':
             node[key] = None
@@ -61,9 +63,11 @@ def small(packaged, edit=None):
     """
     init_default_scope('mmdet')
     model = copy.deepcopy(get_config(f'mmdet::{packaged}.py').model)
-    backbone = model.backbone
+    if model.backbone.type not in KEPT_BACKBONES:
+        model.backbone = ConfigDict(
+            type='ResNet', norm_eval=True, out_indices=(0, 1, 2, 3))
     _shrink(model)
-    backbone.update(BACKBONE)
+    model.backbone.update(BACKBONE)
     # Caffe's images reach from -128 to 128: too much for random weights.
     model.data_preprocessor.std = [58.0, 57.0, 57.0]
     necks = model.get('neck') or []
@@ -71,7 +75,7 @@ def small(packaged, edit=None):
         if isinstance(neck.get('in_channels'), list):
             neck.in_channels = [8, 16, 32, 64]
     for proposals in (model.train_cfg.get('rpn_proposal'),
-                      model.test_cfg.rpn):
+                      model.test_cfg.get('rpn')):
         if proposals:
             proposals.update(nms_pre=80, max_per_img=40)
     stages = model.train_cfg.rcnn
