@@ -1,6 +1,8 @@
 # make setup   .venv with everything (PYTHON=, STACK=classic|modern override)
 # make demo    digits: teacher, baseline, KD and TCal student, table, picture
 # make test    the whole suite
+# make test-zoo
+#              every kind of detector that mmdet packages, minutes
 # make lint    style
 # make mutate  how many changed lines the tests notice (docs/mutation.md):
 #              FOLDER=functional|losses|calibrators|distillers
@@ -15,7 +17,7 @@ SEED ?= 0
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.complete
 
-.PHONY: setup demo test lint mutate
+.PHONY: setup demo test test-zoo lint mutate
 
 setup: $(STAMP)
 
@@ -29,6 +31,11 @@ demo: setup
 test: setup
 	$(RUN) -m pytest --doctest-modules tcal_det
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal --durations=10
+
+# `test` takes a sample of them. The second prints how many are served.
+test-zoo: setup
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_zoo.py -m 'zoo or not zoo' -k kind_ -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_zoo.py -m zoo -k every_packaged -s
 
 lint: setup
 	$(RUN) -m ruff check .

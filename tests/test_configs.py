@@ -2,6 +2,7 @@
 import copy
 import json
 import os.path as osp
+import re
 from functools import lru_cache
 from glob import glob
 from unittest import mock
@@ -12,8 +13,10 @@ from mmdet.registry import TASK_UTILS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.registry import HOOKS, METRICS, init_default_scope
 
+from tcal_det.errors import MissingFileError
 from tcal_det.models.distillers import frozen_teacher
 from tcal_det.registry import MODELS
 
@@ -22,6 +25,7 @@ CONFIGS = sorted(
     osp.relpath(path, REPOSITORY) for path in glob(
         osp.join(REPOSITORY, 'configs', '**', '*.py'), recursive=True)
     if '_base_' not in path)
+PUBLIC_DATA = ('_coco.py', '_lvis-v1.py')
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +46,22 @@ def without_pretrained(cfg):
 
 def with_few_rois(model):
     """Give the RoI head, if there is one, no more RoIs than a CPU likes."""
-    train_cfg = model.train_cfg
+    train_cfg = model.get('train_cfg') or {}
     if 'rcnn' in train_cfg:
         train_cfg.rpn_proposal.max_per_img = 16
         stages = train_cfg.rcnn
         for stage in stages if isinstance(stages, list) else [stages]:
             stage.sampler.num = 16
+    return model
+
+
+def with_fitted_calibrator(model, folder):
+    """Let a calibrator's file be there, as after calibrate_teacher.py."""
+    calibrator = (model.get('teacher') or {}).get('calibrator') or {}
+    if 'load_from' in calibrator:
+        calibrator.load_from = str(folder / 'teacher_calibration.json')
+        with open(calibrator.load_from, 'w', encoding='utf-8') as file:
+            json.dump(dict(type='PlattScaling', scale=2.0, bias=0.5), file)
     return model
 
 
@@ -65,19 +79,25 @@ def load_config(path):
 
 
 @pytest.mark.parametrize('path', CONFIGS)
-def test_config_builds_and_takes_a_step(path, batch):
+def test_config_builds_and_takes_a_step(path, batch, tmp_path):
     cfg = load_config(path)
     init_default_scope(cfg.default_scope)
     model_text = json.dumps(cfg.model.to_dict(), sort_keys=True)
     if model_text in STEPPED:
         # The same model under another schedule.
         return
-    model = MODELS.build(without_pretrained(with_few_rois(cfg.model)))
+    model = with_fitted_calibrator(with_few_rois(cfg.model), tmp_path)
+    model = MODELS.build(without_pretrained(model))
+    # YOLOX reads it in its preprocessor.
+    MessageHub.get_current_instance().update_info('iter', 0)
     losses_asked = cfg.model.get('distill_losses', {})
     # Not init_weights(): which numbers the weights are does not matter here,
-    # and drawing them takes longer than the step.
+    # and drawing them takes longer than the step. So would folding.
     if losses_asked:
-        with mock.patch.object(frozen_teacher, 'load_whole_checkpoint'):
+        with mock.patch.multiple(
+                frozen_teacher,
+                load_whole_checkpoint=mock.DEFAULT,
+                fold_batch_norms=lambda detector: detector):
             model.teacher.build(model)
     raw = batch(num_images=1, num_classes=3)
     if model.with_mask:
@@ -186,24 +206,126 @@ def test_small_detector_learns_as_its_family_in_the_zoo(small, zoo):
         get_config(f'mmdet::{zoo}.py').model)
 
 
-def test_every_coco_config_is_in_the_model_index():
+def test_every_config_of_public_data_is_in_the_model_index():
     index = Config.fromfile('model-index.yml')
     listed = set()
     for metafile in index['Import']:
         for model in Config.fromfile(metafile)['Models']:
             listed.add(model['Config'])
-    assert listed == {path for path in CONFIGS if path.endswith('coco.py')}
+    assert listed == {path for path in CONFIGS if path.endswith(PUBLIC_DATA)}
 
 
-def test_method_differs_from_its_baseline_in_the_three_keys_only():
-    method = load_config(
-        'configs/tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py').to_dict()
-    baseline = load_config(
-        'configs/baseline/faster-rcnn_r50_fpn_1x_coco.py').to_dict()
-    assert method['model'].pop('student_type') == 'FasterRCNN'
-    assert {'teacher',
-            'distill_losses'} == set(method['model']) - set(baseline['model'])
-    for key in ('teacher', 'distill_losses', 'type'):
-        method['model'].pop(key)
-    baseline['model'].pop('type')
+def baseline_of(path):
+    name = re.sub('_(qfl-)?(kd|tcal)-[a-z0-9-]+', '', osp.basename(path))
+    return osp.join('configs', 'baseline', name)
+
+
+@pytest.mark.parametrize('path', [
+    path for path in CONFIGS if path.startswith(('configs/tcal', 'configs/kd'))
+    and osp.isfile(osp.join(REPOSITORY, baseline_of(path)))
+])
+def test_method_differs_from_its_baseline_in_the_three_keys_only(path):
+    method = load_config(path).to_dict()
+    baseline = load_config(baseline_of(path)).to_dict()
+    model = method['model']
+    assert {'student_type', 'teacher',
+            'distill_losses'} == set(model) - set(baseline['model'])
+    model['type'] = model.pop('student_type')
+    for key in ('teacher', 'distill_losses'):
+        model.pop(key)
     assert method == baseline
+
+
+def without_scopes(node):
+    """Drop the `_scope_` that mmengine writes into what comes from mmdet."""
+    if isinstance(node, dict):
+        return {
+            key: without_scopes(value)
+            for key, value in node.items() if key != '_scope_'
+        }
+    if isinstance(node, (list, tuple)):
+        return type(node)(without_scopes(value) for value in node)
+    return node
+
+
+@pytest.mark.parametrize('name', [
+    'retinanet/retinanet_r50_fpn_1x_coco',
+    'retinanet/retinanet_r18_fpn_1x_coco',
+    'gfl/gfl_r50_fpn_1x_coco',
+    'atss/atss_r50_fpn_1x_coco',
+    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco',
+    'rtmdet/rtmdet_tiny_8xb32-300e_coco',
+    'yolox/yolox_s_8xb8-300e_coco',
+    'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco',
+    'seesaw_loss/mask-rcnn_r50_fpn_seesaw-loss_random-ms-2x_lvis-v1',
+])
+def test_baseline_trains_as_in_mmdet(name):
+    """Only what is measured and how checkpoints are written differ."""
+    ours = without_scopes(
+        load_config(f'configs/baseline/{osp.basename(name)}.py').to_dict())
+    zoo = get_config(f'mmdet::{name}.py').to_dict()
+    zoo['default_hooks']['checkpoint'][
+        'type'] = 'tcal_det.AtomicCheckpointHook'
+    if 'lvis' not in name:
+        evaluator = zoo['val_evaluator']
+        zoo['val_evaluator'] = zoo['test_evaluator'] = [
+            evaluator,
+            dict(
+                type='tcal_det.DetectionCalibrationMetric',
+                ann_file=evaluator['ann_file'])
+        ]
+    assert ours == zoo
+
+
+@lru_cache(maxsize=None)
+def zoo_config(name):
+    return get_config(name, pretrained=True)
+
+
+WITH_ZOO_TEACHER = [
+    path for path in CONFIGS if path.endswith(PUBLIC_DATA)
+    and 'baseline' not in path and '_ms-180k_' not in path
+]
+
+
+@pytest.mark.parametrize('path', WITH_ZOO_TEACHER)
+def test_zoo_has_weights_of_the_teacher(path):
+    teacher = load_config(path).model.teacher
+    assert teacher.checkpoint == 'auto'
+    assert zoo_config(teacher.config).model_path.endswith('.pth')
+
+
+@pytest.mark.parametrize('path', WITH_ZOO_TEACHER)
+def test_calibrator_is_that_of_the_teachers_loss(path):
+    """Focal loss has a formula, a score of class and IoU needs a fit."""
+    model = load_config(path).model
+    calibrator = model.teacher.get('calibrator')
+    if calibrator is None:
+        return
+    (head, *_) = classifiers_of(zoo_config(model.teacher.config).model)
+    if head.loss_cls.type == 'FocalLoss':
+        assert calibrator == dict(
+            type='FocalPosterior',
+            alpha=head.loss_cls.alpha,
+            gamma=head.loss_cls.gamma)
+    elif head.type in ('GFLHead', 'RTMDetSepBNHead', 'YOLOXHead'):
+        assert calibrator.type == 'PlattScaling'
+        # The comment's command writes the file that the config reads.
+        with open(path, encoding='utf-8') as file:
+            command = re.sub(r'\\?\n#', '', file.read())
+        folder = osp.dirname(calibrator.load_from)
+        assert re.search(
+            f'calibrate_teacher.py +{model.teacher.config} +auto '
+            f'+--calibrator PlattScaling +--out {folder}\n', command)
+    else:
+        assert calibrator == dict(type='TemperatureScaling', temperature=1.5)
+
+
+def test_calibrator_that_was_not_fitted_yet_says_so():
+    model = load_config('configs/tcal/gfl_r50_fpn_tcal-r101_1x_coco.py').model
+    teacher = frozen_teacher.FrozenTeacher(**model.teacher)
+    with pytest.raises(
+            MissingFileError,
+            match='teacher_calibration.json. does not exist: '
+            'fit it with tools/calibrate_teacher.py'):
+        teacher._build_calibrator()

@@ -8,10 +8,10 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config, ConfigDict
-from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch.nn.modules.batchnorm import _BatchNorm
+from zoo_configs import packaged_model
 
 NUM_CLASSES = 4
 NUM_STUFF = 5
@@ -25,6 +25,8 @@ WIDTHS = {
     2048: 24,
 }
 BACKBONE = dict(depth=18, base_channels=8, init_cfg=None, pretrained=None)
+# Others are replaced: it is the head that matters.
+KEPT_BACKBONES = ('ResNet', 'DetectoRS_ResNet', 'TridentResNet')
 SIZES = ((96, 128), (80, 112))
 
 
@@ -40,7 +42,7 @@ def _shrink(node):
             node[key] = WIDTHS.get(value, value)
         elif key == 'num_classes':
             node[key] = NUM_CLASSES if value != 183 else NUM_STUFF
-        elif key == 'num_convs':
+        elif key in ('num_convs', 'num_groups'):
             node[key] = min(value, 2)
         elif key == 'init_cfg':
             node[key] = None
@@ -52,24 +54,27 @@ def small(packaged, edit=None):
     """A packaged config's model, with a ResNet-18 of 1/8 width.
 
     Args:
-        packaged (str): 'mmdet::' name without that prefix.
+        packaged (str): Below the packaged ``configs``, without '.py'.
         edit (callable, optional): Changes the model's config in place.
 
     Returns:
         ConfigDict: For the registry.
     """
     init_default_scope('mmdet')
-    model = copy.deepcopy(get_config(f'mmdet::{packaged}.py').model)
-    backbone = model.backbone
+    model = packaged_model(f'{packaged}.py')
+    if model.backbone.type not in KEPT_BACKBONES:
+        model.backbone = ConfigDict(
+            type='ResNet', norm_eval=True, out_indices=(0, 1, 2, 3))
     _shrink(model)
-    backbone.update(BACKBONE)
+    model.backbone.update(BACKBONE)
     # Caffe's images reach from -128 to 128: too much for random weights.
     model.data_preprocessor.std = [58.0, 57.0, 57.0]
     necks = model.get('neck') or []
     for neck in necks if isinstance(necks, list) else [necks]:
         if isinstance(neck.get('in_channels'), list):
             neck.in_channels = [8, 16, 32, 64]
-    for proposals in (model.train_cfg.get('rpn_proposal'), model.test_cfg.rpn):
+    for proposals in (model.train_cfg.get('rpn_proposal'),
+                      model.test_cfg.get('rpn')):
         if proposals:
             proposals.update(nms_pre=80, max_per_img=40)
     stages = model.train_cfg.rcnn
@@ -116,13 +121,15 @@ def _trident(model):
     model.train_cfg.rcnn.sampler.add_gt_as_proposals = True
 
 
-def _c4(model):
+def c4(model):
     """The shared head has the width that a ResNet has."""
     model.backbone.update(base_channels=64)
     model.roi_head.shared_head.depth = 18
     model.rpn_head.in_channels = 256
     model.roi_head.bbox_roi_extractor.out_channels = 256
     model.roi_head.bbox_head.in_channels = 512
+    if 'mask_head' in model.roi_head:
+        model.roi_head.mask_head.in_channels = 512
     model.train_cfg.rcnn.sampler.num = 4
 
 
@@ -164,7 +171,7 @@ EQLV2 = dict(type='EQLV2Loss', num_classes=NUM_CLASSES)
 CASES = dict(
     faster=('faster_rcnn/faster-rcnn_r50_fpn_1x_coco', None),
     mask=('mask_rcnn/mask-rcnn_r50_fpn_1x_coco', None),
-    c4=('faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco', _c4),
+    c4=('faster_rcnn/faster-rcnn_r50-caffe-c4_ms-1x_coco', c4),
     cascade=('cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco', None),
     cascade_mask=('cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco', None),
     htc=('htc/htc_r50_fpn_1x_coco', None),
@@ -275,6 +282,11 @@ def raw_batch(num_boxes=3, seed=0):
                 labels=torch.from_numpy(
                     rng.integers(0, NUM_CLASSES, num_boxes)),
                 masks=BitmapMasks(masks, height, width)),
+            # Read by Fast R-CNN only.
+            proposals=InstanceData(
+                bboxes=torch.from_numpy(
+                    np.hstack([corner, corner +
+                               extent / 2]).astype('float32'))),
             ignored_instances=InstanceData(
                 bboxes=torch.zeros(0, 4),
                 labels=torch.zeros(0, dtype=torch.long)),

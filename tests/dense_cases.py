@@ -8,16 +8,19 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
-from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 from torch.nn.modules.batchnorm import _BatchNorm
+from zoo_configs import packaged_model
 
 NUM_CLASSES = 4
 CHANNELS = 32
 SIZE = (128, 160)
 # DDOD's deformable convolutions need 3 cells at the largest stride.
-SIZES = dict(DDODHead=(384, 416), SSDHead=(300, 300))
-WITH_MASKS = ('YOLACTHead', 'CondInstBboxHead')
+SIZES = dict(DDODHead=(384, 416), SSDHead=(300, 300), PISASSDHead=(300, 300))
+WITH_MASKS = ('YOLACTHead', 'CondInstBboxHead', 'RTMDetInsSepBNHead',
+              'BoxInstBboxHead')
+# Take images of one size only.
+OF_ONE_SIZE = ('YOLACTHead', 'PISASSDHead')
 # By the head's name: a packaged config, and what its parts are made smaller
 # by beside the common rule.
 HEADS = {
@@ -52,9 +55,21 @@ HEADS = {
 
 
 def tiny_model(name):
-    """The packaged config's model, small, for 4 classes."""
-    path, changes = HEADS[name]
-    model = get_config(f'mmdet::{path}').model
+    """The model of one of ``HEADS``, small, for 4 classes."""
+    return small_dense(*HEADS[name])
+
+
+def small_dense(path, changes):
+    """A packaged config's model, small, for 4 classes.
+
+    Args:
+        path (str): Below the packaged ``configs``.
+        changes (dict): Of the head's config.
+
+    Returns:
+        ConfigDict: For the registry.
+    """
+    model = packaged_model(path)
     _shrink(model)
     model.bbox_head.update(changes)
     model.bbox_head.num_classes = NUM_CLASSES
@@ -160,8 +175,7 @@ def batch(name, num_objects=(3, 2), seed=0):
     images = torch.randn(len(num_objects), 3, *size, generator=generator)
     samples = []
     for index, count in enumerate(num_objects):
-        # YOLACT takes images of one size only.
-        step = 0 if name == 'YOLACTHead' else index
+        step = 0 if name in OF_ONE_SIZE else index
         height, width = size[0] - 20 * step, size[1] - 24 * step
         corner = torch.rand(count, 2, generator=generator) * 50
         extent = 20 + torch.rand(count, 2, generator=generator) * 60
@@ -172,6 +186,9 @@ def batch(name, num_objects=(3, 2), seed=0):
         if name in WITH_MASKS:
             objects.masks = BitmapMasks(
                 np.ones((count, *size), np.uint8), *size)
+            # BoxInst's, of neighbours in a map of stride 4.
+            objects.pairwise_masks = torch.ones(count, 8, size[0] // 4,
+                                                size[1] // 4)
         sample = DetDataSample(gt_instances=objects)
         sample.set_metainfo(
             dict(

@@ -1,0 +1,11 @@
+_base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+
+# Calibration measured beside AP, checkpoints whole.
+val_evaluator = [
+    _base_.val_evaluator,
+    dict(
+        type='tcal_det.DetectionCalibrationMetric',
+        ann_file=_base_.val_evaluator.ann_file),
+]
+test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='tcal_det.AtomicCheckpointHook'))

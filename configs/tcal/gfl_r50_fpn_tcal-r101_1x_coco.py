@@ -1,0 +1,19 @@
+# A score of this head predicts class and IoU together: no formula gives its
+# calibration, it is fitted to the teacher first, by
+# python tools/calibrate_teacher.py \
+#     mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py auto \
+#     --calibrator PlattScaling --out work_dirs/gfl_r101_fpn_ms-2x_coco
+_base_ = '../baseline/gfl_r50_fpn_1x_coco.py'
+
+model = dict(
+    type='tcal_det.CalibratedTeacherDistiller',
+    student_type='GFL',
+    teacher=dict(
+        config='mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py',
+        checkpoint='auto',
+        calibrator=dict(
+            type='PlattScaling',
+            load_from='work_dirs/gfl_r101_fpn_ms-2x_coco/'
+            'teacher_calibration.json')),
+    distill_losses=dict(
+        loss_kd_cls=dict(type='LogitBinaryKLDivLoss', loss_weight=1.0)))

@@ -1,0 +1,19 @@
+# A score of this head predicts class and IoU together: no formula gives its
+# calibration, it is fitted to the teacher first, by
+# python tools/calibrate_teacher.py \
+#     mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py auto \
+#     --calibrator PlattScaling --out work_dirs/rtmdet_m_8xb32-300e_coco
+_base_ = '../baseline/rtmdet_tiny_8xb32-300e_coco.py'
+
+model = dict(
+    type='tcal_det.CalibratedTeacherDistiller',
+    student_type='RTMDet',
+    teacher=dict(
+        config='mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py',
+        checkpoint='auto',
+        calibrator=dict(
+            type='PlattScaling',
+            load_from='work_dirs/rtmdet_m_8xb32-300e_coco/'
+            'teacher_calibration.json')),
+    distill_losses=dict(
+        loss_kd_cls=dict(type='LogitBinaryKLDivLoss', loss_weight=1.0)))

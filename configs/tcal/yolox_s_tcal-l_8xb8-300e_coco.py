@@ -1,0 +1,19 @@
+# A score of this head predicts class and IoU together: no formula gives its
+# calibration, it is fitted to the teacher first, by
+# python tools/calibrate_teacher.py \
+#     mmdet::yolox/yolox_l_8xb8-300e_coco.py auto \
+#     --calibrator PlattScaling --out work_dirs/yolox_l_8xb8-300e_coco
+_base_ = '../baseline/yolox_s_8xb8-300e_coco.py'
+
+model = dict(
+    type='tcal_det.CalibratedTeacherDistiller',
+    student_type='YOLOX',
+    teacher=dict(
+        config='mmdet::yolox/yolox_l_8xb8-300e_coco.py',
+        checkpoint='auto',
+        calibrator=dict(
+            type='PlattScaling',
+            load_from='work_dirs/yolox_l_8xb8-300e_coco/'
+            'teacher_calibration.json')),
+    distill_losses=dict(
+        loss_kd_cls=dict(type='LogitBinaryKLDivLoss', loss_weight=1.0)))
