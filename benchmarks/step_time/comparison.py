@@ -59,10 +59,14 @@ def measure(case: Case, variants: Sequence[str], repetitions: int,
                     for name, took in medians.items()
                 },
                 seconds=seconds,
-                memory={name: bytes_['peak']
-                        for name, bytes_ in memory.items()},
-                step_memory={name: bytes_['step']
-                        for name, bytes_ in memory.items()},
+                memory={
+                    name: bytes_['peak']
+                    for name, bytes_ in memory.items()
+                },
+                step_memory={
+                    name: bytes_['step']
+                    for name, bytes_ in memory.items()
+                },
                 logit_memory=memory.get('teacher', {}).get('logits'),
                 unavailable=unavailable,
                 repetitions=repetitions,

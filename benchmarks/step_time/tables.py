@@ -53,7 +53,9 @@ def _comparison_row(pair: str, images: str, figures: Dict[str,
         for variant in ('plain', 'ours', 'naive', 'mmrazor'))
     added = (f'{figures["added_memory"] / 1e9:.2f} '
              f'({figures["added_logits"]:.1f})')
-    return [pair, f'{figures["batch_size"]} of {images}', *times, memory, added]
+    return [
+        pair, f'{figures["batch_size"]} of {images}', *times, memory, added
+    ]
 
 
 def growth_table(growth: Dict[str, List[Dict[str, Any]]]) -> str:

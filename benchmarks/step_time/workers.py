@@ -149,10 +149,14 @@ def step_memory(step: Callable[[], Any], device: str) -> int:
         profiler.export_chrome_trace(path)
         with open(path) as file:
             events = json.load(file)['traceEvents']
-    # Tensors from before the profiler are not in the total.
-    return max((event['args']['Total Allocated']
-                for event in events if event['name'] == '[memory]'),
-               default=0)
+    totals = [(event['ts'], event['args']['Total Allocated'],
+               event['args']['Bytes']) for event in events
+              if event['name'] == '[memory]']
+    if not totals:
+        return 0
+    # Some of an earlier profile may be in it.
+    _, total, first = min(totals)
+    return max(one for _, one, _ in totals) - (total - first)
 
 
 def _synchronize(device: str) -> None:

@@ -200,9 +200,8 @@ class Workload:
             data_samples.append(sample)
         return dict(inputs=inputs, data_samples=data_samples)
 
-    def samples_of(
-            self, student: BaseModel,
-            seed: int) -> Tuple[Tensor, List[ClassificationSamples]]:
+    def samples_of(self, student: BaseModel,
+                   seed: int) -> Tuple[Tensor, List[ClassificationSamples]]:
         """Normalised images, and what a student classifies on them.
 
         Args:
@@ -217,9 +216,9 @@ class Workload:
         with adapter_for(student, 'student').observe() as observation, \
                 torch.no_grad(), self.autocast():
             student(**data, mode='loss')
-        self.logit_bytes = sum(
-            group.logits.numel() * group.logits.element_size()
-            for group in observation.groups)
+        self.logit_bytes = sum(group.logits.numel() *
+                               group.logits.element_size()
+                               for group in observation.groups)
         return data['inputs'], observation.groups
 
     @contextmanager
