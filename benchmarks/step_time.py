@@ -12,16 +12,24 @@ seconds:
 
 plain            training step of the student alone
 teacher          forward of the teacher that distillation needs: backbone,
-                 neck and head on the student's RoIs, without gradient
+                 neck and head on the student's samples, without gradient
 teacher_as_ours  the same as tcal_det runs it
 limit            plain + teacher_as_ours, each timed by itself: what the work
                  that no distillation can do without takes
 ours             training step of CalibratedTeacherDistiller
-ratio            ours / limit
+ratio            ours / limit, with quartiles of the single repetitions
 over_plain       ours / plain
 naive            training step with the teacher's whole loss and a second run
-                 of the student's head
+                 of the student's head; null for one-stage detectors
 mmrazor          training step of mmrazor's SingleTeacherDistill, or null
+
+and in bytes:
+
+memory           peak of the process on CPU, of tensors on CUDA
+step_memory      most that the tensors of a step take at once, beside weights
+                 and optimizer state
+added_memory     step_memory of ours - that of plain
+added_logits     the same in logit tensors of all of the student's samples
 
 mmrazor need not be installed: pip install --no-deps --target DIR mmrazor, and
 give --mmrazor DIR.
@@ -51,6 +59,8 @@ PAIRS = {
     'R101->R50': 'faster-rcnn_r50_fpn_tcal-r101_1x_coco.py',
     'R101->R18': 'faster-rcnn_r18_fpn_tcal-r101_1x_coco.py',
     'R50->MobileNetV2': 'faster-rcnn_mobilenetv2_fpn_tcal-r50_1x_coco.py',
+    'RetinaNet R101->R50': 'retinanet_r50_fpn_tcal-r101_1x_coco.py',
+    'GFL R101->R50': 'gfl_r50_fpn_tcal-r101_1x_coco.py',
 }
 SIZES = dict(small=(256, 256), coco=(800, 1344))
 BATCH_SIZE = dict(

@@ -24,8 +24,10 @@ def measure(case: Case, variants: Sequence[str], repetitions: int,
 
     Returns:
         dict: By variant the median of its seconds, or None, and then the
-        reason under ``unavailable``; ``quartiles`` of the seconds,
-        ``images_per_second`` and peak ``memory`` in bytes by variant.
+        reason under ``unavailable``; by variant all ``seconds``, their
+        ``quartiles``, ``images_per_second``, and in bytes the peak
+        ``memory`` of the process and ``step_memory``, that of a step's
+        tensors; ``logit_memory``, bytes of the student's logits, or None.
     """
     workers: Dict[str, Worker] = {}
     unavailable = {}
@@ -41,10 +43,7 @@ def measure(case: Case, variants: Sequence[str], repetitions: int,
             for name, worker in workers.items():
                 progress(f'repetition {seed + 1} of {repetitions}, {name}')
                 seconds[name].append(worker.step(seed))
-        memory = {
-            name: worker.peak_memory()
-            for name, worker in workers.items()
-        }
+        memory = {name: worker.memory() for name, worker in workers.items()}
     finally:
         for worker in workers.values():
             worker.close()
@@ -59,7 +58,16 @@ def measure(case: Case, variants: Sequence[str], repetitions: int,
                     name: case.batch_size / took
                     for name, took in medians.items()
                 },
-                memory=memory,
+                seconds=seconds,
+                memory={
+                    name: bytes_['peak']
+                    for name, bytes_ in memory.items()
+                },
+                step_memory={
+                    name: bytes_['step']
+                    for name, bytes_ in memory.items()
+                },
+                logit_memory=memory.get('teacher', {}).get('logits'),
                 unavailable=unavailable,
                 repetitions=repetitions,
                 batch_size=case.batch_size,
@@ -71,16 +79,28 @@ def compare(case: Case, repetitions: int,
     """All variants, the least a step can cost, and how near we are.
 
     Returns:
-        dict: As :func:`measure`, with ``limit``, ``ratio`` (ours / limit)
-        and ``over_plain`` (ours / plain).
+        dict: As :func:`measure`, with ``limit``, ``ratio`` (ours / limit),
+        ``ratio_quartiles`` of the same ratio within a repetition,
+        ``over_plain`` (ours / plain), ``added_memory``: bytes that ours
+        holds in a step more than plain, the teacher's weights apart, and
+        ``added_logits``, the same in logit tensors of the student.
     """
     figures = measure(case, list(VARIANTS), repetitions, progress)
     limit = figures['plain'] + figures['teacher_as_ours']
+    seconds = {
+        name: np.array(figures['seconds'][name])
+        for name in ('plain', 'teacher_as_ours', 'ours')
+    }
+    ratios = seconds['ours'] / (seconds['plain'] + seconds['teacher_as_ours'])
+    added = figures['step_memory']['ours'] - figures['step_memory']['plain']
     return dict(
         figures,
         limit=limit,
         ratio=figures['ours'] / limit,
-        over_plain=figures['ours'] / figures['plain'])
+        ratio_quartiles=np.percentile(ratios, (25, 75)).tolist(),
+        over_plain=figures['ours'] / figures['plain'],
+        added_memory=added,
+        added_logits=added / figures['logit_memory'])
 
 
 def grow(base: Case, factors: Dict[str, Sequence], repetitions: int,

@@ -23,7 +23,8 @@ def comparison_table(pairs: Dict[str, Dict[str, Dict[str, Any]]]) -> str:
     header = [
         'pair', 'images', 'plain, s', 'teacher, s', 'teacher as ours, s',
         'limit, s', 'ours, s', 'ours / limit', 'ours / plain', 'naive, s',
-        'mmrazor, s', 'peak memory of plain, ours, naive, mmrazor, GB'
+        'mmrazor, s', 'peak memory of plain, ours, naive, mmrazor, GB',
+        'added by a step, GB (logit tensors)'
     ]
     rows, reasons = [], set()
     for pair, sizes in pairs.items():
@@ -45,10 +46,16 @@ def _comparison_row(pair: str, images: str, figures: Dict[str,
         for key in ('plain', 'teacher', 'teacher_as_ours', 'limit', 'ours',
                     'ratio', 'over_plain', 'naive', 'mmrazor')
     ]
+    lower, upper = figures['ratio_quartiles']
+    times[5] += f' ({lower:.3f} to {upper:.3f})'
     memory = ', '.join(
         _gigabytes(figures['memory'], variant)
         for variant in ('plain', 'ours', 'naive', 'mmrazor'))
-    return [pair, f'{figures["batch_size"]} of {images}', *times, memory]
+    added = (f'{figures["added_memory"] / 1e9:.2f} '
+             f'({figures["added_logits"]:.1f})')
+    return [
+        pair, f'{figures["batch_size"]} of {images}', *times, memory, added
+    ]
 
 
 def growth_table(growth: Dict[str, List[Dict[str, Any]]]) -> str:

@@ -1,5 +1,5 @@
 """The training steps that are compared, each from equal weights."""
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, List, Optional
 
 import torch
 from mmdet.structures import SampleList
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.models.losses import LogitKLDivLoss
-from .mmrazor import single_teacher_distill
+from .mmrazor import UnavailableError, single_teacher_distill
 from .workload import Step, Workload
 
 
@@ -25,8 +25,8 @@ def ours(workload: Workload) -> Step:
 def teacher(workload: Workload) -> Step:
     """The teacher's forward that a distillation step cannot do without.
 
-    Backbone, neck and head on the student's RoIs, without gradient, of the
-    detector as its config builds it.
+    Backbone, neck and head on the student's samples, without gradient, of
+    the detector as its config builds it.
     """
     return _classification(workload, workload.teacher())
 
@@ -40,12 +40,12 @@ def _classification(workload: Workload, detector: nn.Module) -> Step:
     student = workload.student()
     adapter = adapter_for(detector, 'teacher')
 
-    def prepare(seed: int) -> Callable[[], Tensor]:
+    def prepare(seed: int) -> Callable[[], List[Tensor]]:
         images, groups = workload.samples_of(student, seed)
 
-        def forward() -> Tensor:
+        def forward() -> List[Tensor]:
             with torch.no_grad(), workload.autocast():
-                return adapter.answer(images, [], groups)[0]
+                return adapter.answer(images, [], groups)
 
         return forward
 
@@ -53,15 +53,31 @@ def _classification(workload: Workload, detector: nn.Module) -> Step:
 
 
 def naive(workload: Workload) -> Step:
-    """What distillation code does that leaves both detectors as they are."""
+    """What distillation code does that leaves both detectors as they are.
+
+    Raises:
+        UnavailableError: If the detectors have no RoI heads.
+    """
+    _refuse_dense(workload)
     return workload.training_step(
         NaiveDistiller(workload.student(), workload.teacher()))
 
 
 def mmrazor(workload: Workload) -> Step:
-    """SingleTeacherDistill of mmrazor."""
+    """SingleTeacherDistill of mmrazor.
+
+    Raises:
+        UnavailableError: If the detectors have no RoI heads, or mmrazor
+            cannot be imported.
+    """
+    _refuse_dense(workload)
     return workload.training_step(
         single_teacher_distill(workload.student(), workload.teacher()))
+
+
+def _refuse_dense(workload: Workload) -> None:
+    if workload.is_dense:
+        raise UnavailableError('written for RoI heads only')
 
 
 class NaiveDistiller(BaseModel):

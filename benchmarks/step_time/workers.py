@@ -1,22 +1,27 @@
 """A process for each variant, so that its peak memory is its own."""
+import json
 import multiprocessing
 import os
 import os.path as osp
 import resource
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from .mmrazor import UnavailableError
 from .variants import VARIANTS
 from .workload import Case, Workload
 
+# The profiler else announces its stages on stderr.
+os.environ.setdefault('KINETO_LOG_LEVEL', '5')
 # Linux: writing 5 there makes VmHWM begin anew.
 CLEAR_REFS = '/proc/self/clear_refs'
 
@@ -54,10 +59,17 @@ class Worker:
         self._connection.send(seed)
         return self._receive()['seconds']
 
-    def peak_memory(self) -> int:
-        """Bytes, since the models were built."""
+    def memory(self) -> Dict[str, int]:
+        """Bytes, asked for once, after the last step.
+
+        Returns:
+            dict[str, int]: ``peak`` since the models were built; ``step``,
+            what a step held at most beside weights, optimizer state and
+            images; ``logits``, the size of the student's for its samples, or
+            None where the variant does not compute them by themselves.
+        """
         self._connection.send(None)
-        return self._receive()['memory']
+        return self._receive()
 
     def close(self) -> None:
         """End the process."""
@@ -105,7 +117,46 @@ def _answer(connection: Connection, variant: str, case: Case) -> None:
         step()
         _synchronize(case.device)
         connection.send(dict(seconds=time.perf_counter() - begin))
-    connection.send(dict(memory=_peak_memory(case.device)))
+    peak = _peak_memory(case.device)
+    connection.send(
+        dict(
+            peak=peak,
+            step=step_memory(prepare(0), case.device),
+            logits=workload.logit_bytes))
+
+
+def step_memory(step: Callable[[], Any], device: str) -> int:
+    """Bytes of tensors that were alive at once and are made by a step.
+
+    The same in each run, whatever else the machine does: on CPU allocations
+    of tensors are counted, without what oneDNN takes for itself.
+
+    Args:
+        step (Callable): Is called once.
+        device (str): 'cpu' or 'cuda'.
+    """
+    if device == 'cuda':
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(
+            activities=[ProfilerActivity.CPU],
+            profile_memory=True) as profiler:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        path = osp.join(folder, 'trace.json')
+        profiler.export_chrome_trace(path)
+        with open(path) as file:
+            events = json.load(file)['traceEvents']
+    totals = [(event['ts'], event['args']['Total Allocated'],
+               event['args']['Bytes']) for event in events
+              if event['name'] == '[memory]']
+    if not totals:
+        return 0
+    # Some of an earlier profile may be in it.
+    _, total, first = min(totals)
+    return max(one for _, one, _ in totals) - (total - first)
 
 
 def _synchronize(device: str) -> None:

@@ -4,7 +4,7 @@ import os.path as osp
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
 from mmdet.structures import DetDataSample
@@ -16,12 +16,14 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from tcal_det.models.distillers.detector_files import find_detector
-from tcal_det.models.head_adapters import adapter_for
+from tcal_det.models.head_adapters import ClassificationSamples, adapter_for
 from tcal_det.registry import MODELS
 
 OBJECTS_PER_IMAGE = 8
 # Weights must stay finite: random ones diverge at a real learning rate.
 LEARNING_RATE = 1e-6
+# In the place of calibrators that a config reads from a file.
+FITTED = dict(PlattScaling=dict(scale=2.0, bias=1.0))
 DISTILLER_KEYS = ('type', 'student_type', 'teacher', 'distill_losses')
 # From the number of a batch to what is timed on it.
 Step = Callable[[int], Callable[[], Any]]
@@ -32,10 +34,12 @@ class Case:
     """One point of measurement.
 
     Attributes:
-        config (str): Of a distiller with a Faster R-CNN student.
+        config (str): Of a distiller; teacher and student are Faster R-CNNs,
+            or both one-stage detectors.
         image_size (tuple[int]): Height and width.
         batch_size (int): Images per step.
-        rois_per_image (int): RoIs that the student samples. Defaults to 512.
+        rois_per_image (int): RoIs that a two-stage student samples. Defaults
+            to 512.
         num_classes (int): Without background. Defaults to 80.
         device (str): 'cpu' or 'cuda'. Defaults to 'cpu'.
         amp (bool): Mixed precision, on CUDA only. Defaults to False.
@@ -56,11 +60,16 @@ class Workload:
 
     Args:
         case (Case): What is measured.
+
+    Attributes:
+        logit_bytes (int, optional): Size of the logits that a student
+            computed for its samples; None before :meth:`samples_of`.
     """
 
     def __init__(self, case: Case) -> None:
         init_default_scope('mmdet')
         self.case = case
+        self.logit_bytes: Optional[int] = None
         self._batches: Dict[int, Dict[str, list]] = {}
         self.distiller_cfg = Config.fromfile(case.config).model
         teacher, _ = find_detector(
@@ -68,12 +77,25 @@ class Workload:
         self.teacher_cfg = copy.deepcopy(teacher['model'])
         for cfg in (self.distiller_cfg, self.teacher_cfg):
             cfg.backbone.init_cfg = None
-            cfg.roi_head.bbox_head.num_classes = case.num_classes
+            head = cfg.get('bbox_head') or cfg.roi_head.bbox_head
+            head.num_classes = case.num_classes
+            if self.is_dense:
+                continue
             cfg.train_cfg.rcnn.sampler.num = case.rois_per_image
             # There must be enough proposals to sample from.
             cfg.train_cfg.rpn_proposal.max_per_img = max(
                 cfg.train_cfg.rpn_proposal.max_per_img,
                 2 * case.rois_per_image)
+        calibrator = self.distiller_cfg.teacher.get('calibrator', {})
+        if 'load_from' in calibrator:
+            # The file is made from a trained teacher.
+            self.distiller_cfg.teacher.calibrator = dict(
+                type=calibrator.type, **FITTED[calibrator.type])
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the student classifies priors and not RoIs."""
+        return 'bbox_head' in self.distiller_cfg
 
     def student(self) -> BaseModel:
         """The plain student in training."""
@@ -179,21 +201,24 @@ class Workload:
         return dict(inputs=inputs, data_samples=data_samples)
 
     def samples_of(self, student: BaseModel,
-                   seed: int) -> Tuple[Tensor, Tensor]:
-        """Normalised images, and the RoIs that a student samples on them.
+                   seed: int) -> Tuple[Tensor, List[ClassificationSamples]]:
+        """Normalised images, and what a student classifies on them.
 
         Args:
             student (BaseModel): In training.
             seed (int): Number of the batch.
 
         Returns:
-            tuple: Images (N, 3, H, W) and list[ClassificationSamples].
+            tuple: Images (N, 3, H, W) and the groups of samples.
         """
         data = student.data_preprocessor(self.batch(seed), True)
         torch.manual_seed(seed)
         with adapter_for(student, 'student').observe() as observation, \
                 torch.no_grad(), self.autocast():
             student(**data, mode='loss')
+        self.logit_bytes = sum(group.logits.numel() *
+                               group.logits.element_size()
+                               for group in observation.groups)
         return data['inputs'], observation.groups
 
     @contextmanager

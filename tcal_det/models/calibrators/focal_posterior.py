@@ -14,8 +14,8 @@ from .calibrator import Calibrator, check_inner_fraction
 from .softening import SofteningMixin
 
 LARGEST_GAMMA = 100.0
-# 16 MB of float32 per temporary tensor.
-NUMBERS_PER_SLICE = 2**22
+# 4 MiB of float32 per temporary tensor, of which there are some eight.
+NUMBERS_PER_SLICE = 2**20
 
 
 @MODELS.register_module()

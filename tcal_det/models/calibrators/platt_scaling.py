@@ -88,7 +88,9 @@ class PlattScaling(SofteningMixin, Calibrator):
             Tensor: Same shape, at least float32.
         """
         self.check_cls_channels(logits.shape[1])
-        return self._soften(at_least_float32(logits) * self.scale + self.bias)
+        # In place: a dense head has millions of logits.
+        scaled = (at_least_float32(logits) * self.scale).add_(self.bias)
+        return self._soften(scaled)
 
     def fit(self,
             logits: Logits,

@@ -208,7 +208,12 @@ class DenseHeadAdapter(HeadAdapter):
 
     def answer(self, images: Tensor, data_samples: SampleList,
                groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        outputs = self._head(self.detector.extract_feat(images))
+        # Lists, out of which a level is taken once it is read: the maps of
+        # all levels and their logits need not be there together.
+        outputs = [
+            list(part) if isinstance(part, (list, tuple)) else part
+            for part in self._head(self.detector.extract_feat(images))
+        ]
         levels = self._levels or range(len(outputs[0]))
         answers = []
         for group in groups:
@@ -222,6 +227,9 @@ class DenseHeadAdapter(HeadAdapter):
                     'and necks that round sizes alike')
             answers.append(
                 self._reading.logits(self._head, outputs, level).flatten(0, 1))
+            for part in outputs:
+                if isinstance(part, list) and level < len(part):
+                    part[level] = None
         return answers
 
     def probe(self) -> Tensor:

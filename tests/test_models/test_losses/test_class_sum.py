@@ -1,45 +1,14 @@
 """Sigmoid losses keep two tensors and go through the samples in chunks."""
-import weakref
-
 import pytest
 import torch
+from live_memory import LiveMemory
 from loss_cases import SIGMOID, make_loss, random_inputs
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tcal_det.models.losses import class_sum as module
 from tcal_det.models.losses.class_sum import class_sum
 
 NAMES = sorted(SIGMOID)
 CHUNK = 1024
-
-
-class LiveMemory(TorchDispatchMode):
-    """Largest number of bytes alive at once, beside the inputs."""
-
-    def __init__(self, *inputs):
-        super().__init__()
-        self.inputs = {
-            tensor.untyped_storage().data_ptr()
-            for tensor in inputs
-        }
-        self.made = []
-        self.peak = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        outputs = output if isinstance(output, (tuple, list)) else [output]
-        self.made += [
-            weakref.ref(tensor) for tensor in outputs
-            if isinstance(tensor, torch.Tensor)
-        ]
-        storages = {}
-        for tensor in (reference() for reference in self.made):
-            if tensor is not None:
-                storage = tensor.untyped_storage()
-                if storage.data_ptr() not in self.inputs:
-                    storages[storage.data_ptr()] = storage.nbytes()
-        self.peak = max(self.peak, sum(storages.values()))
-        return output
 
 
 def value_and_gradient(name, student, teacher, **kwargs):
