@@ -64,14 +64,31 @@ def detector_cfg(family, num_classes=3):
     return model
 
 
+def replaced(part, **values):
+    """An edit of a model's config: a part with another content.
+
+    Args:
+        part (str): Keys to the part, with dots between them.
+        **values: Its whole new content.
+    """
+
+    def edit(model):
+        *keys, last = part.split('.')
+        for key in keys:
+            model = model[key]
+        model[last] = ConfigDict(values)
+
+    return edit
+
+
 def build(cfg, registry, seed=0):
     """A detector whose classification says something."""
     torch.manual_seed(seed)
     detector = registry.build(copy.deepcopy(cfg))
     for name, weight in detector.named_parameters():
         # Last layers of the classification, by mmdet's names.
-        if 'rpn' not in name and any(part in name for part in
-                                     ('fc_cls.weight', '_cls.weight')):
+        if name.endswith(('_cls.weight', 'rtm_cls.0.weight')) \
+                and 'rpn' not in name:
             weight.data.normal_(0, 0.2)
     return detector
 

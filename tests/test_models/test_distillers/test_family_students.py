@@ -2,6 +2,7 @@
 import copy
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from head_families import build, detector_cfg, distiller_cfg, write_teacher
+from head_families import (bbox_heads, build, detector_cfg, distiller_cfg,
+                           replaced, write_teacher)
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
@@ -20,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.engine.student_checkpoint import publish_student
 from tcal_det.engine.training import leave_process_group
+from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.score_calibration import (ClassCalibration,
                                                    ScoreCalibration)
 from tcal_det.evaluation.score_maps import PlattMap
@@ -124,6 +127,58 @@ def test_calibrated_scores(student, batch, tmp_path, family):
             assert torch.equal(before[0], after[0])
             assert after[1].numpy() == pytest.approx(
                 score_map(before[1].double().numpy()), rel=1e-6)
+
+
+def more_classes(model):
+    for head in bbox_heads(model):
+        head.num_classes = 4
+
+
+@pytest.mark.parametrize('family, edit, words', [
+    ('cascade',
+     replaced('distill_losses.loss_kd_cls', type='QualityFocalKDLoss'),
+     'QualityFocalKDLoss is made for sigmoid heads, but the student '
+     'CascadeRCNN classifies with softmax: choose a loss for softmax heads'),
+    ('gfl',
+     replaced(
+         'teacher.calibrator', type='TemperatureScaling', temperature=1.5),
+     'must be made for sigmoid heads, as that of the teacher GFL is, but '
+     'TemperatureScaling is for softmax: use PlattScaling'),
+    ('gfl',
+     replaced(
+         'teacher.calibrator', type='TemperatureScaling',
+         activation='sigmoid'),
+     'TemperatureScaling must have `temperature`, or `load_from`, but has '
+     'none: fit it with tools/calibrate_teacher.py'),
+    ('cascade', more_classes,
+     'the teacher CascadeRCNN has 3 and the student CascadeRCNN 4: change'),
+])
+def test_bad_student(tmp_path, family, edit, words):
+    cfg = distiller_cfg(family, write_teacher(tmp_path, family))
+    edit(cfg)
+    with pytest.raises(InvalidValueError, match=re.escape(words)):
+        model = MODELS.build(cfg)
+        model.teacher.build(model)
+
+
+@pytest.mark.parametrize('family, other, edit, words', [
+    ('retinanet', 'retinanet',
+     replaced(
+         'bbox_head.loss_cls', type='CrossEntropyLoss', use_sigmoid=False),
+     'the teacher RetinaNet and the student RetinaNet must have logits of '
+     'one activation, but the teacher has softmax and the student sigmoid: '
+     'choose a teacher whose `loss_cls`'),
+    ('cascade', 'gfl', None,
+     'the teacher GFL and the student CascadeRCNN must have heads of one '
+     'family, but the teacher classifies priors and the student RoIs, and '
+     'pairs of different families are not supported yet: choose a teacher '
+     'that classifies RoIs'),
+])
+def test_bad_pair(tmp_path, family, other, edit, words):
+    model = MODELS.build(
+        distiller_cfg(family, write_teacher(tmp_path, other, edit=edit)))
+    with pytest.raises(InvalidValueError, match=re.escape(words)):
+        model.teacher.build(model)
 
 
 # Runs in a Python that cannot import tcal_det.

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 import torch
-from head_families import detector_cfg, distiller_cfg, write_teacher
+from head_families import detector_cfg, distiller_cfg, replaced, write_teacher
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
 from state_comparison import assert_same_state
@@ -127,3 +127,102 @@ def scalars(folder):
     path, = glob.glob(osp.join(folder, '*', 'vis_data', 'scalars.json'))
     with open(path) as file:
         return [json.loads(line) for line in file]
+
+
+def more_classes(model):
+    model.bbox_head.num_classes = 11
+
+
+@pytest.mark.parametrize('family, edit, words', [
+    ('retinanet', replaced(
+        'distill_losses.loss_kd_cls', type='LogitKLDivLoss'),
+     'LogitKLDivLoss is made for softmax heads, but the student RetinaNet '
+     'classifies with sigmoid: choose a loss for sigmoid heads'),
+    ('cascade',
+     replaced('teacher.calibrator', type='PlattScaling', scale=2.0, bias=0.0),
+     'must be made for softmax heads, as that of the teacher CascadeRCNN is, '
+     'but PlattScaling is for sigmoid: use TemperatureScaling'),
+    ('retinanet', replaced('teacher.calibrator', type='PlattScaling'),
+     'PlattScaling must have `scale` and `bias`, or `load_from`, but has '
+     'none: fit it with tools/calibrate_teacher.py'),
+    ('gfl', more_classes,
+     'teacher and student must classify the same classes, but the teacher '
+     'GFL has 10 and the student GFL 11: change `model.teacher.config` or '
+     '`model.bbox_head.num_classes`'),
+])
+def test_bad_student(complaint, family, edit, words):
+    assert words in complaint(family, edit)
+
+
+def finer(model):
+    model.bbox_head.anchor_generator.strides = [4, 8, 16]
+
+
+@pytest.mark.parametrize('other, edit, words', [
+    ('retinanet', finer,
+     'the teacher RetinaNet and the student RetinaNet must have maps of the '
+     'same strides, but the teacher has [(4, 4), (8, 8), (16, 16)] and the '
+     'student [(8, 8), (16, 16), (32, 32)]: choose a teacher'),
+    ('faster', None,
+     'the teacher FasterRCNN and the student RetinaNet must have heads of '
+     'one family, but the teacher classifies RoIs and the student priors, '
+     'and pairs of different families are not supported yet: choose a '
+     'teacher that classifies priors'),
+])
+def test_bad_pair(complaint, tmp_path, other, edit, words):
+
+    def teach(model):
+        model.teacher.update(
+            write_teacher(tmp_path, other, 'other', edit, num_classes=10))
+
+    assert words in complaint('retinanet', teach)
+
+
+@pytest.fixture
+def complaint(call_tool, family_configs, tmp_path):
+    """The one line of tools/train.py about a distill config."""
+
+    def train(family, edit):
+        path = family_configs(family)['distill']
+        cfg = Config.fromfile(path)
+        edit(cfg.model)
+        cfg.dump(path)
+        status, stderr = call_tool('train.py', path, '--work-dir',
+                                   str(tmp_path / 'run'))
+        assert status == 2 and 'Traceback' not in stderr
+        line, = (
+            line for line in stderr.splitlines() if line.startswith('error: '))
+        return line
+
+    return train
+
+
+def test_figures_of_a_dense_detector(call_tool, family_configs, digits,
+                                     tmp_path, load_state):
+    """Predictions, their calibration error, a map for it, and pictures."""
+    configs = family_configs('retinanet')
+    # As a published student: its weights are all that is there.
+    checkpoint = str(tmp_path / 'teacher.pth')
+    state = load_state(checkpoint)
+    torch.save(dict(state, meta={}), checkpoint)
+    predictions = str(tmp_path / 'predictions.pkl')
+    annotations = osp.join(digits, 'annotations', 'test.json')
+    report = str(tmp_path / 'report.json')
+    calibration = str(tmp_path / 'calibration.json')
+    picture = tmp_path / 'picture.png'
+    for command in (
+        ('test.py', configs['plain'], checkpoint, '--work-dir',
+         str(tmp_path / 'run'), '--out', predictions),
+        ('analysis_tools/eval_calibration.py', annotations, predictions,
+         '--out', report),
+        ('analysis_tools/recalibrate.py', 'fit', annotations, predictions,
+         '--out', calibration, '--method', 'platt'),
+        ('analysis_tools/recalibrate.py', 'apply', predictions, calibration,
+         '--out', str(tmp_path / 'calibrated.pkl')),
+        ('analysis_tools/compare_detections.py', '--out', str(picture),
+         '--num-images', '1', '--model', 'student', configs['plain'],
+         checkpoint, '--model', 'distiller', configs['distill'], checkpoint),
+    ):
+        status, error = call_tool(*command)
+        assert status == 0, error
+    assert picture.read_bytes().startswith(b'\x89PNG')
