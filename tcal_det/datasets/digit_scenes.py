@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from mmengine.utils import ProgressBar
 
-from tcal_det.arguments import check_count
+from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
 from .new_folder import new_folder
 

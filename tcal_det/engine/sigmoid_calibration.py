@@ -16,11 +16,10 @@ import torch
 from mmdet.models.losses import FocalLoss
 from scipy.special import expit
 
+from tcal_det.checks import check_choice
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.functional.array_checks import check_choice
-from tcal_det.evaluation.functional.calibration_error import (CalibrationError,
-                                                              calibration_error
-                                                              )
+from tcal_det.evaluation.functional.calibration_error import (
+    CalibrationError, calibration_error)
 from tcal_det.models.calibrators import (Calibrator, FocalPosterior,
                                          PlattScaling, TemperatureScaling)
 from tcal_det.models.head_adapters import HeadAdapter

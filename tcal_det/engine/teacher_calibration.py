@@ -11,9 +11,8 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import numpy as np
 import torch
 
-from tcal_det.arguments import check_positive
+from tcal_det.checks import check_choice, check_positive
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.functional.array_checks import check_choice
 from tcal_det.evaluation.functional.calibration_error import (
     CalibrationError, adaptive_calibration_error, calibration_error, top_label)
 from tcal_det.evaluation.functional.scoring_rules import (

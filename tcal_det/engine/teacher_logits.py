@@ -12,9 +12,8 @@ import torch.nn as nn
 from mmengine.utils import ProgressBar
 from torch import Tensor
 
-from tcal_det.arguments import check_count
+from tcal_det.checks import check_choice, check_count
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.functional.array_checks import check_choice
 from tcal_det.models.head_adapters import (ClassificationSamples, HeadAdapter,
                                            adapter_for)
 from tcal_det.teacher_options import LARGEST_SEED, MAX_SAMPLES, PROTOCOLS

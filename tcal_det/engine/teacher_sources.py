@@ -9,10 +9,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from tcal_det.arguments import check_count, shortened
+from tcal_det.checks import check_choice, check_count, shortened
 from tcal_det.config_file import merge_options
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.functional.array_checks import check_choice
 from tcal_det.models.distillers.detector_files import (build_detector,
                                                        find_detector,
                                                        load_whole_checkpoint)

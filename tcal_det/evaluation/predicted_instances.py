@@ -8,7 +8,7 @@ from typing import Any, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .functional.record_fields import (LARGEST_COORDINATE, SMALLEST_SIDE,
                                        are_numbers)

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError, UserError)
 from tcal_det.restricted_pickle import load_plain_pickle

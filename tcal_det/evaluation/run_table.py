@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from glob import escape, glob
 from typing import Any, Dict, List, Optional
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidValueError, MissingFileError
 from .results_file import read_json
 

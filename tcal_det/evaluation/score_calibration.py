@@ -11,13 +11,13 @@ from typing import (Any, Callable, Dict, List, Mapping, Optional, Sequence,
 
 import numpy as np
 
-from tcal_det.arguments import check_fraction, shortened
+from tcal_det.checks import (check_choice, check_fraction, check_iou_thr,
+                             shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
 from .functional import (DetectionMatches, Detections, GroundTruth,
                          detections_from_coco, ground_truth_from_coco,
                          match_at_thresholds, olrp)
-from .functional.array_checks import (as_unit_interval, check_choice,
-                                      check_iou_thr)
+from .functional.array_checks import as_unit_interval
 from .functional.record_ids import is_id
 from .results_file import Record, read_json
 from .score_maps import SCORE_MAPS, ScoreMap, score_map_from

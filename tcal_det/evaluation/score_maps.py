@@ -22,8 +22,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from tcal_det.arguments import (check_finite, check_fraction, check_positive,
-                                shortened)
+from tcal_det.checks import (check_finite, check_fraction, check_positive,
+                             shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
 from .functional import bin_index
 

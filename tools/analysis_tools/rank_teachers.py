@@ -8,7 +8,7 @@ writes PREFIX.md, PREFIX.png and PREFIX.json.
 import argparse
 import os.path as osp
 
-from tcal_det.arguments import check_count
+from tcal_det.checks import check_count
 from tcal_det.commands import ConfigOptions, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.image_bootstrap import CONFIDENCE_LEVEL

@@ -8,8 +8,8 @@ from mmengine.hooks.hook import DATA_BATCH
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from tcal_det.arguments import (check_count, check_non_negative,
-                                check_positive, shortened)
+from tcal_det.checks import (check_count, check_non_negative, check_positive,
+                             shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import HOOKS
 

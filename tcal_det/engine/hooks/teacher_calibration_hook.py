@@ -16,7 +16,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from tcal_det.arguments import check_count
+from tcal_det.checks import check_count
 from tcal_det.errors import InvalidTypeError
 from tcal_det.evaluation.functional.binning import BinTable, make_bin_table
 from tcal_det.evaluation.functional.calibration_error import CalibrationError

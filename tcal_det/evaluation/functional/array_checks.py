@@ -3,7 +3,7 @@ from typing import Sequence
 
 import numpy as np
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 
@@ -88,29 +88,3 @@ def check_same_length(name: str, values: np.ndarray, other_name: str,
         raise InvalidValueError(
             f'`{name}` and `{other_name}` must have the same length, but '
             f'got {len(values)} and {len(other)}')
-
-
-def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
-    """Return ``value`` if it is one of the words allowed."""
-    if value not in allowed:
-        words = ' or '.join(repr(word) for word in allowed)
-        raise InvalidValueError(f'`{name}` must be {words}, but got '
-                                f'{value!r}')
-    return value
-
-
-def check_iou_thr(name: str, value: float) -> float:
-    """Return ``value`` as a float if it lies in [0, 1).
-
-    1 is left out: LRP divides by 1 - threshold.
-    """
-    if isinstance(
-            value,
-            bool) or not isinstance(value,
-                                    (int, float, np.integer, np.floating)):
-        raise InvalidTypeError(f'`{name}` must be a number in [0, 1), but '
-                               f'got {value!r}')
-    if not 0 <= value < 1:
-        raise InvalidValueError(f'`{name}` must be in [0, 1), but got '
-                                f'{value!r}')
-    return float(value)

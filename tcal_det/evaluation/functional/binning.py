@@ -10,9 +10,9 @@ from typing import Any, Dict, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from tcal_det.arguments import check_count
+from tcal_det.checks import check_choice, check_count
 from tcal_det.errors import InvalidValueError
-from .array_checks import as_unit_interval, check_choice
+from .array_checks import as_unit_interval
 
 CLOSED_SIDES = ('right', 'left')
 # More say nothing, and tables of them for each class fill the memory.

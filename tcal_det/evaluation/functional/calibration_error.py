@@ -18,7 +18,7 @@ from typing import Any, Dict, Sequence, Tuple, Union
 
 import numpy as np
 
-from tcal_det.arguments import check_count
+from tcal_det.checks import check_count
 from .array_checks import as_labels, as_unit_interval, check_same_length
 from .binning import BinGrid, BinTable, make_bin_table
 

@@ -15,7 +15,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .record_fields import (box_array, crowd_flags, field_column, image_sizes,
                             score_column)

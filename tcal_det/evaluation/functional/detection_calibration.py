@@ -19,9 +19,8 @@ from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
-from tcal_det.arguments import check_count
+from tcal_det.checks import check_choice, check_count
 from tcal_det.errors import InvalidValueError
-from .array_checks import check_choice
 from .binning import (CLOSED_SIDES, MAX_BINS, BinGrid, BinTable, CellSums,
                       _bin_index, bin_edges, cell_sums, summarize_gaps)
 from .calibration_error import CalibrationError

@@ -14,9 +14,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
-from tcal_det.arguments import check_count
+from tcal_det.checks import check_choice, check_count, check_iou_thr
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from .array_checks import check_choice, check_iou_thr
 from .binning import CLOSED_SIDES, MAX_BINS
 from .calibration_error import CalibrationError
 from .coco_arrays import Detections, GroundTruth

@@ -15,8 +15,7 @@ from typing import NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
-from tcal_det.arguments import check_count
-from .array_checks import check_choice, check_iou_thr
+from tcal_det.checks import check_choice, check_count, check_iou_thr
 from .coco_arrays import Detections, GroundTruth
 
 FALSE_POSITIVE = 0

@@ -8,7 +8,7 @@ from typing import Any, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 _NUMBERS = (int, float, np.integer, np.floating)

@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 from mmengine.fileio import get_local_path
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from ..functional import (Detections, GroundTruth, detections_from_arrays,
                           ground_truth_from_coco)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 ACTIVATIONS = ('softmax', 'sigmoid')

@@ -7,8 +7,8 @@ import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
-from tcal_det.arguments import (check_finite, check_fraction, check_positive,
-                                shortened)
+from tcal_det.checks import (check_finite, check_fraction, check_positive,
+                             shortened)
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError, UserError)
 

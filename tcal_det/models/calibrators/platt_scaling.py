@@ -3,7 +3,7 @@ from typing import Any, Dict, Optional
 
 from torch import Tensor
 
-from tcal_det.arguments import check_count
+from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32

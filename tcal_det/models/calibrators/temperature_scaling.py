@@ -3,9 +3,8 @@ from typing import Any, Dict, Optional
 
 from torch import Tensor
 
-from tcal_det.arguments import check_count, check_positive
+from tcal_det.checks import check_choice, check_count, check_positive
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.functional.array_checks import check_choice
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32
 from .calibration_data import (ACTIVATIONS, Labels, Logits,

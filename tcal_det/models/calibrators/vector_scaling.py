@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tcal_det.arguments import shortened
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32

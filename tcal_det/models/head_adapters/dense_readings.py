@@ -13,12 +13,15 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from mmdet.models.dense_heads import (
-    AnchorFreeHead, AnchorHead, AutoAssignHead, CenterNetHead,
-    CenterNetUpdateHead, CornerHead, DETRHead, FreeAnchorRetinaHead,
-    GuidedAnchorHead, LADHead, LDHead, PAAHead, PISARetinaHead, RPNHead,
-    RTMDetHead, SABLRetinaHead, SSDHead, TOODHead, YOLACTHead, YOLOV3Head,
-    YOLOXHead)
+from mmdet.models.dense_heads import (AnchorFreeHead, AnchorHead,
+                                      AutoAssignHead, CenterNetHead,
+                                      CenterNetUpdateHead, CornerHead,
+                                      DETRHead, FreeAnchorRetinaHead,
+                                      GuidedAnchorHead, LADHead, LDHead,
+                                      PAAHead, PISARetinaHead, RPNHead,
+                                      RTMDetHead, SABLRetinaHead, SSDHead,
+                                      TOODHead, YOLACTHead, YOLOV3Head,
+                                      YOLOXHead)
 from mmdet.models.dense_heads.atss_vlfusion_head import ATSSVLFusionHead
 from torch import Tensor
 

@@ -4,7 +4,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from tcal_det.arguments import check_positive
+from tcal_det.checks import check_positive
 from tcal_det.registry import MODELS
 from .correlation import pearson, soft_rank
 from .logit_loss import LogitLoss

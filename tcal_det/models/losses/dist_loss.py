@@ -3,7 +3,7 @@ from typing import Optional, Union
 
 from torch import Tensor
 
-from tcal_det.arguments import check_non_negative, check_positive
+from tcal_det.checks import check_non_negative, check_positive
 from tcal_det.registry import MODELS
 from .correlation import pearson
 from .logit_loss import LogitLoss

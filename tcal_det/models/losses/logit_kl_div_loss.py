@@ -7,7 +7,7 @@ from typing import Optional
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcal_det.arguments import check_positive
+from tcal_det.checks import check_positive
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32
 from .logit_loss import LogitLoss

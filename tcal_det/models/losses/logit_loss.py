@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from tcal_det.arguments import check_count, check_non_negative
+from tcal_det.checks import check_count, check_non_negative
 from tcal_det.errors import InvalidValueError
 from ..logits import at_least_float32, check_same_samples
 from .reduction import reduce_loss

@@ -4,7 +4,7 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor
 
-from tcal_det.arguments import check_non_negative, check_positive
+from tcal_det.checks import check_non_negative, check_positive
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from .logit_kl_div_loss import logit_kl_div

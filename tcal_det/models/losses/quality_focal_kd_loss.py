@@ -8,7 +8,7 @@ from typing import Optional
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcal_det.arguments import check_non_negative
+from tcal_det.checks import check_non_negative
 from tcal_det.registry import MODELS
 from .class_sum import class_sum
 from .logit_loss import LogitLoss

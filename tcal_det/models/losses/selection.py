@@ -4,7 +4,7 @@ import math
 import torch
 from torch import Tensor
 
-from tcal_det.arguments import check_positive
+from tcal_det.checks import check_positive
 from tcal_det.errors import InvalidValueError
 
 

@@ -7,7 +7,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from tcal_det.arguments import check_positive
+from tcal_det.checks import check_positive
 from tcal_det.registry import MODELS
 from .logit_kl_div_loss import logit_kl_div
 from .logit_loss import LogitLoss

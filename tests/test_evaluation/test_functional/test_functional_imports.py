@@ -3,17 +3,17 @@ import ast
 from pathlib import Path
 
 import tcal_det.evaluation.functional as functional
-from tcal_det import arguments
+from tcal_det import checks
 
 ALLOWED = {
     'numpy', 'dataclasses', 'itertools', 'math', 'numbers', 'reprlib',
-    'typing', 'warnings', 'tcal_det.arguments', 'tcal_det.errors'
+    'typing', 'warnings', 'tcal_det.checks', 'tcal_det.errors'
 }
 
 
 def test_only_numpy_errors_and_arguments_are_imported():
     folder = Path(functional.__file__).parent
-    for path in (*folder.glob('*.py'), Path(arguments.__file__)):
+    for path in (*folder.glob('*.py'), Path(checks.__file__)):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 modules = [name.name for name in node.names]

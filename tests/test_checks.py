@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tcal_det.arguments import (check_count, check_finite, check_fraction,
-                                check_non_negative, check_positive, shortened)
+from tcal_det.checks import (check_count, check_finite, check_fraction,
+                             check_non_negative, check_positive, shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 REAL = (check_positive, check_non_negative, check_finite, check_fraction)

@@ -6,7 +6,7 @@ dimension included. Booleans are refused, as ``True`` for 1 is a slip.
 import math
 import reprlib
 from numbers import Integral, Real
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
@@ -117,6 +117,44 @@ def check_count(name: str,
         raise InvalidValueError(
             f'`{name}` must be {allowed}, but got {shortened(value)}')
     return int(number)
+
+
+def check_iou_thr(name: str, value: float) -> float:
+    """Return ``value`` as a float if it lies in [0, 1).
+
+    1 is left out: LRP divides by 1 - threshold.
+
+    Args:
+        name (str): The argument's name, for the message.
+        value (float): What the user gave.
+
+    Raises:
+        InvalidTypeError: If it is not a number.
+        InvalidValueError: If it is outside or NaN.
+    """
+    number = _as_float(name, value, 'a number in [0, 1)')
+    if not 0 <= number < 1:
+        raise InvalidValueError(
+            f'`{name}` must be in [0, 1), but got {shortened(value)}')
+    return number
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
+    """Return ``value`` if it is one of the words allowed.
+
+    Args:
+        name (str): The argument's name, for the message.
+        value (str): What the user gave.
+        allowed (sequence[str]): The words.
+
+    Raises:
+        InvalidValueError: If it is another.
+    """
+    if value not in allowed:
+        words = ' or '.join(repr(word) for word in allowed)
+        raise InvalidValueError(f'`{name}` must be {words}, but got '
+                                f'{shortened(value)}')
+    return value
 
 
 def shortened(value: object, limit: int = 80) -> str:
