@@ -134,7 +134,9 @@ def test_dense_detectors(dense_case):
     assert set(figures['unavailable']) == {'naive', 'mmrazor'}
     cells = 16 * 20 + 8 * 10 + 4 * 5 + 2 * 3 + 1 * 2
     assert figures['logit_memory'] == 4 * 2 * 9 * cells * 40
-    assert figures['added_logits'] <= 2
+    added = (figures['step_memory']['ours'] - figures['step_memory']['plain'])
+    assert figures['added_memory'] == added
+    assert figures['added_logits'] == added / figures['logit_memory']
     assert 'naive did not run: written for RoI heads' in comparison_table(
         {'a->b': {
             '128x160': figures
