@@ -18,8 +18,10 @@ from scipy.special import expit
 
 from tcal_det.checks import check_choice
 from tcal_det.errors import InvalidTypeError, InvalidValueError
+# yapf: disable
 from tcal_det.evaluation.functional.calibration_error import (
     CalibrationError, calibration_error)
+# yapf: enable
 from tcal_det.models.calibrators import (Calibrator, FocalPosterior,
                                          PlattScaling, TemperatureScaling)
 from tcal_det.models.head_adapters import HeadAdapter

@@ -18,12 +18,14 @@ from tcal_det.evaluation.average_precision import average_precision
 from tcal_det.evaluation.functional.calibration_error import (
     adaptive_calibration_error, calibration_error, top_label)
 from tcal_det.evaluation.functional.coco_arrays import Detections, GroundTruth
+# yapf: disable
 from tcal_det.evaluation.image_bootstrap import (CONFIDENCE_LEVEL, Estimate,
                                                  draw_images, resampled_ace,
                                                  resampled_ece,
                                                  resampled_platt,
                                                  resampled_sum_ratio,
                                                  resampled_temperature)
+# yapf: enable
 from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
 from tcal_det.models.calibrators.fitting import top_confidence
 from tcal_det.models.head_adapters import adapter_for

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+# yapf: disable
 from mmdet.models.dense_heads import (AnchorFreeHead, AnchorHead,
                                       AutoAssignHead, CenterNetHead,
                                       CenterNetUpdateHead, CornerHead,
@@ -22,6 +23,7 @@ from mmdet.models.dense_heads import (AnchorFreeHead, AnchorHead,
                                       RTMDetHead, SABLRetinaHead, SSDHead,
                                       TOODHead, YOLACTHead, YOLOV3Head,
                                       YOLOXHead)
+# yapf: enable
 from mmdet.models.dense_heads.atss_vlfusion_head import ATSSVLFusionHead
 from torch import Tensor
 
