@@ -6,7 +6,7 @@ dimension included. Booleans are refused, as ``True`` for 1 is a slip.
 import math
 import reprlib
 from numbers import Integral, Real
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
@@ -28,11 +28,8 @@ def check_positive(name: str, value: float) -> float:
         InvalidTypeError: If it is not a number.
         InvalidValueError: If it is zero, negative, infinite or NaN.
     """
-    number = _as_float(name, value, 'a number in (0, inf)')
-    if not 0 < number < math.inf:
-        raise InvalidValueError(
-            f'`{name}` must be in (0, inf), but got {shortened(value)}')
-    return number
+    return _in_interval(name, value, '(0, inf)',
+                        lambda number: 0 < number < math.inf)
 
 
 def check_non_negative(name: str, value: float) -> float:
@@ -46,11 +43,8 @@ def check_non_negative(name: str, value: float) -> float:
         InvalidTypeError: If it is not a number.
         InvalidValueError: If it is negative, infinite or NaN.
     """
-    number = _as_float(name, value, 'a number in [0, inf)')
-    if not 0 <= number < math.inf:
-        raise InvalidValueError(
-            f'`{name}` must be in [0, inf), but got {shortened(value)}')
-    return number
+    return _in_interval(name, value, '[0, inf)',
+                        lambda number: 0 <= number < math.inf)
 
 
 def check_finite(name: str, value: float) -> float:
@@ -82,11 +76,7 @@ def check_fraction(name: str, value: float) -> float:
         InvalidTypeError: If it is not a number.
         InvalidValueError: If it is outside or NaN.
     """
-    number = _as_float(name, value, 'a number in [0, 1]')
-    if not 0 <= number <= 1:
-        raise InvalidValueError(
-            f'`{name}` must be in [0, 1], but got {shortened(value)}')
-    return number
+    return _in_interval(name, value, '[0, 1]', lambda number: 0 <= number <= 1)
 
 
 def check_count(name: str,
@@ -132,11 +122,7 @@ def check_iou_thr(name: str, value: float) -> float:
         InvalidTypeError: If it is not a number.
         InvalidValueError: If it is outside or NaN.
     """
-    number = _as_float(name, value, 'a number in [0, 1)')
-    if not 0 <= number < 1:
-        raise InvalidValueError(
-            f'`{name}` must be in [0, 1), but got {shortened(value)}')
-    return number
+    return _in_interval(name, value, '[0, 1)', lambda number: 0 <= number < 1)
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
@@ -166,6 +152,15 @@ def shortened(value: object, limit: int = 80) -> str:
     """
     text = ' '.join(_REPR.repr(value).split())
     return text if len(text) <= limit else text[:limit] + '...'
+
+
+def _in_interval(name: str, value: Any, interval: str,
+                 contains: Callable[[float], bool]) -> float:
+    number = _as_float(name, value, f'a number in {interval}')
+    if not contains(number):
+        raise InvalidValueError(
+            f'`{name}` must be in {interval}, but got {shortened(value)}')
+    return number
 
 
 def _as_float(name: str, value: Any, allowed: str) -> float:

@@ -45,7 +45,7 @@ def _classification(workload: Workload, detector: nn.Module) -> Step:
 
         def forward() -> List[Tensor]:
             with torch.no_grad(), workload.autocast():
-                return adapter.answer(images, [], groups)
+                return adapter.answer(adapter.look(images, []), groups)
 
         return forward
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn as nn
 from mmengine.utils import ProgressBar
-from torch import Tensor
 
 from tcal_det.checks import check_choice, check_count
 from tcal_det.errors import InvalidTypeError, InvalidValueError
@@ -132,10 +131,6 @@ def _check_adapter(adapter: HeadAdapter) -> None:
         raise InvalidTypeError(f'the teacher {adapter.name} {reason}')
 
 
-def _to_numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
-
-
 class _SampleCollector:
     """Draws samples of a softmax head.
 
@@ -152,9 +147,9 @@ class _SampleCollector:
 
     def add(self, group: ClassificationSamples, first_image: int) -> None:
         columns = dict(
-            logits=_to_numpy(group.logits.float()),
-            labels=_to_numpy(group.labels),
-            image_ids=first_image + _to_numpy(group.image_index))
+            logits=group.logits.float().cpu().numpy(),
+            labels=group.labels.cpu().numpy(),
+            image_ids=first_image + group.image_index.cpu().numpy())
         self._reservoir.add(
             len(group.logits), lambda chosen: {
                 name: values[chosen]

@@ -75,7 +75,7 @@ def trained(tmp_path, distiller_cfg):
                 imports=['tcal_det', 'tcal_det.engine', 'json']),
             mixed=[None, 1],
             load_from='private/start.pth',
-            work_dir='private/work'))
+            work_dir='private/runs'))
     path = str(tmp_path / 'epoch_3.pth')
     torch.save(
         dict(
@@ -86,7 +86,7 @@ def trained(tmp_path, distiller_cfg):
             meta=dict(
                 epoch=3,
                 cfg=cfg.pretty_text,
-                hook_msgs=dict(last_ckpt='private/work/epoch_3.pth'),
+                hook_msgs=dict(last_ckpt='private/runs/epoch_3.pth'),
                 dataset_meta=dict(
                     classes=('red', 'white', 'blue'),
                     palette=[(0, 0, 0), (1, 1, 1), (2, 2, 2)]))), path)

@@ -141,6 +141,7 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
             return super().loss(batch_inputs, batch_data_samples)
         if not self.teacher.is_built:
             self.teacher.build(self)
+        seen = self.teacher.look(batch_inputs, batch_data_samples)
         with self._adapter.observe(batch_data_samples) as observation:
             losses = super().loss(batch_inputs, batch_data_samples)
         taken = sorted(set(losses) & set(self.distill_losses))
@@ -150,7 +151,7 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
                 f'student\'s own losses, but got {taken}: rename them, e.g. '
                 "'loss_kd_cls'")
         groups = observation.groups
-        answers = self.teacher.logits(batch_inputs, batch_data_samples, groups)
+        answers = self.teacher.logits(seen, groups)
         self.teacher.check_answers(answers, groups)
         for name, distill_loss in self.distill_losses.items():
             losses[name] = sum(

@@ -2,7 +2,7 @@
 import copy
 from collections import Counter
 from collections.abc import Mapping
-from typing import Callable, List, Optional, Sequence, Union
+from typing import Any, Callable, List, Optional, Sequence, Union
 
 import torch
 import torch.nn as nn
@@ -161,13 +161,26 @@ class FrozenTeacher:
             RULE,
         ])
 
-    def logits(self, images: Tensor, data_samples: SampleList,
-               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        """Calibrated logits of the student's samples, without gradient.
+    def look(self, images: Tensor, data_samples: SampleList) -> Any:
+        """See a batch, before it is known what the student samples.
 
         Args:
             images (Tensor): In the student's normalisation, (N, 3, H, W).
             data_samples (list[DetDataSample]): Samples of these images.
+
+        Returns:
+            Any: What :meth:`logits` takes.
+        """
+        with torch.no_grad():
+            return self.adapter.look(
+                self._renormalize(images, data_samples), data_samples)
+
+    def logits(self, seen: Any,
+               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+        """Calibrated logits of the student's samples, without gradient.
+
+        Args:
+            seen (Any): What :meth:`look` returned of the batch.
             groups (sequence[ClassificationSamples]): What the student
                 classified.
 
@@ -175,8 +188,7 @@ class FrozenTeacher:
             list[Tensor]: For each group, shape (S, C).
         """
         with torch.no_grad():
-            answers = self.adapter.answer(
-                self._renormalize(images, data_samples), data_samples, groups)
+            answers = self.adapter.answer(seen, groups)
             # One after the other leaves the list: a dense head's are large.
             return [
                 self.calibrator(answers.pop(0)) for _ in range(len(answers))

@@ -1,8 +1,8 @@
 """Dense classification heads: anchors, points and cells of a pyramid.
 
-A sample is a prior, all of them are samples. A group is a level: so the
+A sample is a prior, and all priors are samples. A group is a level: so the
 student's logits are those that its own loss was given, and the teacher's
-are widened, calibrated and compared level by level.
+are calibrated and compared level by level.
 
 Shapes: N images, :math:`P_l` priors of level l in an image, C columns of
 logits, K classes.
@@ -31,9 +31,10 @@ PROBE_SIZE = 512
 
 
 class DenseHeadAdapter(HeadAdapter):
-    """Anchor and point heads, one stage or a stage of their own."""
+    """Heads that classify all anchors, points or cells of their maps."""
 
     sample_name = 'priors'
+    num_classes_key = 'bbox_head.num_classes'
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__(detector)
@@ -48,7 +49,6 @@ class DenseHeadAdapter(HeadAdapter):
                 getattr(head, 'loss_cls', None),
                 (QualityFocalLoss, VarifocalLoss))
             or 'loss_obj' in self._reading.loss_modules)
-        self.num_classes_key = 'bbox_head.num_classes'
         # Which of its levels has the stride of each level of its student.
         self._levels: Optional[List[int]] = None
 
@@ -206,30 +206,37 @@ class DenseHeadAdapter(HeadAdapter):
                                  for group in groups]).sum()
         return reduce_mean(total).clamp(min=1)
 
-    def answer(self, images: Tensor, data_samples: SampleList,
-               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+    def look(self, images: Tensor,
+             data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:
+        """Logits of each of the student's levels, and the size of its map."""
         # Lists, out of which a level is taken once it is read: the maps of
         # all levels and their logits need not be there together.
         outputs = [
             list(part) if isinstance(part, (list, tuple)) else part
             for part in self._head(self.detector.extract_feat(images))
         ]
-        levels = self._levels or range(len(outputs[0]))
+        seen = []
+        for level in self._levels or range(len(outputs[0])):
+            size = tuple(outputs[0][level].shape[-2:])
+            logits = self._reading.logits(self._head, outputs, level)
+            seen.append((logits.flatten(0, 1), size))
+            for part in outputs:
+                if isinstance(part, list) and level < len(part):
+                    part[level] = None
+        return seen
+
+    def answer(self, seen: List[Tuple[Tensor, Tuple[int, int]]],
+               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
         answers = []
         for group in groups:
-            level = levels[group.stage]
-            size = tuple(outputs[0][level].shape[-2:])
+            logits, size = seen.pop(0)
             if size != group.where:
                 raise InvalidValueError(
                     f'the teacher {self.name} must have maps of the size of '
                     f'the student\'s, but on level {group.stage} it has '
                     f'{size} and the student {group.where}: choose backbones '
                     'and necks that round sizes alike')
-            answers.append(
-                self._reading.logits(self._head, outputs, level).flatten(0, 1))
-            for part in outputs:
-                if isinstance(part, list) and level < len(part):
-                    part[level] = None
+            answers.append(logits)
         return answers
 
     def probe(self) -> Tensor:

@@ -4,7 +4,7 @@ A family of heads is one subclass of :class:`HeadAdapter`; nothing else in
 the package knows how a head is called.
 """
 from abc import ABCMeta, abstractmethod
-from typing import ContextManager, List, Optional, Sequence
+from typing import Any, ContextManager, List, Optional, Sequence
 
 import torch.nn as nn
 from mmdet.structures import SampleList
@@ -89,16 +89,31 @@ class HeadAdapter(metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def answer(self, images: Tensor, data_samples: SampleList,
-               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        """Logits of the samples of another detector of this family.
+    def look(self, images: Tensor, data_samples: SampleList) -> Any:
+        """Compute of a batch what does not depend on the samples.
 
-        Backbone, neck and head run once. No RPN, no assignment, no NMS.
+        The distiller calls it before the student's loss: what runs here
+        does not need its memory beside the student's graph.
 
         Args:
             images (Tensor): In this detector's normalisation, shape
                 (N, 3, H, W).
             data_samples (list[DetDataSample]): Samples of these images.
+
+        Returns:
+            Any: What :meth:`answer` takes.
+        """
+
+    @abstractmethod
+    def answer(self, seen: Any,
+               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+        """Logits of the samples of another detector of this family.
+
+        With :meth:`look` backbone, neck and head run once. No RPN, no
+        assignment, no NMS.
+
+        Args:
+            seen (Any): What :meth:`look` returned; may be emptied.
             groups (sequence[ClassificationSamples]): What was observed.
 
         Returns:

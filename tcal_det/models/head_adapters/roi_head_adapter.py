@@ -41,6 +41,7 @@ class RoIHeadAdapter(HeadAdapter):
     """
 
     sample_name = 'RoIs'
+    num_classes_key = 'roi_head.bbox_head.num_classes'
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__(detector)
@@ -48,7 +49,6 @@ class RoIHeadAdapter(HeadAdapter):
         self.num_classes = bbox_head.num_classes
         self.cls_channels = _cls_channels(bbox_head)
         self.activation = _activation(bbox_head)
-        self.num_classes_key = 'roi_head.bbox_head.num_classes'
         # Whether this is the teacher of a student with one stage.
         self._averages_stages = False
         # Whether it is that of a TridentNet with more branches than it has.
@@ -152,9 +152,13 @@ class RoIHeadAdapter(HeadAdapter):
             group_weight=self._stage_weights[index],
             **stage.targets)
 
-    def answer(self, images: Tensor, data_samples: SampleList,
+    def look(self, images: Tensor, data_samples: SampleList) -> Tensor:
+        """The images: feature maps would take more memory than their run."""
+        return images
+
+    def answer(self, seen: Tensor,
                groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        features = self.detector.extract_feat(images)
+        features = self.detector.extract_feat(seen)
         context = self._context(features)
         return [
             self._classify(features, context, group.where, group.stage)

@@ -39,9 +39,9 @@ def as_loaded(teacher_files):
 def classify(detector, images_and_rois):
     images, rois = images_and_rois
     samples = ClassificationSamples(None, rois[:, 0].long(), where=rois)
+    adapter = adapter_for(detector, 'teacher')
     with torch.no_grad():
-        return adapter_for(detector, 'teacher').answer(images, [],
-                                                       [samples])[0]
+        return adapter.answer(adapter.look(images, []), [samples])[0]
 
 
 def batch_norms(model):

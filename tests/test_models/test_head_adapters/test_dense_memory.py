@@ -104,10 +104,25 @@ def test_at_most_two_logit_tensors_at_once(pair, calibrator, loss,
     with mock.patch.object(
             teacher, 'extract_feat',
             return_value=features), LiveMemory(*known) as memory:
-        answers = distilled.teacher.logits(*inputs, observation.groups)
+        answers = distilled.teacher.logits(
+            distilled.teacher.look(*inputs), observation.groups)
         for group, answer in zip(observation.groups, answers):
             distilled._distill(distilled.distill_losses['loss_kd_cls'], group,
                                answer)
     peak = memory.peak / logit_bytes(plain, inputs)
     # One has to be there.
     assert 1 < peak <= 2
+
+
+@pytest.mark.parametrize('name', ['RetinaHead', 'GFLHead'])
+def test_teacher_runs_before_the_students_graph(pair, name):
+    """Its convolutions need no memory beside what backward keeps."""
+    _, distilled = pair(name, 'LogitBinaryKLDivLoss', None)
+    distilled.teacher.build(distilled)
+    order = []
+    for model, kind in ((distilled.teacher.detector, 'teacher'), (distilled,
+                                                                  'student')):
+        model.bbox_head.register_forward_hook(
+            lambda *_, kind=kind: order.append(kind))
+    distilled.loss(*batch(name))
+    assert order == ['teacher', 'student']
