@@ -1,7 +1,7 @@
 """Names of the classes that a detector was, or is, trained for."""
 import re
 from collections.abc import Mapping
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Optional, Tuple
 
 ClassNames = Tuple[str, ...]
 
@@ -44,23 +44,10 @@ def checkpoint_class_names(checkpoint: Mapping) -> Optional[ClassNames]:
             or dataset_class_names(meta))
 
 
-def differing_class(names: Sequence[str],
-                    others: Sequence[str]) -> Optional[int]:
-    """The first class of two lists of equal length that differs.
+def plain_spelling(name: str) -> str:
+    """A class name without upper case, spaces, hyphens and underscores.
 
     Args:
-        names (sequence[str]): Class names in the order of the labels.
-        others (sequence[str]): The same of another detector.
-
-    Returns:
-        int, optional: Its label. Upper case, spaces, hyphens and underscores
-        make no difference. None where there is none.
+        name (str): Name of a class.
     """
-    for label, (name, other) in enumerate(zip(names, others)):
-        if _letters(name) != _letters(other):
-            return label
-    return None
-
-
-def _letters(name: str) -> str:
     return re.sub(r'[\s_-]', '', name).casefold()

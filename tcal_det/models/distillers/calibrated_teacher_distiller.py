@@ -5,6 +5,7 @@ builds a subclass of the student's own class with the distillation mixed in,
 so that parameter names, checkpoints, exporters and hooks see the plain
 detector.
 """
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import Callable, Dict, Optional, Union
@@ -14,14 +15,17 @@ from mmdet.structures import SampleList
 from mmengine.logging import print_log
 from torch import Tensor
 
+from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from ..detectors import CalibratedScoresMixin, detector_subclass
-from ..head_adapters import ClassificationSamples, adapter_for
+from ..head_adapters import adapter_for
 from .frozen_teacher import FrozenTeacher
+from .lesson import Lesson
+from .teacher_ensemble import TeacherEnsemble
 
-TEACHER_KEYS = ('config', 'checkpoint', 'calibrator')
+TEACHER_KEYS = tuple(inspect.signature(FrozenTeacher).parameters)
 # What the losses call the modes of a key that they replace.
 ROI_WEIGHTINGS = dict(
     uniform='all', foreground='foreground', balanced='balanced')
@@ -29,26 +33,32 @@ ROI_WEIGHTINGS = dict(
 
 @MODELS.register_module()
 class CalibratedTeacherDistiller(CalibratedScoresMixin):
-    """An mmdet detector that is distilled from a teacher of its kind.
+    """An mmdet detector that is distilled from a calibrated teacher.
 
     One training step: the student computes its own losses, untouched; the
-    frozen teacher classifies the very samples (RoIs, or priors of a dense
-    head) that the student trained on, its logits are calibrated, and each
-    entry of ``distill_losses`` is added to the student's losses under its
-    own name, summed over the stages of a cascade and the levels of a
-    pyramid. The student's head runs once; the teacher's RPN, assigner and
-    NMS never run.
+    frozen teacher answers for the samples (RoIs, priors of a dense head,
+    queries) that the student trained on, its logits are calibrated and
+    brought to the student's classes and activation, and each entry of
+    ``distill_losses`` is added to the student's losses under its own name,
+    summed over the stages of a cascade and the levels of a pyramid. The
+    student's head runs once. A teacher of the same kind classifies the very
+    samples: its RPN, assigner and NMS never run.
 
     Args:
         student_type (str | type): What ``model.type`` was, e.g.
             'FasterRCNN'; all further arguments are the student's own.
-        teacher (dict, optional): ``config`` ('mmdet::' name, path, Config or
-            dict), ``checkpoint`` ('auto', path or URL) and, optionally,
-            ``calibrator``. May be left out only if ``distill_losses`` is
-            empty. Defaults to None.
+        teacher (dict, optional): Arguments of ``FrozenTeacher``: ``config``
+            ('mmdet::' name, path, Config or dict), ``checkpoint`` ('auto',
+            path or URL) and, optionally, ``calibrator``, ``transport``,
+            ``classes``, ``check``, ``decoder_layers``. Or several such dicts
+            by the names of the teachers, and optionally ``weights``, see
+            ``TeacherEnsemble``. May be left out only if ``distill_losses``
+            is empty. Defaults to None.
         distill_losses (dict[str, dict]): Loss configs by the name under
             which they are logged, which must begin with ``loss_``: the
-            runner sums exactly those. Defaults to {}, the plain student.
+            runner sums exactly those. The key ``teacher`` names one of
+            several teachers; without it the loss meets their mixture.
+            Defaults to {}, the plain student.
         roi_weighting (str, optional): The former place of the losses'
             ``samples``; 'uniform' was what is 'all' there. Defaults to None.
         **student: The student's arguments.
@@ -90,7 +100,11 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
         self._adapter = adapter_for(self, 'student')
         distill_losses = _with_samples(
             _check_losses(distill_losses), roi_weighting)
-        self.teacher = _check_teacher(teacher, bool(distill_losses))
+        self._teacher_of = {
+            name: _teacher_of(name, cfg)
+            for name, cfg in distill_losses.items()
+        }
+        self.teacher = _make_teacher(teacher, self._teacher_of)
         if distill_losses:
             # Without parameters of its own a loss adds nothing to the state.
             self.distill_losses = nn.ModuleDict({
@@ -150,36 +164,35 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
                 f'the keys of `distill_losses` must not be keys of the '
                 f'student\'s own losses, but got {taken}: rename them, e.g. '
                 "'loss_kd_cls'")
-        groups = observation.groups
-        answers = self.teacher.logits(seen, groups)
-        self.teacher.check_answers(answers, groups)
+        lessons = self.teacher.lessons(seen, observation)
         for name, distill_loss in self.distill_losses.items():
             losses[name] = sum(
-                self._distill(distill_loss, group, answer)
-                for group, answer in zip(groups, answers))
+                _distill(distill_loss, lesson)
+                for lesson in lessons[self._teacher_of[name]])
         return losses
-
-    def _distill(self, distill_loss: nn.Module, group: ClassificationSamples,
-                 answer: Tensor) -> Tensor:
-        logits = group.logits
-        if getattr(distill_loss, 'loss_weight', 1) == 0:
-            # A gradient of zeros may have another layout in memory than the
-            # student's own: their sum would be rounded in another order.
-            logits = logits.detach()
-        return group.group_weight * distill_loss(
-            logits,
-            answer,
-            labels=group.labels,
-            weight=group.weight,
-            avg_factor=group.avg_factor,
-            image_index=group.image_index,
-            num_classes=self._adapter.num_classes)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs):
         """Take the teacher along: ``to``, ``cuda``, ``half`` come here."""
         if self.teacher is not None:
             self.teacher.apply_to_tensors(fn)
         return super()._apply(fn, *args, **kwargs)
+
+
+def _distill(distill_loss: nn.Module, lesson: Lesson) -> Tensor:
+    samples = lesson.samples
+    logits = samples.logits
+    if getattr(distill_loss, 'loss_weight', 1) == 0:
+        # A gradient of zeros may have another layout in memory than the
+        # student's own: their sum would be rounded in another order.
+        logits = logits.detach()
+    return samples.group_weight * distill_loss(
+        logits,
+        lesson.logits,
+        labels=samples.labels,
+        weight=samples.weight,
+        avg_factor=samples.avg_factor,
+        image_index=samples.image_index,
+        num_classes=lesson.num_classes)
 
 
 def _check_losses(distill_losses: Optional[dict]) -> dict:
@@ -200,7 +213,10 @@ def _with_samples(distill_losses: Dict[str, dict],
                   roi_weighting: Optional[str]) -> Dict[str, dict]:
     """Give each loss the key that took the place of ``roi_weighting``."""
     if roi_weighting is None:
-        return distill_losses
+        return {
+            name: dict(cfg) if isinstance(cfg, Mapping) else cfg
+            for name, cfg in distill_losses.items()
+        }
     if roi_weighting not in ROI_WEIGHTINGS:
         raise InvalidValueError(
             f'`roi_weighting` must be one of {tuple(ROI_WEIGHTINGS)}, but got '
@@ -218,18 +234,63 @@ def _with_samples(distill_losses: Dict[str, dict],
     }
 
 
-def _check_teacher(teacher: Optional[dict],
-                   is_needed: bool) -> Optional[FrozenTeacher]:
-    if teacher is None and not is_needed:
+def _teacher_of(name: str, cfg: dict) -> Optional[str]:
+    """The teacher that a loss names; its key is taken out."""
+    if not isinstance(cfg, dict) or 'teacher' not in cfg:
+        return None
+    teacher = cfg.pop('teacher')
+    if not isinstance(teacher, str):
+        raise InvalidTypeError(
+            f'`distill_losses.{name}.teacher` must be the name of one of the '
+            f'teachers, but got {shortened(teacher)}')
+    return teacher
+
+
+def _make_teacher(
+    teacher: Optional[dict], losses: Dict[str, Optional[str]]
+) -> Union[None, FrozenTeacher, TeacherEnsemble]:
+    """One teacher, or several by name.
+
+    Args:
+        teacher (dict, optional): What the config says.
+        losses (dict[str, str | None]): Names of the losses, and of the
+            teachers that they name.
+    """
+    if teacher is None and not losses:
         return None
     if not isinstance(teacher, dict):
         raise InvalidTypeError(
-            f'`teacher` must be a dict with the keys {TEACHER_KEYS}, but got '
-            f'{type(teacher).__name__}')
+            f'`teacher` must be a dict with the keys {TEACHER_KEYS}, or of '
+            f'such dicts by name, but got {type(teacher).__name__}')
+    if _is_ensemble(teacher):
+        named = dict(teacher)
+        weights = named.pop('weights', None)
+        return TeacherEnsemble(
+            {
+                name: _make_one(f'teacher.{name}', cfg)
+                for name, cfg in named.items()
+            }, list(losses.values()), weights)
+    naming = [name for name in losses if losses[name] is not None]
+    if naming:
+        raise InvalidValueError(
+            f'`distill_losses.{naming[0]}.teacher` names the teacher '
+            f'{losses[naming[0]]!r}, but `teacher` is a single one without a '
+            'name: leave the key out, or name the teachers, '
+            'teacher=dict(NAME=dict(config=..., checkpoint=...), ...)')
+    return _make_one('teacher', teacher)
+
+
+def _is_ensemble(teacher: dict) -> bool:
+    own = {key: value for key, value in teacher.items() if key != 'weights'}
+    return bool(own) and not set(own) & set(TEACHER_KEYS) and all(
+        isinstance(value, dict) for value in own.values())
+
+
+def _make_one(where: str, teacher: dict) -> FrozenTeacher:
     unknown = sorted(set(teacher) - set(TEACHER_KEYS))
     missing = sorted({'config', 'checkpoint'} - set(teacher))
     if unknown or missing:
         raise InvalidValueError(
-            f'`teacher` must have the keys {TEACHER_KEYS}, of which only '
-            f'`calibrator` may be left out, but has {sorted(teacher)}')
+            f'`{where}` must have the keys {TEACHER_KEYS}, of which only '
+            f'`config` and `checkpoint` are needed, but has {sorted(teacher)}')
     return FrozenTeacher(**teacher)

@@ -1,31 +1,37 @@
 """The teacher: found, checked, loaded, calibrated, and never trained."""
-import copy
-from collections import Counter
+import logging
 from collections.abc import Mapping
-from typing import Any, Callable, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import torch
 import torch.nn as nn
 from mmdet.structures import SampleList
 from mmengine.config import Config
-from mmengine.logging import print_log
+from mmengine.logging import MessageHub, print_log
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from tcal_det.checks import check_choice
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from ..calibrators import Calibrator
-from ..class_names import checkpoint_class_names
+from ..class_correspondence import ClassCorrespondence, LogitColumns
+from ..class_matching import (ClassMap, check_class_map, describe_match,
+                              match_classes)
+from ..class_names import (ClassNames, checkpoint_class_names,
+                           dataset_class_names)
 from ..configured_part import build_configured_part
 from ..detectors import detector_name
-from ..head_adapters import (ClassificationSamples, HeadAdapter, adapter_for,
-                             check_pair)
+from ..head_adapters import HeadAdapter, Observation, adapter_for
+from .batch_norm_folding import fold_batch_norms
 from .detector_files import (build_detector, describe_config, find_detector,
                              load_whole_checkpoint)
 from .image_normalization import ImageRenormalization
-from .teacher_check import TeacherCheck
+from .lesson import Lesson
+from .sample_transport import (TRANSPORT_NAMES, SampleTransport,
+                               choose_transport)
+from .teacher_check import STEPS, TeacherCheck
 
 RULE = '-' * 60
+DECODER_LAYERS = ('last', 'all')
 
 
 class FrozenTeacher:
@@ -40,8 +46,21 @@ class FrozenTeacher:
             with the key ``model``.
         checkpoint (str): 'auto' for the zoo weights of an 'mmdet::' config,
             a path, or a URL.
-        calibrator (dict, optional): Calibrates the logits. Defaults to None,
-            the logits as they are.
+        calibrator (dict, optional): Calibrates the logits, in the teacher's
+            own classes. Defaults to None, the logits as they are.
+        transport (str): How its answers come to the student's samples:
+            'same_samples', 'rois_at_boxes', 'matched_predictions' or
+            'shared_queries'. Defaults to 'auto', the first of the first three
+            that serves.
+        classes (str | dict): Its classes and those of the student's data set
+            that they are, by name or label; None for one to be left out.
+            Classes that are not in the dict are paired by name. Defaults to
+            'auto', all by name.
+        check (bool): Whether a teacher that is not better than chance on the
+            first batches stops the training; otherwise it is warned of.
+            Defaults to False.
+        decoder_layers (str): Layers of a student with queries that are
+            taught, 'last' or 'all'. Defaults to 'last'.
 
     Raises:
         InvalidTypeError, InvalidValueError: If an argument is not of these
@@ -51,7 +70,11 @@ class FrozenTeacher:
     def __init__(self,
                  config: Union[str, Config, dict],
                  checkpoint: str,
-                 calibrator: Optional[dict] = None) -> None:
+                 calibrator: Optional[dict] = None,
+                 transport: str = 'auto',
+                 classes: ClassMap = 'auto',
+                 check: bool = False,
+                 decoder_layers: str = 'last') -> None:
         if not isinstance(config, (str, Config, Mapping)):
             raise InvalidTypeError(
                 "`teacher.config` must be an 'mmdet::' name, a path, a Config "
@@ -60,9 +83,19 @@ class FrozenTeacher:
             raise InvalidTypeError(
                 "`teacher.checkpoint` must be 'auto', a path or a URL, but "
                 f'got {checkpoint!r}')
+        if not isinstance(check, bool):
+            raise InvalidTypeError(
+                f'`teacher.check` must be True or False, but got {check!r}')
+        check_class_map(classes)
         self.config = config
         self.checkpoint = checkpoint
         self.calibrator_cfg = calibrator
+        self.transport_name = check_choice('teacher.transport', transport,
+                                           TRANSPORT_NAMES)
+        self.class_map = classes
+        self.stops_if_chance = check
+        self.decoder_layers = check_choice('teacher.decoder_layers',
+                                           decoder_layers, DECODER_LAYERS)
         self.calibrator: Optional[nn.Module] = None
         if calibrator is not None and not (isinstance(calibrator, Mapping)
                                            and 'load_from' in calibrator):
@@ -70,14 +103,22 @@ class FrozenTeacher:
             # alone until training starts, for testing needs none.
             self.calibrator = self._build_calibrator()
         self.adapter: Optional[HeadAdapter] = None
+        self.transport: Optional[SampleTransport] = None
+        # Known when the first batch is there.
+        self.classes: Optional[ClassCorrespondence] = None
+        self._student: Optional[HeadAdapter] = None
+        self._class_names: Optional[ClassNames] = None
         self._renormalize: Optional[ImageRenormalization] = None
         self._check: Optional[TeacherCheck] = None
+        self._counterparts: Optional[_CounterpartCount] = None
 
     def __reduce__(self) -> tuple:
         # An EMA copy or a pickle of the student must not carry the teacher;
         # should the copy ever train, it builds its own.
         return FrozenTeacher, (self.config, self.checkpoint,
-                               self.calibrator_cfg)
+                               self.calibrator_cfg, self.transport_name,
+                               self.class_map, self.stops_if_chance,
+                               self.decoder_layers)
 
     def _build_calibrator(self) -> nn.Module:
         if self.calibrator_cfg is None:
@@ -111,42 +152,74 @@ class FrozenTeacher:
         with torch.random.fork_rng(devices=[]):
             detector = build_detector(cfg)
         adapter = adapter_for(detector, 'teacher')
-        student_adapter = adapter_for(student, 'student')
-        check_pair(student_adapter, adapter)
+        self._student = adapter_for(student, 'student')
+        if self.decoder_layers == 'all' and not (
+                self._student.answers_by_queries):
+            raise InvalidValueError(
+                "`teacher.decoder_layers='all'` is for students with "
+                f'queries, but the student {self._student.name} classifies '
+                f'{self._student.sample_name}: leave it out')
+        transport = choose_transport(self._student, adapter,
+                                     self.transport_name)
         if self.calibrator is None:
             self.calibrator = self._build_calibrator()
         if isinstance(self.calibrator, Calibrator):
             check_calibrator(self.calibrator, adapter)
-        num_classes = adapter.num_classes
-        classes = checkpoint_class_names(
+        self._class_names = checkpoint_class_names(
             load_whole_checkpoint(detector, checkpoint))
-        if classes is not None and len(classes) != num_classes:
-            classes = None
-        self._check = TeacherCheck(
-            num_classes,
-            classes,
-            has_background=adapter.cls_channels > num_classes,
-            sample_name=adapter.sample_name)
+        if (self._class_names is not None
+                and len(self._class_names) != adapter.num_classes):
+            self._class_names = None
+        if self._class_names is None:
+            self._check_unnamed_classes(adapter)
         detector.requires_grad_(False).eval()
         self._renormalize = ImageRenormalization(student.data_preprocessor,
                                                  detector.data_preprocessor)
-        print_log(
-            self._summary(detector, checkpoint, num_classes, classes),
-            'current')
+        print_log(self._summary(adapter, checkpoint, transport.name),
+                  'current')
         device = next(student.parameters()).device
         self.adapter = adapter_for(
             fold_batch_norms(detector.to(device)), 'teacher')
-        self.adapter.prepare_as_teacher(student_adapter)
+        self.adapter.prepare_as_teacher(self._student)
+        self.transport = transport(self._student, self.adapter,
+                                   self.decoder_layers)
+        self._check = TeacherCheck(
+            has_background=self._student.activation == 'softmax',
+            sample_name=self._student.sample_name,
+            stops=self.stops_if_chance)
+        self._counterparts = _CounterpartCount(self._student.sample_name)
         self.calibrator.to(device).requires_grad_(False).eval()
 
-    def _summary(self, detector: nn.Module, checkpoint: str, num_classes: int,
-                 classes: Optional[Sequence[str]]) -> str:
+    def _check_unnamed_classes(self, adapter: HeadAdapter) -> None:
+        """Without names only equal numbers can be the same classes."""
+        student = self._student
+        if self.class_map != 'auto':
+            names = [key for key in self.class_map if isinstance(key, str)]
+            if not names:
+                return
+            raise InvalidValueError(
+                '`teacher.classes` must name classes of the teacher by their '
+                f'label, as the checkpoint {self.checkpoint!r} holds no '
+                f'names, but got {names}')
+        if student.num_classes != adapter.num_classes:
+            raise InvalidValueError(
+                'teacher and student must classify the same classes where '
+                f'the checkpoint {self.checkpoint!r} holds no class names, '
+                f'but the teacher {adapter.name} has {adapter.num_classes} '
+                f'and the student {student.name} {student.num_classes}: give '
+                'a checkpoint with `meta.dataset_meta`, pairs of labels as '
+                '`teacher.classes`, or change `model.teacher.config` or '
+                f'`model.{student.num_classes_key}`')
+
+    def _summary(self, adapter: HeadAdapter, checkpoint: str,
+                 transport: str) -> str:
         """Several lines for the log, to be found among those of the config."""
+        detector, names = adapter.detector, self._class_names
         parameters = sum(weight.numel() for weight in detector.parameters())
-        names = 'names unknown: the checkpoint does not hold them'
-        if classes is not None:
-            names = ', '.join(
-                classes[:10]) + (', ...' if num_classes > 10 else '')
+        listed = 'names unknown: the checkpoint does not hold them'
+        if names is not None:
+            listed = ', '.join(names[:10]) + (', ...' if len(names) > 10 else
+                                              '')
         calibrator = self.calibrator
         if self.calibrator_cfg is None:
             calibrator = 'none, the logits as they are'
@@ -156,8 +229,9 @@ class FrozenTeacher:
             f'Teacher: {detector_name(detector)}, {parameters:,} parameters',
             f'    config: {describe_config(self.config)}',
             f'    checkpoint: {checkpoint!r}',
-            f'    {num_classes} classes: {names}',
+            f'    {adapter.num_classes} classes: {listed}',
             f'    calibrator: {calibrator}',
+            f'    transport: {transport}',
             RULE,
         ])
 
@@ -169,50 +243,150 @@ class FrozenTeacher:
             data_samples (list[DetDataSample]): Samples of these images.
 
         Returns:
-            Any: What :meth:`logits` takes.
+            Any: What :meth:`teach` takes.
+
+        Raises:
+            InvalidValueError: In the first step, if no class is shared with
+                the run's train dataset.
         """
+        if self.classes is None:
+            # mmengine's RuntimeInfoHook writes it when training starts.
+            metainfo = MessageHub.get_current_instance().get_info(
+                'dataset_meta')
+            self._meet_classes(dataset_class_names(metainfo))
         with torch.no_grad():
-            return self.adapter.look(
+            return self.transport.look(
                 self._renormalize(images, data_samples), data_samples)
 
-    def logits(self, seen: Any,
-               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        """Calibrated logits of the student's samples, without gradient.
+    def _meet_classes(self, names: Optional[ClassNames]) -> None:
+        """Find the shared classes, once the student's names are known."""
+        student, teacher = self._student, self.adapter
+        if names is not None and len(names) != student.num_classes:
+            names = None
+        shared = None
+        if self._class_names is not None or self.class_map != 'auto':
+            if names is not None:
+                shared = self._share(names)
+            elif (self.class_map != 'auto'
+                  or student.num_classes != teacher.num_classes):
+                raise InvalidValueError(
+                    'the train dataset must have the '
+                    f'{student.num_classes} class names of the student '
+                    f'{student.name} as `metainfo.classes`, to be compared '
+                    f'with the {teacher.num_classes} of the teacher '
+                    f'{teacher.name}, but has none: set them')
+        self.classes = ClassCorrespondence(
+            *(LogitColumns(one.activation, one.num_classes, one.cls_channels)
+              for one in (student, teacher)), shared)
+
+    def _share(self, names: ClassNames) -> list:
+        own = self._class_names
+        if own is None:
+            own = tuple(map(str, range(self.adapter.num_classes)))
+        shared = match_classes(own, names, self.class_map)
+        if own != names:
+            print_log(
+                '\n    '.join([
+                    f'Teacher and student share {len(shared)} classes:',
+                    *describe_match(shared, own, names)
+                ]), 'current')
+        return shared
+
+    def teach(self, seen: Any, observation: Observation) -> List[Lesson]:
+        """Calibrated answers for the student's samples, without gradient.
 
         Args:
             seen (Any): What :meth:`look` returned of the batch.
-            groups (sequence[ClassificationSamples]): What the student
-                classified.
+            observation (Observation): What the student classified.
 
         Returns:
-            list[Tensor]: For each group, shape (S, C).
-        """
-        with torch.no_grad():
-            answers = self.adapter.answer(seen, groups)
-            # One after the other leaves the list: a dense head's are large.
-            return [
-                self.calibrator(answers.pop(0)) for _ in range(len(answers))
-            ]
+            list[Lesson]: Of each group of samples that is taught.
 
-    def check_answers(self, answers: Sequence[Tensor],
-                      groups: Sequence[ClassificationSamples]) -> None:
-        """Look at the first steps' logits; see :class:`TeacherCheck`.
-
-        Args:
-            answers (sequence[Tensor]): Those of :meth:`logits`.
-            groups (sequence[ClassificationSamples]): Samples, with their
-                assigned classes.
+        Raises:
+            InvalidValueError: With ``check``, in the first steps, if the
+                teacher is not better than chance.
         """
+        lessons = list(
+            self.transport.teach(seen, observation, self._translate,
+                                 self.classes))
         if self._check is not None:
-            self._check.observe(answers, [group.labels for group in groups])
+            self._check.observe(lessons)
             if self._check.is_finished:
                 self._check = None
+        if self._counterparts is not None:
+            self._counterparts.observe(lessons, observation)
+            if self._counterparts.is_finished:
+                self._counterparts = None
+        return lessons
+
+    def lessons(self, seen: Any,
+                observation: Observation) -> Dict[Optional[str], List[Lesson]]:
+        """:meth:`teach`, for losses that name no teacher.
+
+        Args:
+            seen (Any): What :meth:`look` returned of the batch.
+            observation (Observation): What the student classified.
+        """
+        return {None: self.teach(seen, observation)}
+
+    def speaks_like(self, other: 'FrozenTeacher') -> bool:
+        """Whether both answer of the same classes, for the same samples.
+
+        Args:
+            other (FrozenTeacher): One that has seen a batch, as this one.
+        """
+        return (self.classes.known == other.classes.known
+                and self.transport.asks_for_own_samples
+                and other.transport.asks_for_own_samples)
+
+    @torch.no_grad()
+    def _translate(self, logits: Tensor) -> Tensor:
+        return self.classes.of_teacher(self.calibrator(logits))
 
     def apply_to_tensors(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Move with the student: what ``nn.Module._apply`` gave it."""
         if self.is_built:
             self.detector._apply(fn)
             self.calibrator._apply(fn)
+
+
+class _CounterpartCount:
+    """Says for how many samples of the first steps the teacher spoke.
+
+    Args:
+        sample_name (str): What the student classifies, in the plural.
+    """
+
+    def __init__(self, sample_name: str) -> None:
+        self.is_finished = False
+        self._sample_name = sample_name
+        self._step = self._answered = self._seen = 0
+
+    def observe(self, lessons: Sequence[Lesson],
+                observation: Observation) -> None:
+        """Take in a training step; lengths only, no tensor is read.
+
+        Args:
+            lessons (sequence[Lesson]): What was taught.
+            observation (Observation): What the student classified.
+        """
+        if self._step == 0 and all(one.index is None for one in lessons):
+            self.is_finished = True
+            return
+        self._step += 1
+        self._answered += sum(len(one.logits) for one in lessons)
+        self._seen += sum(
+            len(observation.groups[one.group].logits) for one in lessons)
+        if self._step < STEPS:
+            return
+        self.is_finished = True
+        share = 100 * self._answered / max(self._seen, 1)
+        print_log(
+            f'Teacher: answers for {self._answered} of the {self._seen} '
+            f'{self._sample_name} of the first {self._step} steps '
+            f'({share:.1f} %)',
+            'current',
+            level=logging.INFO if self._answered else logging.WARNING)
 
 
 def check_calibrator(calibrator: Calibrator, teacher: HeadAdapter) -> None:
@@ -236,59 +410,3 @@ def check_calibrator(calibrator: Calibrator, teacher: HeadAdapter) -> None:
             f'{type(calibrator).__name__} is for {calibrator.activation}: use '
             f'{others}')
     calibrator.check_cls_channels(teacher.cls_channels)
-
-
-def fold_batch_norms(detector: nn.Module) -> nn.Module:
-    """Let convolutions do what the frozen BatchNorms after them do.
-
-    Which convolution a BatchNorm follows is taken from the order in which
-    they were registered, as mmcv's ``fuse_conv_bn`` does. A backbone may
-    call them in another order: the folded detector is used only if it
-    classifies like the original.
-
-    Args:
-        detector (nn.Module): In eval; is not changed.
-
-    Returns:
-        nn.Module: A folded copy, or the detector itself.
-    """
-    folded = copy.deepcopy(detector)
-    if not _fold_in_order_of_registration(folded):
-        return detector
-    with torch.no_grad():
-        expected, logits = (
-            adapter_for(model, 'teacher').probe()
-            for model in (detector, folded))
-    # TensorFloat-32 may round by 1e-3; a wrong order changes everything. The
-    # logits of masked classes are -inf, whatever the order.
-    finite = expected[expected.isfinite()]
-    tolerance = 1e-2 * finite.abs().max().item() if len(finite) else 0.0
-    if torch.allclose(logits, expected, rtol=0, atol=tolerance):
-        return folded
-    return detector
-
-
-def _fold_in_order_of_registration(detector: nn.Module) -> bool:
-    """Fold in place; say whether there was anything to fold."""
-    found = False
-    # RTMDet's levels share convolutions, and follow them with BatchNorms of
-    # their own.
-    places = Counter(child for parent in detector.modules()
-                     for child in parent.children())
-    for parent in detector.modules():
-        convolution = None
-        for name, module in list(parent.named_children()):
-            if (convolution is not None and isinstance(module, _BatchNorm)
-                    and module.running_mean is not None
-                    and module.num_features == convolution.out_channels):
-                convolution.weight, convolution.bias = fuse_conv_bn_weights(
-                    convolution.weight, convolution.bias, module.running_mean,
-                    module.running_var, module.eps, module.weight, module.bias)
-                setattr(parent, name, nn.Identity())
-                found = True
-            # A subclass may make its weights anew in each forward.
-            convolution = None
-            if type(module) is nn.Conv2d and places[module] == 1:
-                convolution = module
-    detector.requires_grad_(False).eval()
-    return found

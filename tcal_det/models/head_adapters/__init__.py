@@ -1,8 +1,9 @@
-from .classification_samples import ClassificationSamples, Observation
-from .families import FAMILIES, adapter_for, check_pair
+from .classification_samples import (ClassificationSamples, Observation,
+                                     Predictions)
+from .families import FAMILIES, adapter_for
 from .head_adapter import HeadAdapter
 
 __all__ = [
     'ClassificationSamples', 'FAMILIES', 'HeadAdapter', 'Observation',
-    'adapter_for', 'check_pair'
+    'Predictions', 'adapter_for'
 ]

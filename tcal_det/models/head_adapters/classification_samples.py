@@ -1,6 +1,6 @@
 """What a detection head classified in one training step."""
-from dataclasses import dataclass, field
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -44,6 +44,29 @@ class ClassificationSamples:
     avg_factor: Union[float, Tensor, None] = None
     group_weight: float = 1.0
 
+    def subset(self, index: Tensor) -> 'ClassificationSamples':
+        """Some of the samples; what divides their sum stays.
+
+        Args:
+            index (Tensor): Their positions, int64, shape (S',).
+
+        Returns:
+            ClassificationSamples: S' samples. ``where`` is that of all.
+        """
+        chosen = {
+            name: value if value is None else value[index]
+            for name, value in dict(
+                logits=self.logits,
+                image_index=self.image_index,
+                labels=self.labels,
+                quality=self.quality,
+                weight=self.weight).items()
+        }
+        avg_factor = self.avg_factor
+        if avg_factor is None:
+            avg_factor = float(max(len(self.logits), 1))
+        return replace(self, avg_factor=avg_factor, **chosen)
+
 
 @dataclass
 class Observation:
@@ -53,9 +76,30 @@ class Observation:
         groups (list[ClassificationSamples]): Filled when the loss is done.
         features (tuple[Tensor]): What the head was given, a map of each
             level, shape (N, D, H, W) each.
+        boxes (callable, optional): Computes the boxes of each group's
+            samples, without gradient: corners in the pixels of the network's
+            input, shape (S, 4) each. Filled when the loss is done, where the
+            adapter can read boxes. Defaults to None.
     """
     groups: List[ClassificationSamples] = field(default_factory=list)
     features: Tuple[Tensor, ...] = ()
+    boxes: Optional[Callable[[], List[Tensor]]] = None
+
+
+@dataclass
+class Predictions:
+    """All that a detector says of a batch, before any threshold.
+
+    Attributes:
+        boxes (list[Tensor]): Of each image, corners in the pixels of the
+            network's input, float, shape (B, 4).
+        logits (list[Tensor]): Their classification, shape (B, C) each.
+        are_unique (bool): Whether an object has one confident box: that of a
+            query. Other detectors rely on an NMS. Defaults to False.
+    """
+    boxes: List[Tensor]
+    logits: List[Tensor]
+    are_unique: bool = False
 
 
 def count_foreground(groups: Sequence[ClassificationSamples],

@@ -271,6 +271,9 @@ class DenseHeadAdapter(HeadAdapter):
         return None
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
+        if (not isinstance(student, DenseHeadAdapter)
+                or self.reason_against_student(student) is not None):
+            return
         mine, theirs = self._grid, student._grid
         self._levels = [mine.strides.index(one) for one in theirs.strides]
         if mine.offset != theirs.offset:

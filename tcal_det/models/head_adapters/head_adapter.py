@@ -11,7 +11,8 @@ from mmdet.structures import SampleList
 from torch import Tensor
 
 from ..detectors import detector_name
-from .classification_samples import ClassificationSamples, Observation
+from .classification_samples import (ClassificationSamples, Observation,
+                                     Predictions)
 
 
 class HeadAdapter(metaclass=ABCMeta):
@@ -32,6 +33,13 @@ class HeadAdapter(metaclass=ABCMeta):
             message: 'RoIs' or 'priors'.
         num_classes_key (str): Config key of ``num_classes``, below
             ``model``.
+        num_stages (int): Stages of a cascade of RoI heads, else 1.
+        shares_samples (bool): Whether another detector of this family can
+            classify the same samples: RoIs and priors, not queries.
+        classifies_boxes (bool): Whether it can classify any box that it is
+            given.
+        answers_by_queries (bool): Whether one sample is to find an object,
+            and all others are not: a query.
     """
 
     activation: str
@@ -40,6 +48,10 @@ class HeadAdapter(metaclass=ABCMeta):
     scores_iou = False
     sample_name: str
     num_classes_key: str
+    num_stages = 1
+    shares_samples = True
+    classifies_boxes = False
+    answers_by_queries = False
 
     def __init__(self, detector: nn.Module) -> None:
         self.detector = detector
@@ -147,6 +159,53 @@ class HeadAdapter(metaclass=ABCMeta):
         Args:
             student (HeadAdapter): One that ``check_pair`` lets pass.
         """
+
+    def reason_against_boxes(self) -> Optional[str]:
+        """Why the boxes of its samples cannot be read; None if they can.
+
+        Returns:
+            str, optional: What follows 'the student RetinaNet ...' in a
+            message.
+        """
+        return None
+
+    def choose(
+        self, groups: Sequence[ClassificationSamples]
+    ) -> List[Optional[Tensor]]:
+        """Samples whose boxes are looked at by a detector of another family.
+
+        Args:
+            groups (sequence[ClassificationSamples]): What was observed.
+
+        Returns:
+            list[Tensor | None]: Positions in each group, in ascending order,
+            int64; None for all.
+        """
+        return [None] * len(groups)
+
+    def reason_against_predicting(self) -> Optional[str]:
+        """Why :meth:`predict` cannot serve; None if it can.
+
+        Returns:
+            str, optional: What follows 'the teacher FasterRCNN ...' in a
+            message.
+        """
+        return None
+
+    def predict(self, images: Tensor,
+                data_samples: SampleList) -> List[Predictions]:
+        """Boxes with whole rows of logits, before any threshold or NMS.
+
+        Args:
+            images (Tensor): In this detector's normalisation, shape
+                (N, 3, H, W).
+            data_samples (list[DetDataSample]): Samples of these images.
+
+        Returns:
+            list[Predictions]: The last are the detector's own; before them,
+            those of earlier decoder layers of a detector with queries.
+        """
+        raise NotImplementedError
 
     def reason_against_labelling(self) -> Optional[str]:
         """Why :meth:`label` cannot serve; None if it can.

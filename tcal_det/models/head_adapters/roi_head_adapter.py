@@ -41,6 +41,7 @@ class RoIHeadAdapter(HeadAdapter):
     """
 
     sample_name = 'RoIs'
+    classifies_boxes = True
     num_classes_key = 'roi_head.bbox_head.num_classes'
 
     def __init__(self, detector: nn.Module) -> None:
@@ -140,6 +141,9 @@ class RoIHeadAdapter(HeadAdapter):
             for index, stage in enumerate(stages) if stage.logits is not None
         ]
         observation.features = stages[0].features
+        observation.boxes = lambda: [
+            group.where[:, 1:] for group in observation.groups
+        ]
 
     def _as_samples(self, stage: '_ObservedStage',
                     index: int) -> ClassificationSamples:
@@ -234,14 +238,9 @@ class RoIHeadAdapter(HeadAdapter):
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
         roi_head = self.detector.roi_head
-        student.warn_of_softmax_scores()
         self._averages_stages = student.num_stages == 1 < self.num_stages
-        if student.num_branch > 1:
-            self._folds_branches = self.num_branch != student.num_branch
-            for module in self.detector.modules():
-                if hasattr(module, 'test_branch_idx'):
-                    # All branches, as the student trains them.
-                    module.test_branch_idx = -1
+        if isinstance(student, RoIHeadAdapter):
+            self._prepare_for_rois(student)
         if next(self.detector.parameters()).device.type != 'cpu':
             return
         for module in roi_head.modules():
@@ -249,6 +248,15 @@ class RoIHeadAdapter(HeadAdapter):
             # third of the time.
             if isinstance(module, RoIAlign) and module.pool_mode == 'avg':
                 module.use_torchvision = True
+
+    def _prepare_for_rois(self, student: 'RoIHeadAdapter') -> None:
+        student.warn_of_softmax_scores()
+        if student.num_branch > 1:
+            self._folds_branches = self.num_branch != student.num_branch
+            for module in self.detector.modules():
+                if hasattr(module, 'test_branch_idx'):
+                    # All branches, as the student trains them.
+                    module.test_branch_idx = -1
 
     def warn_of_softmax_scores(self) -> None:
         """Say that detections have other scores than those distilled.

@@ -1,0 +1,132 @@
+"""Which prediction of a teacher speaks of which sample of a student.
+
+Shapes: S samples of the student and B predictions of the teacher, in one
+image; K shared classes. Boxes are corners in pixels.
+"""
+from typing import Tuple
+
+import torch
+from mmcv.ops import nms
+from mmdet.structures.bbox import bbox_overlaps, bbox_xyxy_to_cxcywh
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+# Two boxes that overlap less are of two objects, as in mmdet's R-CNN heads.
+LEAST_IOU = 0.5
+# A teacher without queries has many boxes for an object.
+NMS_IOU = 0.7
+MOST_UNIQUE = 300
+# A prediction below it is no detection, and says nothing of an object.
+LEAST_SCORE = 0.05
+# Those of DETR's own assignment (arXiv 2005.12872, A.4; 2010.04159).
+CLASS_COST, L1_COST, GIOU_COST = 2.0, 5.0, 2.0
+
+
+def best_by_overlap(boxes: Tensor, found: Tensor,
+                    scores: Tensor) -> Tuple[Tensor, Tensor]:
+    """The prediction that each sample lies on.
+
+    Of those with an IoU of at least 0.5 the one with the largest product of
+    IoU and score: detectors repeat an object in boxes of low score, of which
+    one may fit the sample best.
+
+    Args:
+        boxes (Tensor): Those of the samples, shape (S, 4).
+        found (Tensor): Those of the predictions, shape (B, 4).
+        scores (Tensor): Probabilities of the predictions, shape (B, K).
+
+    Returns:
+        tuple[Tensor, Tensor]: Positions of the samples that have one, and of
+        their predictions, int64, shape (S',) each.
+    """
+    if len(found) == 0 or len(boxes) == 0:
+        return _no_pairs(boxes)
+    overlaps = bbox_overlaps(boxes.float(), found.float())
+    fit = overlaps * scores.max(dim=1).values
+    # Below 0 what does not overlap enough; a score may be 0.
+    fit = fit.where(overlaps >= LEAST_IOU, fit.new_full((), -1))
+    best, theirs = fit.max(dim=1)
+    mine = (best >= 0).nonzero(as_tuple=True)[0]
+    return mine, theirs[mine]
+
+
+def match_sets(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
+               img_shape: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+    r"""Pair two sets of predictions one to one, at the least total cost.
+
+    The cost of a pair is :math:`5\,L_1 + 2\,(1 - \mathrm{GIoU}) - 2 \sum_c
+    p_c q_c`, with boxes as centre and size in shares of the image. Only
+    predictions of the teacher with a score of at least 0.05 are paired.
+
+    Args:
+        boxes (Tensor): The student's, shape (S, 4).
+        probs (Tensor): The student's probabilities, shape (S, K).
+        found (Tensor): The teacher's boxes, shape (B, 4).
+        scores (Tensor): The teacher's probabilities, shape (B, K).
+        img_shape (tuple[int, int]): Height and width of the image.
+
+    Returns:
+        tuple[Tensor, Tensor]: Positions in both, int64, shape (P,) each.
+
+    Reference: Carion et al., "End-to-End Object Detection with
+    Transformers", eq. 1 and A.4; between two detectors: Chang et al.,
+    "DETRDistill", ICCV 2023.
+    """
+    confident = (scores.amax(dim=1) >= LEAST_SCORE).nonzero(as_tuple=True)[0]
+    if len(confident) == 0 or len(boxes) == 0:
+        return _no_pairs(boxes)
+    cost = pairing_cost(boxes, probs, found[confident], scores[confident],
+                        img_shape)
+    rows, columns = linear_sum_assignment(cost.cpu().numpy())
+    mine, theirs = (
+        torch.as_tensor(one, device=boxes.device) for one in (rows, columns))
+    return mine, confident[theirs]
+
+
+def pairing_cost(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
+                 img_shape: Tuple[int, int]) -> Tensor:
+    """Cost of each pair; see :func:`match_sets`.
+
+    Args:
+        boxes (Tensor): Shape (S, 4).
+        probs (Tensor): Shape (S, K).
+        found (Tensor): Shape (B, 4).
+        scores (Tensor): Shape (B, K).
+        img_shape (tuple[int, int]): Height and width of the image.
+
+    Returns:
+        Tensor: float32, shape (S, B).
+    """
+    boxes, found = boxes.float(), found.float()
+    height, width = img_shape
+    extent = boxes.new_tensor([width, height, width, height])
+    distance = torch.cdist(
+        bbox_xyxy_to_cxcywh(boxes / extent),
+        bbox_xyxy_to_cxcywh(found / extent),
+        p=1)
+    giou = bbox_overlaps(boxes, found, mode='giou')
+    agreement = probs.float() @ scores.float().T
+    return (L1_COST * distance + GIOU_COST * (1 - giou) -
+            CLASS_COST * agreement)
+
+
+def unique(found: Tensor, scores: Tensor) -> Tensor:
+    """One box for each object, of a detector that repeats them.
+
+    Args:
+        found (Tensor): Shape (B, 4).
+        scores (Tensor): Shape (B, K).
+
+    Returns:
+        Tensor: Positions of at most 300, by falling score, int64.
+    """
+    if len(found) == 0:
+        return torch.zeros(0, dtype=torch.long, device=found.device)
+    best = scores.float().amax(dim=1)
+    _, kept = nms(found.float(), best, iou_threshold=NMS_IOU)
+    return kept[:MOST_UNIQUE]
+
+
+def _no_pairs(boxes: Tensor) -> Tuple[Tensor, Tensor]:
+    nothing = torch.zeros(0, dtype=torch.long, device=boxes.device)
+    return nothing, nothing
