@@ -5,6 +5,7 @@ model = dict(
     student_type='CascadeRCNN',
     teacher=dict(
         config='configs/demo/cascade-rcnn_r18-half_fpn_12e_digits.py',
-        checkpoint='work_dirs/demo/cascade/teacher/epoch_12.pth'),
+        checkpoint='work_dirs/demo/cascade/teacher/epoch_12.pth',
+        check=True),
     distill_losses=dict(
         loss_kd_cls=dict(type='LogitKLDivLoss', temperature=4.0)))

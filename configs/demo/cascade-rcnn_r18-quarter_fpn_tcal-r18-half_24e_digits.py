@@ -6,5 +6,6 @@ model = dict(
     teacher=dict(
         config='configs/demo/cascade-rcnn_r18-half_fpn_12e_digits.py',
         checkpoint='work_dirs/demo/cascade/teacher/epoch_12.pth',
-        calibrator=dict(type='TemperatureScaling', temperature=1.5)),
+        calibrator=dict(type='TemperatureScaling', temperature=1.5),
+        check=True),
     distill_losses=dict(loss_kd_cls=dict(type='LogitKLDivLoss')))

@@ -6,6 +6,7 @@ model = dict(
     teacher=dict(
         config='configs/demo/faster-rcnn_r18-half_fpn_8e_digits.py',
         checkpoint='work_dirs/demo/teacher/epoch_8.pth',
-        calibrator=dict(type='TemperatureScaling', temperature=1.5)),
+        calibrator=dict(type='TemperatureScaling', temperature=1.5),
+        check=True),
     distill_losses=dict(
         loss_kd_cls=dict(type='LogitKLDivLoss', loss_weight=1.0)))

@@ -5,5 +5,6 @@ model = dict(
     student_type='GFL',
     teacher=dict(
         config='configs/demo/gfl_r18-half_fpn_24e_digits.py',
-        checkpoint='work_dirs/demo/gfl/teacher/epoch_24.pth'),
+        checkpoint='work_dirs/demo/gfl/teacher/epoch_24.pth',
+        check=True),
     distill_losses=dict(loss_kd_cls=dict(type='QualityFocalKDLoss')))

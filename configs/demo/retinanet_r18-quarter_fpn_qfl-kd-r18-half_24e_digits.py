@@ -5,5 +5,6 @@ model = dict(
     student_type='RetinaNet',
     teacher=dict(
         config='configs/demo/retinanet_r18-half_fpn_12e_digits.py',
-        checkpoint='work_dirs/demo/retinanet/teacher/epoch_12.pth'),
+        checkpoint='work_dirs/demo/retinanet/teacher/epoch_12.pth',
+        check=True),
     distill_losses=dict(loss_kd_cls=dict(type='QualityFocalKDLoss')))

@@ -5,5 +5,6 @@ model = dict(
     student_type='RTMDet',
     teacher=dict(
         config='configs/demo/rtmdet_s-half_24e_digits.py',
-        checkpoint='work_dirs/demo/rtmdet/teacher/epoch_24.pth'),
+        checkpoint='work_dirs/demo/rtmdet/teacher/epoch_24.pth',
+        check=True),
     distill_losses=dict(loss_kd_cls=dict(type='QualityFocalKDLoss')))

@@ -10,5 +10,6 @@ model = dict(
         calibrator=dict(
             type='PlattScaling',
             load_from='work_dirs/demo/rtmdet/calibration/'
-            'teacher_calibration.json')),
+            'teacher_calibration.json'),
+        check=True),
     distill_losses=dict(loss_kd_cls=dict(type='LogitBinaryKLDivLoss')))

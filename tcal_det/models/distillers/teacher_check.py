@@ -64,11 +64,18 @@ class TeacherCheck:
             InvalidValueError: If the check stops the training.
         """
         self._step += 1
+        if self._counts is None:
+            first = lessons[0]
+            self._counts = torch.zeros(
+                (3, first.num_classes + 1),
+                dtype=torch.long,
+                device=first.logits.device)
         for lesson in lessons:
             if lesson.samples.labels is not None:
                 self._count(lesson)
-        is_due = self.stops or self._step % STEPS == 0
-        if is_due and self._counts is not None:
+        # On every rank in the same steps, also on one without labels: the
+        # others wait for it.
+        if self.stops or self._step % STEPS == 0:
             self._report()
 
     def _count(self, lesson: Lesson) -> None:
@@ -81,12 +88,10 @@ class TeacherCheck:
                 labels[is_object], teacher[is_object], student[is_object])
         is_of_class = labels[:, None] == torch.arange(
             num_classes + 1, device=labels.device)
-        counts = torch.stack([is_of_class.sum(dim=0)] + [
+        self._counts = self._counts + torch.stack([is_of_class.sum(dim=0)] + [
             (is_of_class & (logits.argmax(dim=1) == labels)[:, None]).sum(
                 dim=0) for logits in (teacher, student)
         ])
-        self._counts = counts if self._counts is None else (
-            self._counts + counts)
 
     def _report(self) -> None:
         counts = self._counts

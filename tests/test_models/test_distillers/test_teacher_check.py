@@ -318,10 +318,11 @@ class TestThatStops:
 
         monkeypatch.setattr(teacher_check, 'all_reduce',
                             add_those_of_another_rank)
-        check = TeacherCheck(stops=True)
-        run_steps(check, [0, 3], [3, 0], steps=1)
-        assert check.is_finished
-        assert '101 foreground RoIs' in logged[0][1]
+        for labels, foreground in (([0, 3], 101), (None, 100)):
+            check = TeacherCheck(stops=True)
+            run_steps(check, labels, [3, 0], steps=1)
+            assert check.is_finished
+            assert f'{foreground} foreground RoIs' in logged.pop()[1]
 
     def test_a_run_stops(self, distiller_cfg, teacher_files, batch):
         """A teacher that takes every RoI for class 0."""
