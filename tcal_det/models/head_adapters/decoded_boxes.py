@@ -185,8 +185,8 @@ def _scored_by_position(head: nn.Module,
             # Objectness, and the first class.
             rows[:, 0], rows[:, 1] = 0, torch.logit(score)
             rows = rows.expand(len(level), -1, -1)
-            boxes = level.permute(0, 2, 3, 1).reshape(
-                len(level), -1, columns)[..., :4]
+            boxes = level.permute(0, 2, 3, 1).reshape(len(level), -1,
+                                                      columns)[..., :4]
             rows = torch.cat([boxes, rows], dim=2)
         else:
             rows = _score_rows(head, score)[None]
@@ -222,8 +222,7 @@ def _by_coder(head: nn.Module, outputs: Sequence[Maps],
     return [
         get_box_tensor(
             head.bbox_coder.decode(
-                priors.repeat(len(rows), 1),
-                rows.flatten(0, 1))).view_as(rows)
+                priors.repeat(len(rows), 1), rows.flatten(0, 1))).view_as(rows)
         for rows, priors in _rows_and_priors(head, outputs, sizes)
     ]
 
@@ -247,8 +246,9 @@ def _by_base_edges(head: nn.Module, outputs: Sequence[Maps],
         distances = edge * rows.exp()
         centres = priors[:, :2]
         boxes.append(
-            torch.cat([centres - distances[..., :2], centres + distances[..., 2:]],
-                      dim=-1))
+            torch.cat(
+                [centres - distances[..., :2], centres + distances[..., 2:]],
+                dim=-1))
     return boxes
 
 

@@ -216,8 +216,8 @@ class DenseHeadAdapter(HeadAdapter):
         return reduce_mean(total).clamp(min=1)
 
     def choose(
-        self, groups: Sequence[ClassificationSamples]
-    ) -> List[Optional[Tensor]]:
+            self,
+            groups: Sequence[ClassificationSamples]) -> List[Optional[Tensor]]:
         """Positives first, then priors by score; 512 of an image."""
         num_images = 1 + int(groups[0].image_index[-1])
         ranks = []

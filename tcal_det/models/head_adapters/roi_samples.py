@@ -94,8 +94,8 @@ def assign_and_sample(roi_head: nn.Module, stage: Optional[int],
 
 
 def regressed_boxes(bbox_head: nn.Module, rois: Tensor, labels: Tensor,
-                    predicted: Union[Tensor, Sequence[Tensor], None],
-                    metas: Sequence[dict]) -> Tensor:
+                    predicted: Union[Tensor, Sequence[Tensor],
+                                     None], metas: Sequence[dict]) -> Tensor:
     """Boxes that a stage makes of its RoIs, inside of the images.
 
     Args:
