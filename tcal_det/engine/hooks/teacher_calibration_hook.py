@@ -54,10 +54,10 @@ class TeacherCalibrationHook(Hook):
     it, those without a name. After every epoch, and where a
     validation begins, the sampled steps since the last time become one
     reliability figure, ``train_reliability`` (``train_reliability_NAME``),
-    for each backend of the visualizer. Samples of all ranks and of all stages and levels count. They
-    are the student's on training images, easier for the teacher than its own
-    on held-out ones: watch how the figures change, and measure with
-    ``tools/calibrate_teacher.py``.
+    for each backend of the visualizer. Samples of all ranks and of all stages
+    and levels count. They are the student's on training images, easier for
+    the teacher than its own on held-out ones: watch how the figures change,
+    and measure with ``tools/calibrate_teacher.py``.
 
     Of a softmax head the top class of each sample is measured; of a sigmoid
     head each pair of a sample and a class with a score above 0.05, the

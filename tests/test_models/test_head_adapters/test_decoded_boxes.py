@@ -181,7 +181,7 @@ def test_head_that_leaves_out_boxes_is_named():
     head.predict_by_feat = lambda *args, **kwargs: [
         result[1:] for result in own(*args, **kwargs)
     ]
-    with pytest.raises(InvalidTypeError, match='RetinaHead must predict a box'):
+    with pytest.raises(InvalidTypeError, match='RetinaHead must predict'):
         PredictedBoxes(head, head(features)).decode()
 
 

@@ -126,7 +126,7 @@ def test_answers_at_given_boxes(detector, name):
     adapter.prepare_as_teacher(OtherFamily())
     generator = torch.Generator().manual_seed(0)
     boxes = []
-    for height, width in SIZES:
+    for _ in SIZES:
         corner = torch.rand(7, 2, generator=generator) * 40
         boxes.append(
             torch.cat([
