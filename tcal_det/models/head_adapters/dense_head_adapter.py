@@ -22,6 +22,7 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions, count_foreground)
 from .decoded_boxes import PredictedBoxes, clip_to_images, label_by_overlap
+from .dense_grid import DenseGrid, anchors_as_text
 from .dense_readings import LossCall, Targets, reading_of
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
@@ -327,10 +328,10 @@ class DenseHeadAdapter(HeadAdapter):
             anchors = mine.anchors[index], theirs.anchors[level]
             if counts[0] > 1 and None not in anchors and not torch.allclose(
                     *anchors):
+                own, other = map(anchors_as_text, anchors)
                 return ('must have the same anchors in the same order, but at '
-                        f'stride {stride} the teacher has '
-                        f'{_as_text(anchors[0])} and the student '
-                        f'{_as_text(anchors[1])}: change `anchor_generator`')
+                        f'stride {stride} the teacher has {own} and the '
+                        f'student {other}: change `anchor_generator`')
         return None
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
@@ -346,8 +347,8 @@ class DenseHeadAdapter(HeadAdapter):
                 'taken to be the same', 'current')
 
     @property
-    def _grid(self) -> '_Grid':
-        return _Grid(self._head)
+    def _grid(self) -> DenseGrid:
+        return DenseGrid(self._head)
 
     def reason_against_labelling(self) -> Optional[str]:
         kind = f'has the `bbox_head` {type(self._head).__name__}, which'
@@ -409,34 +410,3 @@ def _clipped(boxes: Sequence[Tensor],
     if not data_samples:
         return list(boxes)
     return [clip_to_images(level, data_samples) for level in boxes]
-
-
-class _Grid:
-    """Where the priors of a head are.
-
-    Attributes:
-        strides (list[tuple]): Of each level, horizontal and vertical.
-        num_priors (list[int]): Priors of a cell, by level.
-        anchors (list[Tensor]): Anchors of a cell, by level; None for points.
-        offset (float): Place of a prior in its cell, in cells.
-    """
-
-    def __init__(self, head: nn.Module) -> None:
-        # SABL has squares for its anchors.
-        generator = getattr(head, 'prior_generator',
-                            None) or head.square_anchor_generator
-        self.strides: List[Tuple[int, int]] = [
-            tuple(one) for one in generator.strides
-        ]
-        self.num_priors = list(generator.num_base_priors)
-        self.anchors: Sequence[Optional[Tensor]] = getattr(
-            generator, 'base_anchors', [None] * len(self.strides))
-        self.offset: float = getattr(generator, 'center_offset',
-                                     getattr(generator, 'offset', 0.0))
-
-
-def _as_text(anchors: Tensor) -> str:
-    sizes = (anchors[:, 2:] - anchors[:, :2]).tolist()
-    shown = ', '.join(f'{width:.3g}x{height:.3g}'
-                      for width, height in sizes[:3])
-    return f'[{shown}{", ..." if len(sizes) > 3 else ""}]'

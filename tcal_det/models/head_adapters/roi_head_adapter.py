@@ -25,6 +25,7 @@ from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions)
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
+from .observed_stage import ObservedStage
 from .roi_samples import assign_and_sample, propose, regressed_boxes
 
 UNORDERED = (
@@ -124,7 +125,7 @@ class RoIHeadAdapter(HeadAdapter):
         roi_head = self.detector.roi_head
         observation = Observation()
         handles = []
-        stages = [_ObservedStage() for _ in self._bbox_heads]
+        stages = [ObservedStage() for _ in self._bbox_heads]
         extractors = _as_stages(roi_head.bbox_roi_extractor)
         for stage, extractor, bbox_head in zip(stages, extractors,
                                                self._bbox_heads):
@@ -146,7 +147,7 @@ class RoIHeadAdapter(HeadAdapter):
             group.where[:, 1:] for group in observation.groups
         ]
 
-    def _as_samples(self, stage: '_ObservedStage',
+    def _as_samples(self, stage: ObservedStage,
                     index: int) -> ClassificationSamples:
         num_images = len(stage.features[0]) // self._repeats
         return ClassificationSamples(
@@ -363,38 +364,6 @@ class RoIHeadAdapter(HeadAdapter):
     def _train_cfg(self, stage: int) -> ConfigDict:
         train_cfg = self.detector.roi_head.train_cfg
         return train_cfg[stage] if self._is_cascade else train_cfg
-
-
-class _ObservedStage:
-    """Hooks on one stage, and what they saw.
-
-    The last call of the head, and of its loss, is the training's: OHEM runs
-    both before, on all RoIs, to choose among them. Extractors may be called
-    afterwards, by a mask branch.
-    """
-
-    def __init__(self) -> None:
-        self.logits: Optional[Tensor] = None
-        self.features: Tuple[Tensor, ...] = ()
-        self.rois: Optional[Tensor] = None
-        self.targets: Dict[str, Any] = {}
-        self._extracted: tuple = ()
-
-    def record_rois(self, _: nn.Module, args: tuple) -> None:
-        self._extracted = args
-
-    def record_logits(self, _: nn.Module, args: tuple, output: tuple) -> None:
-        self.features, self.rois = self._extracted[:2]
-        self.logits = output[0]
-        self.targets = {}
-
-    def record_targets(self, _: nn.Module, args: tuple, kwargs: dict) -> None:
-        # Without weights it is PISA, which weighs by the loss it sees.
-        if len(args) == 3:
-            self.targets = dict(
-                labels=args[1],
-                weight=args[2],
-                avg_factor=kwargs.get('avg_factor'))
 
 
 def _as_stages(modules: nn.Module) -> Sequence[nn.Module]:
