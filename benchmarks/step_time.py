@@ -74,7 +74,8 @@ GROWTH = dict(
     batch_size=(1, 2, 4, 8),
     image_size=((128, 128), (256, 256), (384, 384), (512, 512)),
     rois_per_image=(128, 256, 512, 1024),
-    num_classes=(20, 80, 365, 1203))
+    num_classes=(20, 80, 365, 1203),
+    num_teachers=(1, 2, 3))
 
 
 def make_case(pair: str, size: str, device: str) -> Case:
@@ -135,8 +136,9 @@ def parse_args() -> argparse.Namespace:
         '5 and 3 by size, CUDA 30)')
     parser.add_argument(
         '--growth',
-        action='store_true',
-        help='also vary batch, image size, RoIs and classes')
+        nargs='*',
+        choices=list(GROWTH),
+        help='also vary these, one at a time (without names: all)')
     parser.add_argument(
         '--mmrazor', metavar='DIR', help='where mmrazor is importable from')
     parser.add_argument(
@@ -177,10 +179,11 @@ def main() -> None:
             sizes['x'.join(map(str, SIZES[size]))] = compare_pair(
                 pair, size, args.device, args.repeats)
             save()
-    if args.growth:
-        report['growth'] = {factor: [] for factor in GROWTH}
+    if args.growth is not None:
+        factors = {name: GROWTH[name] for name in args.growth or GROWTH}
+        report['growth'] = {factor: [] for factor in factors}
         case = make_case(GROWTH_PAIR, 'small', args.device)
-        for factor, point in grow(case, GROWTH, args.repeats or 3,
+        for factor, point in grow(case, factors, args.repeats or 3,
                                   show_progress):
             report['growth'][factor].append(point)
             save()
@@ -189,7 +192,7 @@ def main() -> None:
           f'{report["threads"]} threads on {report["cores"]} cores')
     if args.pairs:
         print('\n' + comparison_table(report['pairs']))
-    if args.growth:
+    if args.growth is not None:
         print(f'\nGrowth, {GROWTH_PAIR}, otherwise 2 images of 256x256, 512 '
               f'RoIs per image, 80 classes:\n\n'
               f'{growth_table(report["growth"])}')

@@ -41,6 +41,8 @@ class Case:
         rois_per_image (int): RoIs that a two-stage student samples. Defaults
             to 512.
         num_classes (int): Without background. Defaults to 80.
+        num_teachers (int): Teachers of equal size, whose mixture is learned.
+            Defaults to 1.
         device (str): 'cpu' or 'cuda'. Defaults to 'cpu'.
         amp (bool): Mixed precision, on CUDA only. Defaults to False.
     """
@@ -49,6 +51,7 @@ class Case:
     batch_size: int
     rois_per_image: int = 512
     num_classes: int = 80
+    num_teachers: int = 1
     device: str = 'cpu'
     amp: bool = False
 
@@ -116,6 +119,11 @@ class Workload:
                 self.distiller_cfg.teacher,
                 config=dict(model=self.teacher_cfg),
                 checkpoint=checkpoint)
+            if self.case.num_teachers > 1:
+                teacher = {
+                    f'teacher_{index}': teacher
+                    for index in range(self.case.num_teachers)
+                }
             model = self._trainable(dict(self.distiller_cfg, teacher=teacher))
             model.teacher.build(model)
         return model

@@ -8,7 +8,7 @@ detector cannot learn them by heart.
 import json
 import os
 import os.path as osp
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -131,7 +131,8 @@ def write_digit_scenes(out: str,
                        size: int = 160,
                        digits_per_scene: Tuple[int, int] = (2, 7),
                        seed: int = 0,
-                       show_progress: bool = True) -> None:
+                       show_progress: bool = True,
+                       classes: Sequence[str] = CLASSES) -> None:
     """Write ``out/{train,val,test}/*.jpg`` and ``out/annotations/*.json``.
 
     The folder appears under its name only when it is whole. Scene i of a
@@ -146,6 +147,10 @@ def write_digit_scenes(out: str,
             (2, 7); about 3 % of the scenes are empty.
         seed (int): Random seed of the scenes, >= 0. Defaults to 0.
         show_progress (bool): Whether to draw a progress bar.
+        classes (sequence[str]): Names of the classes in the order of their
+            categories. Digits that are not among them are in the scenes, but
+            not annotated; a name that is not a digit has no objects. Defaults
+            to '0' to '9'.
 
     Raises:
         InvalidValueError: If ``out`` exists or cannot be made, a number is
@@ -162,6 +167,11 @@ def write_digit_scenes(out: str,
         raise InvalidValueError(
             "`num_scenes` must be >= 1 for each of 'train', 'val' and "
             f"'test', but got {num_scenes}")
+    classes = tuple(classes)
+    if len(set(classes)) < len(classes) or not set(classes) & set(CLASSES):
+        raise InvalidValueError(
+            '`classes` must be different names, one of them a digit, but got '
+            f'{classes}')
     splits = _split_digits(seed)
     with new_folder(out) as temporary:
         # A bar in whole steps: a log file of it stays readable.
@@ -170,14 +180,15 @@ def write_digit_scenes(out: str,
         os.makedirs(osp.join(temporary, 'annotations'))
         for index, (name, split) in enumerate(splits.items()):
             _write_split(temporary, name, split, num_scenes[name], size,
-                         digits_per_scene, (seed, index), bar)
+                         digits_per_scene, (seed, index), bar, classes)
     if bar is not None:
         bar.file.write('\n')
 
 
 def _write_split(folder: str, name: str, split: Tuple[np.ndarray, np.ndarray],
                  num_scenes: int, size: int, digits_per_scene: Tuple[int, int],
-                 seed: Tuple[int, int], bar: Optional[ProgressBar]) -> None:
+                 seed: Tuple[int, int], bar: Optional[ProgressBar],
+                 classes: Tuple[str, ...]) -> None:
     os.makedirs(osp.join(folder, name))
     images, annotations = [], []
     for image_id in range(1, num_scenes + 1):
@@ -198,11 +209,13 @@ def _write_split(folder: str, name: str, split: Tuple[np.ndarray, np.ndarray],
         images.append(
             dict(id=image_id, file_name=file_name, width=size, height=size))
         for label, (x, y, width, height) in objects:
+            if CLASSES[label] not in classes:
+                continue
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
                     image_id=image_id,
-                    category_id=label + 1,
+                    category_id=classes.index(CLASSES[label]) + 1,
                     bbox=[x, y, width, height],
                     area=width * height,
                     iscrowd=0))
@@ -213,8 +226,8 @@ def _write_split(folder: str, name: str, split: Tuple[np.ndarray, np.ndarray],
         images=images,
         annotations=annotations,
         categories=[
-            dict(id=label + 1, name=digit)
-            for label, digit in enumerate(CLASSES)
+            dict(id=label + 1, name=name)
+            for label, name in enumerate(classes)
         ])
     path = osp.join(folder, 'annotations', f'{name}.json')
     with open(path, 'w', encoding='utf-8') as file:

@@ -95,6 +95,34 @@ def test_same_seed_same_scenes_whatever_their_number(tmp_path):
             cv2.imread(osp.join(second, image)))
 
 
+def test_other_classes_are_other_annotations_of_the_same_scenes(tmp_path):
+    """By name: the order is another, digits are missing, one is none."""
+    for name, classes in (('all', '0123456789'), ('some', '97x31')):
+        write_digit_scenes(
+            str(tmp_path / name), SCENES, show_progress=False, classes=classes)
+    whole, part = (
+        read(str(tmp_path / name), 'train') for name in ('all', 'some'))
+    assert [one['name'] for one in part['categories']] == list('97x31')
+
+    def objects(content):
+        names = {one['id']: one['name'] for one in content['categories']}
+        return [(one['image_id'], names[one['category_id']], one['bbox'])
+                for one in content['annotations']]
+
+    known = [one for one in objects(whole) if one[1] in '9731']
+    assert known and objects(part) == known
+    assert len(known) < len(objects(whole))
+    image = osp.join('train', '00001.jpg')
+    assert ((tmp_path / 'all' / image).read_bytes() == (
+        tmp_path / 'some' / image).read_bytes())
+
+
+@pytest.mark.parametrize('classes', [('1', '1'), ('x', 'y'), ()])
+def test_classes_that_are_none(tmp_path, classes):
+    with pytest.raises(InvalidValueError, match='`classes` must be different'):
+        write_digit_scenes(str(tmp_path / 'x'), SCENES, classes=classes)
+
+
 def test_boxes_lie_in_their_scene(tmp_path):
     folder = str(tmp_path / 'digits')
     write_digit_scenes(folder, SCENES, size=80, show_progress=False)

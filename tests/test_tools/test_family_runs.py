@@ -146,9 +146,9 @@ def more_classes(model):
      'PlattScaling must have `scale` and `bias`, or `load_from`, but has '
      'none: fit it with tools/calibrate_teacher.py'),
     ('gfl', more_classes,
-     'teacher and student must classify the same classes, but the teacher '
-     'GFL has 10 and the student GFL 11: change `model.teacher.config` or '
-     '`model.bbox_head.num_classes`'),
+     'but the teacher GFL has 10 and the student GFL 11: give a checkpoint '
+     'with `meta.dataset_meta`, pairs of labels as `teacher.classes`, or '
+     'change `model.teacher.config` or `model.bbox_head.num_classes`'),
 ])
 def test_bad_student(complaint, family, edit, words):
     assert words in complaint(family, edit)
@@ -164,16 +164,16 @@ def finer(model):
      'same strides, but the teacher has [(4, 4), (8, 8), (16, 16)] and the '
      'student [(8, 8), (16, 16), (32, 32)]: choose a teacher'),
     ('faster', None,
-     'the teacher FasterRCNN and the student RetinaNet must have heads of '
-     'one family, but the teacher classifies RoIs and the student priors, '
-     'and pairs of different families are not supported yet: choose a '
-     'teacher that classifies priors'),
+     'the teacher FasterRCNN and the student RetinaNet have other samples: '
+     'the teacher classifies RoIs and the student priors'),
 ])
 def test_bad_pair(complaint, tmp_path, other, edit, words):
 
     def teach(model):
         model.teacher.update(
-            write_teacher(tmp_path, other, 'other', edit, num_classes=10))
+            write_teacher(tmp_path, other, 'other', edit, num_classes=10),
+            transport='same_samples',
+            calibrator=None)
 
     assert words in complaint('retinanet', teach)
 

@@ -33,6 +33,13 @@ def parse_args():
         type=int,
         default=0,
         help='random seed of the scenes (default: 0)')
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        metavar='NAME',
+        help='classes in the order of their categories: digits, and names '
+        'that no object has; other digits are not annotated (default: 0 to '
+        '9)')
     return parser.parse_args()
 
 
@@ -40,11 +47,13 @@ def main():
     args = parse_args()
     # Slow to import.
     from tcal_det.datasets import write_digit_scenes
+    from tcal_det.datasets.digit_scenes import CLASSES
     write_digit_scenes(
         args.out,
         dict(train=args.train, val=args.val, test=args.test),
         size=args.size,
-        seed=args.seed)
+        seed=args.seed,
+        classes=args.classes or CLASSES)
 
 
 if __name__ == '__main__':

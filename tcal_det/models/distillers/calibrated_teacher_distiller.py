@@ -167,7 +167,7 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
         lessons = self.teacher.lessons(seen, observation)
         for name, distill_loss in self.distill_losses.items():
             losses[name] = sum(
-                _distill(distill_loss, lesson)
+                distilled_loss(distill_loss, lesson)
                 for lesson in lessons[self._teacher_of[name]])
         return losses
 
@@ -178,7 +178,16 @@ class CalibratedTeacherDistiller(CalibratedScoresMixin):
         return super()._apply(fn, *args, **kwargs)
 
 
-def _distill(distill_loss: nn.Module, lesson: Lesson) -> Tensor:
+def distilled_loss(distill_loss: nn.Module, lesson: Lesson) -> Tensor:
+    """A distillation loss of one group of samples.
+
+    Args:
+        distill_loss (nn.Module): One of ``distill_losses``.
+        lesson (Lesson): What the teacher says of the samples.
+
+    Returns:
+        Tensor: A scalar, the group's weight included.
+    """
     samples = lesson.samples
     logits = samples.logits
     if getattr(distill_loss, 'loss_weight', 1) == 0:

@@ -105,7 +105,9 @@ def pairing_cost(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
         bbox_xyxy_to_cxcywh(found / extent),
         p=1)
     giou = bbox_overlaps(boxes, found, mode='giou')
-    agreement = probs.float() @ scores.float().T
+    # Autocast would round the product to half precision.
+    with torch.autocast(boxes.device.type, enabled=False):
+        agreement = probs.float() @ scores.float().T
     return (L1_COST * distance + GIOU_COST * (1 - giou) -
             CLASS_COST * agreement)
 

@@ -151,7 +151,7 @@ def more_classes(model):
      'TemperatureScaling must have `temperature`, or `load_from`, but has '
      'none: fit it with tools/calibrate_teacher.py'),
     ('cascade', more_classes,
-     'the teacher CascadeRCNN has 3 and the student CascadeRCNN 4: change'),
+     'the teacher CascadeRCNN has 3 and the student CascadeRCNN 4: give a'),
 ])
 def test_bad_student(tmp_path, family, edit, words):
     cfg = distiller_cfg(family, write_teacher(tmp_path, family))
@@ -161,22 +161,23 @@ def test_bad_student(tmp_path, family, edit, words):
         model.teacher.build(model)
 
 
-@pytest.mark.parametrize('family, other, edit, words', [
-    ('retinanet', 'retinanet',
-     replaced(
-         'bbox_head.loss_cls', type='CrossEntropyLoss', use_sigmoid=False),
-     'the teacher RetinaNet and the student RetinaNet must have logits of '
-     'one activation, but the teacher has softmax and the student sigmoid: '
-     'choose a teacher whose `loss_cls`'),
-    ('cascade', 'gfl', None,
-     'the teacher GFL and the student CascadeRCNN must have heads of one '
-     'family, but the teacher classifies priors and the student RoIs, and '
-     'pairs of different families are not supported yet: choose a teacher '
-     'that classifies RoIs'),
+@pytest.mark.parametrize('family, other, transport, words', [
+    ('cascade', 'gfl', 'same_samples',
+     "`teacher.transport` must be one that can serve, but got 'same_samples' "
+     "('same_samples': the teacher GFL and the student CascadeRCNN have other "
+     'samples: the teacher classifies priors and the student RoIs): these two '
+     "can have ['matched_predictions']"),
+    ('gfl', 'retinanet', 'rois_at_boxes',
+     'the teacher RetinaNet and the student GFL do not fit: the teacher '
+     'classifies priors, and no box that it is given'),
+    ('gfl', 'faster', 'shared_queries', 'GFL classifies priors'),
 ])
-def test_bad_pair(tmp_path, family, other, edit, words):
+def test_transport_that_cannot_serve(tmp_path, family, other, transport,
+                                     words):
+    teacher = write_teacher(tmp_path, other)
     model = MODELS.build(
-        distiller_cfg(family, write_teacher(tmp_path, other, edit=edit)))
+        distiller_cfg(
+            family, dict(teacher, transport=transport), calibrator=None))
     with pytest.raises(InvalidValueError, match=re.escape(words)):
         model.teacher.build(model)
 

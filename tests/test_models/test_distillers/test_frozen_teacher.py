@@ -8,7 +8,7 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tcal_det.models.distillers.frozen_teacher import fold_batch_norms
+from tcal_det.models.distillers.batch_norm_folding import fold_batch_norms
 from tcal_det.models.head_adapters import ClassificationSamples, adapter_for
 from tcal_det.registry import MODELS
 

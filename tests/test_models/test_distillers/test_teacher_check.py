@@ -9,9 +9,11 @@ from torch.utils.data import Dataset
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.class_names import (checkpoint_class_names,
-                                         dataset_class_names, differing_class)
-from tcal_det.models.distillers import teacher_check
+                                         dataset_class_names, plain_spelling)
+from tcal_det.models.distillers import frozen_teacher, teacher_check
+from tcal_det.models.distillers.lesson import Lesson
 from tcal_det.models.distillers.teacher_check import STEPS, TeacherCheck
+from tcal_det.models.head_adapters import ClassificationSamples, Observation
 from tcal_det.registry import MODELS
 
 NUM_CLASSES = 3
@@ -36,16 +38,27 @@ def answers(classes):
         torch.as_tensor(classes), NUM_CLASSES + 1).float()
 
 
-def run_steps(check, labels, given, steps=STEPS):
+def lesson(labels, given, by_student=None):
+    """Samples of these classes, and answers of teacher and student."""
+    given = torch.as_tensor(given)
+    if labels is not None:
+        labels = torch.as_tensor(labels)
+    own = answers(given if by_student is None else by_student)
+    samples = ClassificationSamples(
+        own, torch.zeros_like(given), None, labels=labels)
+    return Lesson(samples, answers(given), NUM_CLASSES)
+
+
+def run_steps(check, labels, given, steps=STEPS, by_student=None):
     for _ in range(steps):
-        check.observe([answers(given)], [torch.as_tensor(labels)])
+        check.observe([lesson(labels, given, by_student)])
 
 
 def test_mean_over_classes_of_the_share_that_is_right(logged):
     """4 of 6, 1 of 4, none of class 2, 9 of 10 in background (3)."""
     labels = [0] * 6 + [1] * 4 + [3] * 10
     given = [0] * 4 + [3] * 2 + [1] + [2] * 3 + [3] * 9 + [0]
-    check = TeacherCheck(NUM_CLASSES)
+    check = TeacherCheck()
     run_steps(check, labels, given)
     assert check.is_finished
     (level, text), = logged
@@ -59,7 +72,7 @@ def test_mean_over_classes_of_the_share_that_is_right(logged):
 def test_one_answer_to_everything_is_chance(logged, answer):
     """Though 9 of 10 foreground RoIs are of class 0."""
     labels = [0] * 90 + [1] * 10 + [3] * 300
-    check = TeacherCheck(NUM_CLASSES)
+    check = TeacherCheck()
     run_steps(check, labels, [answer] * len(labels))
     (_, text), (level, warning) = logged
     share = 0.0 if answer == 2 else 100 / 3
@@ -69,10 +82,10 @@ def test_one_answer_to_everything_is_chance(logged, answer):
 
 def test_random_answers_are_warned_of(logged):
     generator = torch.Generator().manual_seed(0)
-    check = TeacherCheck(NUM_CLASSES)
+    check = TeacherCheck()
     for _ in range(STEPS):
         labels, given = torch.randint(0, 4, (2, 200), generator=generator)
-        check.observe([answers(given)], [labels])
+        check.observe([lesson(labels, given)])
     assert len(logged) == 2 and logged[1][0] == logging.WARNING
 
 
@@ -80,10 +93,10 @@ def test_good_teacher_of_another_order_is_warned_of(logged):
     """Only its background is where the student's is."""
     labels = torch.arange(400) % 4
     order = torch.tensor([1, 2, 0, 3])
-    run_steps(TeacherCheck(NUM_CLASSES), labels, labels)
+    run_steps(TeacherCheck(), labels, labels)
     assert [level for level, _ in logged] == [logging.INFO]
     logged.clear()
-    check = TeacherCheck(NUM_CLASSES)
+    check = TeacherCheck()
     run_steps(check, labels, order[labels])
     assert '25.0 % of the RoIs' in logged[0][1]
     assert logged[1][0] == logging.WARNING
@@ -91,9 +104,9 @@ def test_good_teacher_of_another_order_is_warned_of(logged):
 
 def test_it_waits_for_a_hundred_foreground_rois(logged):
     labels = [0, 1, 3, 3]
-    check = TeacherCheck(NUM_CLASSES)
+    check = TeacherCheck()
     run_steps(check, labels, labels, 5 * STEPS - 1)
-    check.observe([torch.zeros(0, NUM_CLASSES + 1)], [None])
+    check.observe([lesson(None, [0, 1])])
     assert not logged and not check.is_finished
     run_steps(check, labels, labels)
     assert check.is_finished and len(logged) == 1
@@ -102,7 +115,7 @@ def test_it_waits_for_a_hundred_foreground_rois(logged):
 
 def test_one_class_alone_says_nothing(logged):
     """Every answer is as good as chance there."""
-    check = TeacherCheck(NUM_CLASSES)
+    check = TeacherCheck()
     run_steps(check, [1] * 50, [1] * 50)
     assert not logged and not check.is_finished
 
@@ -126,16 +139,14 @@ def test_names_of_a_data_set_and_of_a_checkpoint(metainfo, names):
     assert checkpoint_class_names({}) is None
 
 
-@pytest.mark.parametrize('names, others, label', [
-    (('a', 'b'), ('a', 'b'), None),
-    (('a', 'b', 'c'), ('a', 'c', 'b'), 1),
-    (('Traffic light', ), ('traffic_light', ), None),
-    (('traffic-light', ), ('trafficlight', ), None),
-    (('Straße', ), ('STRASSE', ), None),
-    (('a', 'car 1'), ('a', 'car 2'), 1),
+@pytest.mark.parametrize('name, other, are_alike', [
+    ('Traffic light', 'traffic_light', True),
+    ('traffic-light', 'trafficlight', True),
+    ('Straße', 'STRASSE', True),
+    ('car 1', 'car 2', False),
 ])
-def test_first_class_that_differs(names, others, label):
-    assert differing_class(names, others) == label
+def test_spelling(name, other, are_alike):
+    assert (plain_spelling(name) == plain_spelling(other)) == are_alike
 
 
 class FewScenes(Dataset):
@@ -195,33 +206,36 @@ def test_log_of_a_run_shows_the_teacher_after_the_config(train):
     shown = log[log.index('Teacher: FasterRCNN'):]
     assert 'logged_in_the_beginning' in log
     assert 'logged_in_the_beginning' not in shown
-    lines = [line.strip() for line in shown.splitlines()[:5]]
+    lines = [line.strip() for line in shown.splitlines()[:6]]
     assert lines[0].endswith(' parameters')
     assert lines[1].startswith('config: ') and "teacher.py'" in lines[1]
     assert lines[2].startswith('checkpoint: ') and "teacher.pth'" in lines[2]
     assert lines[3] == '3 classes: a, b, c'
-    assert lines[4] == ('calibrator: TemperatureScaling(temperature=1.5)')
+    assert lines[4] == 'calibrator: TemperatureScaling(temperature=1.5)'
+    assert lines[5] == 'transport: same_samples'
     assert 'foreground RoIs' in shown
-    assert 'write their classes differently' not in log
+    assert 'Teacher and student share' not in log
+    # All samples have an answer: nothing is counted.
+    assert 'answers for' not in log
 
 
-def test_classes_in_another_order(train):
-    with pytest.raises(InvalidValueError) as info:
-        train(meta('a', 'zebra', 'horse'), dict(classes=('a', 'horse', 'b')))
-    message = str(info.value)
-    assert "class 1 is 'zebra' in `teacher.checkpoint`" in message
-    assert "'horse' in the train dataset" in message
-    assert '`metainfo=dict(classes=(...))`' in message
+def test_classes_in_another_order_are_paired_by_name(train):
+    log = train(meta('cell', 'zebra', 'Horse'), dict(
+        classes=('horse', 'cell', 'b')))
+    shown = log[log.index('Teacher and student share 2 classes:'):]
+    assert [line.strip() for line in shown.splitlines()[1:6]] == [
+        'student  teacher',
+        '0 horse  2 Horse',
+        '1 cell   0 cell',
+        "only the student knows 1 ('b')",
+        "only the teacher knows 1 ('zebra')",
+    ]
 
 
-def test_classes_that_are_only_written_differently(train):
-    log = train(
-        meta('cell', 'Traffic Light', 'c'),
-        dict(classes=('cell', 'traffic_light', 'C')))
-    lines = [line for line in log.splitlines() if 'WARNING' in line]
-    told = [line for line in lines if 'write their classes' in line]
-    assert len(told) == 1
-    assert "'Traffic Light' and 'traffic_light'" in told[0]
+def test_no_shared_class(train):
+    with pytest.raises(InvalidValueError, match='must share a class') as info:
+        train(meta('x', 'y', 'z'), dict(classes=('a', 'b', 'c')))
+    assert '\n' not in str(info.value)
 
 
 @pytest.mark.parametrize('teacher_meta, student_meta', [
@@ -233,7 +247,7 @@ def test_classes_that_are_only_written_differently(train):
 ])
 def test_unknown_names_are_not_compared(train, teacher_meta, student_meta):
     log = train(teacher_meta, student_meta)
-    assert 'write their classes' not in log
+    assert 'Teacher and student share' not in log
     if teacher_meta != meta('x', 'y', 'z'):
         assert '3 classes: names unknown' in log
 
@@ -245,3 +259,107 @@ def test_after_the_first_steps_nothing_is_looked_at(distiller_cfg, batch):
         assert model.teacher._check is not None or not model.teacher.is_built
         model(**data, mode='loss')
     assert model.teacher._check is None
+
+
+def test_the_student_is_told_beside_the_teacher(logged):
+    labels = [0] * 60 + [1] * 40 + [3] * 100
+    given = [0] * 60 + [3] * 140
+    by_student = [0] * 30 + [3] * 170
+    run_steps(TeacherCheck(), labels, given, by_student=by_student)
+    (_, text), = logged
+    assert text.endswith('On foreground RoIs alone: teacher 60.0 %, student '
+                         '30.0 %')
+
+
+class TestThatStops:
+    """`teacher.check=True`."""
+
+    def test_good_teacher_goes_on_after_the_first_batch(self, logged):
+        labels = torch.arange(400) % 4
+        check = TeacherCheck(stops=True)
+        run_steps(check, labels, labels, steps=1)
+        assert check.is_finished
+        (level, text), = logged
+        assert level == logging.INFO and 'of the first 1 step are in' in text
+
+    @pytest.mark.parametrize('given', [
+        torch.full((400, ), 3),
+        torch.tensor([1, 2, 0, 3])[torch.arange(400) % 4],
+    ])
+    def test_teacher_no_better_than_chance(self, logged, given):
+        with pytest.raises(InvalidValueError) as info:
+            run_steps(
+                TeacherCheck(stops=True),
+                torch.arange(400) % 4,
+                given,
+                steps=1)
+        message = str(info.value)
+        assert '25.0 %, chance is 25.0 %' in message
+        for cause in ('`teacher.checkpoint` trained', 'order of the classes',
+                      '`data_preprocessor`'):
+            assert cause in message
+        assert '\n' not in message
+        # What it saw is in the log too.
+        assert len(logged) == 1
+
+    def test_it_waits_for_a_hundred_foreground_rois(self, logged):
+        check = TeacherCheck(stops=True)
+        labels = [0, 1] * 20 + [3] * 40
+        run_steps(check, labels, [3] * 80, steps=2)
+        assert not check.is_finished and not logged
+        with pytest.raises(InvalidValueError, match='chance'):
+            run_steps(check, labels, [3] * 80, steps=1)
+
+    def test_the_counts_of_all_ranks_are_one(self, logged, monkeypatch):
+        """Else one rank would stop, and the others wait for it."""
+
+        def add_those_of_another_rank(counts):
+            counts += torch.tensor([[50, 50, 0, 100]] * 3)
+
+        monkeypatch.setattr(teacher_check, 'all_reduce',
+                            add_those_of_another_rank)
+        check = TeacherCheck(stops=True)
+        run_steps(check, [0, 3], [3, 0], steps=1)
+        assert check.is_finished
+        assert '101 foreground RoIs' in logged[0][1]
+
+    def test_a_run_stops(self, distiller_cfg, teacher_files, batch):
+        """A teacher that takes every RoI for class 0."""
+        teacher = teacher_files()
+        content = torch.load(teacher['checkpoint'])
+        content['state_dict']['roi_head.bbox_head.fc_cls.weight'].zero_()
+        content['state_dict']['roi_head.bbox_head.fc_cls.bias'].copy_(
+            torch.tensor([9., 0., 0., 0.]))
+        torch.save(content, teacher['checkpoint'])
+        model = MODELS.build(
+            distiller_cfg(teacher=dict(teacher, check=True))).train()
+        data = model.data_preprocessor(batch(num_boxes=20), True)
+        with pytest.raises(InvalidValueError, match='`teacher.check` found'):
+            for _ in range(STEPS):
+                model(**data, mode='loss')
+
+
+def test_samples_with_a_counterpart_are_counted(monkeypatch):
+    """Of the groups that are taught, in the first steps."""
+    logged = []
+    monkeypatch.setattr(
+        frozen_teacher, 'print_log',
+        lambda text, logger, level: logged.append((level, text)))
+    group = lesson([0] * 8, [0] * 8).samples
+    part = lesson([0, 1], [0, 1])
+    part.index = torch.tensor([3, 5])
+    count = frozen_teacher._CounterpartCount('queries')
+    observation = Observation([group])
+    for _ in range(STEPS):
+        assert not count.is_finished
+        count.observe([part], observation)
+    assert count.is_finished
+    assert logged == [(logging.INFO,
+                       'Teacher: answers for 20 of the 80 queries of the '
+                       'first 10 steps (25.0 %)')]
+    part = lesson([], torch.zeros(0, dtype=torch.long))
+    part.index = torch.zeros(0, dtype=torch.long)
+    count = frozen_teacher._CounterpartCount('queries')
+    for _ in range(STEPS):
+        count.observe([part], observation)
+    assert logged[1][0] == logging.WARNING

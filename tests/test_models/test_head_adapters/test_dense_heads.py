@@ -11,7 +11,7 @@ from mmengine.logging import MessageHub
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.errors import InvalidValueError
-from tcal_det.models.distillers.frozen_teacher import fold_batch_norms
+from tcal_det.models.distillers.batch_norm_folding import fold_batch_norms
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
 

@@ -10,6 +10,8 @@ import torch
 from dense_cases import batch, build, tiny_model
 from live_memory import LiveMemory
 
+from tcal_det.models.distillers.calibrated_teacher_distiller import \
+    distilled_loss
 from tcal_det.models.calibrators import focal_posterior
 from tcal_det.models.losses import class_sum
 from tcal_det.registry import MODELS
@@ -104,11 +106,9 @@ def test_at_most_two_logit_tensors_at_once(pair, calibrator, loss,
     with mock.patch.object(
             teacher, 'extract_feat',
             return_value=features), LiveMemory(*known) as memory:
-        answers = distilled.teacher.logits(
-            distilled.teacher.look(*inputs), observation.groups)
-        for group, answer in zip(observation.groups, answers):
-            distilled._distill(distilled.distill_losses['loss_kd_cls'], group,
-                               answer)
+        for lesson in distilled.teacher.teach(
+                distilled.teacher.look(*inputs), observation):
+            distilled_loss(distilled.distill_losses['loss_kd_cls'], lesson)
     peak = memory.peak / logit_bytes(plain, inputs)
     # One has to be there.
     assert 1 < peak <= 2

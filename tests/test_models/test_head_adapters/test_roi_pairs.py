@@ -11,7 +11,10 @@ from roi_cases import (CASES, NUM_CLASSES, SIGMOID, build_detector, case_cfg,
 
 from tcal_det.engine import CPUAmpOptimWrapper
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.models.head_adapters import adapter_for, check_pair
+from tcal_det.models.distillers.sample_transport import (RoIsAtBoxes,
+                                                         SameSamples,
+                                                         choose_transport)
+from tcal_det.models.head_adapters import adapter_for
 
 LOGGER = 'tcal_det.models.head_adapters.roi_head_adapter.print_log'
 
@@ -203,26 +206,38 @@ def test_trident_student_asks_a_teacher_without_branches_thrice(
 
 
 @pytest.mark.parametrize('student, teacher, words', [
-    ('cascade', 'two_stages', ('has 2', 'student 3', 'choose another')),
-    ('two_stages', 'cascade', ('has 3', 'student 2', 'choose another')),
-    ('faster', 'sigmoid', ('activation', 'sigmoid', 'softmax', 'choose a')),
-    ('eqlv2', 'faster', ('activation', 'sigmoid', 'softmax', 'choose a')),
-    ('v3det', 'sigmoid', ('number of columns', 'has 5', 'student 4')),
-    ('faster', 'wide', ('classes', 'has 5', 'FasterRCNN 4', 'change')),
+    ('cascade', 'two_stages', ('has 2', 'student 3')),
+    ('two_stages', 'cascade', ('has 3', 'student 2')),
 ])
-def test_pair_that_cannot_be(model_of, student, teacher, words):
+def test_stages_that_do_not_pair(model_of, student, teacher, words):
+    """Not as the same samples; the teacher can be asked at the boxes."""
     adapters = [
         adapter_for(model_of(name)[1], role)
         for name, role in ((student, 'student'), (teacher, 'teacher'))
     ]
     with pytest.raises(InvalidValueError) as caught:
-        check_pair(*adapters)
+        choose_transport(*adapters, 'same_samples')
     message = str(caught.value)
     assert '\n' not in message
     for adapter in adapters:
         assert adapter.name in message
     for word in words:
         assert word in message, message
+    assert "these two can have ['rois_at_boxes'" in message
+    assert choose_transport(*adapters, 'auto') is RoIsAtBoxes
+
+
+@pytest.mark.parametrize('student, teacher', [('faster', 'sigmoid'),
+                                              ('eqlv2', 'faster'),
+                                              ('v3det', 'sigmoid'),
+                                              ('faster', 'wide')])
+def test_other_columns_are_the_same_samples(model_of, student, teacher):
+    """Activation and classes are brought together afterwards."""
+    adapters = [
+        adapter_for(model_of(name)[1], role)
+        for name, role in ((student, 'student'), (teacher, 'teacher'))
+    ]
+    assert choose_transport(*adapters, 'auto') is SameSamples
 
 
 REFUSED = {

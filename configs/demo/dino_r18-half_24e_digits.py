@@ -1,0 +1,6 @@
+# The teacher: sees all 600 scenes.
+_base_ = ['../_base_/models/dino_r18-half.py', '../_base_/digits.py']
+
+model = dict(bbox_head=dict(num_classes=10))
+train_cfg = dict(max_epochs=24, val_interval=8)
+optim_wrapper = dict(clip_grad=dict(max_norm=0.1))

@@ -1,0 +1,13 @@
+# A teacher with queries: its predictions are matched with the boxes of the
+# student's best priors. The calibrator has alpha and gamma of its focal loss.
+_base_ = '../baseline/retinanet_r50_fpn_1x_coco.py'
+
+model = dict(
+    type='tcal_det.CalibratedTeacherDistiller',
+    student_type='RetinaNet',
+    teacher=dict(
+        config='mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
+        checkpoint='auto',
+        calibrator=dict(type='FocalPosterior', alpha=0.25, gamma=2.0)),
+    distill_losses=dict(
+        loss_kd_cls=dict(type='LogitBinaryKLDivLoss', loss_weight=1.0)))
