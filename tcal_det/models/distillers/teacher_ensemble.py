@@ -52,7 +52,9 @@ class TeacherEnsemble(Lecturer):
 
     @property
     def is_built(self) -> bool:
-        return bool(self._activation)
+        # Of a copy no teacher is.
+        return bool(self._activation) and all(
+            teacher.is_built for teacher in self.asked.values())
 
     @property
     def _mixed(self) -> List[str]:
