@@ -265,9 +265,9 @@ def test_looks_inside_ddp(distiller_cfg):
 
 def logged(runner):
     """Names of what was logged."""
-    return sorted(
-        key[len('train/'):-len('_ece')]
-        for key in runner.message_hub.log_scalars if key.endswith('_ece'))
+    return sorted(key[len('train/'):-len('_ece')]
+                  for key in runner.message_hub.log_scalars
+                  if key.endswith('_ece'))
 
 
 def errors_of(lessons, activation):
@@ -285,8 +285,8 @@ def errors_of(lessons, activation):
                 right.append(pairs[1])
                 continue
             rows = rows.sigmoid().numpy()
-            is_scored = (rows > 0.05) & (
-                lesson.samples.weight.numpy() > 0)[:, None]
+            is_scored = (rows > 0.05) & (lesson.samples.weight.numpy()
+                                         > 0)[:, None]
             is_right = labels[:, None] == np.arange(rows.shape[1])
             confidence.append(rows[is_scored])
             right.append(is_right[is_scored])
@@ -298,10 +298,14 @@ def errors_of(lessons, activation):
     ]
 
 
-@pytest.mark.parametrize('teacher, student, activation', [
-    ('faster', 'retinanet', 'sigmoid'),
-    ('retinanet', 'faster', 'softmax'),
-])
+@pytest.mark.parametrize(
+    'teacher, student, activation',
+    [
+        ('faster', 'retinanet', 'sigmoid'),
+        ('retinanet', 'faster', 'softmax'),
+        # Of the same classes and activation, but with other anchors.
+        ('gfl', 'retinanet', 'sigmoid'),
+    ])
 def test_teacher_of_another_family(tmp_path, training_step, teacher, student,
                                    activation):
     """Its calibrator sees other rows: what is taught is measured."""
@@ -343,8 +347,8 @@ def test_teacher_of_other_classes(distiller_cfg, teacher_files, training_step,
     runner = make_runner(model)
     with model.teacher.heard() as lessons:
         train(TeacherCalibrationHook(interval=1), runner, training_step, 1)
-    assert logged(runner) == ['calibrated_teacher', 'student'] + (
-        ['teacher'] if is_same else [])
+    assert logged(runner) == ['calibrated_teacher', 'student'
+                              ] + (['teacher'] if is_same else [])
     for name, error in zip(logged(runner), errors_of(lessons, 'softmax')):
         value = runner.message_hub.get_scalar(f'train/{name}_ece').current()
         assert value == pytest.approx(error, abs=1e-6)
@@ -354,7 +358,8 @@ def test_several_teachers(distiller_cfg, teacher_files, training_step,
                           tables_instead_of_figures):
     cfg = distiller_cfg()
     cfg.teacher = {
-        name: dict(
+        name:
+        dict(
             teacher_files(seed=seed, name=name),
             calibrator=dict(type='TemperatureScaling', temperature=2.0))
         for seed, name in enumerate(('first', 'second', 'unused'), start=1)
@@ -373,8 +378,8 @@ def test_several_teachers(distiller_cfg, teacher_files, training_step,
         hook.after_train_iter(runner, 0)
     assert not teachers['unused'].is_built
     assert logged(runner) == sorted(
-        [f'{name}/{key}' for name in ('first', 'second') for key in NAMES] +
-        ['calibrated_teacher', 'student'])
+        [f'{name}/{key}' for name in ('first', 'second')
+         for key in NAMES] + ['calibrated_teacher', 'student'])
     for folder, lessons in (('', mixture), ('second/', second)):
         for name, error in zip(('calibrated_teacher', 'student'),
                                errors_of(lessons, 'softmax')):

@@ -163,8 +163,7 @@ def retina_student(model, raw):
     plain.load_state_dict(model.state_dict())
     head, calls, outputs = plain.bbox_head, [], []
     head.loss_cls.register_forward_pre_hook(
-        lambda _, args, kwargs: calls.append(args +
-                                             (kwargs['avg_factor'], )),
+        lambda _, args, kwargs: calls.append(args + (kwargs['avg_factor'], )),
         with_kwargs=True)
     head.register_forward_hook(lambda _, args, output: outputs.append(output))
     data = plain.data_preprocessor(copy.deepcopy(raw), True)
@@ -194,8 +193,8 @@ def chosen_by_hand(calls, boxes, most=512):
         for level, (logits, labels, *_) in enumerate(calls):
             count = boxes[level].shape[1]
             for place in range(image * count, (image + 1) * count):
-                ranked.append((labels[place].item() < 3,
-                               logits[place].max().item(), level, place))
+                ranked.append((labels[place].item()
+                               < 3, logits[place].max().item(), level, place))
         ranked.sort(key=lambda one: one[:2], reverse=True)
         images.append([one[2:] for one in ranked[:most]])
     return images
@@ -216,23 +215,21 @@ def test_rois_at_boxes_by_hand(pair_cfg, batch, family):
         assert len(chosen) == 512
         rois = torch.cat([
             torch.tensor([[float(image)]] * len(chosen)),
-            torch.stack([
-                boxes[level].flatten(0, 1)[place] for level, place in chosen
-            ])
+            torch.stack(
+                [boxes[level].flatten(0, 1)[place] for level, place in chosen])
         ], 1)
         if family == 'faster':
             logits = teacher.roi_head._bbox_forward(features,
                                                     rois)['cls_score']
         else:
             logits = sum(
-                teacher.roi_head._bbox_forward(stage, features,
-                                               rois)['cls_score']
-                for stage in range(3)) / 3
+                teacher.roi_head._bbox_forward(stage, features, rois)
+                ['cls_score'] for stage in range(3)) / 3
         probs = (logits.double() / TEMPERATURE).softmax(dim=1)[:, :3]
-        student = torch.stack([calls[level][0][place]
-                               for level, place in chosen])
-        weight = torch.stack([calls[level][2][place]
-                              for level, place in chosen])
+        student = torch.stack(
+            [calls[level][0][place] for level, place in chosen])
+        weight = torch.stack(
+            [calls[level][2][place] for level, place in chosen])
         num_objects += sum(calls[level][1][place].item() < 3
                            for level, place in chosen)
         total += (binary_kl(student, probs.logit()) * weight).sum()
@@ -266,11 +263,11 @@ def test_matched_predictions_by_hand(pair_cfg, batch):
                         stride).tolist()
                     limit_y, limit_x = samples[image].img_shape
                     found[image].append([
-                        min(max(value, 0), limit) for value, limit in (
-                            (x * stride - left, limit_x),
-                            (y * stride - top, limit_y),
-                            (x * stride + right, limit_x), (y * stride +
-                                                            bottom, limit_y))
+                        min(max(value, 0), limit)
+                        for value, limit in ((x * stride - left, limit_x),
+                                             (y * stride - top, limit_y),
+                                             (x * stride + right, limit_x),
+                                             (y * stride + bottom, limit_y))
                     ])
                     rows[image].append(score[image, :, y, x])
     total, taught = 0, 0

@@ -97,18 +97,16 @@ def pairs_by_score(name, levels):
         scores, order = probs.flatten().sort(descending=True)
         falls = -scores.diff() > 1e-6 * scores[1:]
         end = falls.new_ones(1)
-        are_single.append(
-            torch.cat([end, falls]) & torch.cat([falls, end]))
+        are_single.append(torch.cat([end, falls]) & torch.cat([falls, end]))
         priors.append(start + order // NUM_CLASSES)
         labels.append(order % NUM_CLASSES)
         start += len(probs)
     return torch.cat(priors), torch.cat(labels), torch.cat(are_single)
 
 
-CASES = [(name, {}) for name in HEADS] + [('FCOSHead',
-                                           dict(norm_on_bbox=True)),
-                                          ('CondInstBboxHead',
-                                           dict(norm_on_bbox=True))]
+CASES = [(name, {})
+         for name in HEADS] + [('FCOSHead', dict(norm_on_bbox=True)),
+                               ('CondInstBboxHead', dict(norm_on_bbox=True))]
 
 
 @pytest.mark.parametrize('name, changes', CASES)

@@ -51,8 +51,8 @@ def chosen_by_hand(groups, is_softmax=False, most=512):
             for place in (group.image_index == image).nonzero()[:, 0].tolist():
                 row = group.logits[place].detach()
                 probs = (
-                    row.softmax(0)[:NUM_CLASSES] if is_softmax else
-                    row[:NUM_CLASSES].sigmoid())
+                    row.softmax(0)[:NUM_CLASSES]
+                    if is_softmax else row[:NUM_CLASSES].sigmoid())
                 is_object = (
                     group.labels is not None
                     and group.labels[place].item() < NUM_CLASSES)
@@ -86,9 +86,9 @@ def test_objects_then_the_highest_scores(adapters, name, columns, labelled):
 def test_few_priors_are_all_chosen(adapters):
     groups = groups_of([40, 12])
     chosen = adapters('RetinaHead').choose(groups)
-    assert [places.tolist() for places in chosen] == [
-        list(range(80)), list(range(24))
-    ]
+    assert [places.tolist()
+            for places in chosen] == [list(range(80)),
+                                      list(range(24))]
 
 
 def test_equal_scores_keep_the_order_of_the_priors(adapters):
@@ -167,8 +167,7 @@ def test_best_priors_of_each_level_by_hand(adapters, monkeypatch):
     adapter.detector.eval()
     images, data_samples = batch('GFLHead')
     found, = adapter.predict(images, data_samples)
-    maps, _ = adapter.detector.bbox_head(
-        adapter.detector.extract_feat(images))
+    maps, _ = adapter.detector.bbox_head(adapter.detector.extract_feat(images))
     for image in range(IMAGES):
         expected = []
         for level in maps:

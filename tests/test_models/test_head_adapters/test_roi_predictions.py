@@ -130,8 +130,8 @@ def test_answers_at_given_boxes(detector, name):
         corner = torch.rand(7, 2, generator=generator) * 40
         boxes.append(
             torch.cat([
-                corner, corner + 10 +
-                torch.rand(7, 2, generator=generator) * 40
+                corner,
+                corner + 10 + torch.rand(7, 2, generator=generator) * 40
             ], 1))
     # The levels of a student's pyramid, each with both of the images.
     rois = torch.cat([
