@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from mmdet.models.dense_heads import (AnchorFreeHead, AnchorHead,
                                       AutoAssignHead, CenterNetHead,
                                       CenterNetUpdateHead, CornerHead,
-                                      DETRHead, FreeAnchorRetinaHead,
+                                      FreeAnchorRetinaHead,
                                       GuidedAnchorHead, LADHead, LDHead,
                                       PAAHead, PISARetinaHead, RPNHead,
                                       RTMDetHead, SABLRetinaHead, SSDHead,
@@ -267,9 +267,6 @@ READINGS: Dict[type, Any] = {
     'has a teacher of its own',
     ATSSVLFusionHead:
     'scores words of a text, not classes',
-    DETRHead:
-    'classifies queries: heads with queries cannot be distilled '
-    'yet',
 }
 
 
