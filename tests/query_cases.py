@@ -6,6 +6,7 @@ import numpy as np
 import roi_cases
 import torch
 import torch.nn as nn
+from mmdet.models.detectors import DDQDETR
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config, ConfigDict
@@ -141,7 +142,6 @@ def build(cfg, registry=MMDET_MODELS, seed=0):
     init_default_scope('mmdet')
     torch.manual_seed(seed)
     detector = registry.build(copy.deepcopy(cfg))
-    detector.init_weights()
     for name, weight in detector.named_parameters():
         is_head = name.startswith(('bbox_head.', 'roi_head.bbox_head.'))
         if is_head and ('cls_branches' in name or 'fc_cls' in name):
@@ -149,11 +149,20 @@ def build(cfg, registry=MMDET_MODELS, seed=0):
                 nn.init.normal_(weight, 0, 2 / weight.shape[1]**.5)
             else:
                 nn.init.constant_(weight, -1.0)
+                # DETR has a column for background.
+                weight.data[NUM_CLASSES:] = -3.0
         elif is_head and weight.dim() > 1 and (
                 'reg_branches' in name or 'fc_reg' in name):
             nn.init.normal_(weight, 0, 0.5 / weight.shape[1]**.5)
+        elif name == 'level_embed':
+            # Only `init_weights`, which logs every weight, gives it values.
+            nn.init.normal_(weight)
         elif name.endswith('init_proposal_bboxes.weight'):
             weight.data = 0.2 + 0.4 * torch.rand_like(weight)
+    if isinstance(detector, DDQDETR):
+        # Boxes that grow from layer to layer cover each other.
+        for branch in detector.bbox_head.reg_branches[:NUM_LAYERS]:
+            branch[-1].bias.data[2:] = 1.5
     return detector.train()
 
 

@@ -161,11 +161,13 @@ class _ObservedStage:
         self.deltas = output[1].detach()
 
     def record_targets(self, _: nn.Module, args: tuple, kwargs: Any) -> None:
+        # The mean number of objects on a rank. Of none its own loss makes
+        # huge values; those of heads with anchors are divided by 1.
         self.samples = dict(
             logits=args[0],
             labels=args[1],
             weight=args[2],
-            avg_factor=kwargs.get('avg_factor'))
+            avg_factor=kwargs['avg_factor'].clamp(min=1))
 
 
 def _activation(bbox_head: nn.Module) -> str:
