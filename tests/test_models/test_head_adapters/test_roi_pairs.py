@@ -228,10 +228,6 @@ def test_pair_that_cannot_be(model_of, student, teacher, words):
 REFUSED = {
     'crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman':
     ('CrowdDet', 'MultiInstanceRoIHead', 'set of objects for each RoI'),
-    'sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco':
-    ('SparseRCNN', 'SparseRoIHead', 'queries'),
-    'queryinst/queryinst_r50_fpn_1x_coco':
-    ('QueryInst', 'SparseRoIHead', 'queries'),
 }
 
 
