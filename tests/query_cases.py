@@ -151,8 +151,8 @@ def build(cfg, registry=MMDET_MODELS, seed=0):
                 nn.init.constant_(weight, -1.0)
                 # DETR has a column for background.
                 weight.data[NUM_CLASSES:] = -3.0
-        elif is_head and weight.dim() > 1 and (
-                'reg_branches' in name or 'fc_reg' in name):
+        elif is_head and weight.dim() > 1 and ('reg_branches' in name
+                                               or 'fc_reg' in name):
             nn.init.normal_(weight, 0, 0.5 / weight.shape[1]**.5)
         elif name == 'level_embed':
             # Only `init_weights`, which logs every weight, gives it values.
@@ -192,7 +192,12 @@ def kd_loss(name, **changes):
     return dict(loss_kd_cls=dict(dict(type=f'tcal_det.{kind}'), **changes))
 
 
-def distiller(folder, cfg, losses, teacher_cfg=None, seed=0, teacher_seed=0,
+def distiller(folder,
+              cfg,
+              losses,
+              teacher_cfg=None,
+              seed=0,
+              teacher_seed=0,
               **teacher):
     """A student, and a teacher that begins with the weights of a seed.
 

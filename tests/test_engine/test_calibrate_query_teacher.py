@@ -60,8 +60,9 @@ def annotated_images(detector, seed=0):
             labels = logits[rows, :NUM_CLASSES].argmax(dim=1)
             labels[2:] = (labels[2:] + 1) % NUM_CLASSES
             sample.gt_instances = InstanceData(
-                bboxes=torch.cat([boxes[rows],
-                                  torch.tensor([[0., 0., 1., 1.]])]),
+                bboxes=torch.cat(
+                    [boxes[rows],
+                     torch.tensor([[0., 0., 1., 1.]])]),
                 labels=torch.cat([labels, labels[:1]]))
         batches.append(data)
     return batches

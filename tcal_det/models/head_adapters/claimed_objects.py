@@ -68,8 +68,7 @@ def claim_objects(boxes: Tensor, scores: Tensor, data_sample: DetDataSample,
     ignored = data_sample.get('ignored_instances')
     if ignored is not None and len(ignored):
         share = bbox_overlaps(
-            places,
-            get_box_tensor(ignored.bboxes).float().cpu(),
+            places, get_box_tensor(ignored.bboxes).float().cpu(),
             mode='iof').amax(dim=1)
         weight[(share >= LEAST_SHARE) & (labels == num_classes)] = 0
     device = boxes.device

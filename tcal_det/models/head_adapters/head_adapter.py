@@ -171,8 +171,8 @@ class HeadAdapter(metaclass=ABCMeta):
         return None
 
     def choose(
-        self, groups: Sequence[ClassificationSamples]
-    ) -> List[Optional[Tensor]]:
+            self,
+            groups: Sequence[ClassificationSamples]) -> List[Optional[Tensor]]:
         """Samples whose boxes are looked at by a detector of another family.
 
         Args:

@@ -178,8 +178,8 @@ class QueryHeadAdapter(SetPredictionAdapter):
     def _last_logits(self, images: Tensor, data_samples: SampleList) -> Tensor:
         return self._run(images, data_samples)[0][-1]
 
-    def reason_against_sharing(self, student: SetPredictionAdapter
-                               ) -> Optional[str]:
+    def reason_against_sharing(self,
+                               student: SetPredictionAdapter) -> Optional[str]:
         if sharing_of(self.detector) is None:
             return super().reason_against_sharing(student)
         heads = [
@@ -232,8 +232,8 @@ class QueryHeadAdapter(SetPredictionAdapter):
             without labels; divided by what the layer's own loss is.
         """
         inputs: Dict[str, Any] = dict(observation.decoder_inputs)
-        inputs.update(sharing_of(self.detector).translate(
-            self.detector, queries))
+        inputs.update(
+            sharing_of(self.detector).translate(self.detector, queries))
         if 'self_attn_mask' in inputs:
             # It kept queries of denoising apart.
             inputs['self_attn_mask'] = None

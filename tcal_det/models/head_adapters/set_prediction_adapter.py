@@ -51,9 +51,8 @@ class SetPredictionAdapter(HeadAdapter):
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
         """Nothing: it predicts as it always does."""
 
-    def reason_against_sharing(self,
-                               student: 'SetPredictionAdapter'
-                               ) -> Optional[str]:
+    def reason_against_sharing(
+            self, student: 'SetPredictionAdapter') -> Optional[str]:
         """Why a student cannot answer for this teacher's queries.
 
         Args:
@@ -90,9 +89,8 @@ class SetPredictionAdapter(HeadAdapter):
         predicted = layers[-1]
         claims = [
             claim_objects(boxes, self._probabilities(logits), sample,
-                          self.num_classes)
-            for boxes, logits, sample in zip(predicted.boxes, predicted.logits,
-                                             data_samples)
+                          self.num_classes) for boxes, logits, sample in zip(
+                              predicted.boxes, predicted.logits, data_samples)
         ]
         labels, quality, weight = map(torch.cat, zip(*claims))
         counts = torch.tensor([len(one) for one in predicted.logits])
@@ -117,8 +115,7 @@ class SetPredictionAdapter(HeadAdapter):
         return probs[:, :self.num_classes]
 
 
-def with_batch_shape(data_samples: SampleList,
-                     images: Tensor) -> SampleList:
+def with_batch_shape(data_samples: SampleList, images: Tensor) -> SampleList:
     """Data samples that say the size of these images.
 
     A teacher may pad a batch to another size than its student, and masks out
@@ -156,4 +153,3 @@ def image_extents(data_samples: SampleList, like: Tensor) -> Tensor:
     return like.new_tensor([(width, height, width, height)
                             for height, width in (sample.img_shape[:2]
                                                   for sample in data_samples)])
-

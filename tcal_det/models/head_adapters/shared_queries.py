@@ -30,7 +30,8 @@ def content_from_boxes(student: nn.Module, queries: Queries) -> Queries:
     boxes = queries['reference_points']
     embedded = student.get_proposal_pos_embed(inverse_sigmoid(boxes))
     query_pos, content = student.pos_trans_norm(
-        student.pos_trans_fc(embedded)).chunk(2, dim=2)
+        student.pos_trans_fc(embedded)).chunk(
+            2, dim=2)
     return dict(reference_points=boxes, query_pos=query_pos, query=content)
 
 

@@ -87,8 +87,10 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
                 where=stage.rois,
                 stage=index,
                 group_weight=weight,
-                **stage.samples) for index, (stage, weight) in enumerate(
-                    zip(stages, roi_head.stage_loss_weights))
+                **stage.samples)
+            for index, (
+                stage,
+                weight) in enumerate(zip(stages, roi_head.stage_loss_weights))
         ]
         observation.boxes = lambda: [
             self._refined(index, stage, data_samples)
@@ -113,8 +115,8 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
             Predictions(
                 results['detached_proposals'],
                 list(results['cls_score']),
-                are_unique=True) for results in self._run(
-                    images, data_samples)
+                are_unique=True)
+            for results in self._run(images, data_samples)
         ]
 
     def _run(self, images: Tensor, data_samples: SampleList) -> List[dict]:
@@ -129,10 +131,11 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
         for stage in range(len(self._bbox_heads)):
             # The composition of extractor, head and decoding, which its
             # subclasses override.
-            results = detector.roi_head._bbox_forward(
-                stage, features, bbox2roi(boxes), queries, metas)
-            queries, boxes = (
-                results['object_feats'], results['detached_proposals'])
+            results = detector.roi_head._bbox_forward(stage, features,
+                                                      bbox2roi(boxes), queries,
+                                                      metas)
+            queries, boxes = (results['object_feats'],
+                              results['detached_proposals'])
             stages.append(results)
         return stages
 

@@ -49,8 +49,8 @@ def test_other_class_claims_nothing():
 def test_objects_of_two_classes_at_one_place():
     """A query that claims both has the class of its higher score."""
     place = [0, 0, 10, 10]
-    labels, _, _ = claims([place, [0, 0, 10, 8]],
-                          [[.5, .8, .0], [.4, .3, .0]], [place, place], [0, 1])
+    labels, _, _ = claims([place, [0, 0, 10, 8]], [[.5, .8, .0], [.4, .3, .0]],
+                          [place, place], [0, 1])
     assert labels == [1, K]
 
 
@@ -139,8 +139,8 @@ def test_claims_are_the_hits_of_pycocotools(seed):
     objects = np.hstack([corners, corners + rng.integers(15, 35, (5, 2))])
     labels = rng.integers(0, K, 5)
     # Several queries near each object.
-    boxes = (np.repeat(objects, 4, axis=0) +
-             rng.normal(0, 3, (20, 4))).round(2)
+    boxes = (np.repeat(objects, 4, axis=0) + rng.normal(0, 3,
+                                                        (20, 4))).round(2)
     scores = rng.random((20, K)).astype(np.float32)
     hits = hits_of_coco(boxes.tolist(), scores.tolist(), objects.tolist(),
                         labels.tolist())

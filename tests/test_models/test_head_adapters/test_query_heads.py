@@ -2,6 +2,7 @@
 import copy
 from unittest import mock
 
+import dense_cases
 import pytest
 import torch
 import torch.nn as nn
@@ -346,9 +347,9 @@ def test_no_hook_outlives_the_step(tmp_path, name):
     student.loss(images, data_samples)
     assert num_hooks(student) == before
     with pytest.raises(ZeroDivisionError), mock.patch.object(
-            type(student), 'extract_feat', side_effect=ZeroDivisionError):
-        with student._adapter.observe(data_samples):
-            student.extract_feat(images)
+            type(student), '_forward', side_effect=ZeroDivisionError), \
+            student._adapter.observe(data_samples):
+        student._forward(images, data_samples)
     assert num_hooks(student) == before
 
 
@@ -374,12 +375,13 @@ def test_batch_norms_are_folded(name):
 
 
 def test_all_layers_are_for_queries(tmp_path):
-    import dense_cases
-    cfg = dense_cases.tiny_model('RetinaHead')
-    with pytest.raises(InvalidValueError, match='students with queries'):
-        distiller(
-            tmp_path, cfg, kd_loss('DINO'),
-            decoder_layers='all').teacher.build
+    student = distiller(
+        tmp_path,
+        dense_cases.tiny_model('RetinaHead'),
+        kd_loss('DINO'),
+        decoder_layers='all')
+    with pytest.raises(InvalidValueError, match='for students with queries'):
+        student.teacher.build(student)
 
 
 def test_head_outside_of_its_detector_is_refused():

@@ -3,8 +3,8 @@ from unittest import mock
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
 from mmdet import __version__ as mmdet_version
+from mmengine.config import ConfigDict
 from query_cases import (NUM_CLASSES, NUM_LAYERS, NUM_QUERIES, batch, build,
                          distiller, kd_loss, tiny_model)
 from test_query_heads import assert_same_training
@@ -20,10 +20,9 @@ IS_MODERN = tuple(map(int, mmdet_version.split('.')[:2])) > (3, 3)
 
 def pair(folder, name, teacher=None, losses=None, **options):
     options.setdefault('transport', 'shared_queries')
-    return distiller(
-        folder,
-        tiny_model(name),
-        kd_loss(name) if losses is None else losses, teacher, **options)
+    return distiller(folder, tiny_model(name),
+                     kd_loss(name) if losses is None else losses, teacher,
+                     **options)
 
 
 def asked(name, teacher, student):
@@ -44,8 +43,9 @@ def asked(name, teacher, student):
 @pytest.mark.parametrize('layers', ['last', 'all'])
 def test_equal_weights_teach_nothing(tmp_path, name, layers):
     terms = [
-        pair(tmp_path, name, teacher_seed=seed, decoder_layers=layers).loss(
-            *batch(name))['loss_kd_cls'].item() for seed in range(2)
+        pair(tmp_path, name, teacher_seed=seed,
+             decoder_layers=layers).loss(*batch(name))['loss_kd_cls'].item()
+        for seed in range(2)
     ]
     assert abs(terms[0]) < 1e-6
     assert terms[1] > 1e-2
@@ -63,8 +63,8 @@ def test_equal_weights_give_equal_logits(name):
         assert group.stage == layer
         assert group.labels is None and group.weight is None
         assert group.avg_factor is observation.groups[layer].avg_factor
-        assert group.image_index.tolist() == (
-            [0] * NUM_QUERIES + [1] * NUM_QUERIES)
+        assert group.image_index.tolist() == ([0] * NUM_QUERIES +
+                                              [1] * NUM_QUERIES)
 
 
 @EVERY
@@ -137,8 +137,8 @@ def test_content_of_a_wider_teacher_is_the_students_own():
     adapter.ask(
         observation,
         dict(
-            reference_points=boxes,
-            query=torch.zeros(2, NUM_QUERIES + 3, 512)))
+            reference_points=boxes, query=torch.zeros(2, NUM_QUERIES + 3,
+                                                      512)))
     own = student.query_embedding.weight
     for content in inputs[-1]['query']:
         assert torch.equal(content, torch.cat([own, own[:3]]))
