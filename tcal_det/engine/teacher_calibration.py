@@ -1,6 +1,7 @@
 """Calibrate a softmax teacher on held-out samples, and say what it changed.
 
-Shapes: N samples (RoIs or priors), C = K + 1 classes with background last.
+Shapes: N samples (RoIs, priors or queries), C = K + 1 classes with background
+last.
 """
 import os
 import os.path as osp

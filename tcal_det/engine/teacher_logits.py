@@ -1,7 +1,7 @@
 """A teacher's classification logits with the labels they should have had.
 
-Shapes: N kept samples, each a RoI or a prior; C = K + 1 classes with
-background last.
+Shapes: N kept samples, each a RoI, a prior or a query; C = K + 1 classes
+with background last.
 """
 from dataclasses import dataclass
 from typing import Dict, Iterable, Union
@@ -76,7 +76,8 @@ def collect_teacher_samples(detector: nn.Module,
     sees: proposals of ``train_cfg.rpn_proposal``, assigned and sampled as in
     training, with the objects among them. Protocol 'test' takes all proposals
     of ``test_cfg.rpn``, assigned but not sampled. Dense heads classify all
-    their priors in either.
+    their priors in either. Of detectors with queries it is the last layer's
+    predictions in either, right where COCO's evaluation calls them so.
 
     Args:
         detector (nn.Module): With a head that can be labelled; put in eval.
@@ -150,8 +151,12 @@ class _SampleCollector:
             logits=group.logits.float().cpu().numpy(),
             labels=group.labels.cpu().numpy(),
             image_ids=first_image + group.image_index.cpu().numpy())
+        if group.weight is not None:
+            # Neither right nor wrong: those in ignored regions.
+            kept = (group.weight > 0).cpu().numpy()
+            columns = {name: values[kept] for name, values in columns.items()}
         self._reservoir.add(
-            len(group.logits), lambda chosen: {
+            len(columns['labels']), lambda chosen: {
                 name: values[chosen]
                 for name, values in columns.items()
             })

@@ -1,7 +1,8 @@
 """A sigmoid teacher's scores with what they should have been.
 
 Each column of a sigmoid head is a yes or no of its own, so a sample is a
-pair of a place (prior or RoI) and a class. Nearly all pairs are background.
+pair of a place (prior, RoI or query) and a class. Nearly all pairs are
+background.
 
 Shapes: S places of a batch; C columns of logits; N kept pairs.
 """

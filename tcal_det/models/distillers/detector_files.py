@@ -1,4 +1,5 @@
 """A detector's config and checkpoint: found, read, and of one another."""
+import copy
 import logging
 from collections import OrderedDict
 from functools import partial
@@ -87,7 +88,10 @@ def build_detector(cfg: Union[Config, dict]) -> nn.Module:
     Returns:
         nn.Module: With random weights.
     """
-    model = dict(cfg['model'], _scope_=cfg.get('default_scope', 'mmdet'))
+    # mmdet's detectors with queries write into the config that they are
+    # built of; a copy of the student builds another teacher from it.
+    model = copy.deepcopy(dict(cfg['model']))
+    model['_scope_'] = cfg.get('default_scope', 'mmdet')
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', cfg['data_preprocessor'])
     return MODELS.build(model)

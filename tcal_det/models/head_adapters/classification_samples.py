@@ -1,6 +1,6 @@
 """What a detection head classified in one training step."""
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from torch import Tensor
 class ClassificationSamples:
     """Samples that belong together: one stage, or one pyramid level.
 
-    A sample is what the head classifies: a RoI, or a prior of a dense head.
+    A sample is what the head classifies: a RoI, a prior of a dense head, or
+    a query.
     S samples; C columns of logits, the head's ``cls_channels``.
 
     Attributes:
@@ -19,9 +20,10 @@ class ClassificationSamples:
         image_index (Tensor): Position in the batch of each sample's image,
             int64, shape (S,).
         where (Any): Where the samples are, for an adapter of the same
-            family: RoIs of shape (S, 5), or the size of a map.
-        stage (int): Stage of a cascade, or level of a pyramid. Defaults to
-            0.
+            family: RoIs of shape (S, 5), the size of a map, or positions of
+            queries.
+        stage (int): Stage of a cascade, level of a pyramid, or layer of a
+            decoder. Defaults to 0.
         labels (Tensor, optional): Assigned classes, K for background, shape
             (S,). Defaults to None: the head's loss assigns none.
         quality (Tensor, optional): What the score of the assigned class is
@@ -76,6 +78,8 @@ class Observation:
         groups (list[ClassificationSamples]): Filled when the loss is done.
         features (tuple[Tensor]): What the head was given, a map of each
             level, shape (N, D, H, W) each.
+        decoder_inputs (dict, optional): Keyword arguments of the decoder of a
+            detector with queries, with their graph. Defaults to None.
         boxes (callable, optional): Computes the boxes of each group's
             samples, without gradient: corners in the pixels of the network's
             input, shape (S, 4) each. Filled when the loss is done, where the
@@ -83,6 +87,7 @@ class Observation:
     """
     groups: List[ClassificationSamples] = field(default_factory=list)
     features: Tuple[Tensor, ...] = ()
+    decoder_inputs: Optional[Dict[str, Any]] = None
     boxes: Optional[Callable[[], List[Tensor]]] = None
 
 

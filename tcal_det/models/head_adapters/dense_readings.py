@@ -17,12 +17,11 @@ import torch.nn.functional as F
 from mmdet.models.dense_heads import (AnchorFreeHead, AnchorHead,
                                       AutoAssignHead, CenterNetHead,
                                       CenterNetUpdateHead, CornerHead,
-                                      DETRHead, FreeAnchorRetinaHead,
-                                      GuidedAnchorHead, LADHead, LDHead,
-                                      PAAHead, PISARetinaHead, RPNHead,
-                                      RTMDetHead, SABLRetinaHead, SSDHead,
-                                      TOODHead, YOLACTHead, YOLOV3Head,
-                                      YOLOXHead)
+                                      FreeAnchorRetinaHead, GuidedAnchorHead,
+                                      LADHead, LDHead, PAAHead, PISARetinaHead,
+                                      RPNHead, RTMDetHead, SABLRetinaHead,
+                                      SSDHead, TOODHead, YOLACTHead,
+                                      YOLOV3Head, YOLOXHead)
 # yapf: enable
 from mmdet.models.dense_heads.atss_vlfusion_head import ATSSVLFusionHead
 from torch import Tensor
@@ -267,9 +266,6 @@ READINGS: Dict[type, Any] = {
     'has a teacher of its own',
     ATSSVLFusionHead:
     'scores words of a text, not classes',
-    DETRHead:
-    'classifies queries: heads with queries cannot be distilled '
-    'yet',
 }
 
 

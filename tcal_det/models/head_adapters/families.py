@@ -7,10 +7,15 @@ from tcal_det.errors import InvalidTypeError
 from ..detectors import detector_name
 from .dense_head_adapter import DenseHeadAdapter
 from .head_adapter import HeadAdapter
+from .query_head_adapter import QueryHeadAdapter
 from .roi_head_adapter import RoIHeadAdapter
+from .sparse_roi_head_adapter import SparseRoIHeadAdapter
 
-# The first that matches is taken: a two-stage detector has a dense RPN too.
-FAMILIES: List[Type[HeadAdapter]] = [RoIHeadAdapter, DenseHeadAdapter]
+# The first that matches is taken: a two-stage detector has a dense RPN too,
+# and queries are found where others have RoIs or a dense head.
+FAMILIES: List[Type[HeadAdapter]] = [
+    SparseRoIHeadAdapter, QueryHeadAdapter, RoIHeadAdapter, DenseHeadAdapter
+]
 SEE = 'see docs/methods.md, "Which heads"'
 
 
@@ -38,4 +43,5 @@ def adapter_for(detector: nn.Module, role: str) -> HeadAdapter:
             return family(detector)
     raise InvalidTypeError(
         f'the {role} {name} has neither an RoI head (`roi_head`) nor a dense '
-        f'head (`bbox_head`) that can be read: choose another {role}; {SEE}')
+        f'head or one with queries (`bbox_head`) that can be read: choose '
+        f'another {role}; {SEE}')

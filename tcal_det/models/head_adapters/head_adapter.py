@@ -30,7 +30,7 @@ class HeadAdapter(metaclass=ABCMeta):
             background last, or K.
         scores_iou (bool): Whether a score predicts class and IoU together.
         sample_name (str): What the head classifies, in the plural, for a
-            message: 'RoIs' or 'priors'.
+            message: 'RoIs', 'priors' or 'queries'.
         num_classes_key (str): Config key of ``num_classes``, below
             ``model``.
         num_stages (int): Stages of a cascade of RoI heads, else 1.
@@ -100,12 +100,12 @@ class HeadAdapter(metaclass=ABCMeta):
             ContextManager[Observation]: Its groups are there on leaving.
         """
 
-    @abstractmethod
     def look(self, images: Tensor, data_samples: SampleList) -> Any:
         """Compute of a batch what does not depend on the samples.
 
         The distiller calls it before the student's loss: what runs here
-        does not need its memory beside the student's graph.
+        does not need its memory beside the student's graph. Only of a head
+        that ``shares_samples``.
 
         Args:
             images (Tensor): In this detector's normalisation, shape
@@ -115,14 +115,14 @@ class HeadAdapter(metaclass=ABCMeta):
         Returns:
             Any: What :meth:`answer` takes.
         """
+        raise NotImplementedError
 
-    @abstractmethod
     def answer(self, seen: Any,
                groups: Sequence[ClassificationSamples]) -> List[Tensor]:
         """Logits of the samples of another detector of this family.
 
         With :meth:`look` backbone, neck and head run once. No RPN, no
-        assignment, no NMS.
+        assignment, no NMS. Only of a head that ``shares_samples``.
 
         Args:
             seen (Any): What :meth:`look` returned; may be emptied.
@@ -131,6 +131,7 @@ class HeadAdapter(metaclass=ABCMeta):
         Returns:
             list[Tensor]: For each group, shape (S, C).
         """
+        raise NotImplementedError
 
     @abstractmethod
     def probe(self) -> Tensor:

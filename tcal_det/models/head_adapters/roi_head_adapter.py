@@ -12,7 +12,7 @@ import torch.nn as nn
 from mmcv.ops import RoIAlign
 from mmdet.models.losses import CrossEntropyCustomLoss, SeesawLoss
 from mmdet.models.roi_heads import (CascadeRoIHead, MultiInstanceRoIHead,
-                                    SparseRoIHead, StandardRoIHead)
+                                    StandardRoIHead)
 from mmdet.models.roi_heads.bbox_heads import MultiInstanceBBoxHead
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -102,9 +102,6 @@ class RoIHeadAdapter(HeadAdapter):
     def reason_against(cls, detector: nn.Module) -> Optional[str]:
         roi_head = detector.roi_head
         kind = f'has the `roi_head` {type(roi_head).__name__}'
-        if isinstance(roi_head, SparseRoIHead):
-            return (f'{kind}, whose samples are queries of its own: heads '
-                    'with queries cannot be distilled yet')
         if isinstance(roi_head, MultiInstanceRoIHead):
             return f'{kind}, which {UNORDERED}'
         if not isinstance(roi_head, (StandardRoIHead, CascadeRoIHead)):

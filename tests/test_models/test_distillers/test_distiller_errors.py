@@ -87,12 +87,6 @@ def test_student_that_proposes_only(distiller_cfg):
 
 
 ZOO_STUDENTS = [
-    ('sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py',
-     'the student SparseRCNN has the `roi_head` SparseRoIHead, whose samples '
-     'are queries of its own: heads with queries cannot be distilled yet'),
-    ('dino/dino-4scale_r50_8xb2-12e_coco.py',
-     'the student DINO has the `bbox_head` DINOHead, which classifies '
-     'queries: heads with queries cannot be distilled yet'),
     ('centernet/centernet_r18_8xb16-crop512-140e_coco.py',
      'the student CenterNet has the `bbox_head` CenterNetHead, which scores '
      'heat maps'),

@@ -243,10 +243,6 @@ def test_other_columns_are_the_same_samples(model_of, student, teacher):
 REFUSED = {
     'crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman':
     ('CrowdDet', 'MultiInstanceRoIHead', 'set of objects for each RoI'),
-    'sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco':
-    ('SparseRCNN', 'SparseRoIHead', 'queries'),
-    'queryinst/queryinst_r50_fpn_1x_coco':
-    ('QueryInst', 'SparseRoIHead', 'queries'),
 }
 
 

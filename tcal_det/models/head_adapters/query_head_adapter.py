@@ -1,0 +1,268 @@
+"""DETR and its descendants.
+
+Shapes: L decoder layers, N images, Q queries of an image, C columns of
+logits: K classes and, with softmax, background last.
+"""
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn as nn
+from mmdet.models.dense_heads import DDQDETRHead, DETRHead, GroundingDINOHead
+from mmdet.models.detectors import DetectionTransformer
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from torch import Tensor
+
+from .classification_samples import (ClassificationSamples, Observation,
+                                     Predictions)
+from .dense_readings import LossCall, targets_of_classes
+from .hooks import removed_on_leaving
+from .set_prediction_adapter import (SetPredictionAdapter, image_extents,
+                                     with_batch_shape)
+from .shared_queries import Queries, difference_of, sharing_of
+
+
+class QueryHeadAdapter(SetPredictionAdapter):
+    """Heads of DETR, Conditional, DAB, Deformable DETR, DINO and DDQ.
+
+    The samples are the queries that are matched with objects, never those of
+    denoising, of the encoder, or DDQ's auxiliary dense ones. DDQ masks out
+    duplicates from the second layer on; only the others are samples.
+    """
+
+    num_classes_key = 'bbox_head.num_classes'
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__(detector)
+        head = self._head
+        self.num_classes = head.num_classes
+        self.cls_channels = head.cls_out_channels
+        self.activation = ('sigmoid'
+                           if head.loss_cls.use_sigmoid else 'softmax')
+
+    @property
+    def loss_cls(self) -> nn.Module:
+        return self._head.loss_cls
+
+    @property
+    def _head(self) -> nn.Module:
+        return self.detector.bbox_head
+
+    @classmethod
+    def matches(cls, detector: nn.Module) -> bool:
+        return isinstance(getattr(detector, 'bbox_head', None), DETRHead)
+
+    @classmethod
+    def reason_against(cls, detector: nn.Module) -> Optional[str]:
+        head = detector.bbox_head
+        kind = f'has the `bbox_head` {type(head).__name__}'
+        if isinstance(head, GroundingDINOHead):
+            return f'{kind}, which scores words of a text, not classes'
+        if not isinstance(detector, DetectionTransformer):
+            return f'{kind}, but is no DetectionTransformer around it'
+        return None
+
+    @contextmanager
+    def observe(self, data_samples: SampleList = ()) -> Iterator[Observation]:
+        detector, head = self.detector, self._head
+        observation = Observation()
+        outputs: Tuple[Tensor, ...] = ()
+        calls: List[LossCall] = []
+
+        def record_features(_, args, output):
+            observation.features = tuple(output)
+
+        def record_decoder(_, args, kwargs):
+            observation.decoder_inputs = kwargs
+
+        def record_outputs(_, args, output):
+            nonlocal outputs
+            outputs = tuple(output)
+            calls.clear()
+
+        def record_call(_, args, kwargs):
+            weight = args[2] if len(args) > 2 else kwargs.get('weight')
+            calls.append(
+                LossCall('loss_cls', args[0], args[1], weight,
+                         kwargs.get('avg_factor')))
+
+        pyramid = detector.neck if detector.with_neck else detector.backbone
+        handles = [
+            pyramid.register_forward_hook(record_features),
+            detector.decoder.register_forward_pre_hook(
+                record_decoder, with_kwargs=True),
+            head.register_forward_hook(record_outputs),
+            head.loss_cls.register_forward_pre_hook(
+                record_call, with_kwargs=True)
+        ]
+        with removed_on_leaving(handles):
+            yield observation
+        # The decoder's layers come first, then the encoder and denoising.
+        calls = calls[:len(outputs[0])]
+        num_images = outputs[0].shape[1]
+        observation.groups += [
+            self._as_samples(call, layer, num_images)
+            for layer, call in enumerate(calls)
+        ]
+        boxes = self._matching(outputs[1].detach(), calls[0])
+        observation.boxes = lambda: [
+            _pixels(boxes[group.stage].flatten(0, 1)[group.where],
+                    image_extents(data_samples, boxes)[group.image_index])
+            for group in observation.groups
+        ]
+
+    def _as_samples(self, call: LossCall, layer: int,
+                    num_images: int) -> ClassificationSamples:
+        device = call.prediction.device
+        kept = self._kept(layer, num_images)
+        if kept is None:
+            rows = torch.arange(len(call.prediction), device=device)
+            num_queries = len(rows) // num_images
+        else:
+            rows = torch.cat(kept).nonzero()[:, 0]
+            num_queries = len(kept[0])
+        return ClassificationSamples(
+            logits=call.prediction,
+            image_index=torch.div(rows, num_queries, rounding_mode='floor'),
+            where=rows,
+            stage=layer,
+            avg_factor=call.avg_factor,
+            **targets_of_classes([call], self.num_classes)._asdict())
+
+    def _matching(self, outputs: Tensor, first: LossCall) -> Tensor:
+        """Leave out denoising and dense queries, shape (L, N, Q, ...)."""
+        if isinstance(self._head, DDQDETRHead):
+            start, count = self._head.cache_dict['dis_query_info']
+            return outputs[:, :, start:start + count]
+        # Those of denoising come first.
+        return outputs[:, :, -(len(first.prediction) // outputs.shape[1]):]
+
+    def _kept(self, layer: int, num_images: int) -> Optional[List[Tensor]]:
+        """Which queries of each image are no duplicates; None for all."""
+        if layer == 0 or not isinstance(self._head, DDQDETRHead):
+            return None
+        # As its own loss and detections read them: what a layer hands on, a
+        # mask of attention for each image and attention head.
+        cache = self._head.cache_dict
+        masks = cache['distinct_query_mask'][layer - 1]
+        return [
+            masks[image * cache['num_heads']][0] for image in range(num_images)
+        ]
+
+    def predict(self, images: Tensor,
+                data_samples: SampleList) -> List[Predictions]:
+        logits, boxes = self._run(images, data_samples)
+        extents = image_extents(data_samples, boxes)
+        layers = []
+        for layer, (rows, places) in enumerate(zip(logits, boxes)):
+            rows, places = list(rows), [
+                _pixels(*one) for one in zip(places, extents[:, None])
+            ]
+            kept = self._kept(layer, len(images))
+            if kept is not None:
+                rows, places = ([one[mask] for one, mask in zip(values, kept)]
+                                for values in (rows, places))
+            layers.append(Predictions(places, rows, are_unique=True))
+        return layers
+
+    def _run(self, images: Tensor,
+             data_samples: SampleList) -> Tuple[Tensor, Tensor]:
+        """Logits and relative boxes, shape (L, N, Q, ...), in eval."""
+        detector = self.detector
+        hidden = detector.forward_transformer(
+            detector.extract_feat(images),
+            with_batch_shape(data_samples, images))
+        return self._head(**hidden)
+
+    def _last_logits(self, images: Tensor, data_samples: SampleList) -> Tensor:
+        return self._run(images, data_samples)[0][-1]
+
+    def reason_against_sharing(self,
+                               student: SetPredictionAdapter) -> Optional[str]:
+        if sharing_of(self.detector) is None:
+            return super().reason_against_sharing(student)
+        heads = [
+            type(getattr(one.detector, 'bbox_head', None)).__name__
+            for one in (self, student)
+        ]
+        if heads[0] != heads[1]:
+            return (f'do not fit: the teacher has the `bbox_head` {heads[0]} '
+                    f'and the student {heads[1]}')
+        return difference_of(self.detector, student.detector)
+
+    def asked(self, images: Tensor,
+              data_samples: SampleList) -> Tuple[Queries, List[Tensor]]:
+        """This teacher's queries, and its answers.
+
+        Args:
+            images (Tensor): In this detector's normalisation, shape
+                (N, 3, H, W).
+            data_samples (list[DetDataSample]): Samples of these images.
+
+        Returns:
+            tuple[dict[str, Tensor], list[Tensor]]: What :meth:`ask` takes;
+            logits of each decoder layer, shape (N * Q, C).
+        """
+        names = sharing_of(self.detector).names
+        queries: Queries = {}
+
+        def record(_, args, kwargs):
+            queries.update({name: kwargs[name] for name in names})
+
+        handle = self.detector.decoder.register_forward_pre_hook(
+            record, with_kwargs=True)
+        with removed_on_leaving([handle]):
+            logits, _ = self._run(images, data_samples)
+        return queries, [layer.flatten(0, 1) for layer in logits]
+
+    def ask(self, observation: Observation,
+            queries: Queries) -> List[ClassificationSamples]:
+        """Let this student answer for a teacher's queries.
+
+        Its decoder runs once more, on the memory that its loss has made.
+
+        Args:
+            observation (Observation): What this student did in its loss.
+            queries (dict[str, Tensor]): What :meth:`asked` of a teacher
+                returned.
+
+        Returns:
+            list[ClassificationSamples]: Of each decoder layer, with graph,
+            without labels; divided by what the layer's own loss is.
+        """
+        inputs: Dict[str, Any] = dict(observation.decoder_inputs)
+        inputs.update(
+            sharing_of(self.detector).translate(self.detector, queries))
+        if 'self_attn_mask' in inputs:
+            # It kept queries of denoising apart.
+            inputs['self_attn_mask'] = None
+        hidden_states = self.detector.decoder(**inputs)[0]
+        image_index = torch.arange(
+            hidden_states.shape[1],
+            device=hidden_states.device).repeat_interleave(
+                hidden_states.shape[2])
+        return [
+            ClassificationSamples(
+                logits=branch(hidden).flatten(0, 1),
+                image_index=image_index,
+                where=None,
+                stage=layer,
+                avg_factor=observation.groups[layer].avg_factor)
+            for layer, (branch, hidden) in enumerate(
+                zip(self._classifiers(len(hidden_states)), hidden_states))
+        ]
+
+    def _classifiers(self, num_layers: int) -> Sequence[nn.Module]:
+        """Last layers of the classification, of each decoder layer."""
+        branches = getattr(self._head, 'cls_branches', None)
+        return branches or [self._head.fc_cls] * num_layers
+
+
+def _pixels(boxes: Tensor, extents: Tensor) -> Tensor:
+    """Relative centres and sizes as corners in pixels, inside the image.
+
+    mmdet clips them for its detections, too.
+    """
+    corners = bbox_cxcywh_to_xyxy(boxes) * extents
+    return corners.clamp(min=0).minimum(extents)
