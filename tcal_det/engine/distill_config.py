@@ -168,21 +168,20 @@ def is_main_process(launcher: str) -> bool:
     return int(os.environ.get(_RANKS.get(launcher, ''), 0)) == 0
 
 
-def wait_for_config(path: str, longest: float = LONGEST_WAIT_SECONDS) -> None:
+def wait_for_config(path: str) -> None:
     """Wait until the main process has written the config.
 
     Args:
         path (str): Of the file.
-        longest (float): In seconds. Defaults to an hour.
 
     Raises:
         MissingFileError: If it does not come.
     """
-    deadline = time.monotonic() + longest
+    deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     while not osp.isfile(path):
         if time.monotonic() > deadline:
             raise MissingFileError(
                 f'{path!r} was not written by the main process within '
-                f'{longest:.0f} s: where the machines share no files, write '
+                f'{LONGEST_WAIT_SECONDS:.0f} s: where the machines share no files, write '
                 'it first with --dry-run and copy it')
         time.sleep(0.2)
