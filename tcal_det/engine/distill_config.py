@@ -1,6 +1,7 @@
 """A distill config that a person can read, written next to the student's."""
 import os
 import os.path as osp
+import re
 import textwrap
 import time
 from typing import Any, Dict, List, Optional
@@ -117,21 +118,46 @@ def _entry(key: str, value: Any, indent: int) -> List[str]:
     """Lines of a keyword argument, with the comma."""
     start = ' ' * indent
     if not isinstance(value, dict):
-        return [f'{start}{key}={value!r},']
-    if all(isinstance(name, str) and name.isidentifier() for name in value):
-        items = [f'{name}={item!r}' for name, item in value.items()]
-        opening, closing = 'dict(', ')'
-    else:
-        items = [f'{name!r}: {item!r}' for name, item in value.items()]
-        opening, closing = '{', '}'
-    line = f'{start}{key}={opening}{", ".join(items)}{closing},'
+        return _assignment(f'{key}=', value, indent)
+    is_call = all(
+        isinstance(name, str) and name.isidentifier() for name in value)
+    opening, closing = ('dict(', ')') if is_call else ('{', '}')
+    items = [(f'{name}=' if is_call else f'{name!r}: ', item)
+             for name, item in value.items()]
+    listed = ', '.join(f'{name}{item!r}' for name, item in items)
+    line = f'{start}{key}={opening}{listed}{closing},'
     # Two more brackets may close behind it.
     if len(line) + 1 <= LINE_LENGTH:
         return [line]
-    lines = [f'{start}    {item},' for item in items]
-    if closing == '}':
-        return [f'{start}{key}={{', *lines[:-1], lines[-1][:-1], f'{start}}},']
-    return [f'{start}{key}={opening}', *lines[:-1], f'{lines[-1][:-1]}),']
+    if is_call and len(f'{start}    {listed})') + 2 <= LINE_LENGTH:
+        return [f'{start}{key}=dict(', f'{start}    {listed}),']
+    lines = [
+        line for name, item in items
+        for line in _assignment(name, item, indent + 4)
+    ]
+    last = lines.pop()[:-1]
+    if is_call:
+        return [f'{start}{key}=dict(', *lines, f'{last}),']
+    return [f'{start}{key}={{', *lines, last, f'{start}}},']
+
+
+def _assignment(name: str, value: Any, indent: int) -> List[str]:
+    """Lines of a value that is no dict; a long path is cut after folders."""
+    start = ' ' * indent
+    line = f'{start}{name}{value!r},'
+    if len(line) + 2 <= LINE_LENGTH or not isinstance(value, str):
+        return [line]
+    parts = ['']
+    for part in re.findall('[^/]*/|[^/]+$', value):
+        first = start if len(parts) > 1 else start + name
+        # With its marks and three that may close behind it.
+        if parts[-1] and len(first + parts[-1] + part) + 5 > LINE_LENGTH:
+            parts.append('')
+        parts[-1] += part
+    lines = [f'{start}{part!r}' for part in parts]
+    lines[0] = f'{start}{name}{parts[0]!r}'
+    lines[-1] += ','
+    return lines
 
 
 def write_config(path: str, text: str) -> None:
@@ -182,6 +208,6 @@ def wait_for_config(path: str) -> None:
         if time.monotonic() > deadline:
             raise MissingFileError(
                 f'{path!r} was not written by the main process within '
-                f'{LONGEST_WAIT_SECONDS:.0f} s: where the machines share no files, write '
-                'it first with --dry-run and copy it')
+                f'{LONGEST_WAIT_SECONDS:.0f} s: where the machines share no '
+                'files, write it first with --dry-run and copy it')
         time.sleep(0.2)

@@ -2,7 +2,6 @@
 import json
 import os
 import os.path as osp
-import shutil
 
 import pytest
 import torch
@@ -152,8 +151,8 @@ def test_teacher_that_knows_other_classes(distill, student, teacher):
     """Eight of ten, in another order, one of them by another name."""
     names = ('x', '7', '6', '5', 'four', '3', '2', '1', '0', 'y')
     output, path = distill(
-        student('faster'), *teacher('faster', names), '--dry-run',
-        '--classes', 'four=4')
+        student('faster'), *teacher('faster', names), '--dry-run', '--classes',
+        'four=4')
     lines = output.splitlines()
     start = lines.index('classes: 8 shared, of 10 of the student and 10 of '
                         'the teacher')
@@ -180,8 +179,9 @@ def test_classes_of_a_checkpoint_without_names(distill, student, teacher):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('family', ['faster', 'gfl'])
-def test_calibrated_on_the_val_images_and_trained(
-        distill, student, teacher, family, tmp_path, monkeypatch):
+def test_calibrated_on_the_val_images_and_trained(distill, student, teacher,
+                                                  family, tmp_path,
+                                                  monkeypatch):
     monkeypatch.setattr('tcal_det.engine.teacher_calibration.save_figure',
                         lambda figure, path: None)
     output, path = distill(
@@ -227,12 +227,12 @@ def test_calibration_meets_the_order_of_the_teacher(distill, student, teacher,
             content['meta'] = dict(
                 dataset_meta=dict(classes=[DIGITS[label] for label in order]))
             torch.save(content, checkpoint)
-        output, path = distill(student_path, config, checkpoint,
-                               '--calibrate', '--dry-run', '--out',
+        output, path = distill(student_path, config, checkpoint, '--calibrate',
+                               '--dry-run', '--out',
                                str(tmp_path / f'{name}.py'))
         assert ('another' not in output) and ('not fitted' not in output)
-        with open(Config.fromfile(path).model.teacher.calibrator.load_from
-                  ) as file:
+        with open(Config.fromfile(
+                path).model.teacher.calibrator.load_from) as file:
             found.append(json.load(file)['effective_temperature'])
     assert found[0] == pytest.approx(found[1], rel=1e-4)
     assert found[0] != 1.5
@@ -307,8 +307,8 @@ def test_config_that_is_there(distill, student, teacher, call_tool, tmp_path):
 
 def test_packaged_student(distill, teacher, tmp_path):
     """Its config goes below the work dir, and survives the training there."""
-    files = teacher(
-        'faster', tuple(f'class {index}' for index in range(80)), 80)
+    files = teacher('faster', tuple(f'class {index}' for index in range(80)),
+                    80)
     output, path = distill('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
                            *files, '--dry-run', '--classes', 'class 7=person')
     assert path == str(tmp_path / 'run' / 'config' /
@@ -344,36 +344,37 @@ def as_distiller(cfg):
 
 
 def without_model(cfg):
-    del cfg['model']
+    cfg.pop('model')
 
 
 BAD = {
     'student is missing': (dict(student='gone.py'), ['gone.py', 'student']),
     'teacher is missing': (dict(teacher='gone.py'), ["'gone.py' does not"]),
-    'checkpoint is missing': (dict(checkpoint='gone.pth'),
-                              ["'gone.pth' does not exist"]),
+    'checkpoint is missing':
+    (dict(checkpoint='gone.pth'), ["'gone.pth' does not exist"]),
     'checkpoint is none': (dict(checkpoint=__file__), ['cannot be read']),
     'no weights in the zoo': (dict(checkpoint='auto'), ["='auto'` needs"]),
     'student has no model': (dict(edit=without_model), ['key `model`']),
-    'student is a distiller': (dict(edit=as_distiller),
-                               ['must be that of a plain detector']),
-    'teacher cannot be read': (dict(teacher='mmdet::centernet/centernet_r18_8xb'
-                                    '16-crop512-140e_coco.py'),
-                               ['the teacher CenterNet', 'Which heads']),
+    'student is a distiller':
+    (dict(edit=as_distiller), ['must be that of a plain detector']),
+    'teacher cannot be read':
+    (dict(teacher='mmdet::centernet/centernet_r18_8xb'
+          '16-crop512-140e_coco.py'), ['the teacher CenterNet',
+                                       'Which heads']),
     'no shared class': (dict(names=tuple('abcdefghij')),
-                        ['must share a class', "10 ('a', 'b'", "10 ('0', '1'"
-                         ]),
+                        ['must share a class', "10 ('a', 'b'",
+                         "10 ('0', '1'"]),
     'no names, another number': (dict(names=None, num_classes=9),
                                  ['must name its classes', 'has 9', '10']),
-    'order of the annotations': (dict(edit=other_order), [
-        "is '2' at label 1, where the file has '1'", "('0', '1', '2', '3'"
-    ]),
+    'order of the annotations':
+    (dict(edit=other_order),
+     ["is '2' at label 1, where the file has '1'", "('0', '1', '2', '3'"]),
     'number of the classes': (dict(edit=twelve_classes),
                               ['must name the 10 classes', 'names 11']),
     'a map to nothing': (dict(options=('--classes', 'a=0', '1=ten')),
                          ["must name classes of", "'a' is none of"]),
     'no map': (dict(options=('--classes', 'a')), ['pairs TEACHER=STUDENT']),
-    'no config': (dict(options=('--out', 'distill.json')), ['end in .py']),
+    'no config': (dict(options=('--out', 'distill.json')), ['ends in .py']),
 }
 
 
@@ -386,13 +387,10 @@ def test_mistakes(case, student, teacher, call_tool, tmp_path):
         'faster', given.pop('edit', None))
     config, checkpoint = teacher('faster', given.pop('names', DIGITS),
                                  given.pop('num_classes', 10))
-    files = [
-        given.pop('teacher', config),
-        given.pop('checkpoint', checkpoint)
-    ]
+    files = [given.pop('teacher', config), given.pop('checkpoint', checkpoint)]
     assert not given
-    line = complaint(call_tool, student_path, *files, '--dry-run', '--work-dir',
-                     str(tmp_path / 'run'), *options)
+    line = complaint(call_tool, student_path, *files, '--dry-run',
+                     '--work-dir', str(tmp_path / 'run'), *options)
     for word in words:
         assert word in line
     assert not osp.exists(str(tmp_path / 'student_distill-teacher.py'))
@@ -407,8 +405,9 @@ def test_work_dir_that_cannot_be_one(student, teacher, call_tool, tmp_path):
 
 def test_folder_of_the_student_that_cannot_be_written_to(
         student, teacher, call_tool, tmp_path, monkeypatch):
-    line = complaint(call_tool, student('faster'), *teacher('faster'),
-                     '--dry-run', '--out', str(tmp_path / 'student.py' / 'a.py'))
+    line = complaint(call_tool, student('faster'),
+                     *teacher('faster'), '--dry-run', '--out',
+                     str(tmp_path / 'student.py' / 'a.py'))
     assert 'cannot be written' in line
 
 
@@ -416,6 +415,5 @@ def complaint(call_tool, *args):
     """The one line of the command."""
     status, error = call_tool('distill.py', *args)
     assert status == 2 and 'Traceback' not in error, error
-    line, = (
-        line for line in error.splitlines() if line.startswith('error: '))
+    line, = (line for line in error.splitlines() if line.startswith('error: '))
     return line
