@@ -5,6 +5,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+from head_families import FAMILIES
+from head_families import build as build_tiny
+from head_families import distiller_cfg as pair_cfg
+from head_families import write_teacher
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 
@@ -257,6 +261,137 @@ def test_looks_inside_ddp(distiller_cfg):
     hook.before_train(runner)
     hook.before_train_iter(runner, 0)
     assert wrapper.module.teacher.calibrator._forward_hooks
+
+
+def logged(runner):
+    """Names of what was logged."""
+    return sorted(
+        key[len('train/'):-len('_ece')]
+        for key in runner.message_hub.log_scalars if key.endswith('_ece'))
+
+
+def errors_of(lessons, activation):
+    """ECE of teacher and student, from what was taught, with NumPy."""
+    scores, targets = [], []
+    for logits in (lambda lesson: lesson.logits,
+                   lambda lesson: lesson.samples.logits.detach()):
+        confidence, right = [], []
+        for lesson in lessons:
+            labels = lesson.samples.labels.numpy()
+            rows = logits(lesson).double()
+            if activation == 'softmax':
+                pairs = top_label(rows.softmax(1).numpy(), labels)
+                confidence.append(pairs[0])
+                right.append(pairs[1])
+                continue
+            rows = rows.sigmoid().numpy()
+            is_scored = (rows > 0.05) & (
+                lesson.samples.weight.numpy() > 0)[:, None]
+            is_right = labels[:, None] == np.arange(rows.shape[1])
+            confidence.append(rows[is_scored])
+            right.append(is_right[is_scored])
+        scores.append(np.concatenate(confidence))
+        targets.append(np.concatenate(right))
+    return [
+        calibration_error(one, right, 15).ece
+        for one, right in zip(scores, targets)
+    ]
+
+
+@pytest.mark.parametrize('teacher, student, activation', [
+    ('faster', 'retinanet', 'sigmoid'),
+    ('retinanet', 'faster', 'softmax'),
+])
+def test_teacher_of_another_family(tmp_path, training_step, teacher, student,
+                                   activation):
+    """Its calibrator sees other rows: what is taught is measured."""
+    cfg = pair_cfg(
+        student,
+        write_teacher(tmp_path, teacher),
+        calibrator=FAMILIES[teacher][1])
+    model = build_tiny(cfg, MODELS)
+    model.teacher.build(model)
+    runner = make_runner(model)
+    with model.teacher.heard() as lessons:
+        train(TeacherCalibrationHook(interval=1), runner, training_step, 1)
+    assert logged(runner) == ['calibrated_teacher', 'student']
+    expected = errors_of(lessons, activation)
+    for name, error in zip(logged(runner), expected):
+        value = runner.message_hub.get_scalar(f'train/{name}_ece').current()
+        assert value == pytest.approx(error, abs=1e-6)
+    assert expected[0] != expected[1]
+    assert not model.teacher._listeners
+
+
+def write_names(teacher, names):
+    checkpoint = torch.load(teacher['checkpoint'])
+    checkpoint['meta'] = dict(dataset_meta=dict(classes=names))
+    torch.save(checkpoint, teacher['checkpoint'])
+    return teacher
+
+
+@pytest.mark.parametrize('names, is_same', [('abc', True), ('acb', False),
+                                            ('abx', False)])
+def test_teacher_of_other_classes(distiller_cfg, teacher_files, training_step,
+                                  monkeypatch, names, is_same):
+    """What it says before its calibrator is not of the student's classes."""
+    teacher = write_names(teacher_files(), tuple(names))
+    model = build(distiller_cfg(teacher))
+    hub = MessageHub.get_current_instance()
+    monkeypatch.setitem(hub.runtime_info, 'dataset_meta',
+                        dict(classes=tuple('abc')))
+    runner = make_runner(model)
+    with model.teacher.heard() as lessons:
+        train(TeacherCalibrationHook(interval=1), runner, training_step, 1)
+    assert logged(runner) == ['calibrated_teacher', 'student'] + (
+        ['teacher'] if is_same else [])
+    for name, error in zip(logged(runner), errors_of(lessons, 'softmax')):
+        value = runner.message_hub.get_scalar(f'train/{name}_ece').current()
+        assert value == pytest.approx(error, abs=1e-6)
+
+
+def test_several_teachers(distiller_cfg, teacher_files, training_step,
+                          tables_instead_of_figures):
+    cfg = distiller_cfg()
+    cfg.teacher = {
+        name: dict(
+            teacher_files(seed=seed, name=name),
+            calibrator=dict(type='TemperatureScaling', temperature=2.0))
+        for seed, name in enumerate(('first', 'second', 'unused'), start=1)
+    }
+    cfg.teacher.weights = dict(first=3.0, second=1.0, unused=0.0)
+    cfg.distill_losses.loss_kd_first = dict(
+        type='LogitKLDivLoss', teacher='first')
+    model = build(cfg)
+    runner = make_runner(model)
+    hook = TeacherCalibrationHook(interval=1)
+    teachers = model.teacher.teachers
+    with model.teacher.heard() as mixture, \
+            teachers['second'].heard() as second:
+        hook.before_train_iter(runner, 0)
+        training_step(model)
+        hook.after_train_iter(runner, 0)
+    assert not teachers['unused'].is_built
+    assert logged(runner) == sorted(
+        [f'{name}/{key}' for name in ('first', 'second') for key in NAMES] +
+        ['calibrated_teacher', 'student'])
+    for folder, lessons in (('', mixture), ('second/', second)):
+        for name, error in zip(('calibrated_teacher', 'student'),
+                               errors_of(lessons, 'softmax')):
+            value = runner.message_hub.get_scalar(
+                f'train/{folder}{name}_ece').current()
+            assert value == pytest.approx(error, abs=1e-6)
+    hook.after_train_epoch(runner)
+    assert {
+        name: list(tables)
+        for name, tables, _ in runner.visualizer.images
+    } == {
+        'train_reliability': ['Calibrated teacher', 'Student'],
+        'train_reliability_first':
+        ['Teacher', 'Calibrated teacher', 'Student'],
+        'train_reliability_second':
+        ['Teacher', 'Calibrated teacher', 'Student'],
+    }
 
 
 def samples(logits, **kwargs):

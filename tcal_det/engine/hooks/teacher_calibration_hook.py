@@ -1,10 +1,10 @@
 """How well calibrated teacher and student are while training.
 
-Shapes: S samples (RoIs or priors) of a stage or level, C columns of logits;
-P predictions that are measured.
+Shapes: S samples (RoIs, priors or queries) of a stage, level or layer, C
+columns of logits; P predictions that are measured.
 """
 from contextlib import ExitStack
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -20,8 +20,10 @@ from tcal_det.checks import check_count
 from tcal_det.errors import InvalidTypeError
 from tcal_det.evaluation.functional.binning import BinTable, make_bin_table
 from tcal_det.evaluation.functional.calibration_error import CalibrationError
-from tcal_det.models.head_adapters import (ClassificationSamples, Observation,
-                                           adapter_for)
+from tcal_det.models.distillers.frozen_teacher import FrozenTeacher
+from tcal_det.models.distillers.lesson import Lecturer, Lesson
+from tcal_det.models.distillers.teacher_ensemble import TeacherEnsemble
+from tcal_det.models.head_adapters import ClassificationSamples, adapter_for
 from tcal_det.registry import HOOKS
 from tcal_det.visualization import figure_as_image, reliability_comparison
 from ..teacher_pairs import SCORE_THRESHOLD, pair_targets
@@ -38,19 +40,24 @@ IMAGE_NAME = 'train_reliability'
 class TeacherCalibrationHook(Hook):
     """Log the calibration errors of teacher and student in training.
 
-    Every ``interval`` iterations, on the samples (RoIs, or priors of a dense
-    head) of that step: ECE and its over- and under-confident parts of the
-    teacher before its calibrator
+    Every ``interval`` iterations, on the samples (RoIs, priors of a dense
+    head, queries) of that step for which the teacher answers: ECE and its
+    over- and under-confident parts of the teacher before its calibrator
     (``train/teacher_ece``, ``train/teacher_ece_over``,
     ``train/teacher_ece_under``), after it (``train/calibrated_teacher_ece``,
     ...) and of the student (``train/student_ece``, ...). The two of the
-    teacher are equal if it has no calibrator. After every epoch, and where a
+    teacher are equal if it has no calibrator. Both sides are measured on the
+    classes that they share. Where the teacher has other samples or other
+    classes than the student, its calibrator sees neither: the teacher before
+    it is left out. Several teachers have keys of their own,
+    ``train/NAME/calibrated_teacher_ece``, and their mixture, if a loss meets
+    it, those without a name. After every epoch, and where a
     validation begins, the sampled steps since the last time become one
-    reliability figure, ``train_reliability``, for each backend of the
-    visualizer. Samples of all ranks and of all stages and levels count. They
-    are the student's on training images, easier for the teacher than its own
-    on held-out ones: watch how the figures change, and measure with
-    ``tools/calibrate_teacher.py``.
+    reliability figure, ``train_reliability`` (``train_reliability_NAME``),
+    for each backend of the visualizer. Samples of all ranks and of all stages
+    and levels count. They are the student's on training images, easier for
+    the teacher than its own on held-out ones: watch how the figures change,
+    and measure with ``tools/calibrate_teacher.py``.
 
     Of a softmax head the top class of each sample is measured; of a sigmoid
     head each pair of a sample and a class with a score above 0.05, the
@@ -58,8 +65,8 @@ class TeacherCalibrationHook(Hook):
     before calibration. A pair's target is what the student's own loss gives
     it: 1 for the assigned class, or its IoU.
 
-    The logits are read by forward hooks that exist in the sampled iterations
-    only: the others cost nothing. Nothing the model computes changes.
+    The teacher is listened to in the sampled iterations only: the others
+    cost nothing. Nothing the model computes changes.
 
     Args:
         interval (int): Iterations from one sampled step to the next, >= 1; a
@@ -80,13 +87,10 @@ class TeacherCalibrationHook(Hook):
         self.interval = check_count('interval', interval)
         self.num_bins = check_count('num_bins', num_bins)
         self._listening: Optional[ExitStack] = None
-        self._observation: Optional[Observation] = None
-        self._teacher_logits: List[Tuple[Tensor, Tensor]] = []
+        self._heard: List[_Heard] = []
         self._make_predictions = top_classes
-        self._tables: Dict[str, List[BinTable]] = {
-            name: []
-            for name in HEADINGS
-        }
+        # By teacher, and then by the names of HEADINGS.
+        self._tables: Dict[str, List[Dict[str, BinTable]]] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Refuse a model that learns from no teacher."""
@@ -109,13 +113,20 @@ class TeacherCalibrationHook(Hook):
         self._make_predictions = (
             scored_pairs if adapter.activation == 'sigmoid' else top_classes)
 
-        def record(_, args, output):
-            self._teacher_logits.append((args[0], output))
-
         self._listening = ExitStack()
-        self._observation = self._listening.enter_context(adapter.observe())
-        self._listening.callback(
-            model.teacher.calibrator.register_forward_hook(record).remove)
+        self._heard = [
+            self._listen(name, lecturer)
+            for name, lecturer in _lecturers(model.teacher).items()
+        ]
+
+    def _listen(self, name: str, lecturer: Lecturer) -> '_Heard':
+        lessons = self._listening.enter_context(lecturer.heard())
+        heard = _Heard(name, lecturer, lessons, [])
+        if isinstance(lecturer, FrozenTeacher):
+            hook = lecturer.calibrator.register_forward_hook(
+                lambda _, args, output: heard.uncalibrated.append(args[0]))
+            self._listening.callback(hook.remove)
+        return heard
 
     def after_train_iter(self,
                          runner: Runner,
@@ -126,21 +137,28 @@ class TeacherCalibrationHook(Hook):
         if self._listening is None:
             return
         self._listening.close()
-        predictions = [
-            self._make_predictions(group, *logits) for group, logits in zip(
-                self._observation.groups, self._teacher_logits)
-        ]
-        self._listening = self._observation = None
-        self._teacher_logits = []
-        tables = _gathered(make_tables(predictions, self.num_bins))
+        for heard in self._heard:
+            predictions = [
+                self._make_predictions(lesson.samples, teacher, lesson.logits)
+                for lesson, teacher in zip(heard.lessons, heard.teacher())
+            ]
+            tables = _gathered(make_tables(predictions, self.num_bins))
+            if tables:
+                self._tables.setdefault(heard.name, []).append(tables)
+            self._log(runner, heard.name, tables)
+        self._listening = None
+        self._heard = []
+
+    def _log(self, runner: Runner, teacher: str,
+             tables: Dict[str, BinTable]) -> None:
+        folder = f'train/{teacher}/' if teacher else 'train/'
         for name, table in tables.items():
-            self._tables[name].append(table)
             error = CalibrationError.from_bins(table)
             for suffix, value in (('', error.ece), ('_over', error.over),
                                   ('_under', error.under)):
                 # Without 'loss' in its name, of which mmengine would log a
                 # mean over the last iterations.
-                runner.message_hub.update_scalar(f'train/{name}_ece{suffix}',
+                runner.message_hub.update_scalar(f'{folder}{name}_ece{suffix}',
                                                  value)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -152,35 +170,69 @@ class TeacherCalibrationHook(Hook):
         self._draw(runner)
 
     def _draw(self, runner: Runner) -> None:
-        merged = {
-            HEADINGS[name]: BinTable.merge(tables)
-            for name, tables in self._tables.items() if tables
-        }
-        for tables in self._tables.values():
-            tables.clear()
-        if merged and is_main_process():
-            figure = reliability_comparison(
-                merged, title=f'Sampled steps until iteration {runner.iter}')
-            runner.visualizer.add_image(
-                IMAGE_NAME, figure_as_image(figure), step=runner.iter)
+        for teacher, steps in self._tables.items():
+            merged = {
+                HEADINGS[name]: BinTable.merge([one[name] for one in steps])
+                for name in steps[0]
+            }
+            if is_main_process():
+                title = f'Sampled steps until iteration {runner.iter}'
+                figure = reliability_comparison(
+                    merged, title=f'{teacher}. {title}' if teacher else title)
+                runner.visualizer.add_image(
+                    f'{IMAGE_NAME}_{teacher}' if teacher else IMAGE_NAME,
+                    figure_as_image(figure),
+                    step=runner.iter)
+        self._tables.clear()
+
+
+class _Heard(NamedTuple):
+    """What is heard in a step of one teacher, or of the mixture.
+
+    Attributes:
+        name (str): That of several teachers; else ''.
+        lecturer (Lecturer): Who is heard.
+        lessons (list[Lesson]): What it says.
+        uncalibrated (list[Tensor]): What its calibrator is given.
+    """
+    name: str
+    lecturer: Lecturer
+    lessons: List[Lesson]
+    uncalibrated: List[Tensor]
+
+    def teacher(self) -> Sequence[Optional[Tensor]]:
+        """Logits before the calibrator of each lesson, if comparable."""
+        if (isinstance(self.lecturer, FrozenTeacher)
+                and self.lecturer.calibrates_own_samples):
+            return self.uncalibrated
+        return [None] * len(self.lessons)
+
+
+def _lecturers(
+        teacher: Union[FrozenTeacher, TeacherEnsemble]) -> Dict[str, Lecturer]:
+    """By name; the only teacher, or the mixture, has none."""
+    if isinstance(teacher, TeacherEnsemble):
+        return {'': teacher, **teacher.asked}
+    return {'': teacher}
 
 
 Predictions = Dict[str, Tuple[Tensor, Tensor]]
 
 
-def top_classes(group: ClassificationSamples, teacher: Tensor,
+def top_classes(group: ClassificationSamples, teacher: Optional[Tensor],
                 calibrated_teacher: Tensor) -> Predictions:
     """Top probabilities of a softmax head, and whether they are right.
 
     Args:
         group (ClassificationSamples): The student's.
-        teacher (Tensor): Logits of the same samples, shape (S, C).
+        teacher (Tensor, optional): Logits of the same samples, shape (S, C);
+            None where there are none.
         calibrated_teacher (Tensor): After the calibrator, shape (S, C).
 
     Returns:
         dict[str, tuple[Tensor, Tensor]]: By the names of ``HEADINGS``,
-        confidence and target of float64, shape (P,) each, P = S; empty for
-        a group without labels.
+        confidence and target of float64, shape (P,) each, P = S, without
+        'teacher' where that is None; empty for a group without labels.
     """
     if group.labels is None:
         return {}
@@ -188,12 +240,14 @@ def top_classes(group: ClassificationSamples, teacher: Tensor,
     for name, logits in (('teacher', teacher), ('calibrated_teacher',
                                                 calibrated_teacher),
                          ('student', group.logits.detach())):
+        if logits is None:
+            continue
         confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
         predictions[name] = confidence, (predicted == group.labels).double()
     return predictions
 
 
-def scored_pairs(group: ClassificationSamples, teacher: Tensor,
+def scored_pairs(group: ClassificationSamples, teacher: Optional[Tensor],
                  calibrated_teacher: Tensor) -> Predictions:
     """Scores of a sigmoid head above 0.05, and what they should be.
 
@@ -201,7 +255,8 @@ def scored_pairs(group: ClassificationSamples, teacher: Tensor,
 
     Args:
         group (ClassificationSamples): The student's.
-        teacher (Tensor): Logits of the same samples, shape (S, C).
+        teacher (Tensor, optional): Logits of the same samples, shape (S, C);
+            None where there are none.
         calibrated_teacher (Tensor): After the calibrator, shape (S, C).
 
     Returns:
@@ -212,10 +267,13 @@ def scored_pairs(group: ClassificationSamples, teacher: Tensor,
         return {}
     targets = pair_targets(group).double()
     student = group.logits.detach()
+    before = calibrated_teacher if teacher is None else teacher
     predictions = {}
-    for name, logits, chosen_by in (('teacher', teacher, teacher),
+    for name, logits, chosen_by in (('teacher', teacher, before),
                                     ('calibrated_teacher', calibrated_teacher,
-                                     teacher), ('student', student, student)):
+                                     before), ('student', student, student)):
+        if logits is None:
+            continue
         # NaN is not below the threshold: what diverged must be seen.
         is_chosen = ~(chosen_by.float().sigmoid() <= SCORE_THRESHOLD)
         if group.weight is not None:
@@ -240,8 +298,9 @@ def make_tables(predictions: Sequence[Predictions],
     predictions = [one for one in predictions if one]
     if not predictions:
         return {}
+    names = list(predictions[0])
     counts, rows = [], []
-    for name in HEADINGS:
+    for name in names:
         parts = [one[name] for one in predictions]
         counts.append(sum(len(confidence) for confidence, _ in parts))
         rows.append(torch.stack([torch.cat(part) for part in zip(*parts)]))
@@ -254,7 +313,7 @@ def make_tables(predictions: Sequence[Predictions],
     return {
         name: make_bin_table(confidence, target, num_bins, 'right')
         for name, (confidence,
-                   target) in zip(HEADINGS, np.split(rows, ends, axis=1))
+                   target) in zip(names, np.split(rows, ends, axis=1))
     }
 
 
@@ -263,7 +322,7 @@ def _gathered(tables: Dict[str, BinTable]) -> Dict[str, BinTable]:
     of_ranks = [part for part in all_gather_object(tables) if part]
     return {
         name: BinTable.merge([part[name] for part in of_ranks])
-        for name in HEADINGS if of_ranks
+        for name in (of_ranks[0] if of_ranks else ())
     }
 
 

@@ -25,8 +25,8 @@ from .batch_norm_folding import fold_batch_norms
 from .detector_files import (build_detector, describe_config, find_detector,
                              load_whole_checkpoint)
 from .image_normalization import ImageRenormalization
-from .lesson import Lesson
-from .sample_transport import (TRANSPORT_NAMES, SampleTransport,
+from .lesson import Lecturer, Lesson
+from .sample_transport import (TRANSPORT_NAMES, SameSamples, SampleTransport,
                                choose_transport)
 from .teacher_check import STEPS, TeacherCheck
 
@@ -34,7 +34,7 @@ RULE = '-' * 60
 DECODER_LAYERS = ('last', 'all')
 
 
-class FrozenTeacher:
+class FrozenTeacher(Lecturer):
     """A detector in eval, without gradient, outside the module tree.
 
     Deliberately no ``nn.Module``: as a plain attribute of the student it has
@@ -75,6 +75,7 @@ class FrozenTeacher:
                  classes: ClassMap = 'auto',
                  check: bool = False,
                  decoder_layers: str = 'last') -> None:
+        super().__init__()
         if not isinstance(config, (str, Config, Mapping)):
             raise InvalidTypeError(
                 "`teacher.config` must be an 'mmdet::' name, a path, a Config "
@@ -175,8 +176,8 @@ class FrozenTeacher:
         detector.requires_grad_(False).eval()
         self._renormalize = ImageRenormalization(student.data_preprocessor,
                                                  detector.data_preprocessor)
-        print_log(self._summary(adapter, checkpoint, transport.name),
-                  'current')
+        print_log(
+            self._summary(adapter, checkpoint, transport.name), 'current')
         device = next(student.parameters()).device
         self.adapter = adapter_for(
             fold_batch_norms(detector.to(device)), 'teacher')
@@ -218,8 +219,8 @@ class FrozenTeacher:
         parameters = sum(weight.numel() for weight in detector.parameters())
         listed = 'names unknown: the checkpoint does not hold them'
         if names is not None:
-            listed = ', '.join(names[:10]) + (', ...' if len(names) > 10 else
-                                              '')
+            listed = ', '.join(
+                names[:10]) + (', ...' if len(names) > 10 else '')
         calibrator = self.calibrator
         if self.calibrator_cfg is None:
             calibrator = 'none, the logits as they are'
@@ -317,6 +318,7 @@ class FrozenTeacher:
             self._counterparts.observe(lessons, observation)
             if self._counterparts.is_finished:
                 self._counterparts = None
+        self._say(lessons)
         return lessons
 
     def lessons(self, seen: Any,
@@ -328,6 +330,16 @@ class FrozenTeacher:
             observation (Observation): What the student classified.
         """
         return {None: self.teach(seen, observation)}
+
+    @property
+    def calibrates_own_samples(self) -> bool:
+        """Whether its calibrator sees a row for each row of a lesson.
+
+        And in the same columns: only then can both be compared. Known when
+        it has seen a batch.
+        """
+        return (isinstance(self.transport, SameSamples)
+                and self.classes is not None and self.classes.is_identity)
 
     def speaks_like(self, other: 'FrozenTeacher') -> bool:
         """Whether both answer of the same classes, for the same samples.

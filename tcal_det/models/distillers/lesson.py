@@ -1,6 +1,7 @@
 """What a teacher says of samples of its student."""
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Optional, Sequence
+from typing import Iterator, List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -36,6 +37,34 @@ class Lesson:
         if self.index is not None:
             return self.index
         return torch.arange(len(self.logits), device=self.logits.device)
+
+
+class Lecturer:
+    """Lets others hear its lessons."""
+
+    def __init__(self) -> None:
+        self._listeners: List[List[Lesson]] = []
+
+    @contextmanager
+    def heard(self) -> Iterator[List[Lesson]]:
+        """Listen to the lessons of the training steps inside.
+
+        Returns:
+            ContextManager[list[Lesson]]: They are added in each step.
+        """
+        lessons: List[Lesson] = []
+        self._listeners.append(lessons)
+        try:
+            yield lessons
+        finally:
+            # By identity: all empty lists are equal.
+            self._listeners = [
+                one for one in self._listeners if one is not lessons
+            ]
+
+    def _say(self, lessons: Sequence[Lesson]) -> None:
+        for heard in self._listeners:
+            heard.extend(lessons)
 
 
 def mixed_lesson(lessons: Sequence[Lesson], weights: Sequence[float],
@@ -76,7 +105,8 @@ def mixed_lesson(lessons: Sequence[Lesson], weights: Sequence[float],
         chosen = row.new_empty(len(index)).index_copy(
             0, row.flip(0),
             torch.arange(len(row), device=row.device).flip(0))
-        samples = _joined([lesson.samples for lesson in lessons]).subset(chosen)
+        samples = _joined([lesson.samples
+                           for lesson in lessons]).subset(chosen)
     with torch.no_grad():
         logits = mixed_logits(answers, torch.stack(shares), activation)
     return replace(first, samples=samples, logits=logits, index=index)
@@ -94,7 +124,5 @@ def _joined(parts: Sequence[ClassificationSamples]) -> ClassificationSamples:
 
     names = ('logits', 'image_index', 'labels', 'quality', 'weight')
     return replace(
-        parts[0],
-        avg_factor=divisor,
-        **{name: joined(name)
-           for name in names})
+        parts[0], avg_factor=divisor, **{name: joined(name)
+                                         for name in names})

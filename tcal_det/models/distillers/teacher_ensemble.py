@@ -10,11 +10,11 @@ from torch import Tensor
 from tcal_det.errors import InvalidValueError, UserError
 from ..head_adapters import Observation, adapter_for
 from .frozen_teacher import FrozenTeacher
-from .lesson import Lesson, mixed_lesson
+from .lesson import Lecturer, Lesson, mixed_lesson
 from .mixture_weights import NLL, Weights, check_weights, weights_by_likelihood
 
 
-class TeacherEnsemble:
+class TeacherEnsemble(Lecturer):
     """Teachers by name; a loss names one, or meets their mixture.
 
     The mixture is the weighted mean of their calibrated probabilities, for
@@ -39,6 +39,7 @@ class TeacherEnsemble:
                  teachers: Dict[str, FrozenTeacher],
                  named: Sequence[Optional[str]],
                  weights: Weights = None) -> None:
+        super().__init__()
         unknown = sorted(set(named) - {None} - set(teachers))
         if unknown:
             raise InvalidValueError(
@@ -61,11 +62,13 @@ class TeacherEnsemble:
         return [name for name in self.teachers if self._weights[name] > 0]
 
     @property
-    def _asked(self) -> List[str]:
-        return [
-            name for name in self.teachers
+    def asked(self) -> Dict[str, FrozenTeacher]:
+        """The teachers that a loss names or that are mixed, by name."""
+        return {
+            name: teacher
+            for name, teacher in self.teachers.items()
             if name in self._named or name in self._mixed
-        ]
+        }
 
     def build(self, student: nn.Module) -> None:
         """Build all teachers that are asked; see ``FrozenTeacher.build``.
@@ -82,7 +85,7 @@ class TeacherEnsemble:
                 name: teacher.calibrator_cfg
                 for name, teacher in self.teachers.items()
             })
-        for name in self._asked:
+        for name in self.asked:
             with named_in_errors(name):
                 self.teachers[name].build(student)
         self._activation = adapter_for(student, 'student').activation
@@ -102,7 +105,7 @@ class TeacherEnsemble:
             dict[str, Any]: What :meth:`lessons` takes.
         """
         seen = {}
-        for name in self._asked:
+        for name in self.asked:
             with named_in_errors(name):
                 seen[name] = self.teachers[name].look(images, data_samples)
         return seen
@@ -124,15 +127,15 @@ class TeacherEnsemble:
                 classes with the student, or other samples.
         """
         taught: Dict[Optional[str], List[Lesson]] = {}
-        for name in self._asked:
+        for name in self.asked:
             with named_in_errors(name):
                 taught[name] = self.teachers[name].teach(
                     seen.pop(name), observation)
         if self._mixed:
-            taught[None] = self._mixture({
-                name: taught[name]
-                for name in self._mixed
-            })
+            taught[None] = self._mixture(
+                {name: taught[name]
+                 for name in self._mixed})
+            self._say(taught[None])
         return {name: taught[name] for name in self._named}
 
     def _mixture(self, taught: Dict[str, List[Lesson]]) -> List[Lesson]:

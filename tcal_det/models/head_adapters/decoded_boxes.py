@@ -1,92 +1,293 @@
-"""Labels from the boxes that a dense head predicts.
+"""The boxes that a dense head predicts, and labels from them.
 
 Some heads choose their positives by their own scores. Where such a head is
 to be measured, its training labels would flatter it; how well its boxes
 cover the objects does not depend on the scores.
 
-Shapes: N images; P priors of a level in an image; G objects of an image.
+Shapes: N images; L levels; P priors of a level in an image, A of a cell; G
+objects of an image; C columns of logits.
 """
-from typing import Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import torch
 import torch.nn as nn
-from mmdet.models.dense_heads import RTMDetHead, TOODHead, YOLOXHead
+# yapf: disable
+from mmdet.models.dense_heads import (AutoAssignHead, CenterNetUpdateHead,
+                                      FCOSHead, FoveaHead, PAAHead,
+                                      RepPointsHead, RTMDetInsHead, SSDHead,
+                                      TOODHead, VFNetHead, YOLACTHead,
+                                      YOLOV3Head, YOLOXHead)
+# yapf: enable
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmdet.utils import InstanceList
+from mmengine.config import ConfigDict
 from torch import Tensor
+
+from tcal_det.errors import InvalidTypeError
 
 # A box that lies in a crowd region to this share is neither right nor wrong.
 CROWD_SHARE = 0.5
+# Of the first and the last prior, see `_ramp`.
+HIGHEST, LOWEST = 0.9, 0.1
+# Detections of all priors, and of one column.
+ALL_BOXES = ConfigDict(score_thr=LOWEST / 2, nms_pre=10**9, min_bbox_size=-1)
+# A logit without a chance.
+NEVER = -1e4
+
+Maps = List[Tensor]
 
 
-def boxes_by_coder(head: nn.Module, level: int, predicted: Tensor,
-                   priors: Tensor) -> Tensor:
-    """Distances or deltas, which the head's coder decodes."""
-    rows = predicted.flatten(0, 1)
-    priors = priors.repeat(len(predicted), 1)
-    boxes = get_box_tensor(head.bbox_coder.decode(priors, rows))
-    return boxes.view(*predicted.shape[:2], 4)
+class PredictedBoxes:
+    """What a head predicted, decoded when the boxes are asked for.
+
+    Of the class maps the sizes are kept, and of the others no graph: held
+    until the end of a step it takes little memory.
+
+    Args:
+        head (nn.Module): One that the adapter of dense heads can read.
+        outputs (tuple): What its forward returned, in the mode, training or
+            testing, in which the head still is.
+    """
+
+    def __init__(self, head: nn.Module, outputs: tuple) -> None:
+        self._head = head
+        self._is_training = head.training
+        self._sizes = [level.shape[-2:] for level in outputs[0]]
+        if not isinstance(head, YOLOV3Head):
+            # A map of that shape that takes no memory.
+            maps = [
+                torch.zeros((), device=level.device).expand(level.shape)
+                for level in outputs[0]
+            ]
+            outputs = (maps, *outputs[1:])
+        self._outputs = _detached(outputs)
+
+    @torch.no_grad()
+    def decode(self) -> List[Tensor]:
+        """The boxes of all priors, not clipped.
+
+        Returns:
+            list[Tensor]: Of each level, corners in the pixels of the
+            network's input, float32, shape (N, P, 4), in the order of the
+            rows of logits.
+
+        Raises:
+            InvalidTypeError: If the head does not give a box of each prior.
+        """
+        head = self._head
+        outputs = _widened(self._outputs)
+        device = outputs[0][0].device
+        # GFL's integral would be rounded to half precision.
+        with torch.autocast(device.type, enabled=False):
+            if self._is_training:
+                outputs = _of_class(AS_TESTED, head, _as_they_are)(head,
+                                                                   outputs)
+            return _of_class(DECODERS, head,
+                             _boxes_of_detections)(head, outputs, self._sizes)
 
 
-def boxes_in_strides(head: nn.Module, level: int, predicted: Tensor,
-                     priors: Tensor) -> Tensor:
-    """Boxes in units of the stride."""
-    return predicted * head.prior_generator.strides[level][0]
+def _detached(part: Any) -> Any:
+    if isinstance(part, Tensor):
+        return part.detach()
+    return tuple(map(_detached, part))
 
 
-def boxes_of_yolox(head: nn.Module, level: int, predicted: Tensor,
-                   priors: Tensor) -> Tensor:
-    """Centre offsets and logarithms of the sizes, in strides."""
-    stride = head.prior_generator.strides[level][0]
-    centres = predicted[..., :2] * stride + priors
-    half_sizes = predicted[..., 2:].exp() * stride / 2
-    return torch.cat([centres - half_sizes, centres + half_sizes], dim=-1)
+def _widened(part: Any) -> Any:
+    if isinstance(part, Tensor):
+        return part.float()
+    return list(map(_widened, part))
 
 
-# By class; that of the nearest base class is taken. Each takes (head, level,
-# predicted (N, P, 4), priors (P, 2 or 4)) to boxes (N, P, 4). All of these
-# heads return the map of boxes second, and train their scores on the IoU.
-DECODERS: Dict[type, Callable[[nn.Module, int, Tensor, Tensor], Tensor]] = {
-    RTMDetHead: boxes_by_coder,
-    TOODHead: boxes_in_strides,
-    YOLOXHead: boxes_of_yolox,
+def _of_class(table: Dict[type, Callable], head: nn.Module,
+              otherwise: Callable) -> Callable:
+    """The entry of the head's nearest base class."""
+    return next((table[cls] for cls in type(head).__mro__ if cls in table),
+                otherwise)
+
+
+def _as_they_are(head: nn.Module, outputs: Sequence[Maps]) -> Sequence[Maps]:
+    return outputs
+
+
+def _in_pixels(head: nn.Module, outputs: Sequence[Maps]) -> Sequence[Maps]:
+    """Distances in strides, which in testing are pixels."""
+    boxes = [
+        level * stride[0]
+        for level, stride in zip(outputs[1], head.prior_generator.strides)
+    ]
+    return [outputs[0], boxes, *outputs[2:]]
+
+
+def _in_pixels_if_normed(head: nn.Module,
+                         outputs: Sequence[Maps]) -> Sequence[Maps]:
+    return _in_pixels(head, outputs) if head.norm_on_bbox else outputs
+
+
+def _refined(head: nn.Module, outputs: Sequence[Maps]) -> Sequence[Maps]:
+    """Testing leaves out the first boxes, which are refined by the last."""
+    return [outputs[0], outputs[-1]]
+
+
+def _refined_points(head: nn.Module,
+                    outputs: Sequence[Maps]) -> Sequence[Maps]:
+    return [outputs[0], list(map(head.points2bbox, outputs[-1]))]
+
+
+# What a head returns in training, as it returns it in testing, by class;
+# that of the nearest base class is taken.
+AS_TESTED: Dict[type, Callable] = {
+    FCOSHead: _in_pixels_if_normed,
+    AutoAssignHead: _as_they_are,
+    CenterNetUpdateHead: _in_pixels,
+    VFNetHead: _refined,
+    RepPointsHead: _refined_points,
 }
 
 
-def can_decode(head: nn.Module) -> bool:
-    """Whether the boxes of a head can be read.
+def _boxes_of_detections(head: nn.Module, outputs: Sequence[Maps],
+                         sizes: Sequence[torch.Size]) -> List[Tensor]:
+    """The head's own decoding, of detections before NMS.
 
-    Args:
-        head (nn.Module): A detector's ``bbox_head``.
+    They come by falling score: scores that fall from prior to prior, in the
+    place of those predicted, leave all boxes, in the order of the priors.
     """
-    return any(cls in DECODERS for cls in type(head).__mro__)
+    num_images = len(outputs[0][0])
+    outputs, counts = _scored_by_position(head, outputs)
+    results = head.predict_by_feat(
+        *outputs,
+        # Without a shape no coder clips.
+        batch_img_metas=[dict(img_shape=None)] * num_images,
+        cfg=ALL_BOXES,
+        rescale=False,
+        with_nms=False)
+    found = torch.stack([get_box_tensor(result.bboxes) for result in results])
+    if found.shape[1:] != (sum(counts), 4):
+        raise InvalidTypeError(
+            f'the `bbox_head` {type(head).__name__} must predict a box of 4 '
+            f'coordinates for each of its {sum(counts)} priors, but predicts '
+            f'{found.shape[1]} of {found.shape[2]}: its boxes cannot be read')
+    return list(found.split(counts, dim=1))
 
 
-def decoded_boxes(head: nn.Module, outputs: tuple) -> List[Tensor]:
-    """The boxes that a head predicts, not clipped.
+def _scored_by_position(head: nn.Module,
+                        outputs: Sequence[Maps]) -> Tuple[list, List[int]]:
+    """Class maps of falling scores; the number of priors of each level."""
+    is_joint = isinstance(head, YOLOV3Head)
+    columns = head.num_attrib if is_joint else head.cls_out_channels
+    counts = [level[0].numel() // columns for level in outputs[0]]
+    scores = _ramp(sum(counts), outputs[0][0].device).split(counts)
+    maps = []
+    for level, score in zip(outputs[0], scores):
+        height, width = level.shape[-2:]
+        if is_joint:
+            rows = level.new_full((len(score), columns - 4), NEVER)
+            # Objectness, and the first class.
+            rows[:, 0], rows[:, 1] = 0, torch.logit(score)
+            rows = rows.expand(len(level), -1, -1)
+            boxes = level.permute(0, 2, 3, 1).reshape(len(level), -1,
+                                                      columns)[..., :4]
+            rows = torch.cat([boxes, rows], dim=2)
+        else:
+            rows = _score_rows(head, score)[None]
+        rows = rows.view(len(rows), height, width, -1).permute(0, 3, 1, 2)
+        maps.append(rows.expand(len(level), -1, -1, -1))
+    outputs = [maps, *outputs[1:]]
+    if isinstance(head, YOLOXHead):
+        # It looks at the product of class and objectness.
+        outputs[2] = [torch.full_like(level, -NEVER) for level in outputs[2]]
+    return outputs, counts
+
+
+def _score_rows(head: nn.Module, score: Tensor) -> Tensor:
+    """What gives a prior this score in its first class, and 0 in others."""
+    rows = score.new_full((len(score), head.cls_out_channels), NEVER)
+    rows[:, 0] = torch.logit(score)
+    if isinstance(head, TOODHead):
+        return rows.sigmoid()
+    if not getattr(head, 'use_sigmoid_cls', True):
+        rows[:, -1] = 0  # background
+    return rows
+
+
+def _ramp(count: int, device: torch.device) -> Tensor:
+    """Falling probabilities, which differ in float32 up to a million."""
+    return torch.linspace(
+        HIGHEST, LOWEST, count, dtype=torch.float64, device=device).float()
+
+
+def _by_coder(head: nn.Module, outputs: Sequence[Maps],
+              sizes: Sequence[torch.Size]) -> List[Tensor]:
+    """Heads whose detections need NMS or masks: deltas or distances."""
+    return [
+        get_box_tensor(
+            head.bbox_coder.decode(
+                priors.repeat(len(rows), 1), rows.flatten(0, 1))).view_as(rows)
+        for rows, priors in _rows_and_priors(head, outputs, sizes)
+    ]
+
+
+def _around_points(head: nn.Module, outputs: Sequence[Maps],
+                   sizes: Sequence[torch.Size]) -> List[Tensor]:
+    """RepPoints clips; boxes in strides, around their points."""
+    return [
+        rows * stride + priors[:, :2].repeat(1, 2)
+        for (rows, priors), stride in zip(
+            _rows_and_priors(head, outputs, sizes), head.point_strides)
+    ]
+
+
+def _by_base_edges(head: nn.Module, outputs: Sequence[Maps],
+                   sizes: Sequence[torch.Size]) -> List[Tensor]:
+    """FoveaBox clips; logarithms of distances, in edges of the level."""
+    boxes = []
+    for (rows, priors), edge in zip(
+            _rows_and_priors(head, outputs, sizes), head.base_edge_list):
+        distances = edge * rows.exp()
+        centres = priors[:, :2]
+        boxes.append(
+            torch.cat(
+                [centres - distances[..., :2], centres + distances[..., 2:]],
+                dim=-1))
+    return boxes
+
+
+def _rows_and_priors(head: nn.Module, outputs: Sequence[Maps],
+                     sizes: Sequence[torch.Size]) -> List[tuple]:
+    """Box predictions (N, P, 4), and priors (P, 2 or 4), of each level."""
+    all_priors = head.prior_generator.grid_priors(
+        sizes, dtype=torch.float32, device=outputs[1][0].device)
+    return [(level.permute(0, 2, 3, 1).reshape(len(level), -1, 4), priors)
+            for level, priors in zip(outputs[1], all_priors)]
+
+
+# Heads whose detections do not have all boxes, or only clipped ones, by
+# class; that of the nearest base class is taken.
+DECODERS: Dict[type, Callable] = {
+    SSDHead: _by_coder,
+    PAAHead: _by_coder,
+    YOLACTHead: _by_coder,
+    RTMDetInsHead: _by_coder,
+    RepPointsHead: _around_points,
+    FoveaHead: _by_base_edges,
+}
+
+
+def clip_to_images(boxes: Tensor, data_samples: SampleList) -> Tensor:
+    """Cut off what lies outside of the images, as detections do.
 
     Args:
-        head (nn.Module): One that :func:`can_decode`.
-        outputs (tuple): What its forward returned.
+        boxes (Tensor): Of each image, shape (N, P, 4).
+        data_samples (list[DetDataSample]): Of the N images, with
+            ``img_shape``.
 
     Returns:
-        list[Tensor]: Of each level, corners in the pixels of the network's
-        input, shape (N, P, 4).
+        Tensor: Shape (N, P, 4).
     """
-    decode = next(DECODERS[cls] for cls in type(head).__mro__
-                  if cls in DECODERS)
-    maps = outputs[1]
-    all_priors = head.prior_generator.grid_priors(
-        [level.shape[-2:] for level in maps],
-        dtype=maps[0].dtype,
-        device=maps[0].device)
-    return [
-        decode(head, level,
-               predicted.permute(0, 2, 3, 1).reshape(len(predicted), -1, 4),
-               priors)
-        for level, (predicted, priors) in enumerate(zip(maps, all_priors))
-    ]
+    limits = boxes.new_tensor([
+        sample.img_shape[1::-1] for sample in data_samples
+    ]).repeat(1, 2)[:, None]
+    return torch.minimum(boxes.clamp(min=0), limits)
 
 
 def label_by_overlap(boxes: Tensor, data_samples: SampleList,

@@ -20,14 +20,18 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .classification_samples import (ClassificationSamples, Observation,
-                                     count_foreground)
-from .decoded_boxes import can_decode, decoded_boxes, label_by_overlap
+                                     Predictions, count_foreground)
+from .decoded_boxes import PredictedBoxes, clip_to_images, label_by_overlap
 from .dense_readings import LossCall, Targets, reading_of
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
 
 # A level of stride 128 has more than one cell there.
 PROBE_SIZE = 512
+# Priors of an image whose boxes are looked at: an RoI head trains on as many.
+MOST_CHOSEN = 512
+# Priors of a level and image that are predictions; mmdet's usual `nms_pre`.
+MOST_PREDICTED = 1000
 
 
 class DenseHeadAdapter(HeadAdapter):
@@ -110,6 +114,11 @@ class DenseHeadAdapter(HeadAdapter):
         with removed_on_leaving(handles):
             yield observation
         observation.groups += self._as_groups(outputs, calls, data_samples)
+        predicted = PredictedBoxes(head, outputs)
+        observation.boxes = lambda: [
+            boxes.flatten(0, 1)
+            for boxes in _clipped(predicted.decode(), data_samples)
+        ]
 
     def _as_groups(self, outputs: tuple, calls: List[LossCall],
                    data_samples: SampleList) -> List[ClassificationSamples]:
@@ -206,6 +215,60 @@ class DenseHeadAdapter(HeadAdapter):
                                  for group in groups]).sum()
         return reduce_mean(total).clamp(min=1)
 
+    def choose(
+            self,
+            groups: Sequence[ClassificationSamples]) -> List[Optional[Tensor]]:
+        """Positives first, then priors by score; 512 of an image."""
+        num_images = 1 + int(groups[0].image_index[-1])
+        ranks = []
+        for group in groups:
+            rank = self._best_scores(group.logits.detach())
+            if group.labels is not None:
+                is_object = (group.labels >= 0) & (
+                    group.labels < self.num_classes)
+                rank = rank + is_object
+            ranks.append(rank.view(num_images, -1))
+        counts = [rank.shape[1] for rank in ranks]
+        ranks = torch.cat(ranks, dim=1)
+        best = ranks.sort(dim=1, descending=True, stable=True).indices
+        is_chosen = torch.zeros_like(ranks, dtype=torch.bool)
+        is_chosen.scatter_(1, best[:, :MOST_CHOSEN], True)
+        return [
+            level.flatten().nonzero(as_tuple=True)[0]
+            for level in is_chosen.split(counts, dim=1)
+        ]
+
+    def _best_scores(self, logits: Tensor) -> Tensor:
+        """Probability of the most probable class, float32."""
+        if self.activation == 'sigmoid':
+            best = logits[..., :self.num_classes].amax(dim=-1)
+            return best.float().sigmoid()
+        return logits.float().softmax(dim=-1)[..., :self.num_classes].amax(-1)
+
+    def predict(self, images: Tensor,
+                data_samples: SampleList) -> List[Predictions]:
+        outputs = [
+            list(part) if isinstance(part, (list, tuple)) else part
+            for part in self._head(self.detector.extract_feat(images))
+        ]
+        boxes = _clipped(
+            PredictedBoxes(self._head, outputs).decode(), data_samples)
+        kept_boxes, kept_logits = [], []
+        for level, places in enumerate(boxes):
+            logits = self._reading.logits(self._head, outputs, level)
+            # The maps of a level need not be there beside those of the next.
+            outputs[0][level] = None
+            best = self._best_scores(logits).sort(
+                dim=1, descending=True, stable=True).indices
+            best = best[:, :MOST_PREDICTED, None]
+            kept_boxes.append(places.take_along_dim(best, dim=1))
+            kept_logits.append(logits.take_along_dim(best, dim=1))
+        return [
+            Predictions(
+                list(torch.cat(kept_boxes, dim=1)),
+                list(torch.cat(kept_logits, dim=1)))
+        ]
+
     def look(self, images: Tensor,
              data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:
         """Logits of each of the student's levels, and the size of its map."""
@@ -293,9 +356,10 @@ class DenseHeadAdapter(HeadAdapter):
                     'how labels are assigned, but has none')
         if self._reading.targets is None:
             return f'{kind} assigns no classes to its priors'
-        if self._reading.assigns_by_score and not can_decode(self._head):
+        if self._reading.assigns_by_score and not self.scores_iou:
             return (f'{kind} assigns classes by its own scores: they would '
-                    'flatter it, and its boxes cannot be read instead')
+                    'flatter it, and an IoU with the objects, by which its '
+                    'boxes could be labelled, is not what it scores')
         return None
 
     def label(self, images: Tensor, data_samples: SampleList,
@@ -320,7 +384,8 @@ class DenseHeadAdapter(HeadAdapter):
         """Labels that do not depend on the head's scores."""
         outputs = self._head(features)
         groups = []
-        for level, boxes in enumerate(decoded_boxes(self._head, outputs)):
+        all_boxes = PredictedBoxes(self._head, outputs).decode()
+        for level, boxes in enumerate(all_boxes):
             labels, quality, weight = label_by_overlap(boxes, data_samples,
                                                        self.num_classes)
             groups.append(
@@ -336,6 +401,14 @@ class DenseHeadAdapter(HeadAdapter):
                     quality=quality,
                     weight=weight))
         return groups
+
+
+def _clipped(boxes: Sequence[Tensor],
+             data_samples: SampleList) -> List[Tensor]:
+    """Boxes of each level, inside of the images if these are known."""
+    if not data_samples:
+        return list(boxes)
+    return [clip_to_images(level, data_samples) for level in boxes]
 
 
 class _Grid:

@@ -170,8 +170,8 @@ class HeadAdapter(metaclass=ABCMeta):
         return None
 
     def choose(
-        self, groups: Sequence[ClassificationSamples]
-    ) -> List[Optional[Tensor]]:
+            self,
+            groups: Sequence[ClassificationSamples]) -> List[Optional[Tensor]]:
         """Samples whose boxes are looked at by a detector of another family.
 
         Args:
@@ -192,6 +192,7 @@ class HeadAdapter(metaclass=ABCMeta):
         """
         return None
 
+    @abstractmethod
     def predict(self, images: Tensor,
                 data_samples: SampleList) -> List[Predictions]:
         """Boxes with whole rows of logits, before any threshold or NMS.
@@ -205,7 +206,6 @@ class HeadAdapter(metaclass=ABCMeta):
             list[Predictions]: The last are the detector's own; before them,
             those of earlier decoder layers of a detector with queries.
         """
-        raise NotImplementedError
 
     def reason_against_labelling(self) -> Optional[str]:
         """Why :meth:`label` cannot serve; None if it can.

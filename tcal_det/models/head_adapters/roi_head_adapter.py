@@ -21,10 +21,11 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..logits import at_least_float32
-from .classification_samples import ClassificationSamples, Observation
+from .classification_samples import (ClassificationSamples, Observation,
+                                     Predictions)
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
-from .roi_samples import assign_and_sample, propose
+from .roi_samples import assign_and_sample, propose, regressed_boxes
 
 UNORDERED = (
     'predicts a set of objects for each RoI, and its loss chooses their '
@@ -50,7 +51,7 @@ class RoIHeadAdapter(HeadAdapter):
         self.num_classes = bbox_head.num_classes
         self.cls_channels = _cls_channels(bbox_head)
         self.activation = _activation(bbox_head)
-        # Whether this is the teacher of a student with one stage.
+        # Whether this is the teacher of a student with other stages.
         self._averages_stages = False
         # Whether it is that of a TridentNet with more branches than it has.
         self._folds_branches = False
@@ -171,6 +172,9 @@ class RoIHeadAdapter(HeadAdapter):
 
     def _classify(self, features: Tuple[Tensor], context: Dict[str, Any],
                   rois: Tensor, stage: int) -> Tensor:
+        if len(rois) == 0:
+            # Not every head runs without a RoI.
+            return rois.new_zeros(0, self.cls_channels)
         if self._folds_branches:
             rois = torch.cat([rois[:, :1] % features[0].shape[0], rois[:, 1:]],
                              dim=1)
@@ -180,11 +184,14 @@ class RoIHeadAdapter(HeadAdapter):
             # stay where they are.
             stages = range(self.num_stages)
         logits = [
-            at_least_float32(
-                self._run_head(features, context, rois, stage)['cls_score'])
+            self._run_head(features, context, rois, stage)['cls_score']
             for stage in stages
         ]
-        return self._columns(sum(logits) / len(logits))
+        return self._mean_columns(logits)
+
+    def _mean_columns(self, logits: Sequence[Tensor]) -> Tensor:
+        """Of the stages' logits, as mmdet's cascades detect."""
+        return self._columns(sum(map(at_least_float32, logits)) / len(logits))
 
     def _run_head(self, features: Tuple[Tensor], context: Dict[str, Any],
                   rois: Tensor, stage: int) -> Dict[str, Tensor]:
@@ -238,7 +245,7 @@ class RoIHeadAdapter(HeadAdapter):
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
         roi_head = self.detector.roi_head
-        self._averages_stages = student.num_stages == 1 < self.num_stages
+        self._averages_stages = student.num_stages != self.num_stages
         if isinstance(student, RoIHeadAdapter):
             self._prepare_for_rois(student)
         if next(self.detector.parameters()).device.type != 'cpu':
@@ -275,6 +282,40 @@ class RoIHeadAdapter(HeadAdapter):
                 'detected',
                 'current',
                 level=logging.WARNING)
+
+    def reason_against_predicting(self) -> Optional[str]:
+        if self.detector.with_rpn:
+            return None
+        return 'proposes no boxes of its own, as it has no RPN'
+
+    def predict(self, images: Tensor,
+                data_samples: SampleList) -> List[Predictions]:
+        features = self.detector.extract_feat(images)
+        num_images = len(data_samples)
+        data_samples = data_samples * self._repeats
+        metas = [sample.metainfo for sample in data_samples]
+        context = self._context(features)
+        proposals = propose(self.detector, features, data_samples, 'test')
+        rois = bbox2roi([found.bboxes for found in proposals])
+        rows = rois.new_zeros(0, self.cls_channels)
+        logits: List[Tensor] = []
+        for stage, bbox_head in enumerate(self._bbox_heads):
+            if len(rois) == 0:
+                break
+            outputs = self._run_head(features, context, rois, stage)
+            logits.append(outputs['cls_score'])
+            is_last = stage == self.num_stages - 1
+            rows = self._mean_columns(logits if is_last else logits[-1:])
+            boxes = regressed_boxes(bbox_head, rois,
+                                    rows[:, :self.num_classes].argmax(dim=1),
+                                    outputs['bbox_pred'], metas)
+            rois = torch.cat([rois[:, :1], boxes], dim=1)
+        image_index = rois[:, 0].long() % num_images
+        of_images = [image_index == image for image in range(num_images)]
+        return [
+            Predictions([rois[chosen, 1:] for chosen in of_images],
+                        [rows[chosen] for chosen in of_images])
+        ]
 
     def reason_against_labelling(self) -> Optional[str]:
         detector = self.detector

@@ -1,12 +1,13 @@
-"""RoIs of annotated images, as a detector's training or test has them."""
+"""RoIs of images, as a detector's training or test has them."""
 import copy
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple, Union
 
 import torch.nn as nn
 from mmdet.models.dense_heads import CascadeRPNHead, GuidedAnchorHead
 from mmdet.models.task_modules.samplers import PseudoSampler, SamplingResult
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import SampleList
+from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList
 from torch import Tensor
 
@@ -90,3 +91,38 @@ def assign_and_sample(roi_head: nn.Module, stage: Optional[int],
                 objects[index],
                 feats=[level[index][None] for level in features]))
     return results
+
+
+def regressed_boxes(bbox_head: nn.Module, rois: Tensor, labels: Tensor,
+                    predicted: Union[Tensor, Sequence[Tensor],
+                                     None], metas: Sequence[dict]) -> Tensor:
+    """Boxes that a stage makes of its RoIs, inside of the images.
+
+    Args:
+        bbox_head (nn.Module): That of the stage.
+        rois (Tensor): Shape (S, 5).
+        labels (Tensor): Class of each RoI, of which the box is taken where
+            each class has one of its own, int64, shape (S,).
+        predicted (Tensor | sequence[Tensor], optional): What the head
+            predicts of the boxes, S rows; None of a head that predicts none.
+        metas (sequence[dict]): Of the images, with 'img_shape'.
+
+    Returns:
+        Tensor: float32, shape (S, 4).
+    """
+    boxes = rois[:, 1:].float()
+    if predicted is None:
+        return boxes
+    boxes = boxes.clone()
+    for image, meta in enumerate(metas):
+        chosen = (rois[:, 0] == image).nonzero(as_tuple=True)[0]
+        if len(chosen) == 0:
+            continue
+        # SABL's are two: buckets, and offsets in them.
+        rows = (
+            predicted[chosen].float() if isinstance(predicted, Tensor) else
+            tuple(part[chosen].float() for part in predicted))
+        boxes[chosen] = get_box_tensor(
+            bbox_head.regress_by_class(boxes[chosen], labels[chosen], rows,
+                                       meta))
+    return boxes
