@@ -204,6 +204,27 @@ def test_calibrated_on_the_val_images_and_trained(distill, student, teacher,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('names, shared', [
+    (DIGITS, 'the same 10 in the same order'),
+    (('x', '7', '6', '5', '4', '3', '2', '1', '0', 'y'), '8 shared'),
+])
+def test_another_family_and_other_classes_train(distill, student, teacher,
+                                                tmp_path, names, shared):
+    output, _ = distill(
+        student('retinanet'), *teacher('faster', names), '--cfg-options',
+        'model.teacher.check=False', 'default_hooks.logger.interval=2')
+    assert f'classes: {shared}' in output
+    scalars, = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    terms = [
+        json.loads(line)['loss_kd_cls']
+        for line in scalars.read_text().splitlines() if 'loss_kd_cls' in line
+    ]
+    assert len(terms) == 2 and min(terms) > 0
+    log, = (tmp_path / 'run').glob('*/*.log')
+    assert 'transport: rois_at_boxes' in log.read_text()
+
+
+@pytest.mark.slow
 def test_calibration_meets_the_order_of_the_teacher(distill, student, teacher,
                                                     tmp_path, monkeypatch):
     """A permuted teacher gives the very temperature of the plain one."""
