@@ -224,6 +224,40 @@ def test_another_family_and_other_classes_train(distill, student, teacher,
     assert 'transport: rois_at_boxes' in log.read_text()
 
 
+@pytest.fixture
+def query_student(student):
+    """Write the config of a tiny detector with queries; its path."""
+    cases = pytest.importorskip('query_cases')
+
+    def write(name):
+
+        def edit(cfg):
+            cfg.model = cases.tiny_model(name)
+            cfg.model.bbox_head.num_classes = len(DIGITS)
+
+        return student('faster', edit, name=name)
+
+    return write
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, loss', [
+    ('DETR', 'LogitKLDivLoss'),
+    ('DINO', 'LogitBinaryKLDivLoss'),
+])
+def test_student_with_queries(distill, query_student, teacher, tmp_path, name,
+                              loss):
+    """On duplicates a teacher with RoIs contradicts one-to-one labels."""
+    output, path = distill(
+        query_student(name), *teacher('faster'), '--cfg-options',
+        'model.teacher.check=False', 'default_hooks.logger.interval=2')
+    assert 'transport: rois_at_boxes' in output
+    assert Config.fromfile(path).model.distill_losses.loss_kd_cls == dict(
+        type=loss, samples='foreground', loss_weight=1.0)
+    scalars, = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    assert 'loss_kd_cls' in scalars.read_text()
+
+
 @pytest.mark.slow
 def test_calibration_meets_the_order_of_the_teacher(distill, student, teacher,
                                                     tmp_path, monkeypatch):
