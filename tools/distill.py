@@ -92,7 +92,10 @@ def write(args, path, work_dir):
     calibrator = choose_calibrator_for(pair)
     if args.calibrate:
         fitted, found = fit_calibrator(
-            pair, osp.join(work_dir, 'teacher_calibration'), dict(teacher))
+            pair,
+            osp.join(work_dir, 'teacher_calibration'),
+            dict(teacher),
+            keep=args.resume is not None)
         print(found if fitted else f'not fitted (--calibrate): {found}')
         calibrator = fitted or calibrator
     losses = choose_losses(pair, calibrator.cfg)

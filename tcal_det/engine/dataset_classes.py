@@ -51,7 +51,8 @@ def _names(key: str, config: dict, num_classes: int) -> Optional[ClassNames]:
     # Neither annotations nor images are read.
     dataset = DATASETS.build(dict(config, lazy_init=True, pipeline=[]))
     names = dataset_class_names(dataset.metainfo)
-    if names is None:
+    if names is None or 'thing_classes' in dataset.metainfo:
+        # Names of a panoptic data set are not those of its boxes alone.
         return None
     if len(names) != num_classes:
         raise InvalidValueError(

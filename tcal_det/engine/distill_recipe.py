@@ -9,9 +9,11 @@ from torch.utils.data import DataLoader
 from tcal_det.errors import InvalidTypeError, UserError
 from tcal_det.models.distillers.sample_transport import RoIsAtBoxes
 from tcal_det.models.head_adapters import HeadAdapter
+from tcal_det.teacher_options import CALIBRATORS_BY_ACTIVATION
 from .dataset_classes import dataset_names
 from .distill_pair import DistillPair
 from .sigmoid_calibration import focal_parameters
+from .teacher_calibration import CALIBRATION_FILE
 from .teacher_fitting import fit_teacher
 from .teacher_sources import (annotation_files, build_calibration_dataloader,
                               shares_annotations)
@@ -92,8 +94,10 @@ def choose_losses(pair: DistillPair, calibrator: Optional[Dict]) -> Choice:
     return Choice(dict(loss_kd_cls=loss), why)
 
 
-def fit_calibrator(pair: DistillPair, out: str,
-                   teacher: Dict[str, str]) -> Tuple[Optional[Choice], str]:
+def fit_calibrator(pair: DistillPair,
+                   out: str,
+                   teacher: Dict[str, str],
+                   keep: bool = False) -> Tuple[Optional[Choice], str]:
     """Fit the teacher's calibrator to the val images of the student.
 
     They come through the student's test pipeline, at the size at which the
@@ -103,11 +107,20 @@ def fit_calibrator(pair: DistillPair, out: str,
         pair (DistillPair): The two.
         out (str): Folder of ``teacher_calibration.json``.
         teacher (dict): Its config and checkpoint, for that file.
+        keep (bool): Whether a file that is there is taken, for a training
+            that is resumed. Defaults to False.
 
     Returns:
         tuple: The calibrator, and its figures as text; or None, and why
         nothing can be fitted.
     """
+    path = osp.normpath(osp.join(out, CALIBRATION_FILE))
+    choice = Choice(
+        dict(
+            type=CALIBRATORS_BY_ACTIVATION[pair.teacher.activation][0],
+            load_from=path), 'fitted to the val images of the student')
+    if keep and osp.isfile(path):
+        return choice, f'the calibration that is there: {path}'
     reason = _reason_against_fitting(pair)
     if reason is not None:
         return None, reason
@@ -115,7 +128,7 @@ def fit_calibrator(pair: DistillPair, out: str,
     try:
         dataset_names(pair.student_cfg, 'val', pair.student.num_classes)
         dataloader = build_calibration_dataloader(pair.student_cfg, 'val')
-        calibration, path = fit_teacher(
+        calibration, _ = fit_teacher(
             detector.to(get_device()).eval(),
             dataloader if pair.has_equal_classes else RelabelledImages(
                 dataloader, pair.teacher_label),
@@ -126,10 +139,7 @@ def fit_calibrator(pair: DistillPair, out: str,
                 ann_files=annotation_files(pair.student_cfg, 'val')))
     except UserError as error:
         return None, str(error)
-    kind = type(calibration.calibrator).__name__
-    return Choice(
-        dict(type=kind, load_from=osp.normpath(path)),
-        'fitted to the val images of the student'), calibration.table()
+    return choice, calibration.table()
 
 
 def _reason_against_fitting(pair: DistillPair) -> Optional[str]:

@@ -9,6 +9,7 @@ from head_families import detector_cfg, write_teacher
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from tcal_det.models.head_adapters.dense_head_adapter import DenseHeadAdapter
 from tcal_det.registry import MODELS
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -201,6 +202,13 @@ def test_calibrated_on_the_val_images_and_trained(distill, student, teacher,
     assert 'loss_kd_cls' in scalars.read_text()
     log, = (tmp_path / 'run').glob('*/*.log')
     assert f'calibrator: {calibrator.type}(' in log.read_text()
+    # A training that goes on keeps its teacher.
+    before = os.stat(calibrator.load_from).st_mtime_ns
+    output, _ = distill(
+        str(tmp_path / 'student.py'), str(tmp_path / 'teacher.py'),
+        str(tmp_path / 'teacher.pth'), '--calibrate', '--resume', '--dry-run')
+    assert os.stat(calibrator.load_from).st_mtime_ns == before
+    assert 'the calibration that is there' in output
 
 
 @pytest.mark.slow
@@ -449,6 +457,15 @@ def test_mistakes(case, student, teacher, call_tool, tmp_path):
     for word in words:
         assert word in line
     assert not osp.exists(str(tmp_path / 'student_distill-teacher.py'))
+
+
+def test_pair_without_a_transport(student, teacher, call_tool, monkeypatch):
+    monkeypatch.setattr(DenseHeadAdapter, 'reason_against_boxes',
+                        lambda self: 'has boxes of its own')
+    line = complaint(call_tool, student('retinanet'), *teacher('faster'),
+                     '--dry-run')
+    assert '`teacher.transport` must be one that can serve' in line
+    assert 'has boxes of its own' in line
 
 
 def test_work_dir_that_cannot_be_one(student, teacher, call_tool, tmp_path):
