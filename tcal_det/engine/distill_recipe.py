@@ -1,5 +1,6 @@
 """Which calibrator and which loss a pair of detectors gets, and why."""
 import os.path as osp
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -8,7 +9,6 @@ from torch.utils.data import DataLoader
 
 from tcal_det.errors import InvalidTypeError, UserError
 from tcal_det.models.distillers.sample_transport import RoIsAtBoxes
-from tcal_det.models.head_adapters import HeadAdapter
 from tcal_det.teacher_options import CALIBRATORS_BY_ACTIVATION
 from .dataset_classes import dataset_names
 from .distill_pair import DistillPair
@@ -43,24 +43,21 @@ def choose_calibrator_for(pair: DistillPair) -> Choice:
     Returns:
         Choice: The paper's temperature for softmax, none for sigmoid.
     """
+    command = ('--calibrate' if _reason_against_fitting(pair) is None else
+               'tools/calibrate_teacher.py')
     if pair.teacher.activation == 'softmax':
         return Choice(
             dict(type='TemperatureScaling', temperature=PAPER_TEMPERATURE),
-            'the temperature of the paper; --calibrate fits one to your '
-            'images')
+            f'the temperature of the paper; {command} fits one to images')
+    focal = ''
+    with suppress(InvalidTypeError):
+        parameters = focal_parameters(pair.teacher)
+        focal = (
+            f"dict(type='FocalPosterior', alpha={parameters['alpha']}, "
+            f"gamma={parameters['gamma']}) calibrates it without images, ")
     return Choice(
         None, 'none, the scores as they are: a temperature above 1 makes a '
-        f'sigmoid head worse. {_remedy(pair.teacher)}')
-
-
-def _remedy(teacher: HeadAdapter) -> str:
-    try:
-        focal = focal_parameters(teacher)
-    except InvalidTypeError:
-        return '--calibrate fits a PlattScaling to your images'
-    return (f"dict(type='FocalPosterior', alpha={focal['alpha']}, "
-            f"gamma={focal['gamma']}) calibrates it without images, "
-            '--calibrate fits a PlattScaling to yours')
+        f'sigmoid head worse. {focal}{command} fits a PlattScaling to images')
 
 
 def choose_losses(pair: DistillPair, calibrator: Optional[Dict]) -> Choice:
@@ -75,12 +72,13 @@ def choose_losses(pair: DistillPair, calibrator: Optional[Dict]) -> Choice:
     """
     if pair.student.activation == 'softmax':
         loss = dict(type='LogitKLDivLoss')
-        why = ("the paper's, for the softmax of the student: KL from the "
-               "teacher's probabilities to the student's")
+        why = ("the paper's KL from the teacher's probabilities to the "
+               "student's, for the softmax of the student")
     elif calibrator is not None:
         loss = dict(type='LogitBinaryKLDivLoss')
-        why = ('the same for the sigmoid of the student, class by class; its '
-               "optimum is the teacher's calibrated probability")
+        why = ("KL from the teacher's probabilities to the student's, class "
+               'by class, for the sigmoid of the student; its optimum is '
+               'what the calibrated teacher says')
     else:
         loss = dict(type='QualityFocalKDLoss')
         why = ('for the sigmoid of the student; as published, with a teacher '
