@@ -43,6 +43,52 @@ class ConfigOptions(argparse.Action):
                     f'{text!r}') from None
 
 
+def parse_training_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the arguments of a command that trains.
+
+    Args:
+        parser (ArgumentParser): Has the command's own arguments; gets those
+            of mmdet's ``tools/train.py`` but the config and the work dir.
+
+    Returns:
+        Namespace: What was given.
+    """
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='train with mixed precision: float16 on a GPU, bfloat16 without')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch size')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='continue from the given checkpoint, or without a value from '
+        'the last whole one in the work dir')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=ConfigOptions,
+        help='override config keys: key=value, key="[a,b]", key="[(a,b)]"')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher; pytorch works without a GPU too (default: none)')
+    # torch.distributed.launch passes it.
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command; a user's mistake is one line and exit status 2.
 

@@ -91,20 +91,13 @@ def main():
 
     from mmengine.logging import print_log
 
-    from tcal_det.engine.sigmoid_calibration import (calibrate_pairs,
-                                                     focal_parameters)
-    from tcal_det.engine.teacher_calibration import (calibrate_teacher,
-                                                     check_calibration_options,
-                                                     choose_calibrator,
-                                                     write_teacher_calibration)
-    from tcal_det.engine.teacher_logits import collect_teacher_samples
+    from tcal_det.engine.teacher_calibration import check_calibration_options
+    from tcal_det.engine.teacher_fitting import fit_teacher
     from tcal_det.engine.teacher_sources import (annotation_files,
                                                  build_calibration_dataloader,
                                                  build_teacher,
                                                  load_teacher_config,
                                                  shares_annotations)
-    from tcal_det.fileio import make_output_folder
-    from tcal_det.models.head_adapters import adapter_for
 
     check_calibration_options(args.calibrator, args.objective, args.softening)
     cfg, checkpoint = load_teacher_config(args.config, args.checkpoint,
@@ -117,36 +110,20 @@ def main():
             'images',
             logger='current',
             level=logging.WARNING)
-    detector = build_teacher(cfg, checkpoint)
-    adapter = adapter_for(detector, 'teacher')
-    calibrator = choose_calibrator(args.calibrator, args.objective,
-                                   adapter.activation, adapter.name)
-    focal = None
-    if calibrator == 'FocalPosterior':
-        focal = focal_parameters(adapter)
-    make_output_folder(args.out)
-
-    samples = collect_teacher_samples(detector, dataloader, args.protocol,
-                                      args.max_samples, args.seed)
-    if samples.activation == 'sigmoid':
-        calibration = calibrate_pairs(samples, calibrator, args.softening,
-                                      args.seed, focal, args.fit_to)
-    else:
-        calibration = calibrate_teacher(samples, calibrator, args.objective,
-                                        args.softening, args.seed)
-    path = write_teacher_calibration(
+    calibration, path = fit_teacher(
+        build_teacher(cfg, checkpoint),
+        dataloader,
         args.out,
-        calibration,
         teacher=dict(config=args.config, checkpoint=checkpoint),
         data=dict(
-            split=args.split,
-            ann_files=annotation_files(cfg, args.split),
-            num_images=samples.num_images),
-        samples=dict(
-            samples.describe(),
-            protocol=args.protocol,
-            rule=f'uniform over all {samples.unit} seen, at most '
-            f'{args.max_samples}, reservoir sampling with seed {args.seed}'))
+            split=args.split, ann_files=annotation_files(cfg, args.split)),
+        calibrator=args.calibrator,
+        objective=args.objective,
+        fit_to=args.fit_to,
+        softening=args.softening,
+        protocol=args.protocol,
+        max_samples=args.max_samples,
+        seed=args.seed)
     print(calibration.table())
     print(f'{calibration.calibrator}\nwritten to {path}')
 

@@ -1,0 +1,94 @@
+"""Names of the classes that a config's data set has, in the labels' order."""
+import json
+import os.path as osp
+from typing import List, Optional
+
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from tcal_det.errors import InvalidValueError
+from tcal_det.models.class_names import ClassNames, dataset_class_names
+from .training import innermost_datasets
+
+
+def dataset_names(cfg: Config, split: str,
+                  num_classes: int) -> Optional[ClassNames]:
+    """Class names of the data that a detector is trained on or tested with.
+
+    Args:
+        cfg (Config): A detector config with dataloaders.
+        split (str): 'train' or 'val'.
+        num_classes (int): Number of the detector's classes.
+
+    Returns:
+        tuple[str, ...], optional: In the order of the labels; None where the
+        data set does not say.
+
+    Raises:
+        InvalidValueError: If there is no data set, or it has another number
+            of classes, or its annotations number them in another order.
+    """
+    key = f'{split}_dataloader'
+    datasets = innermost_datasets((cfg.get(key) or {}).get('dataset') or {})
+    if not datasets:
+        raise InvalidValueError(
+            f'the config of the student must have `{key}.dataset`, but has '
+            'none: add it')
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    found = [
+        _names(f'{key}.dataset', config, num_classes) for config in datasets
+    ]
+    if len(set(found)) > 1:
+        raise InvalidValueError(
+            f'all data sets of `{key}` must have the same `metainfo.classes`, '
+            f'but have {sorted(set(map(str, found)))}')
+    return found[0]
+
+
+def _names(key: str, config: dict, num_classes: int) -> Optional[ClassNames]:
+    # Neither annotations nor images are read.
+    dataset = DATASETS.build(dict(config, lazy_init=True, pipeline=[]))
+    names = dataset_class_names(dataset.metainfo)
+    if names is None or 'thing_classes' in dataset.metainfo:
+        # Names of a panoptic data set are not those of its boxes alone.
+        return None
+    if len(names) != num_classes:
+        raise InvalidValueError(
+            f'`{key}.metainfo.classes` must name the {num_classes} classes of '
+            f'the student, but names {len(names)}: set it, or the '
+            '`num_classes` of the head')
+    if isinstance(dataset, CocoDataset):
+        numbered = _in_order_of_labels(dataset.ann_file, names)
+        if numbered is not None and numbered != list(names):
+            raise InvalidValueError(
+                f'`{key}.metainfo.classes` must be in the order of the '
+                f'categories of {dataset.ann_file!r}, by which CocoDataset '
+                f'numbers its labels, but is {_some(list(names), numbered)}: '
+                f'set it to {tuple(numbered)}')
+    return names
+
+
+def _in_order_of_labels(ann_file: str,
+                        names: ClassNames) -> Optional[List[str]]:
+    """Categories of COCO annotations; None if the file is not at hand."""
+    if not osp.isfile(ann_file):
+        return None
+    try:
+        with open(ann_file, encoding='utf-8') as file:
+            categories = json.load(file)['categories']
+        return [one['name'] for one in categories if one['name'] in names]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidValueError(
+            f'{ann_file!r} must have `categories` as COCO has them, but '
+            f'cannot be read ({type(error).__name__}: {error})') from None
+
+
+def _some(names: List[str], numbered: List[str]) -> str:
+    """The first name that another has the place of."""
+    for label, name in enumerate(names):
+        there = numbered[label] if label < len(numbered) else None
+        if name != there:
+            return f'{name!r} at label {label}, where the file has {there!r}'
+    return str(names)

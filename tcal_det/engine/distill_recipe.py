@@ -1,0 +1,181 @@
+"""Which calibrator and which loss a pair of detectors gets, and why."""
+import os.path as osp
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from mmengine.device import get_device
+from torch.utils.data import DataLoader
+
+from tcal_det.errors import InvalidTypeError, UserError
+from tcal_det.models.distillers.sample_transport import RoIsAtBoxes
+from tcal_det.teacher_options import CALIBRATORS_BY_ACTIVATION
+from .dataset_classes import dataset_names
+from .distill_pair import DistillPair
+from .sigmoid_calibration import focal_parameters
+from .teacher_calibration import CALIBRATION_FILE
+from .teacher_fitting import fit_teacher
+from .teacher_sources import (annotation_files, build_calibration_dataloader,
+                              shares_annotations)
+
+# Kim et al., arXiv 2508.20224.
+PAPER_TEMPERATURE = 1.5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A part of a config.
+
+    Attributes:
+        cfg (dict, optional): The part; None for nothing.
+        why (str): One or two sentences.
+    """
+    cfg: Optional[Dict[str, Any]]
+    why: str
+
+
+def choose_calibrator_for(pair: DistillPair) -> Choice:
+    """The calibrator of a teacher to which nothing has been fitted.
+
+    Args:
+        pair (DistillPair): The teacher, and its student.
+
+    Returns:
+        Choice: The paper's temperature for softmax, none for sigmoid.
+    """
+    command = ('--calibrate' if _reason_against_fitting(pair) is None else
+               'tools/calibrate_teacher.py')
+    if pair.teacher.activation == 'softmax':
+        return Choice(
+            dict(type='TemperatureScaling', temperature=PAPER_TEMPERATURE),
+            f'the temperature of the paper; {command} fits one to images')
+    focal = ''
+    with suppress(InvalidTypeError):
+        parameters = focal_parameters(pair.teacher)
+        focal = (
+            f"dict(type='FocalPosterior', alpha={parameters['alpha']}, "
+            f"gamma={parameters['gamma']}) calibrates it without images, ")
+    return Choice(
+        None, 'none, the scores as they are: a temperature above 1 makes a '
+        f'sigmoid head worse. {focal}{command} fits a PlattScaling to images')
+
+
+def choose_losses(pair: DistillPair, calibrator: Optional[Dict]) -> Choice:
+    """The losses that fit the student's head.
+
+    Args:
+        pair (DistillPair): The student, and its teacher.
+        calibrator (dict, optional): What the teacher gets.
+
+    Returns:
+        Choice: ``distill_losses``.
+    """
+    if pair.student.activation == 'softmax':
+        loss = dict(type='LogitKLDivLoss')
+        why = ("the paper's KL from the teacher's probabilities to the "
+               "student's, for the softmax of the student")
+    elif calibrator is not None:
+        loss = dict(type='LogitBinaryKLDivLoss')
+        why = ("KL from the teacher's probabilities to the student's, class "
+               'by class, for the sigmoid of the student; its optimum is '
+               'what the calibrated teacher says')
+    else:
+        loss = dict(type='QualityFocalKDLoss')
+        why = ('for the sigmoid of the student; as published, with a teacher '
+               'that is not calibrated')
+    if pair.student.answers_by_queries and pair.transport is RoIsAtBoxes:
+        loss['samples'] = 'foreground'
+        why += (". On the queries with an object only: a teacher with RoIs "
+                'finds an object also where a query that is not its one '
+                'is to answer background')
+    loss['loss_weight'] = 1.0
+    return Choice(dict(loss_kd_cls=loss), why)
+
+
+def fit_calibrator(pair: DistillPair,
+                   out: str,
+                   teacher: Dict[str, str],
+                   keep: bool = False) -> Tuple[Optional[Choice], str]:
+    """Fit the teacher's calibrator to the val images of the student.
+
+    They come through the student's test pipeline, at the size at which the
+    teacher will be asked, and into the teacher's own normalisation.
+
+    Args:
+        pair (DistillPair): The two.
+        out (str): Folder of ``teacher_calibration.json``.
+        teacher (dict): Its config and checkpoint, for that file.
+        keep (bool): Whether a file that is there is taken, for a training
+            that is resumed. Defaults to False.
+
+    Returns:
+        tuple: The calibrator, and its figures as text; or None, and why
+        nothing can be fitted.
+    """
+    path = osp.normpath(osp.join(out, CALIBRATION_FILE))
+    choice = Choice(
+        dict(
+            type=CALIBRATORS_BY_ACTIVATION[pair.teacher.activation][0],
+            load_from=path), 'fitted to the val images of the student')
+    if keep and osp.isfile(path):
+        return choice, f'the calibration that is there: {path}'
+    reason = _reason_against_fitting(pair)
+    if reason is not None:
+        return None, reason
+    detector = pair.teacher.detector
+    try:
+        dataset_names(pair.student_cfg, 'val', pair.student.num_classes)
+        dataloader = build_calibration_dataloader(pair.student_cfg, 'val')
+        calibration, _ = fit_teacher(
+            detector.to(get_device()).eval(),
+            dataloader if pair.has_equal_classes else RelabelledImages(
+                dataloader, pair.teacher_label),
+            out,
+            teacher=teacher,
+            data=dict(
+                split='val',
+                ann_files=annotation_files(pair.student_cfg, 'val')))
+    except UserError as error:
+        return None, str(error)
+    return choice, calibration.table()
+
+
+def _reason_against_fitting(pair: DistillPair) -> Optional[str]:
+    if not pair.student_cfg.get('val_dataloader'):
+        return 'the config of the student has no `val_dataloader`'
+    for whose, trained_by in (('student', pair.student_cfg),
+                              ('teacher', pair.teacher_cfg)):
+        if shares_annotations(pair.student_cfg, 'val', trained_by):
+            return (f'the val split is what the {whose} trains on, and a '
+                    'teacher looks better calibrated there than it is')
+    reason = pair.teacher.reason_against_labelling()
+    if reason is not None:
+        return f'the teacher {pair.teacher.name} {reason}'
+    if pair.teacher_label is None:
+        return ('teacher and student know other classes: objects that only '
+                'one of them knows would count as background')
+    return None
+
+
+class RelabelledImages:
+    """A dataloader whose labels are those of another order of the classes.
+
+    Args:
+        dataloader (DataLoader): Of batches of raw data.
+        labels (dict[int, int]): New label by old label, for all of them.
+    """
+
+    def __init__(self, dataloader: DataLoader, labels: Dict[int, int]) -> None:
+        self.dataset = dataloader.dataset
+        self._dataloader = dataloader
+        self._labels: List[int] = [
+            labels[label] for label in range(len(labels))
+        ]
+
+    def __iter__(self) -> Iterator[dict]:
+        for data in self._dataloader:
+            for sample in data['data_samples']:
+                objects = sample.gt_instances
+                table = objects.labels.new_tensor(self._labels)
+                objects.labels = table[objects.labels]
+            yield data
