@@ -6,6 +6,7 @@ from typing import List, Optional
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from tcal_det.errors import InvalidValueError
@@ -47,9 +48,34 @@ def dataset_names(cfg: Config, split: str,
     return found[0]
 
 
+def check_class_order(cfg: Config, split: str) -> None:
+    """Refuse names that are not those of the labels.
+
+    Looked at are data sets whose config names their classes: mmdet's own
+    names are in the order of their annotations.
+
+    Args:
+        cfg (Config): A detector config with dataloaders.
+        split (str): 'train' or 'val'.
+
+    Raises:
+        InvalidValueError: If annotations number the classes in another
+            order.
+    """
+    key = f'{split}_dataloader'
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    for config in innermost_datasets((cfg.get(key) or {}).get('dataset', {})):
+        if dataset_class_names(config.get('metainfo')) is not None:
+            _check_order(f'{key}.dataset', _without_images(config))
+
+
+def _without_images(config: dict) -> BaseDataset:
+    """The data set, of which neither annotations nor images are read."""
+    return DATASETS.build(dict(config, lazy_init=True, pipeline=[]))
+
+
 def _names(key: str, config: dict, num_classes: int) -> Optional[ClassNames]:
-    # Neither annotations nor images are read.
-    dataset = DATASETS.build(dict(config, lazy_init=True, pipeline=[]))
+    dataset = _without_images(config)
     names = dataset_class_names(dataset.metainfo)
     if names is None or 'thing_classes' in dataset.metainfo:
         # Names of a panoptic data set are not those of its boxes alone.
@@ -59,15 +85,23 @@ def _names(key: str, config: dict, num_classes: int) -> Optional[ClassNames]:
             f'`{key}.metainfo.classes` must name the {num_classes} classes of '
             f'the student, but names {len(names)}: set it, or the '
             '`num_classes` of the head')
-    if isinstance(dataset, CocoDataset):
-        numbered = _in_order_of_labels(dataset.ann_file, names)
-        if numbered is not None and numbered != list(names):
-            raise InvalidValueError(
-                f'`{key}.metainfo.classes` must be in the order of the '
-                f'categories of {dataset.ann_file!r}, by which CocoDataset '
-                f'numbers its labels, but is {_some(list(names), numbered)}: '
-                f'set it to {tuple(numbered)}')
+    _check_order(key, dataset)
     return names
+
+
+def _check_order(key: str, dataset: BaseDataset) -> None:
+    # A subclass may number its labels otherwise.
+    load = getattr(type(dataset), 'load_data_list', None)
+    if load is not CocoDataset.load_data_list:
+        return
+    names = dataset_class_names(dataset.metainfo)
+    numbered = _in_order_of_labels(dataset.ann_file, names)
+    if numbered is not None and numbered != list(names):
+        raise InvalidValueError(
+            f'`{key}.metainfo.classes` must be in the order of the '
+            f'categories of {dataset.ann_file!r}, by which CocoDataset '
+            f'numbers its labels, but is {_some(list(names), numbered)}: '
+            f'set it to {tuple(numbered)}')
 
 
 def _in_order_of_labels(ann_file: str,

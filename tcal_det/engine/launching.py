@@ -13,6 +13,7 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.metrics.annotation_check import \
     check_metric_annotations
 from tcal_det.fileio import make_output_folder
+from .dataset_classes import check_class_order
 from .resuming import check_same_checkpoint, resume
 from .training import (check_data, leave_process_group, missing_weights_named,
                        prepare_cpu_launch, use_mixed_precision)
@@ -66,6 +67,9 @@ def train(config: str,
 
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     check_metric_annotations(cfg, 'val')
+    if cfg.model.get('distill_losses'):
+        # By their names the classes of a teacher are paired.
+        check_class_order(cfg, 'train')
     make_output_folder(cfg.work_dir, '`work_dir` must be')
     prepare_cpu_launch(cfg)
     runner = (

@@ -178,6 +178,29 @@ def test_bad_pair(complaint, tmp_path, other, edit, words):
     assert words in complaint('retinanet', teach)
 
 
+def test_names_in_another_order_than_the_annotations(call_tool,
+                                                     family_configs,
+                                                     tmp_path):
+    """By these names the classes of a teacher are paired."""
+    configs = family_configs('retinanet')
+    status = {}
+    for name in ('distill', 'baseline'):
+        cfg = Config.fromfile(configs[name])
+        classes = cfg.train_dataloader.dataset.metainfo.classes
+        cfg.train_dataloader.dataset.metainfo.classes = classes[::-1]
+        cfg.train_cfg.max_epochs = 0
+        path = str(tmp_path / f'{name}_reversed.py')
+        cfg.dump(path)
+        status[name], stderr = call_tool('train.py', path, '--work-dir',
+                                         str(tmp_path / name))
+        if name == 'distill':
+            assert ("`train_dataloader.dataset.metainfo.classes` must be in "
+                    'the order of the categories of') in stderr
+            assert 'Traceback' not in stderr
+    # A plain detector is not kept from training: it reads no names.
+    assert status == dict(distill=2, baseline=0)
+
+
 @pytest.fixture
 def complaint(call_tool, family_configs, tmp_path):
     """The one line of tools/train.py about a distill config."""
