@@ -8,8 +8,7 @@ data_root = 'data/digits_other-classes/'
 metainfo = dict(
     classes=('7', '3', 'ten', '0', '9', '4', '1', 'eleven', '6', '2'))
 
-train_dataloader = dict(
-    dataset=dict(data_root=data_root, metainfo=metainfo))
+train_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))
 val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))
 test_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))
 val_evaluator = [

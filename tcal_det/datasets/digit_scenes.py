@@ -226,8 +226,7 @@ def _write_split(folder: str, name: str, split: Tuple[np.ndarray, np.ndarray],
         images=images,
         annotations=annotations,
         categories=[
-            dict(id=label + 1, name=name)
-            for label, name in enumerate(classes)
+            dict(id=label + 1, name=name) for label, name in enumerate(classes)
         ])
     path = osp.join(folder, 'annotations', f'{name}.json')
     with open(path, 'w', encoding='utf-8') as file:

@@ -88,8 +88,8 @@ class ClassCorrespondence:
         self._keeps_student = knows_all and kept == student.cls_channels
         self._keeps_teacher = (
             is_onto and student.activation == teacher.activation
-            and student.cls_channels == teacher.cls_channels and
-            [labels[0] for labels in self._meanings] == self.known)
+            and student.cls_channels == teacher.cls_channels
+            and [labels[0] for labels in self._meanings] == self.known)
 
     @property
     def is_identity(self) -> bool:
@@ -150,8 +150,9 @@ class ClassCorrespondence:
         if is_softmax:
             used = {label for labels in groups for label in labels}
             groups.append(
-                tuple(column for column in range(columns.cls_channels)
-                      if column not in used))
+                tuple(
+                    column for column in range(columns.cls_channels)
+                    if column not in used))
         elif self._keeps_background:
             groups.append((columns.num_classes, ))
         if all(len(group) == 1 for group in groups):

@@ -1,6 +1,6 @@
 """Which classes of a teacher are which of the student's data set."""
 from collections.abc import Mapping
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Sequence, Union
 
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
@@ -103,16 +103,15 @@ def describe_match(shared: Sequence[SharedClass], teacher: Sequence[str],
     used = {label for one in shared for label in one.teacher}
     known = {one.student for one in shared}
     rows = [('student', 'teacher')]
-    rows += [(f'{one.student} {student[one.student]}', ', '.join(
-        f'{label} {teacher[label]}' for label in one.teacher))
+    rows += [(f'{one.student} {student[one.student]}',
+              ', '.join(f'{label} {teacher[label]}' for label in one.teacher))
              for one in shared]
     width = max(len(left) for left, _ in rows)
     lines = [f'{left:<{width}}  {right}' for left, right in rows]
     for who, names in (('student', [
             name for label, name in enumerate(student) if label not in known
-    ]), ('teacher', [
-            name for label, name in enumerate(teacher) if label not in used
-    ])):
+    ]), ('teacher',
+         [name for label, name in enumerate(teacher) if label not in used])):
         if names:
             lines.append(f'only the {who} knows {_listed(names)}')
     return lines

@@ -113,8 +113,8 @@ def test_other_classes_are_other_annotations_of_the_same_scenes(tmp_path):
     assert known and objects(part) == known
     assert len(known) < len(objects(whole))
     image = osp.join('train', '00001.jpg')
-    assert ((tmp_path / 'all' / image).read_bytes() == (
-        tmp_path / 'some' / image).read_bytes())
+    assert ((tmp_path / 'all' / image).read_bytes() == (tmp_path / 'some' /
+                                                        image).read_bytes())
 
 
 @pytest.mark.parametrize('classes', [('1', '1'), ('x', 'y'), ()])

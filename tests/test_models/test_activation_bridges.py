@@ -36,8 +36,8 @@ def test_background_column_is_the_law_of_bernoullis_at_most_one_on(row):
     for state in itertools.product([0, 1], repeat=len(row)):
         if sum(state) <= 1:
             which = state.index(1) if sum(state) else len(row)
-            law[which] += math.prod(
-                p if on else q for on, p, q in zip(state, probs, off))
+            law[which] += math.prod(p if on else q
+                                    for on, p, q in zip(state, probs, off))
     expected = [weight / math.fsum(law) for weight in law]
     logits = with_background(torch.tensor([row], dtype=torch.float64))
     assert logits.softmax(1)[0].tolist() == pytest.approx(expected, abs=1e-10)

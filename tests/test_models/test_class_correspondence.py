@@ -86,9 +86,8 @@ def test_merged_divergence_is_the_known_part_of_the_full_one():
     p, q = probabilities(teacher), probabilities(student)
     mass = [math.fsum(row[k] for k in (0, 2, 4, 5)) for row in p]
     expected = [
-        full - share * part
-        for full, share, part in zip(divergence(p, q), mass,
-                                     divergence(inside(p), inside(q)))
+        full - share * part for full, share, part in zip(
+            divergence(p, q), mass, divergence(inside(p), inside(q)))
     ]
     merged = divergence(
         classes.of_teacher(teacher).softmax(1).tolist(),
@@ -138,8 +137,8 @@ def test_sigmoid_teacher_of_a_softmax_student():
     for row in raw.tolist():
         odds = [math.exp(row[3]), math.exp(max(row[1], row[4])), 1.0]
         expected += [one / math.fsum(odds) for one in odds]
-    assert classes.of_teacher(
-        raw).softmax(1).flatten().tolist() == pytest.approx(
+    assert classes.of_teacher(raw).softmax(
+        1).flatten().tolist() == pytest.approx(
             expected, abs=1e-10)
 
 
@@ -154,9 +153,9 @@ def test_permuted_classes_are_the_same_digits(activation, cls_channels):
     permuted = raw.clone()
     for label, place in enumerate(order):
         permuted[:, place] = raw[:, label]
-    classes = ClassCorrespondence(columns, columns, [
-        SharedClass(label, (place, )) for label, place in enumerate(order)
-    ])
+    classes = ClassCorrespondence(
+        columns, columns,
+        [SharedClass(label, (place, )) for label, place in enumerate(order)])
     answer = classes.of_teacher(permuted)
     assert answer.dtype == torch.float16 and torch.equal(answer, raw)
     own = samples(columns)
@@ -165,8 +164,8 @@ def test_permuted_classes_are_the_same_digits(activation, cls_channels):
 
 
 def test_same_classes_change_nothing():
-    for columns in (LogitColumns('softmax', 3, 4),
-                    LogitColumns('sigmoid', 3, 3),
+    for columns in (LogitColumns('softmax', 3,
+                                 4), LogitColumns('sigmoid', 3, 3),
                     LogitColumns('sigmoid', 3, 4)):
         classes = ClassCorrespondence(columns, columns)
         raw, own = logits(columns), samples(columns)
@@ -176,7 +175,7 @@ def test_same_classes_change_nothing():
 
 
 def test_a_background_column_that_only_one_has_is_left_out():
-    """mmdet's sigmoid RoI heads have one, dense heads have none."""
+    """Mmdet's sigmoid RoI heads have one, dense heads have none."""
     with_column = LogitColumns('sigmoid', 3, 4)
     without = LogitColumns('sigmoid', 3, 3)
     classes = ClassCorrespondence(with_column, without)
@@ -201,8 +200,8 @@ def test_softmax_teacher_fills_the_background_column_of_a_sigmoid_student():
 def test_no_samples(heads):
     classes = ClassCorrespondence(**heads, shared=SHARED)
     columns = 3 if heads is SOFTMAX else 2
-    assert classes.of_teacher(logits(
-        heads['teacher'])[:0]).shape == (0, columns)
+    assert classes.of_teacher(logits(heads['teacher'])[:0]).shape == (0,
+                                                                      columns)
     own = samples(heads['student']).subset(torch.zeros(0, dtype=torch.long))
     assert classes.of_student(own).logits.shape == (0, columns)
 

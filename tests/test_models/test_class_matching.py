@@ -43,8 +43,10 @@ def test_a_class_can_be_left_out_or_turned():
 
 
 def test_labels_serve_as_names():
-    assert pairs(COCO, VOC, {3: 0, 'car': 4}) == [(0, (3, )), (1, (5, )),
-                                                  (2, (0, )), (4, (2, ))]
+    assert pairs(COCO, VOC, {
+        3: 0,
+        'car': 4
+    }) == [(0, (3, )), (1, (5, )), (2, (0, )), (4, (2, ))]
 
 
 @pytest.mark.parametrize('classes, message', [
@@ -52,8 +54,12 @@ def test_labels_serve_as_names():
      "name classes of the teacher, but 'settee' is none of 7 ('person', "),
     (dict(couch='settee'),
      "name classes of the train dataset, but 'settee' is none of 5 ('sofa', "),
-    ({7: 'sofa'}, 'classes of the teacher, but 7 is none of 7'),
-    ({0: -1}, 'classes of the train dataset, but -1 is none of 5'),
+    ({
+        7: 'sofa'
+    }, 'classes of the teacher, but 7 is none of 7'),
+    ({
+        0: -1
+    }, 'classes of the train dataset, but -1 is none of 5'),
 ])
 def test_a_class_that_does_not_exist(classes, message):
     with pytest.raises(InvalidValueError) as caught:
@@ -82,7 +88,15 @@ def test_a_long_list_is_cut():
 
 
 @pytest.mark.parametrize('classes', [
-    None, 'by name', ['a'], {1.5: 'a'}, {'a': 1.5}, {True: 'a'}, {'a': ('b', )}
+    None, 'by name', ['a'], {
+        1.5: 'a'
+    }, {
+        'a': 1.5
+    }, {
+        True: 'a'
+    }, {
+        'a': ('b', )
+    }
 ])
 def test_what_is_no_map(classes):
     with pytest.raises(InvalidTypeError, match='`teacher.classes` must be'):
@@ -100,5 +114,5 @@ def test_table():
         "only the teacher knows 3 ('bicycle', 'couch', 'tv')",
     ]
     same = [SharedClass(0, (0, ))]
-    assert describe_match(same, ('a', ), ('a', )) == ['student  teacher',
-                                                      '0 a      0 a']
+    assert describe_match(same, ('a', ),
+                          ('a', )) == ['student  teacher', '0 a      0 a']

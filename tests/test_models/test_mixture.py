@@ -19,9 +19,7 @@ def test_softmax_by_hand():
         for logits in (FIRST, SECOND):
             weights = [math.exp(z) for z in logits[row].tolist()]
             parts.append([w / math.fsum(weights) for w in weights])
-        expected = [
-            shares[0] * p + shares[1] * q for p, q in zip(*parts)
-        ]
+        expected = [shares[0] * p + shares[1] * q for p, q in zip(*parts)]
         assert mixed[row].tolist() == pytest.approx(expected, rel=1e-12)
 
 
@@ -32,10 +30,10 @@ def test_sigmoid_by_hand():
         shares = (WEIGHTS[:, row] / WEIGHTS[:, row].sum()).tolist()
         for column in range(3):
             z = [one[row, column].item() for one in (FIRST, SECOND)]
-            yes = math.fsum(
-                share / (1 + math.exp(-x)) for share, x in zip(shares, z))
-            no = math.fsum(
-                share / (1 + math.exp(x)) for share, x in zip(shares, z))
+            yes = math.fsum(share / (1 + math.exp(-x))
+                            for share, x in zip(shares, z))
+            no = math.fsum(share / (1 + math.exp(x))
+                           for share, x in zip(shares, z))
             assert mixed[row, column].item() == pytest.approx(
                 math.log(yes / no), rel=1e-12)
 

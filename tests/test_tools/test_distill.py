@@ -8,6 +8,7 @@ import torch
 from head_families import detector_cfg, write_teacher
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from query_cases import tiny_model
 
 from tcal_det.models.head_adapters.dense_head_adapter import DenseHeadAdapter
 from tcal_det.registry import MODELS
@@ -235,12 +236,11 @@ def test_another_family_and_other_classes_train(distill, student, teacher,
 @pytest.fixture
 def query_student(student):
     """Write the config of a tiny detector with queries; its path."""
-    cases = pytest.importorskip('query_cases')
 
     def write(name):
 
         def edit(cfg):
-            cfg.model = cases.tiny_model(name)
+            cfg.model = tiny_model(name)
             cfg.model.bbox_head.num_classes = len(DIGITS)
 
         return student('faster', edit, name=name)

@@ -178,8 +178,7 @@ def test_bad_pair(complaint, tmp_path, other, edit, words):
     assert words in complaint('retinanet', teach)
 
 
-def test_names_in_another_order_than_the_annotations(call_tool,
-                                                     family_configs,
+def test_names_in_another_order_than_the_annotations(call_tool, family_configs,
                                                      tmp_path):
     """By these names the classes of a teacher are paired."""
     configs = family_configs('retinanet')

@@ -95,9 +95,8 @@ def _read_nll(name: str, path: str) -> tuple:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
     except FileNotFoundError:
-        raise MissingFileError(
-            f'{what} does not exist: write it with '
-            'tools/calibrate_teacher.py') from None
+        raise MissingFileError(f'{what} does not exist: write it with '
+                               'tools/calibrate_teacher.py') from None
     except (OSError, ValueError) as error:
         raise InvalidValueError(f'{what} cannot be read: {error}') from None
     try:

@@ -74,8 +74,7 @@ class SampleTransport(metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def teach(self, seen: Any, observation: Observation,
-              translate: Translate,
+    def teach(self, seen: Any, observation: Observation, translate: Translate,
               classes: ClassCorrespondence) -> Iterator[Lesson]:
         """The teacher's answers, a group after the other.
 
@@ -120,8 +119,7 @@ class SameSamples(SampleTransport):
     def look(self, images: Tensor, data_samples: SampleList) -> Any:
         return self._teacher.look(images, data_samples)
 
-    def teach(self, seen: Any, observation: Observation,
-              translate: Translate,
+    def teach(self, seen: Any, observation: Observation, translate: Translate,
               classes: ClassCorrespondence) -> Iterator[Lesson]:
         groups = observation.groups
         with torch.no_grad():
@@ -149,8 +147,7 @@ class RoIsAtBoxes(SampleTransport):
     def look(self, images: Tensor, data_samples: SampleList) -> Any:
         return self._teacher.look(images, data_samples)
 
-    def teach(self, seen: Any, observation: Observation,
-              translate: Translate,
+    def teach(self, seen: Any, observation: Observation, translate: Translate,
               classes: ClassCorrespondence) -> Iterator[Lesson]:
         groups, boxes = observation.groups, observation.boxes()
         chosen = self._student.choose(groups)
@@ -203,8 +200,7 @@ class MatchedPredictions(SampleTransport):
         sizes = [sample.img_shape[:2] for sample in data_samples]
         return layers, sizes
 
-    def teach(self, seen: Any, observation: Observation,
-              translate: Translate,
+    def teach(self, seen: Any, observation: Observation, translate: Translate,
               classes: ClassCorrespondence) -> Iterator[Lesson]:
         layers, sizes = seen
         with torch.no_grad():
@@ -239,12 +235,12 @@ class MatchedPredictions(SampleTransport):
             if self._student.answers_by_queries:
                 if not predictions.are_unique:
                     kept = unique(found, scores)
-                    found, logits, scores = (
-                        found[kept], logits[kept], scores[kept])
+                    found, logits, scores = (found[kept], logits[kept],
+                                             scores[kept])
                 mine, theirs = match_sets(
-                    boxes[index],
-                    self._scores(group.logits[index], num_classes), found,
-                    scores, size)
+                    boxes[index], self._scores(group.logits[index],
+                                               num_classes), found, scores,
+                    size)
             else:
                 mine, theirs = best_by_overlap(boxes[index], found, scores)
             positions.append(index[mine])
@@ -284,11 +280,15 @@ class SharedQueries(SampleTransport):
     def look(self, images: Tensor, data_samples: SampleList) -> Any:
         return self._teacher.asked(images, data_samples)
 
-    def teach(self, seen: Any, observation: Observation,
-              translate: Translate,
+    def teach(self, seen: Any, observation: Observation, translate: Translate,
               classes: ClassCorrespondence) -> Iterator[Lesson]:
         queries, answers = seen
-        groups = self._student.ask(observation, queries)
+        device = observation.groups[0].logits.device
+        # Dropout of this run must not move the random stream on which the
+        # student's own training depends.
+        with torch.random.fork_rng(
+                devices=[device] if device.type == 'cuda' else []):
+            groups = self._student.ask(observation, queries)
         taught = self._layers(groups)
         for count, position in enumerate(taught, start=1):
             logits = answers[-(-count * len(answers) // len(taught)) - 1]
@@ -317,10 +317,7 @@ def choose_transport(student: HeadAdapter, teacher: HeadAdapter,
     Raises:
         InvalidValueError: If it cannot serve these two.
     """
-    reasons = {
-        one: one.reason_against(student, teacher)
-        for one in TRANSPORTS
-    }
+    reasons = {one: one.reason_against(student, teacher) for one in TRANSPORTS}
     wanted = [one for one in TRANSPORTS if name in ('auto', one.name)]
     if name == 'auto':
         wanted.remove(SharedQueries)
@@ -344,8 +341,7 @@ def _reason_against_boxes(student: HeadAdapter) -> Optional[str]:
     return f'do not fit: the student {student.name} {reason}'
 
 
-def _translated(predictions: Predictions,
-                translate: Translate) -> Predictions:
+def _translated(predictions: Predictions, translate: Translate) -> Predictions:
     counts = [len(one) for one in predictions.logits]
     logits = translate(torch.cat(predictions.logits)).split(counts)
     return replace(predictions, logits=list(logits))

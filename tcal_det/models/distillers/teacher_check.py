@@ -66,10 +66,9 @@ class TeacherCheck:
         self._step += 1
         if self._counts is None:
             first = lessons[0]
-            self._counts = torch.zeros(
-                (3, first.num_classes + 1),
-                dtype=torch.long,
-                device=first.logits.device)
+            self._counts = torch.zeros((3, first.num_classes + 1),
+                                       dtype=torch.long,
+                                       device=first.logits.device)
         for lesson in lessons:
             if lesson.samples.labels is not None:
                 self._count(lesson)
@@ -84,14 +83,14 @@ class TeacherCheck:
         if not self.has_background:
             # Chosen first: a dense head has a thousand times as many.
             is_object = (labels >= 0) & (labels < num_classes)
-            labels, teacher, student = (
-                labels[is_object], teacher[is_object], student[is_object])
+            labels, teacher, student = (labels[is_object], teacher[is_object],
+                                        student[is_object])
         is_of_class = labels[:, None] == torch.arange(
             num_classes + 1, device=labels.device)
-        self._counts = self._counts + torch.stack([is_of_class.sum(dim=0)] + [
-            (is_of_class & (logits.argmax(dim=1) == labels)[:, None]).sum(
-                dim=0) for logits in (teacher, student)
-        ])
+        self._counts = self._counts + torch.stack([is_of_class.sum(
+            dim=0)] + [(is_of_class &
+                        (logits.argmax(dim=1) == labels)[:, None]).sum(dim=0)
+                       for logits in (teacher, student)])
 
     def _report(self) -> None:
         counts = self._counts
@@ -107,9 +106,9 @@ class TeacherCheck:
         self.is_finished = True
         accuracy = (right[occurs] / seen[occurs]).mean().item()
         chance = 1 / num_occurring
-        on_foreground, of_student = (
-            100 * one[:-1].sum().item() / num_foreground
-            for one in (right, right_by_student))
+        on_foreground, of_student = (100 * one[:-1].sum().item() /
+                                     num_foreground
+                                     for one in (right, right_by_student))
         print_log(
             f'Teacher: {100 * accuracy:.1f} % of the {self.sample_name} of '
             f'the first {self._step} step{"s"[:self._step != 1]} are in the '

@@ -28,8 +28,8 @@ def trained_on():
 
 def classifier_of(state):
     """Weight and bias of the last layer, with a row for each class."""
-    kind = ('fc_cls' if any('fc_cls' in key for key in state) else
-            'retina_cls')
+    kind = ('fc_cls' if any('fc_cls' in key
+                            for key in state) else 'retina_cls')
     return [value for key, value in state.items() if kind in key]
 
 
@@ -78,8 +78,11 @@ def test_permuted_classes_give_the_very_loss(tmp_path, training_step,
         step(distiller_cfg(family, unnamed), training_step)[0], expected[0])
 
 
-@pytest.mark.parametrize('classes', [{0: 2, 1: 0, 2: 1},
-                                     dict(x='cow', y='cat', z='dog')])
+@pytest.mark.parametrize('classes', [{
+    0: 2,
+    1: 0,
+    2: 1
+}, dict(x='cow', y='cat', z='dog')])
 def test_a_dict_does_what_names_do(tmp_path, training_step, trained_on,
                                    classes):
     trained_on(*OWN)
@@ -97,8 +100,7 @@ def test_calibrated_in_its_own_classes_then_merged(tmp_path, training_step,
     """By the formulas, from the logits of both heads."""
     trained_on(*OWN)
     names = ('horse', 'dog', 'car', 'cat', 'hound')
-    teacher = as_known(
-        write_teacher(tmp_path, 'faster', num_classes=5), names)
+    teacher = as_known(write_teacher(tmp_path, 'faster', num_classes=5), names)
     teacher['classes'] = dict(hound='dog')
     model = MODELS.build(distiller_cfg('faster', teacher))
     model.init_weights()
@@ -208,8 +210,8 @@ def test_classes_of_a_config_file(tmp_path):
 def test_the_head_of_a_tiny_detector_is_what_is_permuted(tmp_path):
     """All classifying layers, so that the test above tests something."""
     for family in ('faster', 'retinanet'):
-        state = torch.load(
-            write_teacher(tmp_path, family)['checkpoint'])['state_dict']
+        state = torch.load(write_teacher(tmp_path,
+                                         family)['checkpoint'])['state_dict']
         assert len(classifier_of(state)) == 2
         cfg = distiller_cfg(family, dict(config='x', checkpoint='x'))
         assert bbox_heads(cfg)[0].num_classes == 3

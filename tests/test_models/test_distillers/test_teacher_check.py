@@ -220,8 +220,8 @@ def test_log_of_a_run_shows_the_teacher_after_the_config(train):
 
 
 def test_classes_in_another_order_are_paired_by_name(train):
-    log = train(meta('cell', 'zebra', 'Horse'), dict(
-        classes=('horse', 'cell', 'b')))
+    log = train(
+        meta('cell', 'zebra', 'Horse'), dict(classes=('horse', 'cell', 'b')))
     shown = log[log.index('Teacher and student share 2 classes:'):]
     assert [line.strip() for line in shown.splitlines()[1:6]] == [
         'student  teacher',
@@ -344,8 +344,8 @@ def test_samples_with_a_counterpart_are_counted(monkeypatch):
     """Of the groups that are taught, in the first steps."""
     logged = []
     monkeypatch.setattr(
-        frozen_teacher, 'print_log',
-        lambda text, logger, level: logged.append((level, text)))
+        frozen_teacher, 'print_log', lambda text, logger, level: logged.append(
+            (level, text)))
     group = lesson([0] * 8, [0] * 8).samples
     part = lesson([0, 1], [0, 1])
     part.index = torch.tensor([3, 5])

@@ -65,8 +65,7 @@ def assert_same(one, other):
 def test_weights_1_and_0_are_the_first_alone(two, training_step, family):
     teachers = two(family)
     alone = step(
-        distiller_cfg(family, teachers['big'], calibrator=None),
-        training_step)
+        distiller_cfg(family, teachers['big'], calibrator=None), training_step)
     mixed = step(
         ensemble_cfg(family, teachers, weights=dict(big=1, wide=0)),
         training_step)
@@ -155,8 +154,8 @@ def test_nothing_of_them_is_in_the_student(two, training_step):
         assert list(twin.teacher.teachers) == ['big', 'wide']
         for name, teacher in twin.teacher.teachers.items():
             assert not teacher.is_built
-            assert (teacher.checkpoint ==
-                    model.teacher.teachers[name].checkpoint)
+            assert (
+                teacher.checkpoint == model.teacher.teachers[name].checkpoint)
 
 
 def test_they_move_with_the_student(two, training_step):
@@ -193,8 +192,8 @@ def test_weights_of_their_calibration_files(two, training_step, tmp_path):
     """Likelihoods of 2 : 1."""
     teachers = two()
     for name, nll in (('big', 0.25), ('wide', 0.25 + 0.6931471805599453)):
-        teachers[name]['calibrator'] = calibration(
-            tmp_path / f'{name}.json', nll)
+        teachers[name]['calibrator'] = calibration(tmp_path / f'{name}.json',
+                                                   nll)
     by_nll = step(
         ensemble_cfg('faster', teachers, weights='nll'), training_step)[0]
     by_hand = step(
@@ -213,8 +212,8 @@ KL = dict(type='LogitKLDivLoss')
     (dict(weights='nll'), None, InvalidValueError, "'big' has none: write"),
     (dict(wide=dict(config='x.py', checkpoint='x', transprot='auto')), None,
      InvalidValueError, '`teacher.wide` must have the keys .*transprot'),
-    (dict(wide=dict(config='gone.py', checkpoint='x')), None,
-     MissingFileError, "teacher 'wide': `teacher.config` 'gone.py' does not"),
+    (dict(wide=dict(config='gone.py', checkpoint='x')), None, MissingFileError,
+     "teacher 'wide': `teacher.config` 'gone.py' does not"),
     ({}, dict(loss_kd_cls=dict(KL, teacher='small')), InvalidValueError,
      r"must be one of \['big', 'wide'\], but got \['small'\]"),
     ({}, dict(loss_kd_cls=dict(KL, teacher=1)), InvalidTypeError,
@@ -240,7 +239,8 @@ def test_the_missing_file_is_told_with_its_teacher(two):
 def test_a_single_teacher_has_no_name(two):
     cfg = distiller_cfg('faster', two()['big'])
     cfg.distill_losses.loss_kd_cls.teacher = 'big'
-    with pytest.raises(InvalidValueError, match="names the teacher 'big', but"):
+    with pytest.raises(
+            InvalidValueError, match="names the teacher 'big', but"):
         MODELS.build(cfg)
     assert isinstance(
         MODELS.build(distiller_cfg('faster',
@@ -260,7 +260,9 @@ class TestMixedLesson:
             None,
             labels=torch.tensor([0, 2, 1, 2, 0]))
         return Lesson(
-            group.subset(index), torch.full((len(index), 2), answer), 2,
+            group.subset(index),
+            torch.full((len(index), 2), answer),
+            2,
             index=index)
 
     def test_each_sample_has_the_mean_of_those_that_answer(self):
@@ -294,8 +296,10 @@ class TestMixedLesson:
 
     def test_nothing_at_all(self):
         nothing = Lesson(
-            self.lesson([0], 0.0).samples.subset(
-                torch.zeros(0, dtype=torch.long)), torch.zeros(0, 2), 2,
+            self.lesson([0],
+                        0.0).samples.subset(torch.zeros(0, dtype=torch.long)),
+            torch.zeros(0, 2),
+            2,
             index=torch.zeros(0, dtype=torch.long))
         mixed = mixed_lesson([nothing, nothing], [1.0, 1.0], 'softmax')
         assert len(mixed.index) == len(mixed.logits) == 0

@@ -100,6 +100,29 @@ def test_off_is_the_plain_detector(tmp_path, name):
         pair(tmp_path, name, losses=losses, teacher_seed=1), name)
 
 
+def test_second_run_moves_no_random_stream(tmp_path):
+    """Packaged detectors have dropout."""
+    cfg = tiny_model('DINO')
+    cfg.decoder.layer_cfg.self_attn_cfg.dropout = 0.5
+    losses = kd_loss('DINO', loss_weight=0.0)
+    model = distiller(
+        tmp_path, cfg, losses, teacher_seed=1, transport='shared_queries')
+    plain = build(cfg)
+    torch.manual_seed(0)
+    expected, stream = losses_of(plain, 'DINO')
+    torch.manual_seed(0)
+    found, its_stream = losses_of(model, 'DINO')
+    assert torch.equal(stream, its_stream)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def losses_of(model, name):
+    """Losses of a step, and the state of torch's random numbers after it."""
+    images, data_samples = batch(name)
+    return model.loss(images, data_samples), torch.get_rng_state()
+
+
 @EVERY
 def test_batch_without_objects(tmp_path, name):
     model = pair(tmp_path, name, teacher_seed=1)
