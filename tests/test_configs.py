@@ -9,13 +9,14 @@ from unittest import mock
 
 import pytest
 import torch
-from mmdet.registry import TASK_UTILS
+from mmdet.registry import DATASETS, TASK_UTILS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub
 from mmengine.registry import HOOKS, METRICS, init_default_scope
 
+from tcal_det.engine.training import innermost_datasets
 from tcal_det.errors import MissingFileError
 from tcal_det.models.distillers import frozen_teacher
 from tcal_det.registry import MODELS
@@ -25,7 +26,7 @@ CONFIGS = sorted(
     osp.relpath(path, REPOSITORY) for path in glob(
         osp.join(REPOSITORY, 'configs', '**', '*.py'), recursive=True)
     if '_base_' not in path)
-PUBLIC_DATA = ('_coco.py', '_lvis-v1.py')
+PUBLIC_DATA = ('_coco.py', '_lvis-v1.py', '_voc0712.py')
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,12 @@ def with_fitted_calibrator(model, folder):
     return model
 
 
+def class_names(cfg):
+    """Metainfo of a config's train dataset."""
+    dataset, *_ = innermost_datasets(cfg.train_dataloader.dataset)
+    return dataset.get('metainfo') or DATASETS.get(dataset.type).METAINFO
+
+
 STEPPED = set()
 
 
@@ -88,18 +95,34 @@ def test_config_builds_and_takes_a_step(path, batch, tmp_path):
         return
     model = with_fitted_calibrator(with_few_rois(cfg.model), tmp_path)
     model = MODELS.build(without_pretrained(model))
+    hub = MessageHub.get_current_instance()
     # YOLOX reads it in its preprocessor.
-    MessageHub.get_current_instance().update_info('iter', 0)
+    hub.update_info('iter', 0)
+    hub.update_info('dataset_meta', class_names(cfg))
     losses_asked = cfg.model.get('distill_losses', {})
     # Not init_weights(): which numbers the weights are does not matter here,
     # and drawing them takes longer than the step. So would folding.
     if losses_asked:
+        teacher = model.teacher.config
+        names = class_names((zoo_config if teacher.startswith('mmdet::') else
+                             load_config)(teacher))
         with mock.patch.multiple(
                 frozen_teacher,
-                load_whole_checkpoint=mock.DEFAULT,
+                load_whole_checkpoint=lambda *_: dict(
+                    meta=dict(dataset_meta=names)),
                 fold_batch_norms=lambda detector: detector):
             model.teacher.build(model)
-    raw = batch(num_images=1, num_classes=3)
+    detectors = [model]
+    if losses_asked:
+        detectors.append(model.teacher.detector)
+    size = (64, 96)
+    for detector in detectors:
+        if hasattr(detector, 'level_embed'):
+            # Only `init_weights` gives it values; and among so many places a
+            # detector in two stages looks for its 900 queries.
+            torch.nn.init.normal_(detector.level_embed)
+            size = (256, 256)
+    raw = batch(num_images=1, num_classes=3, size=size)
     if model.with_mask:
         for sample in raw['data_samples']:
             sample.gt_instances.masks = BitmapMasks.random(
@@ -109,6 +132,10 @@ def test_config_builds_and_takes_a_step(path, batch, tmp_path):
     losses.backward()
     assert torch.isfinite(losses)
     assert set(losses_asked) <= set(logged)
+    if losses_asked:
+        shared = model.teacher.classes.num_classes
+        assert shared == (8 if 'other-classes' in path else len(
+            class_names(cfg)['classes'])), path
     STEPPED.add(model_text)
 
 
