@@ -360,7 +360,9 @@ def test_grids_that_do_not_line_up(distiller, name, key, change, message):
                 type='tcal_det.CalibratedTeacherDistiller',
                 student_type=kind,
                 teacher=dict(
-                    config=teacher.config, checkpoint=teacher.checkpoint),
+                    config=teacher.config,
+                    checkpoint=teacher.checkpoint,
+                    transport='same_samples'),
                 distill_losses=loss_for(name)), MODELS)
 
 
