@@ -16,6 +16,24 @@ def at_least_float32(logits: Tensor) -> Tensor:
     return logits
 
 
+def class_probabilities(logits: Tensor, activation: str,
+                        num_classes: int) -> Tensor:
+    """Probabilities of the classes, without background.
+
+    Args:
+        logits (Tensor): Shape (N, C).
+        activation (str): 'softmax' or 'sigmoid'.
+        num_classes (int): Number of classes K, the first columns.
+
+    Returns:
+        Tensor: At least float32, shape (N, K).
+    """
+    logits = at_least_float32(logits)
+    probs = (
+        logits.sigmoid() if activation == 'sigmoid' else logits.softmax(dim=1))
+    return probs[:, :num_classes]
+
+
 def check_same_samples(student_logits: Tensor, teacher_logits: Tensor) -> None:
     """Refuse logits that cannot belong to the same samples and classes.
 

@@ -18,6 +18,7 @@ from tcal_det.errors import InvalidValueError
 from ..class_correspondence import ClassCorrespondence
 from ..head_adapters import (ClassificationSamples, HeadAdapter, Observation,
                              Predictions)
+from ..logits import class_probabilities
 from .lesson import Lesson
 from .prediction_matching import best_by_overlap, match_sets, unique
 
@@ -211,18 +212,19 @@ class MatchedPredictions(SampleTransport):
         for count, position in enumerate(taught, start=1):
             # The layer at the same share of the way to the last.
             layer = layers[-(-count * len(layers) // len(taught)) - 1]
-            group = classes.of_student(groups[position])
+            group = groups[position]
             index, logits = self._matched(group, boxes[position],
                                           chosen[position], layer, sizes,
-                                          classes.num_classes)
+                                          classes)
             yield Lesson(
-                group.subset(index), logits, classes.num_classes, position,
-                index)
+                classes.of_student(group.subset(index)), logits,
+                classes.num_classes, position, index)
 
     @torch.no_grad()
     def _matched(self, group: ClassificationSamples, boxes: Tensor,
                  chosen: Optional[Tensor], predictions: Predictions,
-                 sizes: Sequence[tuple], num_classes: int) -> tuple:
+                 sizes: Sequence[tuple],
+                 classes: ClassCorrespondence) -> tuple:
         """Positions of matched samples, ascending, and their answers."""
         if chosen is None:
             chosen = torch.arange(len(boxes), device=boxes.device)
@@ -231,16 +233,16 @@ class MatchedPredictions(SampleTransport):
         for image, size in enumerate(sizes):
             index = chosen[image_index == image]
             found, logits = predictions.boxes[image], predictions.logits[image]
-            scores = self._scores(logits, num_classes)
+            scores = self._scores(logits, classes)
             if self._student.answers_by_queries:
                 if not predictions.are_unique:
                     kept = unique(found, scores)
                     found, logits, scores = (found[kept], logits[kept],
                                              scores[kept])
-                mine, theirs = match_sets(
-                    boxes[index], self._scores(group.logits[index],
-                                               num_classes), found, scores,
-                    size)
+                own = classes.of_student(group.subset(index)).logits
+                mine, theirs = match_sets(boxes[index],
+                                          self._scores(own, classes), found,
+                                          scores, size)
             else:
                 mine, theirs = best_by_overlap(boxes[index], found, scores)
             positions.append(index[mine])
@@ -249,13 +251,10 @@ class MatchedPredictions(SampleTransport):
         order = positions.argsort()
         return positions[order], torch.cat(answers)[order]
 
-    def _scores(self, logits: Tensor, num_classes: int) -> Tensor:
+    def _scores(self, logits: Tensor, classes: ClassCorrespondence) -> Tensor:
         """Probabilities of the shared classes."""
-        logits = logits.float()
-        probs = (
-            logits.sigmoid()
-            if self._student.activation == 'sigmoid' else logits.softmax(1))
-        return probs[:, :num_classes]
+        return class_probabilities(logits, self._student.activation,
+                                   classes.num_classes)
 
 
 class SharedQueries(SampleTransport):

@@ -14,6 +14,7 @@ from mmdet.models.losses import QualityFocalLoss
 from mmdet.structures import DetDataSample, SampleList
 from torch import Tensor
 
+from ..logits import class_probabilities
 from .claimed_objects import claim_objects
 from .classification_samples import ClassificationSamples
 from .head_adapter import HeadAdapter
@@ -88,9 +89,11 @@ class SetPredictionAdapter(HeadAdapter):
         layers = self.predict(images, data_samples)
         predicted = layers[-1]
         claims = [
-            claim_objects(boxes, self._probabilities(logits), sample,
-                          self.num_classes) for boxes, logits, sample in zip(
-                              predicted.boxes, predicted.logits, data_samples)
+            claim_objects(
+                boxes,
+                class_probabilities(logits, self.activation, self.num_classes),
+                sample, self.num_classes) for boxes, logits, sample in zip(
+                    predicted.boxes, predicted.logits, data_samples)
         ]
         labels, quality, weight = map(torch.cat, zip(*claims))
         counts = torch.tensor([len(one) for one in predicted.logits])
@@ -105,14 +108,6 @@ class SetPredictionAdapter(HeadAdapter):
                 quality=quality if self.scores_iou else None,
                 weight=weight)
         ]
-
-    def _probabilities(self, logits: Tensor) -> Tensor:
-        """Of the classes, without background, shape (Q, K)."""
-        logits = logits.float()
-        probs = (
-            logits.sigmoid()
-            if self.activation == 'sigmoid' else logits.softmax(dim=1))
-        return probs[:, :self.num_classes]
 
 
 def with_batch_shape(data_samples: SampleList, images: Tensor) -> SampleList:
