@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from .functional import DetectionCalibrationReport, evaluate_detections
 from .functional.average_precision import average_precision
+from .functional.box_pairs import rank_pairs
 from .results_file import read_annotations_and_results
 
 # Rows of the printed table: title by key of `overall`.
@@ -98,8 +99,10 @@ def evaluate_files(ground_truth_path: str,
     """
     ground_truth, detections, _ = read_annotations_and_results(
         ground_truth_path, results_path, class_names)
-    report = evaluate_detections(ground_truth, detections, **options)
-    precision = average_precision(ground_truth, detections)
+    pairs = rank_pairs(ground_truth, detections)
+    precision = average_precision(ground_truth, detections, pairs)
+    report = evaluate_detections(
+        ground_truth, detections, pairs=pairs, **options)
     return FileEvaluation(
         report, precision.overall, precision.per_class,
         dict(ground_truth=ground_truth_path, results=results_path))

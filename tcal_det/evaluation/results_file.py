@@ -1,5 +1,4 @@
 """Annotation and results files: COCO's JSON and mmdet's pickle."""
-import json
 import warnings
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -13,6 +12,7 @@ from tcal_det.restricted_pickle import load_plain_pickle
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
 from .functional.record_ids import is_id, positions
+from .json_reading import collector_paused, iter_record_blocks, load_json
 from .predicted_instances import predicted_instances
 
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
@@ -34,8 +34,7 @@ def read_json(path: str, what: str) -> Any:
         InvalidValueError: If it is truncated or no JSON.
     """
     try:
-        with open(path, encoding='utf-8') as file:
-            return json.load(file)
+        return load_json(path)
     except FileNotFoundError:
         raise MissingFileError(f'{what} {path!r} does not exist') from None
     except OSError as error:
@@ -91,16 +90,23 @@ def read_annotations_and_results(
         check_class_names(annotations, class_names)
     categories = categories_by_label(annotations, class_names)
     category_ids = [category['id'] for category in categories]
-    results = read_results(results_path, category_ids, ground_truth.image_ids)
-    with naming_file(results_path):
-        detections = detections_from_coco(results, ground_truth)
-    if class_names is None and results_path.endswith(PICKLE_SUFFIXES):
-        _warn_of_few_labels(results, category_ids)
+    chosen_truth = ground_truth
     if class_names is not None:
-        known_ids = ground_truth.category_ids
-        ground_truth = ground_truth_from_coco(
+        chosen_truth = ground_truth_from_coco(
             annotations, category_ids=category_ids)
-        is_chosen = np.isin(known_ids, ground_truth.category_ids)
+    # The records are the largest part of the memory.
+    del annotations
+    detections = _detections_in_blocks(results_path, ground_truth)
+    if detections is None:
+        results = read_results(results_path, category_ids,
+                               ground_truth.image_ids)
+        with naming_file(results_path):
+            detections = detections_from_coco(results, ground_truth)
+        if class_names is None and results_path.endswith(PICKLE_SUFFIXES):
+            _warn_of_few_labels(results, category_ids)
+    if class_names is not None:
+        is_chosen = np.isin(ground_truth.category_ids,
+                            chosen_truth.category_ids)
         kept = is_chosen[detections.class_index]
         detections = Detections(
             detections.image_index[kept],
@@ -108,7 +114,29 @@ def read_annotations_and_results(
             (np.cumsum(is_chosen) - 1)[detections.class_index[kept]],
             detections.boxes[kept],
             detections.scores[kept])
-    return ground_truth, detections, categories
+    return chosen_truth, detections, categories
+
+
+def _detections_in_blocks(path: str,
+                          ground_truth: GroundTruth) -> Optional[Detections]:
+    """Detections of a JSON file whose records are never in memory together.
+
+    Returns:
+        Detections, optional: None if the file is of another kind or
+        anything is wrong with it: reading it as a whole says what.
+    """
+    if path.endswith(PICKLE_SUFFIXES):
+        return None
+    parts = []
+    try:
+        with collector_paused():
+            for records in iter_record_blocks(path):
+                parts.append(detections_from_coco(records, ground_truth))
+    except (OSError, TypeError, ValueError, RecursionError):
+        return None
+    return Detections(*(np.concatenate(columns)
+                        for columns in zip(*(vars(part).values()
+                                             for part in parts))))
 
 
 def read_results(path: str,

@@ -17,6 +17,7 @@ import numpy as np
 from tcal_det.checks import check_choice, check_count, check_iou_thr
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .binning import CLOSED_SIDES, MAX_BINS
+from .box_pairs import RankedPairs
 from .calibration_error import CalibrationError
 from .coco_arrays import Detections, GroundTruth
 from .detection_calibration import (MAX_CELLS, DetectionCalibrationError,
@@ -187,7 +188,8 @@ def evaluate_detections(
         laece_bins: int = 25,
         olrp_iou_thr: float = 0.5,
         position_bins: int = 8,
-        position_min_samples: int = 8) -> DetectionCalibrationReport:
+        position_min_samples: int = 8,
+        pairs: Optional[RankedPairs] = None) -> DetectionCalibrationReport:
     """Measure the calibration of detections in every way of this package.
 
     Args:
@@ -214,6 +216,8 @@ def evaluate_detections(
             10 classes: 10 million cells of all classes. Defaults to 8.
         position_min_samples (int): Cells of it with fewer detections are
             not used. Defaults to 8.
+        pairs (RankedPairs, optional): From :func:`rank_pairs` of the same
+            data, so that several functions share them. Defaults to None.
 
     Returns:
         DetectionCalibrationReport: ``.overall``, ``.per_class``, ``.bins``
@@ -250,7 +254,7 @@ def evaluate_detections(
         zip(
             iou_thrs,
             match_at_thresholds(ground_truth, detections, iou_thrs, max_dets,
-                                zero_iou)))
+                                zero_iou, pairs)))
     thresholds = _class_thresholds(score_thr, ground_truth,
                                    matches_at[_ANY_OVERLAP])
     if score_thr is not None:
