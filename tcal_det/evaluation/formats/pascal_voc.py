@@ -226,11 +226,13 @@ def _box(texts: Sequence[Optional[str]], where: str) -> List[float]:
             f'{where} must have {", ".join(_CORNERS)}, numbers of at most '
             f'{LARGEST_COORDINATE:g}, but got {shortened(list(texts))}')
     left, top, right, bottom = corners
-    if right < left or bottom < top:
+    # A box narrower than a pixel ends before it begins, counted inclusively.
+    width, height = right - left + 1, bottom - top + 1
+    if width < 0 or height < 0:
         raise InvalidValueError(
             f'{where} must have xmin <= xmax and ymin <= ymax, but got '
             f'{corners}; is it written as x, y, width, height?')
-    return [left - 1, top - 1, right - left + 1, bottom - top + 1]
+    return [left - 1, top - 1, width, height]
 
 
 def _number(text: Optional[str]) -> Optional[float]:
