@@ -19,8 +19,8 @@ _DOUBTED_SHARE = 0.1
 # Labels are doubted from so many boxes on objects on.
 _LEAST_MATCHES = 20
 # Boxes, and images for their labels, that are looked at: evenly spread.
-_MOST_BOXES = 200_000
-_MOST_IMAGES = 500
+_MOST_BOXES = 50_000
+_MOST_IMAGES = 200
 
 
 def warn_of_boxes_outside(ground_truth: GroundTruth,
