@@ -194,7 +194,7 @@ def test_bad_detectors_are_no_swapped_labels():
                      (ground_truth.class_index + 1) % 20)):  # one in five
         assert find_swapped_labels(
             ground_truth, replace(detections, class_index=labels)) == ''
-    # Class 4 is nearly all there is, and labels 8 and 9 are all nearly all that is said.
+    # Class 4 is nearly all there is, and both labels lie on it.
     uneven = replace(
         ground_truth, class_index=np.where(ground_truth.class_index < 19, 4,
                                            5))
