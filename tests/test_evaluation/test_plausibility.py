@@ -34,9 +34,9 @@ def scene(num_images=40, num_classes=3, seed=0):
     classes = rng.integers(num_classes, size=len(image))
     ground_truth = GroundTruth(
         np.arange(num_images), np.tile([WIDTH, HEIGHT], (num_images, 1)),
-        np.arange(num_classes), tuple(f'class {k}'
-                                      for k in range(num_classes)), image,
-        classes, boxes, np.zeros(len(image), dtype=bool))
+        np.arange(num_classes),
+        tuple(f'class {k}' for k in range(num_classes)), image, classes, boxes,
+        np.zeros(len(image), dtype=bool))
     return ground_truth, Detections(image, classes,
                                     boxes + rng.normal(0, 2, boxes.shape),
                                     rng.random(len(image)))
@@ -84,10 +84,10 @@ def test_the_first_box_outside_is_named():
                       [500, 100, 620, 200], [1, 2, 3, 4]])
     message, = warnings_of(ground_truth,
                            replace(detections, boxes=boxes.astype(float)))
-    assert ('40% of the boxes of the results leave their image, the first of '
-            'them `results[2]`: `bbox` [400.0, 300.0, 500.0, 400.0] in an '
-            'image of [640.0, 480.0]; they would fit as x1, y1, x2, y2'
-            ) in message
+    assert (
+        '40% of the boxes of the results leave their image, the first of '
+        'them `results[2]`: `bbox` [400.0, 300.0, 500.0, 400.0] in an '
+        'image of [640.0, 480.0]; they would fit as x1, y1, x2, y2') in message
 
 
 def test_boxes_of_larger_images():
@@ -190,17 +190,19 @@ def test_bad_detectors_are_no_swapped_labels():
     for labels in (
             rng.integers(20, size=len(detections)),  # knows nothing
             np.full(len(detections), 4),  # always the same class
-            np.where(rng.random(len(detections)) < .2, ground_truth.class_index,
-                     (ground_truth.class_index + 1) % 20)):  # one in five
-        assert find_swapped_labels(
-            ground_truth, replace(detections, class_index=labels)) == ''
+            np.where(
+                rng.random(len(detections)) < .2, ground_truth.class_index,
+                (ground_truth.class_index + 1) % 20)):  # one in five
+        assert find_swapped_labels(ground_truth,
+                                   replace(detections,
+                                           class_index=labels)) == ''
     # Class 4 is nearly all there is, and both labels lie on it.
     uneven = replace(
-        ground_truth, class_index=np.where(ground_truth.class_index < 19, 4,
-                                           5))
+        ground_truth,
+        class_index=np.where(ground_truth.class_index < 19, 4, 5))
     labels = np.where(rng.random(len(detections)) < .1, 8, 9)
-    assert find_swapped_labels(uneven, replace(
-        detections, class_index=labels)) == ''
+    assert find_swapped_labels(uneven, replace(detections,
+                                               class_index=labels)) == ''
 
 
 def test_few_boxes_on_objects_say_nothing():

@@ -35,8 +35,9 @@ def random_annotations(seed, num_images=4, num_classes=3, most_objects=6):
                     iscrowd=0))
     return dict(
         images=images,
-        categories=[dict(id=k + 1, name=f'class {k}')
-                    for k in range(num_classes)],
+        categories=[
+            dict(id=k + 1, name=f'class {k}') for k in range(num_classes)
+        ],
         annotations=objects)
 
 
@@ -114,8 +115,9 @@ def voc_xml(image, objects, names):
     ]
     for one in objects:
         corners = ''.join(
-            f'<{name}>{value!r}</{name}>' for name, value in zip(
-                ('xmin', 'ymin', 'xmax', 'ymax'), voc_corners(one['bbox'])))
+            f'<{name}>{value!r}</{name}>'
+            for name, value in zip(('xmin', 'ymin', 'xmax',
+                                    'ymax'), voc_corners(one['bbox'])))
         lines.append(
             f'<object><name>{names[one["category_id"]]}</name>'
             f'<difficult>{one["iscrowd"]}</difficult>'
@@ -128,10 +130,10 @@ def write_voc(folder, annotations):
     names = {one['id']: one['name'] for one in annotations['categories']}
     return write(
         folder, {
-            osp.splitext(image['file_name'])[0] + '.xml': voc_xml(
-                image, [
-                    one for one in annotations['annotations']
-                    if one['image_id'] == image['id']
-                ], names)
+            osp.splitext(image['file_name'])[0] + '.xml':
+            voc_xml(image, [
+                one for one in annotations['annotations']
+                if one['image_id'] == image['id']
+            ], names)
             for image in annotations['images']
         })

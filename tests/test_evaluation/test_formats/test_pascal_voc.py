@@ -9,8 +9,7 @@ from label_folders import (random_annotations, random_results, voc_corners,
                            write, write_voc)
 
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.formats import (read_voc_annotations,
-                                         read_voc_results)
+from tcal_det.evaluation.formats import read_voc_annotations, read_voc_results
 
 UNIT = 2.0**-53  # largest relative error of one operation in float64
 seeds = st.integers(0, 2**32 - 1)
@@ -41,14 +40,15 @@ def test_objects_survive_a_round_trip(seed, are_whole):
         one['iscrowd'] = int(rng.integers(2))
         if are_whole:
             # A box of the devkit has at least a pixel.
-            one['bbox'] = [round(value) + i // 2
-                           for i, value in enumerate(one['bbox'])]
+            one['bbox'] = [
+                round(value) + i // 2 for i, value in enumerate(one['bbox'])
+            ]
     with tempfile.TemporaryDirectory() as folder:
         labels = write_voc(f'{folder}/xml', annotations)
         names = write(
             folder, {
-                'classes.txt': '\n'.join(
-                    one['name'] for one in annotations['categories'])
+                'classes.txt':
+                '\n'.join(one['name'] for one in annotations['categories'])
             }) + '/classes.txt'
         found = read_voc_annotations(labels, names=names)
     assert found['images'] == annotations['images']
@@ -72,8 +72,8 @@ def test_detections_survive_a_round_trip(seed):
         values = (one['score'], *voc_corners(one['bbox']))
         # Images are called by their name, which has a space in COCO's list.
         stem = one['image_id'].replace(' ', '_')
-        lines[names[one['category_id']]].append(
-            ' '.join([stem, *map(repr, values)]))
+        lines[names[one['category_id']]].append(' '.join(
+            [stem, *map(repr, values)]))
     for image in annotations['images']:
         image['file_name'] = image['file_name'].replace(' ', '_')
     with tempfile.TemporaryDirectory() as folder:
@@ -85,8 +85,11 @@ def test_detections_survive_a_round_trip(seed):
         found = read_voc_results(results, annotations)
     # By class; the order within a class is that of the file.
     expected = sorted(records, key=lambda one: one['category_id'])
-    assert [{**one, 'bbox': None} for one in found
-            ] == [{**one, 'bbox': None} for one in expected]
+    assert [{
+        **one, 'bbox': None
+    } for one in found] == [{
+        **one, 'bbox': None
+    } for one in expected]
     boxes = boxes_of(expected)
     assert (np.abs(boxes_of(found) - boxes) <= rounding_of(boxes)).all()
 
@@ -150,11 +153,11 @@ WRONG_OBJECTS = [
 
 @pytest.mark.parametrize('text, message', WRONG_OBJECTS)
 def test_wrong_objects(tmp_path, text, message):
-    folder = write(
-        tmp_path,
-        {'a.xml': f'<annotation>{voc_object()}{text}</annotation>'})
+    folder = write(tmp_path,
+                   {'a.xml': f'<annotation>{voc_object()}{text}</annotation>'})
     with pytest.raises(
-            InvalidValueError, match=rf"^`object\[1\]` of .*a\.xml'.*{message}"):
+            InvalidValueError,
+            match=rf"^`object\[1\]` of .*a\.xml'.*{message}"):
         read_voc_annotations(folder)
 
 
@@ -170,11 +173,10 @@ def test_wrong_files(tmp_path, text, message):
 
 
 def test_a_class_without_a_name_in_the_list(tmp_path):
-    folder = write(
-        tmp_path, {
-            'a.xml': f'<annotation>{voc_object()}</annotation>',
-            'classes.txt': 'cat'
-        })
+    folder = write(tmp_path, {
+        'a.xml': f'<annotation>{voc_object()}</annotation>',
+        'classes.txt': 'cat'
+    })
     with pytest.raises(InvalidValueError, match="lack 'dog' of image 'a'"):
         read_voc_annotations(folder, names=folder + '/classes.txt')
 
@@ -193,9 +195,8 @@ def test_wrong_results(tmp_path, line, message):
     annotations = dict(
         images=[dict(id=1, file_name='a.jpg')],
         categories=[dict(id=1, name='dog')])
-    folder = write(tmp_path, {
-        'comp4_det_val_dog.txt': f'a .5 1 2 3 4\n\n{line}\n'
-    })
+    folder = write(tmp_path,
+                   {'comp4_det_val_dog.txt': f'a .5 1 2 3 4\n\n{line}\n'})
     with pytest.raises(
             InvalidValueError,
             match=rf"^line 3 of .*comp4_det_val_dog\.txt'.*{message}"):

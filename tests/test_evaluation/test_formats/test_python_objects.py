@@ -128,8 +128,8 @@ def test_torchvision_labels_are_category_ids():
 def test_tensors_of_any_kind(dtype):
     result = torchvision(dtype=dtype)
     result['boxes'].requires_grad_()
-    found = Detections.from_torchvision([result, torchvision([], [], [])],
-                                        [7, 9], truth())
+    found = Detections.from_torchvision(
+        [result, torchvision([], [], [])], [7, 9], truth())
     assert rows(found) == [(0, 0, SIZED[0], .75), (0, 1, SIZED[1], .5)]
 
 
@@ -149,8 +149,7 @@ def test_arrays_that_are_no_tensors():
 
     result = dict(
         boxes=Array(BOXES), scores=Array([.75, .5]), labels=Array([1, 3]))
-    found = Detections.from_torchvision([result], [9],
-                                        truth(image_ids=[9]))
+    found = Detections.from_torchvision([result], [9], truth(image_ids=[9]))
     assert rows(found) == [(0, 0, SIZED[0], .75), (0, 1, SIZED[1], .5)]
 
 
@@ -158,8 +157,9 @@ def test_torchvision_by_names():
     """``weights.meta['categories']`` names the background, and some twice."""
     with pytest.warns(UserWarning, match=r"1 detections .*\['N/A'\]"):
         found = Detections.from_torchvision(
-            [torchvision(labels=(3, 2)), torchvision([], [], [])], [7, 9],
-            truth(), ['__background__', 'cat', 'N/A', 'dog', 'N/A'])
+            [torchvision(labels=(3, 2)),
+             torchvision([], [], [])], [7, 9], truth(),
+            ['__background__', 'cat', 'N/A', 'dog', 'N/A'])
     assert rows(found) == [(0, 0, SIZED[0], .75)]
 
 
@@ -207,11 +207,11 @@ def test_ultralytics_with_more_classes_than_the_annotations():
 
 def test_ultralytics_with_other_classes():
     with pytest.raises(InvalidValueError, match="must be among.*'dog', 'cat'"):
-        Detections.from_ultralytics([ultralytics()],
-                                    truth([7], [(1, 'car')]))
+        Detections.from_ultralytics([ultralytics()], truth([7], [(1, 'car')]))
     with pytest.warns(UserWarning, match=r"lack 1 of the 3 .*\['cow'\]"):
-        Detections.from_ultralytics(
-            [ultralytics()], truth([7], [(1, 'dog'), (2, 'cat'), (3, 'cow')]))
+        Detections.from_ultralytics([ultralytics()],
+                                    truth([7], [(1, 'dog'), (2, 'cat'),
+                                                (3, 'cow')]))
 
 
 WRONG_LISTS = [
@@ -268,7 +268,8 @@ def test_wrong_objects():
         Detections.from_supervision([supervised(scores=None)], [7], truth())
     with pytest.raises(InvalidValueError, match='but class_id is None'):
         Detections.from_supervision([supervised(labels=None)], [7], truth())
-    with pytest.raises(InvalidTypeError, match='must have boxes, but got None'):
+    with pytest.raises(
+            InvalidTypeError, match='must have boxes, but got None'):
         Detections.from_ultralytics([SimpleNamespace(boxes=None, names={})],
                                     truth())
     with pytest.raises(InvalidTypeError, match='without names'):

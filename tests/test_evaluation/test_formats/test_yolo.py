@@ -97,8 +97,8 @@ def test_six_digits_of_ultralytics_cost_less_than_a_hundredth_of_a_pixel(seed):
         one['id']: [one['width'], one['height']]
         for one in annotations['images']
     }
-    sides = np.array([sizes[one['image_id']] for one in expected]).reshape(
-        -1, 2)
+    sides = np.array([sizes[one['image_id']]
+                      for one in expected]).reshape(-1, 2)
     bound = np.concatenate((7.5e-7 * sides, 5e-7 * sides), axis=1) + 1e-9
     assert (np.abs(boxes_of(found) - boxes_of(expected)) <= bound).all()
     for one, other in zip(found, expected):
@@ -106,26 +106,18 @@ def test_six_digits_of_ultralytics_cost_less_than_a_hundredth_of_a_pixel(seed):
 
 
 def test_a_line_by_hand(tmp_path):
-    labels = write(tmp_path / 'labels', {
-        'a.txt': '1 0.5 0.25 0.5 0.5 0.75\n\n0 0.5 0.5 1 1 0.125\n'
-    })
+    labels = write(
+        tmp_path / 'labels',
+        {'a.txt': '1 0.5 0.25 0.5 0.5 0.75\n\n0 0.5 0.5 1 1 0.125\n'})
     annotations = dict(
         images=[dict(id=7, file_name='val/a.jpg', width=80, height=40)],
         categories=[dict(id=90, name='x'),
                     dict(id=3, name='y')])
-    assert read_yolo_results(labels, annotations,
-                             annotations['categories']) == [
-                                 dict(
-                                     image_id=7,
-                                     category_id=3,
-                                     bbox=[20, 0, 40, 20],
-                                     score=0.75),
-                                 dict(
-                                     image_id=7,
-                                     category_id=90,
-                                     bbox=[0, 0, 80, 40],
-                                     score=0.125)
-                             ]
+    assert read_yolo_results(
+        labels, annotations, annotations['categories']) == [
+            dict(image_id=7, category_id=3, bbox=[20, 0, 40, 20], score=0.75),
+            dict(image_id=7, category_id=90, bbox=[0, 0, 80, 40], score=0.125)
+        ]
 
 
 def test_labels_written_as_floats_are_labels(tmp_path):
@@ -197,11 +189,11 @@ WRONG_LINES = [
 @pytest.mark.parametrize('line, message', WRONG_LINES)
 def test_wrong_lines_of_detections(tmp_path, line, message):
     annotations = random_annotations(0, num_images=1)
-    labels = write(tmp_path / 'labels', {
-        'image 0.txt': f'0 .5 .5 .5 .5 .5\n\n{line}\n'
-    })
+    labels = write(tmp_path / 'labels',
+                   {'image 0.txt': f'0 .5 .5 .5 .5 .5\n\n{line}\n'})
     with pytest.raises(
-            InvalidValueError, match=rf"^line 3 of .*image 0\.txt'.*{message}"):
+            InvalidValueError,
+            match=rf"^line 3 of .*image 0\.txt'.*{message}"):
         read_yolo_results(labels, annotations, annotations['categories'])
 
 
