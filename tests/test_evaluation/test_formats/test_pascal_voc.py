@@ -95,7 +95,7 @@ def test_detections_survive_a_round_trip(seed):
 
 
 def test_coordinates_are_those_of_the_devkit(tmp_path):
-    """supervision 0.31 reads the same corners: (47, 239), (195, 371)."""
+    """Corners (47, 239), (195, 371), as supervision 0.31.2 reads them."""
     folder = write(
         tmp_path, {
             'q.xml':

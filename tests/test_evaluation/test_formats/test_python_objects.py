@@ -166,9 +166,9 @@ def test_torchvision_by_names():
 def test_torchvision_background():
     with pytest.raises(
             InvalidValueError,
-            match=r'results\[0\]` \(image 7\): label must be one of 2.*but got '
-            '0; torchvision labels are taken for category ids, and 0 is its '
-            'background'):
+            match=r'results\[0\]` \(image 7\): label must be one of 2.*but '
+            'got 0; torchvision labels are taken for category ids, and 0 is '
+            'its background'):
         Detections.from_torchvision([torchvision(labels=(1, 0))], [7],
                                     truth(image_ids=[7]))
 
@@ -281,9 +281,7 @@ def test_wrong_objects():
                                     truth([7]))
 
 
-def test_boxes_as_width_and_height():
-    """x, y, w, h taken for corners leave no image, but end before they begin;
-    boxes of a larger image leave."""
+def test_boxes_of_larger_images():
     large = [[10., 10, 300, 300], [20, 20, 300, 300]]
     with pytest.warns(UserWarning, match='100% of the boxes .* leave'):
         Detections.from_torchvision([torchvision(large)], [7], truth([7]))

@@ -154,8 +154,10 @@ def test_images_without_labels_are_background(tmp_path):
 @pytest.mark.parametrize('names', ['data.yaml', 'classes.txt'])
 def test_names_of_ultralytics_layout(tmp_path, names):
     pytest.importorskip('yaml')
-    text = dict([('data.yaml', 'nc: 2\nnames:\n  0: cat\n  1: dog\n'),
-                 ('classes.txt', 'cat\ndog\n')])[names]
+    text = {
+        'data.yaml': 'nc: 2\nnames:\n  0: cat\n  1: dog\n',
+        'classes.txt': 'cat\ndog\n'
+    }[names]
     write(tmp_path, {names: text, 'sizes.csv': 'a.jpg,10,10'})
     labels = write(tmp_path / 'labels' / 'val', {'a.txt': '1 .5 .5 .5 .5'})
     found = read_yolo_annotations(labels, str(tmp_path / 'sizes.csv'))
