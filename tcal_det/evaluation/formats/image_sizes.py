@@ -98,7 +98,8 @@ def _sizes_of_folder(folder: str) -> Iterator[ImageSize]:
                 orientation = image.getexif().get(_EXIF_ORIENTATION)
         except Exception as error:  # Pillow raises many kinds
             raise InvalidValueError(
-                f'image {path!r} cannot be read: {error}') from None
+                f'image {path!r} cannot be read: {error}; sizes can be given '
+                'in a .json or .csv file instead') from None
         if orientation in _TURNED:
             width, height = height, width
         yield ImageSize(name, width, height)

@@ -205,7 +205,7 @@ def _load_as_records(
         check_class_names(annotations, class_names)
     categories = categories_by_label(annotations, class_names)
     is_named = find_format(ground_truth_path, 'ground truth') != 'json'
-    is_pickle = results_path.endswith(PICKLE_SUFFIXES)
+    is_pickle = find_format(results_path, 'results') == 'pickle'
     results = read_records(
         results_path,
         annotations,
