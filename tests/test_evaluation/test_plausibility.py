@@ -119,9 +119,20 @@ def test_unclipped_boxes_are_plausible():
     # A few wild boxes of low scores, too.
     boxes[::11] = [600, 400, 600, 400]
     assert warnings_of(ground_truth, replace(detections, boxes=boxes)) == []
-    boxes[::9] = [600, 400, 600, 400]
+    # One in ten is many.
+    boxes[::11] = boxes[1]
+    boxes[::10] = [600, 400, 600, 400]
     assert len(warnings_of(ground_truth, replace(detections,
                                                  boxes=boxes))) == 1
+
+
+def test_boxes_outside_on_the_left_or_above():
+    ground_truth, detections = scene()
+    for axis, side in ((0, WIDTH), (1, HEIGHT)):
+        boxes = detections.boxes.copy()
+        boxes[:, axis] = -0.06 * side
+        assert len(
+            warnings_of(ground_truth, replace(detections, boxes=boxes))) == 1
 
 
 def test_images_without_a_size_say_nothing():
@@ -205,6 +216,23 @@ def test_bad_detectors_are_no_swapped_labels():
                                                class_index=labels)) == ''
 
 
+@pytest.mark.parametrize('count, label, other', [(4, 5, 6), (10, 5, 5)])
+def test_one_swapped_label_says_nothing(count, label, other):
+    """Beside it are too few of another label, or enough that are right."""
+    ground_truth, detections = scene(num_classes=20)
+    is_other = np.arange(len(detections)) < count
+    ground_truth = replace(
+        ground_truth, class_index=np.where(is_other, other, 3))
+    labels = np.where(is_other, label, 4)
+    assert find_swapped_labels(ground_truth,
+                               replace(detections, class_index=labels)) == ''
+    labels = np.where(np.arange(len(detections)) < 100, 4, 7)
+    ground_truth = replace(
+        ground_truth, class_index=np.where(labels == 4, 3, other))
+    assert find_swapped_labels(ground_truth,
+                               replace(detections, class_index=labels)) != ''
+
+
 def test_few_boxes_on_objects_say_nothing():
     ground_truth, detections = scene(num_images=3, num_classes=2)
     swapped = replace(detections, class_index=1 - detections.class_index)
@@ -212,8 +240,9 @@ def test_few_boxes_on_objects_say_nothing():
     ground_truth, detections = scene(num_images=4, num_classes=2)
     swapped = replace(detections, class_index=1 - detections.class_index)
     assert find_swapped_labels(ground_truth, swapped) != ''
-    # Boxes beside objects do not count.
-    beside = replace(swapped, boxes=swapped.boxes * 0.5)
+    # Boxes beside objects (IoU 1/3) do not count.
+    beside = replace(swapped, boxes=ground_truth.boxes.copy())
+    beside.boxes[:, 0] += beside.boxes[:, 2] / 2
     assert find_swapped_labels(ground_truth, beside) == ''
 
 
@@ -224,3 +253,8 @@ def test_many_images_are_sampled_evenly(monkeypatch):
     swapped = replace(detections, class_index=1 - detections.class_index)
     # Every fourth of 40 images is looked at, with 5 objects each.
     assert '0 of 50 boxes' in find_swapped_labels(ground_truth, swapped)
+    first = replace(
+        detections,
+        class_index=np.where(detections.image_index < 10, swapped.class_index,
+                             detections.class_index))
+    assert find_swapped_labels(ground_truth, first) == ''

@@ -5,6 +5,7 @@ The supervision stand-in has the attributes, types and None of
 ``Results`` and ``Boxes``, whose classes are floats.
 """
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,6 +70,16 @@ def test_supervision_by_its_own_names():
         [supervised(names=['cat', 'dog']),
          supervised([], [], [])], [9, 7], truth())
     assert rows(found) == [(1, 1, SIZED[0], .75), (1, 0, SIZED[1], .5)]
+
+
+def test_supervision_names_only_what_it_found():
+    """That the other classes have no name there is worth no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        found = Detections.from_supervision(
+            [supervised(names=['cat', 'cat'], labels=(4, 4))], [7],
+            truth(image_ids=[7]))
+    assert rows(found) == [(0, 1, SIZED[0], .75), (0, 1, SIZED[1], .5)]
 
 
 def test_supervision_by_names_given():
