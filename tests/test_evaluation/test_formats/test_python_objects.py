@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import Detections, ground_truth_from_coco
+
+torch = pytest.importorskip('torch')
 
 BOXES = [[1.5, 2, 11.5, 22], [3, 4, 5, 8]]
 SIZED = [[1.5, 2, 10, 20], [3, 4, 2, 4]]
