@@ -68,6 +68,8 @@ setup(
         'report': ['jinja2', 'plotly'],
         # JSON files read several times faster.
         'fast': ['orjson'],
+        # Class names of YOLO's data.yaml.
+        'yaml': ['PyYAML'],
         # Demo data (bundled digits) and isotonic regression.
         'sklearn': ['scikit-learn'],
         # Checkpoints that are written and read as .safetensors.

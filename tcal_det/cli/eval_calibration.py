@@ -1,6 +1,6 @@
 """Measure the calibration and AP of any COCO results file.
 
-tcal-eval GT.json RESULTS.json --out FILE.json [--plot DIR]
+tcal-eval GROUND_TRUTH RESULTS --out FILE.json [--plot DIR]
 """
 import argparse
 import os.path as osp
@@ -10,28 +10,20 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.file_evaluation import evaluate_files
 from tcal_det.fileio import make_output_folder, write_json_atomically
 from tcal_det.recalibration import Recalibration
-from .options import add_evaluation_options, evaluation_options
+from .options import (add_evaluation_options, add_input_arguments,
+                      evaluation_options)
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description='Calibration and AP of detections, from files')
-    parser.add_argument('ground_truth', help='COCO annotations, JSON')
-    parser.add_argument(
-        'results',
-        help='COCO results, JSON, of any framework; or the .pkl that '
-        'tools/test.py --out wrote')
+        description=
+        'Calibration and AP of detections, from files of any framework')
+    add_input_arguments(parser)
     parser.add_argument('--out', required=True, help='JSON file to write')
     parser.add_argument(
         '--plot',
         metavar='DIR',
         help='folder for figures (default: none are drawn)')
-    parser.add_argument(
-        '--classes',
-        nargs='+',
-        metavar='NAME',
-        help='names of the categories to evaluate; of a pickle, the classes '
-        'of the data set that it was made with (default: all categories)')
     parser.add_argument(
         '--score-thr',
         default='none',
@@ -61,6 +53,7 @@ def evaluate(args):
     args.score_thr = as_score_thr(args.score_thr)
     make_output_folder(osp.dirname(osp.abspath(args.out)))
     evaluation = evaluate_files(args.ground_truth, args.results, args.classes,
+                                args.images, args.names,
                                 **evaluation_options(args))
     write_json_atomically(args.out, evaluation.to_dict())
     print(evaluation.table())

@@ -2,9 +2,9 @@
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence
 
+from .formats import load_annotations_and_results
 from .functional import (FIGURES, DetectionCalibrationReport,
                          evaluate_detections)
-from .results_file import read_annotations_and_results
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,21 @@ class FileEvaluation:
 def evaluate_files(ground_truth_path: str,
                    results_path: str,
                    class_names: Optional[Sequence[str]] = None,
+                   images: Optional[str] = None,
+                   names: Optional[str] = None,
                    **options: Any) -> FileEvaluation:
     """Measure a results file in every way of this package.
 
     Args:
-        ground_truth_path (str): COCO annotations.
-        results_path (str): See :func:`read_results`.
+        ground_truth_path (str): See :func:`read_annotations`.
+        results_path (str): See :func:`read_records`.
         class_names (Sequence[str], optional): Evaluate these classes only;
             detections of the others are left out, and a pickle's labels
             count these. Defaults to None, all categories.
+        images (str, optional): Folder of the images, or a file of their
+            sizes, for YOLO labels. Defaults to None.
+        names (str, optional): File of class names, for YOLO labels.
+            Defaults to None.
         **options: See :class:`EvaluationOptions`.
 
     Returns:
@@ -59,8 +65,8 @@ def evaluate_files(ground_truth_path: str,
     Raises:
         UserError: If a file, a record or an option is wrong.
     """
-    ground_truth, detections, _ = read_annotations_and_results(
-        ground_truth_path, results_path, class_names)
+    ground_truth, detections, _ = load_annotations_and_results(
+        ground_truth_path, results_path, class_names, images, names)
     report = evaluate_detections(ground_truth, detections, **options)
     return FileEvaluation(
         report, dict(ground_truth=ground_truth_path, results=results_path))

@@ -47,7 +47,7 @@ def runner_after_evaluation(tmp_path, name):
 @pytest.mark.parametrize('when', ['after_val_epoch', 'after_test_epoch'])
 def test_figures_of_each_calibration_metric_are_drawn(tmp_path, when):
     runner = runner_after_evaluation(tmp_path, f'figure-hook-{when}')
-    hook = HOOKS.build(dict(type='ReliabilityFigureHook'))
+    hook = HOOKS.build(dict(type='tcal_det.ReliabilityFigureHook'))
     getattr(hook, when)(runner, {})
     images = sorted(name for _, _, names in os.walk(tmp_path) for name in names
                     if name.endswith('.png'))
