@@ -81,7 +81,7 @@ def test_hundred_detections_are_served_at_any_threshold():
 
 @pytest.mark.parametrize('largest', [3, 2**15, 2**16, 2**33])
 def test_orders_with_large_indices(largest):
-    """numpy sorts 16 bits at a time; more images need several rounds."""
+    """Sorted 16 bits at a time: more images need several rounds."""
     rng = np.random.default_rng(0)
     detections = Detections(
         rng.integers(0, largest, 300),
