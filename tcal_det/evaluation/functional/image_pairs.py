@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .coco_arrays import Detections, GroundTruth
-from .matching import _overlapping_pairs
+from .matching import _narrowed, _overlapping_pairs
 
 
 class ImagePairs(NamedTuple):
@@ -39,7 +39,8 @@ def image_pairs(ground_truth: GroundTruth, detections: Detections,
         order.
     """
     chosen = np.flatnonzero(wanted)
-    order = chosen[np.argsort(detections.image_index[chosen], kind='stable')]
+    order = chosen[np.argsort(
+        _narrowed(detections.image_index[chosen]), kind='stable')]
     # As if there were one class only.
     pairs = _overlapping_pairs(
         replace(
