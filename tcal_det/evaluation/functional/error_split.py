@@ -45,7 +45,8 @@ class ErrorSplit:
             ``DETECTION_ERRORS``, and 'missed': objects that no error of
             another type accounts for.
         d_ap (Dict[str, float]): AP gained if all errors of that type, and
-            no other, were put right; at least 0.
+            no other, were put right; never negative, NaN where no class is
+            left.
         d_ap_false_positive (float): AP gained if every true positive had a
             higher score than every false positive.
         d_ap_false_negative (float): AP gained if the objects not found were
@@ -217,16 +218,22 @@ def error_split(ground_truth: GroundTruth,
                      becomes[exists], ground_truth.num_objects,
                      per_class['missed'])
     ap = curves.when_fixed(())
-    return ErrorSplit(matches.iou_thr, float(background_iou_thr), ap, {
-        name: int(counts.sum())
-        for name, counts in per_class.items()
-    }, {
-        name: max(curves.when_fixed((name, )) - ap, 0.0)
-        for name in ERROR_TYPES
-    },
-                      curves.without_false_positives() - ap,
-                      curves.without_false_negatives() - ap, per_class,
-                      error_type, is_missed, curves)
+    return ErrorSplit(
+        iou_thr=matches.iou_thr,
+        background_iou_thr=float(background_iou_thr),
+        ap=ap,
+        num_errors={
+            name: int(counts.sum())
+            for name, counts in per_class.items()
+        },
+        d_ap={name: curves.when_fixed([name]) - ap
+              for name in ERROR_TYPES},
+        d_ap_false_positive=curves.without_false_positives() - ap,
+        d_ap_false_negative=curves.without_false_negatives() - ap,
+        per_class=per_class,
+        error_type=error_type,
+        is_missed=is_missed,
+        _curves=curves)
 
 
 def _best(pairs: ImagePairs,

@@ -91,6 +91,9 @@ def test_identities(seed, iou_thr):
     assert split.num_errors['missed'] <= matches.num_objects.sum() - num_tp
     for name, counts in split.per_class.items():
         assert counts.sum() == split.num_errors[name]
+    assert not min(split.d_ap.values()) < 0
+    assert not split.d_ap_false_positive < 0
+    assert not split.d_ap_false_negative < 0
     everything = split.ap_when_fixed(ERROR_TYPES)
     assert everything == 1 or np.isnan(everything)
     # Without false positives, and with misses alone left, recall decides.
@@ -185,6 +188,15 @@ def test_duplicate_by_hand():
     assert split.d_ap_false_positive == pytest.approx(1 - ap, **TIGHT)
     assert split.d_ap_false_negative == 0
     assert split.error_type.tolist() == [-1, 3, -1]
+
+
+def test_iou_at_the_threshold_with_a_taken_object():
+    """Both fit; localization is asked first, as in tidecv."""
+    annotations, results = grid_of_objects(1)
+    results.append(dict(results[0], bbox=[0, 0, 10, 5], score=.5))
+    split, _ = split_records(annotations, results)
+    assert split.num_errors == dict(
+        dict.fromkeys(ERROR_TYPES, 0), localization=1)
 
 
 def test_missed_by_hand():
