@@ -27,6 +27,7 @@ from .undefined_values import mean_of_defined
 DETECTION_ERRORS = ('classification', 'localization', 'both', 'duplicate',
                     'background')
 ERROR_TYPES = DETECTION_ERRORS + ('missed', )
+_CLASSIFICATION, _LOCALIZATION = 0, 1
 
 # Recall levels of AP, the very numbers of COCOeval.
 _RECALLS = np.linspace(0, 1, 101)
@@ -176,31 +177,23 @@ def error_split(ground_truth: GroundTruth,
             pairs.object])
     same, same_object = _best(pairs.select(is_same), len(detections))
     other, other_object = _best(pairs.select(~is_same), len(detections))
-    conditions = dict(
-        localization=(background_iou_thr <= same) & (same <= matches.iou_thr),
-        classification=other >= matches.iou_thr,
-        duplicate=same >= matches.iou_thr,
-        background=np.maximum(same, other) <= background_iou_thr,
-        both=np.ones(len(detections), dtype=bool))
-    error_type = np.select(
-        list(conditions.values()),
-        [DETECTION_ERRORS.index(name) for name in conditions]).astype(np.int8)
+    error_type = _error_types(same, other, matches.iou_thr, background_iou_thr)
     error_type[~is_fp] = -1
 
     is_free = ~ground_truth.iscrowd
     is_free[matches.object_index[matches.is_tp]] = False
-    target = np.where(
-        error_type == DETECTION_ERRORS.index('localization'), same_object,
-        np.where(error_type == DETECTION_ERRORS.index('classification'),
-                 other_object, -1))
+    target = np.select(
+        [error_type == _LOCALIZATION, error_type == _CLASSIFICATION],
+        [same_object, other_object], -1)
     has_target = target >= 0
     has_target[has_target] = is_free[target[has_target]]
+    # COCO's order: by score, then image, then file.
     order = np.lexsort((detections.image_index, -detections.scores))
     pointing = order[has_target[order]]
     pointed_at, first = np.unique(target[pointing], return_index=True)
     becomes = np.full(len(detections), -1)
     becomes[pointing[first]] = ground_truth.class_index[pointed_at]
-    is_missed = is_free
+    is_missed = is_free.copy()
     is_missed[pointed_at] = False
 
     num_classes = ground_truth.num_classes
@@ -234,6 +227,19 @@ def error_split(ground_truth: GroundTruth,
         error_type=error_type,
         is_missed=is_missed,
         _curves=curves)
+
+
+def _error_types(same: np.ndarray, other: np.ndarray, iou_thr: float,
+                 background_iou_thr: float) -> np.ndarray:
+    """The first type that fits each pair of IoUs, int8, shape (D,)."""
+    conditions = dict(
+        localization=(background_iou_thr <= same) & (same <= iou_thr),
+        classification=other >= iou_thr,
+        duplicate=same >= iou_thr,
+        background=np.maximum(same, other) <= background_iou_thr,
+        both=np.ones(len(same), dtype=bool))
+    codes = [DETECTION_ERRORS.index(name) for name in conditions]
+    return np.select(list(conditions.values()), codes).astype(np.int8)
 
 
 def _best(pairs: ImagePairs,
