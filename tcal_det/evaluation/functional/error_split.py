@@ -18,19 +18,17 @@ import numpy as np
 from tcal_det.checks import check_choice, check_fraction
 from tcal_det.errors import InvalidValueError
 from .array_checks import check_same_length
+from .box_pairs import BoxPairs, _narrowed, is_first_of_run
 from .coco_arrays import Detections, GroundTruth
-from .image_pairs import ImagePairs, image_pairs
-from .matching import (FALSE_POSITIVE, DetectionMatches, _is_first_of_run,
-                       _narrowed)
+from .image_pairs import image_pairs
+from .matching import FALSE_POSITIVE, DetectionMatches
+from .precision_table import RECALL_THRS
 from .undefined_values import mean_of_defined
 
 DETECTION_ERRORS = ('classification', 'localization', 'both', 'duplicate',
                     'background')
 ERROR_TYPES = DETECTION_ERRORS + ('missed', )
 _CLASSIFICATION, _LOCALIZATION = 0, 1
-
-# Recall levels of AP, the very numbers of COCOeval.
-_RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +240,7 @@ def _error_types(same: np.ndarray, other: np.ndarray, iou_thr: float,
     return np.select(list(conditions.values()), codes).astype(np.int8)
 
 
-def _best(pairs: ImagePairs,
+def _best(pairs: BoxPairs,
           num_detections: int) -> Tuple[np.ndarray, np.ndarray]:
     """Largest IoU of each detection, and with which object.
 
@@ -251,7 +249,7 @@ def _best(pairs: ImagePairs,
         first of equal ones, -1 without any; shape (D,) each.
     """
     iou = np.zeros(num_detections)
-    start = np.flatnonzero(_is_first_of_run(pairs.detection))
+    start = np.flatnonzero(is_first_of_run(pairs.detection))
     iou[pairs.detection[start]] = np.maximum.reduceat(pairs.iou, start)
     is_best = np.flatnonzero(pairs.iou == iou[pairs.detection])[::-1]
     best = np.full(num_detections, -1)
@@ -327,5 +325,5 @@ def _average_precision(is_tp: np.ndarray, num_objects: int) -> float:
     num_tp = np.cumsum(is_tp)
     precision = num_tp / np.arange(1, len(is_tp) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(num_tp / num_objects, _RECALLS, side='left')
+    place = np.searchsorted(num_tp / num_objects, RECALL_THRS, side='left')
     return float(np.append(precision, 0.0)[place].mean())

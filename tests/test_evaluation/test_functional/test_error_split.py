@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from plain_error_split import PlainErrorSplit
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.average_precision import average_precision
 from tcal_det.evaluation.functional import (FALSE_POSITIVE, TRUE_POSITIVE,
                                             detections_from_coco,
                                             ground_truth_from_coco,
                                             match_detections)
+from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.evaluation.functional.error_split import (DETECTION_ERRORS,
                                                         ERROR_TYPES,
                                                         error_split)
@@ -36,7 +36,7 @@ def split_records(annotations, results, iou_thr=0.5, background_iou_thr=0.1):
 def test_equals_tidecv(scene, monkeypatch):
     """Values of tidecv 1.0.1, in percent, with its recall levels."""
     monkeypatch.setattr(
-        importlib.import_module(error_split.__module__), '_RECALLS',
+        importlib.import_module(error_split.__module__), 'RECALL_THRS',
         np.arange(101) / 100)
     split, _ = split_records(scene['annotations'], scene['results'],
                              scene['iou_thr'], scene['background_iou_thr'])
@@ -110,7 +110,7 @@ def test_ap_is_that_of_pycocotools(seed):
     annotations, results = random_scene(seed)
     ground_truth = ground_truth_from_coco(annotations)
     detections = detections_from_coco(results, ground_truth)
-    expected = average_precision(ground_truth, detections)[0]
+    expected = average_precision(ground_truth, detections).overall
     for name, iou_thr in (('AP50', .5), ('AP75', .75)):
         matches = match_detections(ground_truth, detections, iou_thr)
         assert error_split(ground_truth, detections,
@@ -128,7 +128,7 @@ def test_recall_levels_are_those_of_cocoeval():
     ground_truth = ground_truth_from_coco(annotations)
     expected = average_precision(ground_truth,
                                  detections_from_coco(results, ground_truth))
-    assert split.ap == pytest.approx(expected[0]['AP50'], **TIGHT)
+    assert split.ap == pytest.approx(expected.overall['AP50'], **TIGHT)
     assert split.ap == pytest.approx((35 + 6 * 8 / 9) / 101, **TIGHT)
 
 
