@@ -138,6 +138,10 @@ def test_recall_guarantee_over_many_splits():
 
 def scene_arrays(seed, iou_thr=.5):
     annotations, results = random_scene(seed)
+    if seed % 2:  # scores between the hundredths as well
+        rng = np.random.default_rng(seed)
+        for result in results:
+            result['score'] *= rng.uniform(.8, 1)
     ground_truth = ground_truth_from_coco(annotations)
     detections = detections_from_coco(results, ground_truth)
     return ground_truth, detections, match_detections(ground_truth, detections,

@@ -229,6 +229,19 @@ def test_one_error_of_several_takes_the_object():
     assert split.ap_when_fixed(['classification', 'localization']) == 1
 
 
+@pytest.mark.parametrize('taken, num_missed', [(0, 1), (1, 0)])
+def test_error_between_two_objects_points_at_the_first(taken, num_missed):
+    annotations, results = grid_of_objects(2)
+    annotations['annotations'][1]['bbox'] = [10, 0, 10, 10]
+    results = [
+        dict(results[0], bbox=annotations['annotations'][taken]['bbox']),
+        dict(results[0], bbox=[5, 0, 10, 10], score=.5)
+    ]
+    split, _ = split_records(annotations, results)
+    assert split.num_errors == dict(
+        dict.fromkeys(ERROR_TYPES, 0), localization=1, missed=num_missed)
+
+
 def test_crowds_and_dropped_detections_are_no_errors():
     annotations, results = grid_of_objects(1)
     crowd = dict(image_id=1, category_id=1, bbox=[100, 0, 50, 50], iscrowd=1)
