@@ -187,8 +187,7 @@ def test_why_there_is_no_recall_threshold():
     result = recall_thresholds(ground_truth, matches, .1)
     assert [one.num_images for one in result.per_class] == [9, 0, 3]
     assert result.per_class[0].threshold == .9  # 9 images are just enough
-    assert result.per_class[1].reason == (
-        'no calibration image shows the class')
+    assert result.per_class[1].reason == ('no calibration image has objects')
     assert '3 calibration image(s)' in result.per_class[2].reason
     assert result.per_class[2].reason.endswith('needs 9')
     assert 'no detection finds are a share of 0.25' in result.overall.reason
