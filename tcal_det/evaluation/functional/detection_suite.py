@@ -22,12 +22,15 @@ from .detection_calibration import (MAX_CELLS, DetectionCalibrationError,
                                     LocalizationAwareAdaptiveError,
                                     LocalizationAwareError,
                                     detection_calibration_error, laace, laece)
+from .error_split import ErrorSplit, error_split
 from .evaluation_options import (MAX_POSITION_BINS, EvaluationOptions,
                                  ScoreThreshold)
 from .figures import BY_KEY, FIGURES
 from .lrp import LRPError, lrp, olrp
 from .matching import (DROPPED, FALSE_POSITIVE, IGNORED, TRUE_POSITIVE,
                        DetectionMatches, match_at_thresholds)
+from .object_calibration_error import (ObjectCalibrationError,
+                                       object_calibration_error)
 from .scoring_rules import SMALLEST_LIKELIHOOD
 
 # LaECE_0, LaACE_0, LRP_0 and the thresholds of Kuzucu et al.
@@ -158,6 +161,16 @@ class DetectionCalibrationReport:
     def olrp(self) -> LRPError:
         """Optimal LRP at its own IoU threshold."""
         return olrp(self._matches[self.options.olrp_iou_thr])
+
+    @cached_property
+    def oce(self) -> ObjectCalibrationError:
+        """Object-level calibration error, of all detections."""
+        return object_calibration_error(self._ground_truth, self._detections)
+
+    @cached_property
+    def error_split(self) -> ErrorSplit:
+        """Errors by type, at the IoU threshold of D-ECE."""
+        return error_split(self._ground_truth, self._detections, self.matches)
 
     @property
     def brier(self) -> np.ndarray:

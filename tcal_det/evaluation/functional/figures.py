@@ -173,6 +173,14 @@ FIGURES = (
         lambda report, k: float(report.olrp.threshold[k]),
         better=None),
     Figure(
+        'oce',
+        'OCE',
+        'Mean Brier score of what the detections on each object say of it; '
+        'missed objects count in full.',
+        lambda report: report.oce.oce,
+        lambda report, k: float(report.oce.per_class[k]),
+        is_headline=True),
+    Figure(
         'd_ece_position',
         'D-ECE, score x position',
         'D-ECE in cells of score and of the position of the box.',
