@@ -138,7 +138,7 @@ def brier_score_decomposition(confidence: Sequence[float],
 
     Reference:
         Dimitriadis, Gneiting and Jordan, Stable reliability diagrams for
-        probabilistic classifiers, PNAS 2021, eq. 4 to 6.
+        probabilistic classifiers, PNAS 2021.
     """
     return _decompose(*_checked(confidence, correct), _mean_squared_error)
 

@@ -65,10 +65,10 @@ def smooth_calibration_error(confidence: Sequence[float],
 
     It does not rise with s, so exactly one bandwidth has smECE_s = s; that
     value is smECE. Unlike the binned ECE it is continuous in the
-    confidences, and there is nothing to choose. It is within a constant
-    factor of the distance to the nearest calibrated predictor (squared on
-    one side). As any plug-in estimate it is above 0 on calibrated samples
-    too, the less so the more samples there are.
+    confidences, and there is nothing to choose. With d the distance to the
+    nearest calibrated confidences, d / 2 <= smECE <= 2 sqrt(d). Like every
+    plug-in estimate it is above 0 on samples of a calibrated model, the
+    less so the more samples there are.
 
     Samples are moved to a grid and smoothed by a cosine transform, in which
     the reflected kernel is diagonal: O(N + G log G). The grid's relative
@@ -96,8 +96,9 @@ def smooth_calibration_error(confidence: Sequence[float],
 
     Reference:
         Blasiok and Nakkiran, Smooth ECE: Principled Reliability Diagrams
-        via Kernel Smoothing, ICLR 2024, definitions 6 and 8; authors'
-        package ``relplot``.
+        via Kernel Smoothing, ICLR 2024. The authors' package ``relplot``
+        sums over 200 points and both ends of [0, 1], so that it is some
+        percent off where most confidences are near 0 or 1.
     """
     confidence = as_unit_interval('confidence', confidence)
     correct = as_unit_interval('correct', correct)
