@@ -111,9 +111,9 @@ def debiased_calibration_error(confidence: Sequence[float],
     where X_b is normal with mean g_b and variance t_b (1 - t_b) / n_b:
     E abs(X_b) - g_b estimates what noise adds to g_b. The first is unbiased
     (a bin's t_b (1 - t_b) / (n_b - 1) is an unbiased estimate of the
-    variance of t_b); the second is less biased than the plain ECE. A
-    difference of two models in plain ECE may be one of sample sizes; in
-    these it is not.
+    variance of t_b); the second is less biased than the plain ECE. So
+    figures of data sets of different size can be compared, which plain ones
+    cannot.
 
     Args:
         confidence (Sequence[float]): In [0, 1], shape (N,).

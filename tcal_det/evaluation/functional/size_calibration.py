@@ -86,7 +86,7 @@ def size_dependent_calibration_error(
 
     Reference:
         Kueppers et al., Multivariate Confidence Calibration for Object
-        Detection, CVPR Workshops 2020, section 5.
+        Detection, CVPR Workshops 2020.
     """
     return detection_calibration_error(
         matches, num_bins, closed, features=('w', 'h'),
