@@ -109,11 +109,11 @@ def debiased_calibration_error(confidence: Sequence[float],
         ece = sum n_b / N (2 g_b - E abs(X_b)),
 
     where X_b is normal with mean g_b and variance t_b (1 - t_b) / n_b:
-    E abs(X_b) - g_b estimates what noise adds to g_b. The first is unbiased
-    (a bin's t_b (1 - t_b) / (n_b - 1) is an unbiased estimate of the
-    variance of t_b); the second is less biased than the plain ECE. So
-    figures of data sets of different size can be compared, which plain ones
-    cannot.
+    E abs(X_b) - g_b estimates what noise adds to g_b. The first is unbiased:
+    t_b (1 - t_b) / (n_b - 1) is an unbiased estimate of the variance of t_b.
+    So data sets of different size can be compared in it. The second takes
+    away some 40 % of the bias of a calibrated bin, where it is largest, and
+    a little too much where the gap is near its noise.
 
     Args:
         confidence (Sequence[float]): In [0, 1], shape (N,).
