@@ -45,8 +45,8 @@ class SizeDependentPlattMap(ScoreMap):
 
     Reference:
         Kueppers et al., Multivariate Confidence Calibration for Object
-        Detection, CVPR Workshops 2020 (logistic calibration with box
-        features; there of position and both sides, and without product).
+        Detection, CVPR Workshops 2020 (logistic calibration of the score
+        with box features; there centre, width and height).
     """
     log_areas: List[float]
     scales: List[float]
@@ -84,9 +84,9 @@ class SizeDependentPlattMap(ScoreMap):
         low, high = np.quantile(log_area, _END_QUANTILES)
         logits = _logit(scores)
         if low == high:  # one size: a plain Platt map, wherever the ends lie
-            scale, bias = _fit_logistic(
-                [logits, np.ones_like(logits)], targets, [_SLOPES, _BIASES],
-                [1.0, 0.0])
+            scale, bias = _fit_logistic([logits, np.ones_like(logits)],
+                                        targets, [_SLOPES, _BIASES],
+                                        [1.0, 0.0])
             return cls([low, low + 1], [scale, scale], [bias, bias])
         share = _share(log_area, low, high)
         *scales, bias_low, bias_high = _fit_logistic(

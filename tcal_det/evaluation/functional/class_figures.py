@@ -34,8 +34,8 @@ class FiguresByClass:
 
 
 def figures_by_class(matches: DetectionMatches,
-                     measure: Callable[[np.ndarray, np.ndarray], Any],
-                     figure: str) -> FiguresByClass:
+                     measure: Callable[[np.ndarray, np.ndarray],
+                                       Any], figure: str) -> FiguresByClass:
     """Measure scores against being a true positive.
 
     Args:
@@ -50,8 +50,7 @@ def figures_by_class(matches: DetectionMatches,
     target = matches.is_tp[counted].astype(np.float64)
     class_index = matches.class_index[counted]
     if len(scores) == 0:
-        warnings.warn(
-            f'no detection counts, so {figure} is NaN', stacklevel=3)
+        warnings.warn(f'no detection counts, so {figure} is NaN', stacklevel=3)
     order = np.argsort(class_index, kind='stable')
     ends = np.cumsum(np.bincount(class_index, minlength=matches.num_classes))
     members = np.split(order, ends[:-1])

@@ -95,11 +95,11 @@ class DebiasedCalibrationError:
             bins=self.bins.to_dict())
 
 
-def debiased_calibration_error(confidence: Sequence[float],
-                               correct: Sequence[float],
-                               num_bins: int = 15,
-                               closed: str = 'right'
-                               ) -> DebiasedCalibrationError:
+def debiased_calibration_error(
+        confidence: Sequence[float],
+        correct: Sequence[float],
+        num_bins: int = 15,
+        closed: str = 'right') -> DebiasedCalibrationError:
     """Calibration errors of bins of equal width, corrected for their noise.
 
     With n_b samples, mean confidence c_b and mean target t_b in bin b, and
@@ -187,6 +187,7 @@ def _mean_absolute_normal(mean: np.ndarray,
     """E abs(X) of normal X: the mean of the folded normal distribution."""
     with np.errstate(divide='ignore', invalid='ignore'):
         z = mean / deviation
-        folded = (deviation * np.sqrt(2 / np.pi) * np.exp(-0.5 * z**2) +
-                  mean * erf(z / np.sqrt(2)))
+        folded = (
+            deviation * np.sqrt(2 / np.pi) * np.exp(-0.5 * z**2) +
+            mean * erf(z / np.sqrt(2)))
     return np.where(deviation > 0, folded, mean)

@@ -90,8 +90,7 @@ def isotonic_regression(confidence: np.ndarray,
     if len(confidence) == 0:
         return IsotonicFit(confidence, confidence, np.zeros(0),
                            np.zeros(0, dtype=np.int64))
-    first = np.flatnonzero(
-        np.append(True, confidence[1:] != confidence[:-1]))
+    first = np.flatnonzero(np.append(True, confidence[1:] != confidence[:-1]))
     total = np.add.reduceat(target[order], first)
     first, total = _pooled(first, total, len(confidence))
     end = np.append(first[1:], len(confidence))
@@ -128,9 +127,8 @@ def _pooled_in_turn(first: np.ndarray, total: np.ndarray,
                     num_samples: int) -> Tuple[np.ndarray, np.ndarray]:
     """The same as :func:`_pooled`, in time linear in B whatever the data."""
     firsts, totals, counts = [], [], []
-    for begin, sum_, count in zip(
-            first.tolist(), total.tolist(),
-            np.diff(first, append=num_samples).tolist()):
+    for begin, sum_, count in zip(first.tolist(), total.tolist(),
+                                  np.diff(first, append=num_samples).tolist()):
         while counts and totals[-1] / counts[-1] >= sum_ / count:
             begin = firsts.pop()
             sum_ += totals.pop()

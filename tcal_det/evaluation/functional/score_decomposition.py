@@ -174,8 +174,8 @@ def detection_brier_score_decomposition(
         if no detection counts.
     """
     return figures_by_class(
-        matches, lambda scores, is_tp: _decompose(scores, is_tp,
-                                                  _mean_squared_error),
+        matches,
+        lambda scores, is_tp: _decompose(scores, is_tp, _mean_squared_error),
         'the decomposition of the Brier score')
 
 
@@ -244,8 +244,7 @@ def _decompose(confidence: np.ndarray, correct: np.ndarray,
     recalibrated[order] = np.repeat(curve.value, curve.count)
     score = mean_score(confidence, correct)
     best = mean_score(recalibrated, correct)
-    uncertainty = mean_score(
-        np.full_like(correct, correct.mean()), correct)
+    uncertainty = mean_score(np.full_like(correct, correct.mean()), correct)
     return ScoreDecomposition(score, score - best, uncertainty - best,
                               uncertainty, curve)
 
@@ -255,13 +254,14 @@ def _mean_squared_error(forecast: np.ndarray, correct: np.ndarray) -> float:
 
 
 def _mean_log_score(forecast: np.ndarray, correct: np.ndarray) -> float:
-    likelihoods = (np.maximum(part, SMALLEST_LIKELIHOOD)
-                   for part in (forecast, 1 - forecast))
+    likelihoods = (
+        np.maximum(part, SMALLEST_LIKELIHOOD)
+        for part in (forecast, 1 - forecast))
     return float(-np.mean(
         sum(
             xlogy(weight, likelihood)
-            for weight, likelihood in zip((correct, 1 - correct),
-                                          likelihoods))))
+            for weight, likelihood in zip((correct,
+                                           1 - correct), likelihoods))))
 
 
 def _checked(confidence: Sequence[float],

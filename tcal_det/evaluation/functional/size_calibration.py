@@ -89,7 +89,10 @@ def size_dependent_calibration_error(
         Detection, CVPR Workshops 2020.
     """
     return detection_calibration_error(
-        matches, num_bins, closed, features=('w', 'h'),
+        matches,
+        num_bins,
+        closed,
+        features=('w', 'h'),
         min_samples=min_samples)
 
 

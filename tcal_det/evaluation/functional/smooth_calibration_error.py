@@ -53,9 +53,9 @@ class SmoothCalibrationError:
         return asdict(self)
 
 
-def smooth_calibration_error(confidence: Sequence[float],
-                             correct: Sequence[float]
-                             ) -> SmoothCalibrationError:
+def smooth_calibration_error(
+        confidence: Sequence[float],
+        correct: Sequence[float]) -> SmoothCalibrationError:
     r"""Calibration error from kernel-smoothed residuals, without bins.
 
     With the Gaussian kernel K of bandwidth s, reflected at 0 and 1,

@@ -13,8 +13,8 @@ def fitted(confidence, target):
     """Value at each sample."""
     fit = isotonic_regression(confidence, target)
     values = np.empty(len(confidence))
-    values[np.argsort(confidence, kind='stable')] = np.repeat(
-        fit.value, fit.count)
+    values[np.argsort(confidence,
+                      kind='stable')] = np.repeat(fit.value, fit.count)
     return values
 
 
@@ -33,7 +33,8 @@ def min_max(confidence, target):
 SAMPLES = st.lists(
     st.tuples(
         st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.75, 0.8, 0.9, 1.0])
-        | st.floats(0, 1), st.sampled_from([0.0, 1.0, 0.3])
+        | st.floats(0, 1),
+        st.sampled_from([0.0, 1.0, 0.3])
         | st.floats(0, 1)),
     min_size=1,
     max_size=25)

@@ -36,24 +36,23 @@ def test_corp_by_hand():
     score = -(2 * math.log(.9) + math.log(.2) + math.log(.7)) / 4
     assert parts_of(parts) == pytest.approx(
         [score, score - math.log(2) / 2,
-         math.log(2) / 2, math.log(2)])
+         math.log(2) / 2,
+         math.log(2)])
 
 
 # decompose() of model-diagnostics 1.5.0: miscalibration, discrimination,
 # uncertainty and score, squared error and log loss.
 MODEL_DIAGNOSTICS = {
     (1, 1): ((0.007705181218004675, 0.08314059268932633, 0.2496,
-              0.1741645885286783),
-             (0.025618345969087686, 0.19408914676962746, 0.6923469670899614,
-              0.5238761662894216)),
+              0.1741645885286783), (0.025618345969087686, 0.19408914676962746,
+                                    0.6923469670899614, 0.5238761662894216)),
     (2, 1): ((0.03993273830546862, 0.09547164104861078, 0.2211,
-              0.16556109725685786),
-             (0.12356881582561291, 0.252222950300854, 0.6341786357122057,
-              0.5055245012369646)),
-    (.5, .8): ((0.021324110460143375, 0.037406654101041104, 0.2491,
-                0.23301745635910223),
-               (0.08118706192450109, 0.08275742165586508, 0.6913460990017393,
-                0.6897757392703753)),
+              0.16556109725685786), (0.12356881582561291, 0.252222950300854,
+                                     0.6341786357122057, 0.5055245012369646)),
+    (.5, .8):
+    ((0.021324110460143375, 0.037406654101041104, 0.2491, 0.23301745635910223),
+     (0.08118706192450109, 0.08275742165586508, 0.6913460990017393,
+      0.6897757392703753)),
 }
 
 
@@ -77,12 +76,16 @@ def test_corp_adds_up_and_has_the_right_signs(samples):
             abs=1e-14)
         assert min(parts.miscalibration, parts.discrimination) >= -1e-14
     is_right = correct > .5
-    assert brier_score_decomposition(
-        confidence, is_right).score == pytest.approx(
-            binary_brier_score(confidence, is_right), abs=1e-14)
-    assert log_score_decomposition(
-        confidence, is_right).score == pytest.approx(
-            binary_negative_log_likelihood(confidence, is_right), abs=1e-13)
+    assert brier_score_decomposition(confidence,
+                                     is_right).score == pytest.approx(
+                                         binary_brier_score(
+                                             confidence, is_right),
+                                         abs=1e-14)
+    assert log_score_decomposition(confidence,
+                                   is_right).score == pytest.approx(
+                                       binary_negative_log_likelihood(
+                                           confidence, is_right),
+                                       abs=1e-13)
 
 
 def test_recalibrated_confidences_have_no_miscalibration():
@@ -99,8 +102,7 @@ def test_recalibrated_confidences_have_no_miscalibration():
 def test_only_the_order_decides_discrimination():
     confidence, correct = plain_samples(1, 1)
     assert brier_score_decomposition(
-        confidence**3,
-        correct).discrimination == brier_score_decomposition(
+        confidence**3, correct).discrimination == brier_score_decomposition(
             confidence, correct).discrimination
     constant = brier_score_decomposition(np.full(400, .3), correct)
     assert constant.discrimination == pytest.approx(0, abs=1e-15)
@@ -112,10 +114,10 @@ def test_binned_by_hand():
                                              [0, 1, 1, 1, 0], 2)
     # Bin means .2 and .8 against targets 1/2 and 2/3; base rate .6.
     assert parts.score == pytest.approx(.34)
-    assert parts.reliability == pytest.approx((2 * .3**2 + 3 *
-                                               (.8 - 2 / 3)**2) / 5)
-    assert parts.resolution == pytest.approx((2 * .1**2 + 3 *
-                                              (2 / 3 - .6)**2) / 5)
+    assert parts.reliability == pytest.approx(
+        (2 * .3**2 + 3 * (.8 - 2 / 3)**2) / 5)
+    assert parts.resolution == pytest.approx(
+        (2 * .1**2 + 3 * (2 / 3 - .6)**2) / 5)
     assert parts.uncertainty == pytest.approx(.24)
     assert parts.within_bin_variance == pytest.approx(.02)
     assert parts.within_bin_covariance == pytest.approx(-.04)

@@ -62,8 +62,7 @@ def test_unknown_image_sizes(few_matches):
 
 def test_by_size_by_hand(few_matches):
     # 31.99^2 and 32^2: the edge belongs to medium, 96^2 to large.
-    matches = with_areas(few_matches,
-                         [1024, 1023.9, 1, 9215.9, 9216, 5000])
+    matches = with_areas(few_matches, [1024, 1023.9, 1, 9215.9, 9216, 5000])
     by_size = calibration_error_by_size(matches)
     small, medium, large = by_size.errors
     assert [error.num_samples for error in by_size.errors] == [1, 2, 1]
@@ -99,20 +98,19 @@ def test_parts_never_fall_below_the_whole(num_bins, closed):
     counts = np.array([error.num_samples for error in by_size.errors])
     bias = np.array([error.over - error.under for error in by_size.errors])
     assert counts.min() > 0 and counts.sum() == pooled.num_samples
-    assert counts @ bias / counts.sum() == pytest.approx(
-        pooled.over - pooled.under)
+    assert counts @ bias / counts.sum() == pytest.approx(pooled.over -
+                                                         pooled.under)
     for part in ('count', 'closed'):
         np.testing.assert_equal(
             getattr(pooled.bins, part),
-            closed if part == 'closed' else sum(
-                error.bins.count for error in by_size.errors))
+            closed if part == 'closed' else sum(error.bins.count
+                                                for error in by_size.errors))
 
 
 def test_json_form(few_matches):
     form = calibration_error_by_size(few_matches).to_dict()
-    assert json.loads(json.dumps(form, allow_nan=True))['area_edges'] == [
-        0, 1024, 9216, None
-    ]
+    assert json.loads(json.dumps(
+        form, allow_nan=True))['area_edges'] == [0, 1024, 9216, None]
     assert form['sizes'] == ['small', 'medium', 'large']
     assert len(form['errors']) == 3
     grid = size_dependent_calibration_error(few_matches, 2, min_samples=1)

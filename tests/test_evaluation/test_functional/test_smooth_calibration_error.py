@@ -61,10 +61,9 @@ def test_brute_force_at_the_ends():
 
 
 # relplot 1.0.3: smECE, on 200 points and with a bisection of 10 steps.
-@pytest.mark.parametrize('case, expected',
-                         [((1, 1), 0.03355607931559963),
-                          ((2, 1), 0.1697185656311047),
-                          ((.5, .8), 0.09920712401202829)])
+@pytest.mark.parametrize('case, expected', [((1, 1), 0.03355607931559963),
+                                            ((2, 1), 0.1697185656311047),
+                                            ((.5, .8), 0.09920712401202829)])
 def test_relplot(case, expected):
     error = smooth_calibration_error(*plain_samples(*case))
     assert error.smece == pytest.approx(expected, abs=4e-4)
@@ -73,8 +72,8 @@ def test_relplot(case, expected):
 def test_two_opposite_samples_in_closed_form():
     """Residuals a at a and -a at 1 - a cancel more with the bandwidth."""
     place = .2
-    images = np.array([2 * k + sign * place for k in range(-9, 10)
-                       for sign in (-1, 1)])
+    images = np.array(
+        [2 * k + sign * place for k in range(-9, 10) for sign in (-1, 1)])
 
     def smece_of(bandwidth):
         left_half = (norm.cdf((.5 - images) / bandwidth) - norm.cdf(
@@ -106,8 +105,8 @@ def test_one_sign_is_the_mean_residual():
 def test_perfect_confidences_have_no_error():
     assert smooth_calibration_error([0, 1, .5], [0, 1, .5]).smece == 0
     # Opposite residuals at one place cancel.
-    assert smooth_calibration_error([.5, .5],
-                                    [0, 1]).smece == pytest.approx(0, abs=1e-12)
+    assert smooth_calibration_error([.5, .5], [0, 1]).smece == pytest.approx(
+        0, abs=1e-12)
 
 
 @settings(derandomize=True, deadline=None, max_examples=80)
@@ -130,9 +129,8 @@ def test_bounds_and_parts(samples):
 def test_continuous_where_bins_jump():
     confidence, correct = np.array([.1, .1, .5]), [0, 1, 1]
     moved = confidence + [1e-9, -1e-9, 0]
-    assert smooth_calibration_error(
-        moved, correct).smece == pytest.approx(
-            smooth_calibration_error(confidence, correct).smece, abs=1e-7)
+    assert smooth_calibration_error(moved, correct).smece == pytest.approx(
+        smooth_calibration_error(confidence, correct).smece, abs=1e-7)
 
 
 def test_no_samples_and_bad_samples():
@@ -147,10 +145,9 @@ def test_no_samples_and_bad_samples():
 
 def test_detections(few_matches):
     figures = detection_smooth_calibration_error(few_matches)
-    for figure, samples in ((figures.overall, ([.9, .7, .2, .3],
-                                               [1, 0, 1, 0])),
-                            (figures.per_class[0], ([.9, .7, .2],
-                                                    [1, 0, 1]))):
+    for figure, samples in ((figures.overall, ([.9, .7, .2, .3], [1, 0, 1,
+                                                                  0])),
+                            (figures.per_class[0], ([.9, .7, .2], [1, 0, 1]))):
         assert figure.to_dict() == pytest.approx(
             smooth_calibration_error(*samples).to_dict(), rel=1e-12)
     assert figures.per_class[1].smece == pytest.approx(.3)
