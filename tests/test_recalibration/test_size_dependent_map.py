@@ -130,8 +130,11 @@ def test_by_hand():
     fitted = SizeDependentPlattMap([np.log(.01), 0.], [1., 2.], [0., -1.])
     # At an area of .1, halfway: scale 1.5 and bias -.5.
     areas = np.array([.01, .1, 1., 1e-5, 0.])
-    expected = expit([logit(.8), 1.5 * logit(.8) - .5, 2 * logit(.8) - 1,
-                      logit(.8), logit(.8)])
+    expected = expit([
+        logit(.8), 1.5 * logit(.8) - .5, 2 * logit(.8) - 1,
+        logit(.8),
+        logit(.8)
+    ])
     assert fitted(np.full(5, .8), areas) == pytest.approx(expected)
 
 

@@ -32,7 +32,7 @@ _MeanScore = Callable[[np.ndarray, np.ndarray], float]
 
 @dataclass(frozen=True, eq=False)
 class ScoreDecomposition:
-    """CORP decomposition: score = miscalibration - discrimination + uncertainty.
+    """CORP: score = miscalibration - discrimination + uncertainty.
 
     Attributes:
         score (float): Mean score of the confidences, lower is better.
@@ -239,9 +239,7 @@ def _decompose(confidence: np.ndarray, correct: np.ndarray,
     curve = isotonic_regression(confidence, correct)
     if len(confidence) == 0:
         return ScoreDecomposition(*[float('nan')] * 4, curve=curve)
-    order = np.argsort(confidence, kind='stable')
-    recalibrated = np.empty_like(confidence)
-    recalibrated[order] = np.repeat(curve.value, curve.count)
+    recalibrated = curve.value[np.searchsorted(curve.upper, confidence)]
     score = mean_score(confidence, correct)
     best = mean_score(recalibrated, correct)
     uncertainty = mean_score(np.full_like(correct, correct.mean()), correct)

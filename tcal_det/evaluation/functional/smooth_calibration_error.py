@@ -20,8 +20,8 @@ from .array_checks import as_unit_interval, check_same_length
 from .class_figures import FiguresByClass, figures_by_class
 from .matching import DetectionMatches
 
-# Grids, tried in turn until one is fine enough for the bandwidth found.
-_GRID_SIZES = (2**10, 2**13, 2**16)
+# Most samples need no finer grid than the first.
+_SMALLEST_GRID, _LARGEST_GRID = 2**10, 2**16
 # Grid steps in a bandwidth: moving samples to the grid widens the kernel's
 # variance by at most 1 / (4 * 64^2) of itself.
 _FINE_STEPS = 64
@@ -126,16 +126,20 @@ def detection_smooth_calibration_error(
 
 def _measure(confidence: np.ndarray,
              correct: np.ndarray) -> SmoothCalibrationError:
-    """smECE of checked samples."""
+    """The smECE of checked samples."""
     num_samples = len(confidence)
     if num_samples == 0:
         return SmoothCalibrationError(*[float('nan')] * 4, num_samples=0)
     residual = (confidence - correct) / num_samples
-    for grid_size in _GRID_SIZES:
+    grid_size = _SMALLEST_GRID
+    while True:
         smoother = _Smoother(confidence, residual, grid_size)
         bandwidth = smoother.fixed_point()
-        if bandwidth * grid_size >= _FINE_STEPS:
+        fine_enough = _FINE_STEPS / bandwidth
+        if grid_size >= min(fine_enough, _LARGEST_GRID):
             break
+        while grid_size < min(fine_enough, _LARGEST_GRID):
+            grid_size *= 2
     smoothed = smoother.smooth(bandwidth)
     over = float(np.maximum(smoothed, 0).sum())
     under = float(np.maximum(-smoothed, 0).sum())

@@ -1,4 +1,4 @@
-"""The functional package is numpy and scipy only: imports are read, not run."""
+"""The functional package imports numpy and scipy only; imports are read."""
 import ast
 from pathlib import Path
 
