@@ -77,10 +77,10 @@ def test_held_out_d_ece_by_size_falls():
 
 
 def test_without_dependence_it_is_platt():
-    scores, targets, areas = samples(lambda z, _: .7 * z - 1, 60000)
+    scores, targets, areas = samples(lambda z, _: .7 * z - 1, 30000)
     fitted = SizeDependentPlattMap.fit(scores, targets, areas)
     assert fitted(scores, areas) == pytest.approx(
-        PlattMap.fit(scores, targets)(scores), abs=.015)
+        PlattMap.fit(scores, targets)(scores), abs=.02)
 
 
 def test_one_size_is_exactly_platt():

@@ -37,7 +37,7 @@ SAMPLES = st.lists(
         st.sampled_from([0.0, 1.0, 0.3])
         | st.floats(0, 1)),
     min_size=1,
-    max_size=25)
+    max_size=15)
 
 
 def test_by_hand():
@@ -70,7 +70,7 @@ def test_equal_values_are_one_block():
     assert fit.count.tolist() == [3]
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=80)
 @given(SAMPLES)
 def test_min_max_formula(samples):
     confidence, target = np.array(samples).T
@@ -78,7 +78,7 @@ def test_min_max_formula(samples):
         min_max(confidence, target), abs=1e-12)
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=60)
 @given(SAMPLES)
 def test_blocks_rise_and_knots_are_sorted(samples):
     confidence, target = np.array(samples).T
