@@ -53,7 +53,7 @@ def figures_by_class(matches: DetectionMatches,
         warnings.warn(f'no detection counts, so {figure} is NaN', stacklevel=3)
     order = np.argsort(class_index, kind='stable')
     ends = np.cumsum(np.bincount(class_index, minlength=matches.num_classes))
-    members = np.split(order, ends[:-1])
+    members = np.split(order, ends)[:-1]
     return FiguresByClass(
         measure(scores, target),
         tuple(measure(scores[which], target[which]) for which in members))

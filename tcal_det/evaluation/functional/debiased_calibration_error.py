@@ -30,12 +30,12 @@ class DebiasedCalibrationError:
     """Calibration errors corrected for the noise of the bins' mean targets.
 
     Bins with one sample have no error, but stay in the denominator: read
-    ``coverage`` beside the others.
+    ``coverage`` beside the others. All others are NaN if it is 0.
 
     Attributes:
-        squared (float): Estimate of the mean squared gap, unbiased given
-            the confidences where these are equal inside a bin; can be
-            negative for a calibrated model.
+        squared (float): Estimate of the mean squared gap: unbiased if the
+            confidences in a bin are equal, else a little low. Can be
+            negative.
         l2 (float): ``sqrt(max(squared, 0))``.
         ece (float): Estimate of the mean absolute gap (ECE), corrected in
             normal approximation; can be negative.
@@ -64,6 +64,8 @@ class DebiasedCalibrationError:
         if num_samples == 0:
             return cls(*[float('nan')] * 6, bins=bins)
         used = bins.count >= _FEWEST_SAMPLES
+        if not used.any():  # sums of nothing would read as perfect
+            return cls(*[float('nan')] * 5, coverage=0.0, bins=bins)
         count = bins.count[used]
         share = count / num_samples
         gap = np.abs(bins.gap[used])

@@ -101,10 +101,12 @@ def test_plain_figures_are_those_of_ece(samples, num_bins):
     confidence, correct = (np.array(part) for part in zip(*samples))
     error = debiased_calibration_error(confidence, correct, num_bins)
     plain = calibration_error(confidence, correct, num_bins).bins.summarize(2)
-    assert error.plain_ece == pytest.approx(plain.error, abs=1e-14)
+    assert error.plain_ece == pytest.approx(
+        plain.error if plain.num_used else np.nan, abs=1e-14, nan_ok=True)
     assert error.coverage == pytest.approx(plain.coverage, abs=1e-14)
-    assert error.squared <= error.plain_squared
-    assert error.ece <= error.plain_ece + 1e-15
+    if plain.num_used:
+        assert error.squared <= error.plain_squared
+        assert error.ece <= error.plain_ece + 1e-15
 
 
 def test_single_samples_have_no_error_but_count():
@@ -112,6 +114,13 @@ def test_single_samples_have_no_error_but_count():
     assert error.plain_ece == error.ece == pytest.approx(2 / 3 * .1)
     assert error.squared == pytest.approx(2 / 3 * .01)
     assert error.coverage == pytest.approx(2 / 3)
+
+
+def test_bins_of_single_samples_alone_are_undefined():
+    error = debiased_calibration_error([.1, .9], [0, 1], num_bins=2)
+    assert error.coverage == 0
+    for value in (error.squared, error.l2, error.ece, error.plain_ece):
+        assert math.isnan(value)
 
 
 def test_closed_side_arrives():
