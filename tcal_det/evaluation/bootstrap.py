@@ -11,6 +11,7 @@ Score thresholds are those of the full data in all resamples, also
 these thresholds and do not tell how uncertain the thresholds are.
 """
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -204,7 +205,7 @@ def resample_figures(ground_truth: GroundTruth,
     check_count('seed', seed, 0)
     reports, tables, functions = [], [], []
     for one in detections:
-        report = evaluate_detections(ground_truth, one, **options)
+        report = _evaluate(ground_truth, one, options)
         table, = precision_tables(ground_truth, one)
         reports.append(report)
         tables.append(table)
@@ -245,6 +246,16 @@ def check_resampling(num_resamples: int, confidence: float) -> None:
         raise InvalidValueError(
             f'`num_resamples` must be >= {least} for a confidence of {level}, '
             f'but got {num_resamples}')
+
+
+def _evaluate(ground_truth: GroundTruth, detections: Detections,
+              options: Dict[str, Any]) -> DetectionCalibrationReport:
+    with warnings.catch_warnings():
+        # Figures that are not resampled.
+        warnings.filterwarnings(
+            'ignore', r'undefined \(NaN\), as [^:]*: d_ece_position'
+            r'(, d_ece_position_coverage)?$')
+        return evaluate_detections(ground_truth, detections, **options)
 
 
 def _values(report: DetectionCalibrationReport,

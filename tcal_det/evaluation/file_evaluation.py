@@ -7,7 +7,7 @@ from .functional.average_precision import average_precision
 from .results_file import read_annotations_and_results
 
 # Rows of the printed table: title by key of `overall`.
-_TITLES = dict(
+FIGURE_TITLES = dict(
     mAP='mAP',
     AP50='AP50',
     AP75='AP75',
@@ -71,7 +71,7 @@ class FileEvaluation:
         ]
         lines += [
             f'{title:<26}{overall[key]:8.4f}'
-            for key, title in _TITLES.items()
+            for key, title in FIGURE_TITLES.items()
         ]
         return '\n'.join(lines)
 

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from repeated_images import all_figures, arrays_of, image_scene, repeated
+from image_scenes import all_figures, arrays_of, image_scene, repeated
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.bootstrap import (RESAMPLED_FIGURES,
@@ -94,10 +94,13 @@ def test_values_are_those_of_the_evaluation():
     expected = all_figures(*scene)
     found = quietly(bootstrap_figures, *arrays_of(*scene), num_resamples=40)
     assert tuple(found) == RESAMPLED_FIGURES
-    assert {key: one.value
-            for key, one in found.items()
-            } == {key: expected[key]
-                  for key in RESAMPLED_FIGURES}
+    assert {
+        key: one.value
+        for key, one in found.items()
+    } == {
+        key: expected[key]
+        for key in RESAMPLED_FIGURES
+    }
 
 
 def test_comparison_draws_the_same_images_for_both():

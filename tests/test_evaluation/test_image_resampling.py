@@ -63,7 +63,8 @@ def test_spawned_processes(tmp_path):
     script = tmp_path / 'script.py'
     script.write_text('def dict_of_sums(w):\n    return dict(sums=w[1])\n' +
                       SCRIPT)
-    output = subprocess.run([sys.executable, '-W', 'error', str(script)],
+    output = subprocess.run([sys.executable, '-W', 'error',
+                             str(script)],
                             env=dict(
                                 os.environ,
                                 PYTHONPATH=os.pathsep.join(sys.path[1:])),

@@ -43,8 +43,8 @@ def test_difference_by_hand():
     one = PairedDifference.from_resamples(.5, .6, a, b, confidence=.5)
     assert one.difference == pytest.approx(.1) and one.num_defined == 3
     moved = np.array([.2, .1, .1]) - 1 / 30
-    assert (one.low, one.high) == pytest.approx(
-        tuple(np.quantile(moved, (.25, .75))))
+    assert (one.low,
+            one.high) == pytest.approx(tuple(np.quantile(moved, (.25, .75))))
     assert one.excludes_zero
     # None of three at or below 0: 2 * (1 + 0) / (1 + 3).
     assert one.p_value == pytest.approx(.5)
