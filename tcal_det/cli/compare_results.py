@@ -1,38 +1,29 @@
 """Compare the figures of results files, with confidence intervals.
 
-tcal-compare GT.json A.json B.json [--out FILE.json] [--slice ATTRIBUTE]
+tcal-compare GROUND_TRUTH A B [--out FILE.json] [--slice ATTRIBUTE ...]
 """
 import argparse
 import os.path as osp
 import sys
 
-from tcal_det.cli.eval_calibration import as_score_thr
 from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.file_comparison import SliceRule, compare_files
 from tcal_det.evaluation.image_resampling import ProgressLine
 from tcal_det.fileio import make_output_folder, write_json_atomically
+from .eval_calibration import as_score_thr
+from .options import (add_evaluation_options, add_input_arguments,
+                      evaluation_options)
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description='AP and calibration of results files on the same images, '
-        'with bootstrap intervals of the figures and of their differences')
-    parser.add_argument('ground_truth', help='COCO annotations, JSON')
-    parser.add_argument(
-        'results',
-        nargs='+',
-        help='COCO results, JSON, of any framework, or the .pkl that '
-        'tools/test.py --out wrote: the reference, then those compared with '
-        'it; of one file alone the intervals are reported')
+        description='AP and calibration of results on the same images, with '
+        'bootstrap intervals of the figures and of their differences from '
+        'the first results')
+    add_input_arguments(parser, nargs='+')
     parser.add_argument(
         '--out', metavar='FILE', help='JSON file to write (default: none)')
-    parser.add_argument(
-        '--classes',
-        nargs='+',
-        metavar='NAME',
-        help='names of the categories to evaluate; of a pickle, the classes '
-        'of the data set that it was made with (default: all categories)')
     parser.add_argument(
         '--score-thr',
         default='none',
@@ -70,6 +61,7 @@ def parse_args():
         metavar='NUM',
         help='number of processes, which does not change the result '
         '(default: OMP_NUM_THREADS if it is set, else all processors)')
+    add_evaluation_options(parser)
     return parser.parse_args()
 
 
@@ -87,7 +79,7 @@ def as_slice_rule(text):
 
 
 def compare(args):
-    score_thr = as_score_thr(args.score_thr)
+    args.score_thr = as_score_thr(args.score_thr)
     slice_rules = [as_slice_rule(text) for text in args.slices or ()]
     if args.out is not None:
         # Seen now, not when all resamples are done.
@@ -99,13 +91,15 @@ def compare(args):
         args.ground_truth,
         args.results,
         args.classes,
+        args.images,
+        args.names,
         slice_rules,
         num_resamples=args.resamples,
         seed=args.seed,
         confidence=args.confidence,
         num_workers=args.workers,
         progress=ProgressLine(lambda line: print(line, file=sys.stderr)),
-        score_thr=score_thr)
+        **evaluation_options(args))
     print(comparison.table())
     if args.out is not None:
         write_json_atomically(args.out, comparison.to_dict())

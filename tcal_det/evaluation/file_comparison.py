@@ -6,17 +6,17 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 from tcal_det.errors import InvalidValueError
 from .bootstrap import (RESAMPLED_FIGURES, ResampledFigures, check_resampling,
                         resample_figures)
-from .file_evaluation import FIGURE_TITLES
+from .formats import load_annotations_and_results, read_annotations
 from .functional import Detections, GroundTruth
+from .functional.figures import BY_KEY
 from .image_resampling import Progress
 from .intervals import Interval, PairedDifference
-from .results_file import naming_file, read_annotations_and_results, read_json
+from .results_file import naming_file
 from .slices import (ImageSlice, attribute_from_file, image_attribute,
                      image_slices)
 
 # The figures of the table of slices.
 _HEADLINES = ('mAP', 'd_ece', 'laece_0', 'lrp_0')
-_LARGER_IS_BETTER = ('mAP', 'AP50', 'AP75')
 
 
 class SliceRule(NamedTuple):
@@ -147,6 +147,8 @@ class FileComparison:
 def compare_files(ground_truth_path: str,
                   results_paths: Sequence[str],
                   class_names: Optional[Sequence[str]] = None,
+                  images: Optional[str] = None,
+                  names: Optional[str] = None,
                   slice_rules: Sequence[SliceRule] = (),
                   num_resamples: int = 1000,
                   seed: int = 0,
@@ -157,11 +159,14 @@ def compare_files(ground_truth_path: str,
     """Intervals of results files, and of their differences from the first.
 
     Args:
-        ground_truth_path (str): COCO annotations.
+        ground_truth_path (str): See :func:`read_annotations`.
         results_paths (Sequence[str]): At least one, at most 26; see
-            :func:`read_results`.
+            :func:`read_records`.
         class_names (Sequence[str], optional): See :func:`evaluate_files`.
             Defaults to None, all categories.
+        images (str, optional): See :func:`evaluate_files`. Defaults to
+            None.
+        names (str, optional): See :func:`evaluate_files`. Defaults to None.
         slice_rules (Sequence[SliceRule]): Attributes whose values are
             compared each on its own. Defaults to ().
         num_resamples (int): As in :func:`bootstrap_figures`. Defaults to
@@ -172,9 +177,8 @@ def compare_files(ground_truth_path: str,
             Defaults to None.
         progress (Callable, optional): As in :func:`bootstrap_figures`;
             called anew for each slice. Defaults to None.
-        **options: Options of :func:`evaluate_detections`. A threshold
-            'lrp_optimal' is chosen for each file, and in each slice, on its
-            own.
+        **options: See :class:`EvaluationOptions`. A threshold 'lrp_optimal'
+            is chosen for each file, and in each slice, on its own.
 
     Returns:
         FileComparison: The figures.
@@ -189,15 +193,16 @@ def compare_files(ground_truth_path: str,
             f'{len(results_paths)}')
     detections = []
     for path in results_paths:
-        ground_truth, one, _ = read_annotations_and_results(
-            ground_truth_path, path, class_names)
+        ground_truth, one, _ = load_annotations_and_results(
+            ground_truth_path, path, class_names, images, names)
         detections.append(one)
-    # Read before anything takes long, as they may be wrong.
-    parts_of = {
-        rule.attribute:
-        _read_slices(rule, ground_truth_path, ground_truth, detections)
-        for rule in slice_rules
-    }
+    # Sorted before anything takes long, as the rules may be wrong.
+    parts_of = {}
+    for rule in slice_rules:
+        annotations = read_annotations(ground_truth_path, images, names)
+        parts_of[rule.attribute] = _slices(rule, ground_truth_path,
+                                           annotations, ground_truth,
+                                           detections)
 
     def compare(ground_truth: GroundTruth,
                 detections: Sequence[Detections]) -> Comparison:
@@ -223,17 +228,17 @@ def compare_files(ground_truth_path: str,
         })
 
 
-def _read_slices(rule: SliceRule, ground_truth_path: str,
-                 ground_truth: GroundTruth,
-                 detections: Sequence[Detections]) -> List[ImageSlice]:
-    annotations = read_json(ground_truth_path, 'ground truth')
-    if not rule.attribute.endswith('.json'):
-        with naming_file(ground_truth_path):
-            return image_slices(
-                image_attribute(annotations, rule.attribute), ground_truth,
-                detections, rule.edges)
-    attribute = attribute_from_file(rule.attribute, annotations)
-    with naming_file(rule.attribute):
+def _slices(rule: SliceRule, ground_truth_path: str,
+            annotations: Dict[str, Any], ground_truth: GroundTruth,
+            detections: Sequence[Detections]) -> List[ImageSlice]:
+    if rule.attribute.endswith('.json'):
+        path = rule.attribute
+        attribute = attribute_from_file(path, annotations)
+    else:
+        path = ground_truth_path
+        with naming_file(path):
+            attribute = image_attribute(annotations, rule.attribute)
+    with naming_file(path):
         return image_slices(attribute, ground_truth, detections, rule.edges)
 
 
@@ -247,7 +252,7 @@ def _table_lines(comparison: Comparison, keys: Sequence[str]) -> List[str]:
     if len(comparison.resampled) == 1:
         figures = comparison.intervals[0]
         return [f'{"":<20}{"A":>8}   {level}'] + [
-            f'{FIGURE_TITLES[key]:<20}{figures[key].value:8.4f}   '
+            f'{_title(key):<20}{figures[key].value:8.4f}   '
             f'[{figures[key].low:.4f}, {figures[key].high:.4f}]'
             for key in keys
         ]
@@ -256,7 +261,7 @@ def _table_lines(comparison: Comparison, keys: Sequence[str]) -> List[str]:
         lines.append(f'{"":<20}{"A":>8}{letter:>9}{f"{letter} - A":>10}   '
                      f'{level}')
         lines += [
-            f'{FIGURE_TITLES[key]:<20}{figures[key].a:8.4f}'
+            f'{_title(key):<20}{figures[key].a:8.4f}'
             f'{figures[key].b:9.4f}{figures[key].difference:+10.4f}   '
             f'[{figures[key].low:+.4f}, {figures[key].high:+.4f}]'
             f'{_verdict(key, figures[key])}' for key in keys
@@ -264,9 +269,17 @@ def _table_lines(comparison: Comparison, keys: Sequence[str]) -> List[str]:
     return lines
 
 
+def _title(key: str) -> str:
+    figure = BY_KEY[key]
+    return '  ' * bool(figure.part_of) + figure.title
+
+
 def _verdict(key: str, difference: PairedDifference) -> str:
     """The mark of an interval that excludes 0."""
     if not difference.excludes_zero:
         return ''
-    is_better = (difference.low > 0) == (key in _LARGER_IS_BETTER)
+    better = BY_KEY[key].better
+    if better is None:
+        return '  *'
+    is_better = (difference.low > 0) == (better == 'higher')
     return '  * better' if is_better else '  * worse'

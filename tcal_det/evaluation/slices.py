@@ -15,7 +15,6 @@ import numpy as np
 from tcal_det.checks import check_finite, shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .functional import Detections, GroundTruth, evaluate_detections
-from .functional.average_precision import average_precision
 from .results_file import read_json
 
 # More rows than this are no table; a field such as `file_name` has one value
@@ -61,9 +60,8 @@ class SliceRow:
         classes_with_objects (int): Number of classes that figures which are
             means over classes rest on.
         detections (int): Number of detections.
-        figures (Dict[str, float]): AP and AR of :func:`average_precision`
-            and ``overall`` of :func:`evaluate_detections`; NaN where
-            undefined.
+        figures (Dict[str, float]): ``overall`` of
+            :func:`evaluate_detections`; NaN where undefined.
     """
     value: Any
     images: int
@@ -90,7 +88,7 @@ def slice_by(attribute: Mapping[Any, Any],
             that numbers are sorted into: up to the first, above it up to
             the second, ..., above the last. Defaults to None, one row for
             each value.
-        **options: Options of :func:`evaluate_detections`. A threshold
+        **options: See :class:`EvaluationOptions`. A threshold
             'lrp_optimal' is chosen in each slice on its own.
 
     Returns:
@@ -105,12 +103,11 @@ def slice_by(attribute: Mapping[Any, Any],
     for part in image_slices(attribute, ground_truth, [detections], edges):
         figures = evaluate_detections(part.ground_truth, *part.detections,
                                       **options).overall
-        precision = average_precision(part.ground_truth, *part.detections)
         rows.append(
             SliceRow(
                 part.value,
                 detections=len(part.detections[0]),
-                figures=dict(precision.overall, **figures),
+                figures=figures,
                 **part.counts))
     return rows
 

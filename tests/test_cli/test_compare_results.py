@@ -26,7 +26,9 @@ def files(tmp_path):
         ANNOTATIONS,
         images=[
             dict(
-                image, weather='sun' if number % 2 else 'rain', height=number)
+                image,
+                weather='sun' if number % 2 else 'rain',
+                altitude=number)
             for number, image in enumerate(ANNOTATIONS['images'])
         ])
     for name, content in (('gt', annotations), ('a', RESULTS), ('b', LOWER),
@@ -150,15 +152,15 @@ def test_one_file_has_intervals_and_no_differences(report, files):
 
 def test_slices(report, files):
     found = report(files['gt'], files['a'], files['b'], '--resamples', '40',
-                   '--slice', 'weather', 'height:4,9.5')
-    assert list(found['slices']) == ['weather', 'height']
+                   '--slice', 'weather', 'altitude:4,9.5')
+    assert list(found['slices']) == ['weather', 'altitude']
     rain, sun = found['slices']['weather']
     assert (rain['value'], sun['value']) == ('rain', 'sun')
     assert rain['images'] == sun['images'] == 10
     assert [(row['value'], row['images'])
-            for row in found['slices']['height']] == [('<= 4', 5),
-                                                      ('(4, 9.5]', 5),
-                                                      ('> 9.5', 10)]
+            for row in found['slices']['altitude']] == [('<= 4', 5),
+                                                        ('(4, 9.5]', 5),
+                                                        ('> 9.5', 10)]
     ids = {image['id'] for image in ANNOTATIONS['images'][::2]}
     ground_truth, a = arrays_of(
         dict(
@@ -215,12 +217,12 @@ MISTAKES = dict(
     no_workers=(['--workers', '0'], '`num_workers` must be >= 1'),
     unknown_class=(['--classes', 'horse'], "but got 'horse'"),
     score_thr=(['--score-thr', 'high'], '`--score-thr` must be'),
-    unknown_field=(['--slice',
-                    'moon'], '(file_name, height, id, weather, width)'),
+    unknown_field=(['--slice', 'moon'],
+                   '(altitude, file_name, height, id, weather, width)'),
     missing_attribute=(['--slice', 'no.json'], "attribute 'no.json' does not"),
-    edges=(['--slice', 'height:1,,2'], 'ATTRIBUTE:NUMBER,NUMBER'),
+    edges=(['--slice', 'altitude:1,,2'], 'ATTRIBUTE:NUMBER,NUMBER'),
     edges_of_texts=(['--slice', 'weather:1'], '`edges` are for attributes'),
-    descending_edges=(['--slice', 'height:2,1'], '`edges` must be numbers'),
+    descending_edges=(['--slice', 'altitude:2,1'], '`edges` must be numbers'),
     out_is_a_folder=(['--out', '{folder}'], '`--out` must be a file'),
     many_files=(['{a}'] * 27, '1 to 26 files'),
 )
@@ -274,4 +276,4 @@ def test_help_is_there_at_once(files):
                             check=True,
                             universal_newlines=True).stdout
     assert output.splitlines()[-1] == '[]'
-    assert ' '.join(output.split()).count('(default: ') == 8
+    assert ' '.join(output.split()).count('(default: ') == 20

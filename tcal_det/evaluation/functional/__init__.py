@@ -3,6 +3,7 @@
 Arrays in, numbers and tables of bins out: numpy in float64, no detector, no
 registry, no state. A figure is undefined as NaN, with a warning.
 """
+from .average_precision import AveragePrecision, average_precision
 from .binning import BinGrid, BinTable, bin_edges, bin_index
 from .calibration_error import (AdaptiveCalibrationError, CalibrationError,
                                 ClasswiseCalibrationError,
@@ -18,6 +19,8 @@ from .detection_calibration import (DetectionCalibrationError,
                                     detection_calibration_error, laace, laece,
                                     relative_box_features)
 from .detection_suite import DetectionCalibrationReport, evaluate_detections
+from .evaluation_options import EvaluationOptions
+from .figures import BY_KEY, FIGURES, Figure
 from .lrp import LRPError, lrp, olrp
 from .matching import (DROPPED, FALSE_POSITIVE, IGNORED, TRUE_POSITIVE,
                        DetectionMatches, match_at_thresholds, match_detections)
@@ -26,15 +29,16 @@ from .scoring_rules import (binary_brier_score, binary_negative_log_likelihood,
 from .undefined_values import mean_of_defined
 
 __all__ = [
-    'AdaptiveCalibrationError', 'BinGrid', 'BinTable', 'CalibrationError',
-    'ClasswiseCalibrationError', 'DROPPED', 'DetectionCalibrationError',
-    'DetectionCalibrationReport', 'DetectionMatches', 'Detections',
-    'FALSE_POSITIVE', 'GroundTruth', 'IGNORED', 'LRPError',
+    'AdaptiveCalibrationError', 'AveragePrecision', 'BY_KEY', 'BinGrid',
+    'BinTable', 'CalibrationError', 'ClasswiseCalibrationError', 'DROPPED',
+    'DetectionCalibrationError', 'DetectionCalibrationReport',
+    'DetectionMatches', 'Detections', 'EvaluationOptions', 'FALSE_POSITIVE',
+    'FIGURES', 'Figure', 'GroundTruth', 'IGNORED', 'LRPError',
     'LocalizationAwareAdaptiveError', 'LocalizationAwareError',
     'TRUE_POSITIVE', 'adaptive_calibration_error',
-    'adaptive_top_label_calibration_error', 'bin_edges', 'bin_index',
-    'binary_brier_score', 'binary_negative_log_likelihood', 'brier_score',
-    'calibration_error', 'classwise_calibration_error',
+    'adaptive_top_label_calibration_error', 'average_precision', 'bin_edges',
+    'bin_index', 'binary_brier_score', 'binary_negative_log_likelihood',
+    'brier_score', 'calibration_error', 'classwise_calibration_error',
     'detection_calibration_error', 'detections_from_arrays',
     'detections_from_coco', 'evaluate_detections', 'ground_truth_from_coco',
     'laace', 'laece', 'lrp', 'match_at_thresholds', 'match_detections',
