@@ -70,7 +70,7 @@ setup(
         'fast': ['orjson'],
         # Class names of YOLO's data.yaml.
         'yaml': ['PyYAML'],
-        # Demo data (bundled digits) and isotonic regression.
+        # Demo data: bundled digits.
         'sklearn': ['scikit-learn'],
         # Checkpoints that are written and read as .safetensors.
         'safetensors': ['safetensors'],
