@@ -62,6 +62,8 @@ setup(
     entry_points=dict(console_scripts=[
         'tcal-eval = tcal_det.cli.eval_calibration:main',
         'tcal-recalibrate = tcal_det.cli.recalibrate:main',
+        'tcal-report = tcal_det.cli.report:main',
+        'tcal-compare = tcal_det.cli.compare_results:main',
     ]),
     extras_require={
         # Pages of tcal-report.
