@@ -62,6 +62,8 @@ setup(
     entry_points=dict(console_scripts=[
         'tcal-eval = tcal_det.cli.eval_calibration:main',
         'tcal-recalibrate = tcal_det.cli.recalibrate:main',
+        'tcal-report = tcal_det.cli.report:main',
+        'tcal-compare = tcal_det.cli.compare_results:main',
     ]),
     extras_require={
         # Pages of tcal-report.
@@ -70,7 +72,7 @@ setup(
         'fast': ['orjson'],
         # Class names of YOLO's data.yaml.
         'yaml': ['PyYAML'],
-        # Demo data (bundled digits) and isotonic regression.
+        # Demo data: bundled digits.
         'sklearn': ['scikit-learn'],
         # Checkpoints that are written and read as .safetensors.
         'safetensors': ['safetensors'],

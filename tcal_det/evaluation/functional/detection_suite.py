@@ -7,7 +7,6 @@ Names:
     overall: a figure of the whole data set
     per class: the same figure of each class alone
 """
-import math
 import warnings
 from functools import cached_property
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
@@ -19,17 +18,27 @@ from tcal_det.errors import InvalidValueError
 from .average_precision import AveragePrecision, average_precision
 from .box_pairs import rank_pairs
 from .coco_arrays import Detections, GroundTruth
+from .debiased_calibration_error import DebiasedCalibrationError
 from .detection_calibration import (MAX_CELLS, DetectionCalibrationError,
                                     LocalizationAwareAdaptiveError,
                                     LocalizationAwareError,
                                     detection_calibration_error, laace, laece)
+from .error_split import ErrorSplit, error_split
 from .evaluation_options import (MAX_POSITION_BINS, EvaluationOptions,
                                  ScoreThreshold)
 from .figures import BY_KEY, FIGURES
 from .lrp import LRPError, lrp, olrp
 from .matching import (DROPPED, FALSE_POSITIVE, IGNORED, TRUE_POSITIVE,
                        DetectionMatches, match_at_thresholds)
+from .object_calibration_error import (ObjectCalibrationError,
+                                       object_calibration_error)
+from .score_decomposition import ScoreDecomposition, brier_score_decomposition
 from .scoring_rules import SMALLEST_LIKELIHOOD
+from .size_calibration import (CalibrationErrorBySize,
+                               calibration_error_by_size,
+                               size_dependent_calibration_error)
+from .smooth_calibration_error import (SmoothCalibrationError,
+                                       smooth_calibration_error)
 
 # LaECE_0, LaACE_0, LRP_0 and the thresholds of Kuzucu et al.
 _ANY_OVERLAP = 0.0
@@ -131,9 +140,54 @@ class DetectionCalibrationReport:
     @cached_property
     def d_ece_position(self) -> Optional[DetectionCalibrationError]:
         """Cells of score and box centre; None without image sizes."""
-        return _position_error(self.matches, self.options.position_bins,
-                               self.options.closed,
-                               self.options.position_min_samples)
+        if self._lacks_image_sizes:
+            return None
+        return detection_calibration_error(
+            self.matches,
+            self.options.position_bins,
+            self.options.closed,
+            features=_POSITION,
+            min_samples=self.options.position_min_samples)
+
+    @cached_property
+    def d_ece_size(self) -> Optional[DetectionCalibrationError]:
+        """Cells of score, box width and height; None without image sizes."""
+        if self._lacks_image_sizes:
+            return None
+        return size_dependent_calibration_error(
+            self.matches, self.options.position_bins, self.options.closed,
+            self.options.position_min_samples)
+
+    @cached_property
+    def d_ece_by_size(self) -> CalibrationErrorBySize:
+        """D-ECE of small, medium and large boxes."""
+        return calibration_error_by_size(self.matches, self.options.d_ece_bins,
+                                         self.options.closed)
+
+    @cached_property
+    def d_ece_debiased(self) -> DebiasedCalibrationError:
+        """D-ECE without the bias of few detections in a bin."""
+        return DebiasedCalibrationError.from_bins(self.d_ece.bins)
+
+    @cached_property
+    def smooth(self) -> SmoothCalibrationError:
+        """Smooth calibration error of all classes together: no bins."""
+        return smooth_calibration_error(*self._confidence_and_correct)
+
+    @cached_property
+    def brier_decomposition(self) -> ScoreDecomposition:
+        """CORP decomposition of the Brier score of all classes together."""
+        return brier_score_decomposition(*self._confidence_and_correct)
+
+    @property
+    def _confidence_and_correct(self) -> Tuple[np.ndarray, np.ndarray]:
+        counted = self.matches.is_counted
+        return self.matches.scores[counted], self.matches.is_tp[counted]
+
+    @property
+    def _lacks_image_sizes(self) -> bool:
+        return bool(
+            np.isnan(self.matches.image_sizes[self.matches.is_counted]).any())
 
     @cached_property
     def laece(self) -> LocalizationAwareError:
@@ -164,6 +218,16 @@ class DetectionCalibrationReport:
         """Optimal LRP at its own IoU threshold."""
         return olrp(self._matches[self.options.olrp_iou_thr])
 
+    @cached_property
+    def oce(self) -> ObjectCalibrationError:
+        """Object-level calibration error, of all detections."""
+        return object_calibration_error(self._ground_truth, self._detections)
+
+    @cached_property
+    def error_split(self) -> ErrorSplit:
+        """Errors by type, at the IoU threshold of D-ECE."""
+        return error_split(self._ground_truth, self._detections, self.matches)
+
     @property
     def brier(self) -> np.ndarray:
         """Brier score: overall, then of each class, shape (1 + K,)."""
@@ -177,25 +241,6 @@ class DetectionCalibrationReport:
     @cached_property
     def _likelihoods(self) -> Tuple[np.ndarray, np.ndarray]:
         return _scoring_rules(self.matches)
-
-    def position_figures(self, k: Optional[int] = None) -> Dict[str, float]:
-        """'ece' and 'coverage' of cells of score and position.
-
-        Args:
-            k (int, optional): Class. Defaults to None, all of them.
-
-        Returns:
-            Dict[str, float]: NaN without image sizes.
-        """
-        error = self.d_ece_position
-        if error is not None and k is not None:
-            error = error.per_class[k]
-        if error is None:
-            return dict(ece=math.nan, coverage=math.nan)
-        # Without a single used cell the sum is 0, which reads as perfect.
-        return dict(
-            ece=error.ece if error.num_used else math.nan,
-            coverage=error.coverage)
 
     def figures(self, keys: Iterable[str]) -> Dict[str, float]:
         """Some figures of the whole data set; the others are not computed.
@@ -257,7 +302,7 @@ class DetectionCalibrationReport:
         elif self.d_ece_position is None:
             reason = 'the annotations have images without width and height'
         else:
-            reason = ('no cell of score and position holds '
+            reason = ('no cell of score and position or size holds '
                       f'{self.options.position_min_samples} detections')
         return f'undefined (NaN), as {reason}: {", ".join(undefined)}'
 
@@ -378,14 +423,6 @@ def _thresholds_of_mapping(score_thr: Mapping[Any, float],
     values = [by_text.get(key) for key in category_ids]
     return np.array([np.nan if value is None else value for value in values],
                     dtype=np.float64)
-
-
-def _position_error(matches: DetectionMatches, num_bins: int, closed: str,
-                    min_samples: int) -> Optional[DetectionCalibrationError]:
-    if np.isnan(matches.image_sizes[matches.is_counted]).any():
-        return None
-    return detection_calibration_error(
-        matches, num_bins, closed, features=_POSITION, min_samples=min_samples)
 
 
 def _scoring_rules(matches: DetectionMatches) -> Tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,12 @@ A new figure is a new entry here. The report, its JSON, the table of
 ``tcal-eval``, the metric's keys, the HTML page and the comparison of results
 files follow.
 """
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Dict, Optional, Tuple
+
+from .debiased_calibration_error import DebiasedCalibrationError
+from .size_calibration import COCO_SIZES
 
 if TYPE_CHECKING:
     from .detection_suite import DetectionCalibrationReport as Report
@@ -103,6 +107,38 @@ def _d_ece_figure(key: str,
         better=better)
 
 
+def _cell_figures(attribute: str, title: str,
+                  meaning: str) -> Tuple[Figure, Figure]:
+    """A calibration error in cells of few detections, and its coverage."""
+
+    def value(report: 'Report', name: str, k: Optional[int] = None) -> float:
+        error = getattr(report, attribute)
+        if error is None:  # image sizes are unknown
+            return math.nan
+        if k is not None:
+            error = error.per_class[k]
+        # Without a single used cell the sum is 0, which reads as perfect.
+        is_defined = error.num_used or name == 'coverage'
+        return getattr(error, name) if is_defined else math.nan
+
+    return (Figure(
+        attribute,
+        title,
+        meaning,
+        lambda report: value(report, 'ece'),
+        lambda report, k: value(report, 'ece', k),
+        is_headline=True),
+            Figure(
+                f'{attribute}_coverage',
+                'its coverage',
+                'Share of the detections in cells with enough of them.',
+                lambda report: value(report, 'coverage'),
+                lambda report, k: value(report, 'coverage', k),
+                part_of=attribute,
+                is_headline=True,
+                better='higher'))
+
+
 FIGURES = (
     _precision_figure(
         'mAP', 'mAP', 'Mean average precision over IoU thresholds .50 to .95 '
@@ -173,21 +209,41 @@ FIGURES = (
         lambda report, k: float(report.olrp.threshold[k]),
         better=None),
     Figure(
-        'd_ece_position',
-        'D-ECE, score x position',
-        'D-ECE in cells of score and of the position of the box.',
-        lambda report: report.position_figures()['ece'],
-        lambda report, k: report.position_figures(k)['ece'],
+        'oce',
+        'OCE',
+        'Mean Brier score of what the detections on each object say of it; '
+        'missed objects count in full.',
+        lambda report: report.oce.oce,
+        lambda report, k: float(report.oce.per_class[k]),
         is_headline=True),
+    *_cell_figures('d_ece_position', 'D-ECE, score x position',
+                   'D-ECE in cells of score and of the position of the box.'),
+    *_cell_figures('d_ece_size', 'D-ECE, score x size',
+                   'D-ECE in cells of score, width and height of the box.'),
+    *(Figure(
+        f'd_ece_{size}',
+        f'D-ECE, {size} boxes',
+        f'D-ECE of the detections whose boxes are {size}, by COCO\'s bounds '
+        'of 32 x 32 and 96 x 96 pixels.',
+        lambda report, row=row: report.d_ece_by_size.errors[row].ece,
+        lambda report, k, row=row: report.d_ece_by_size.errors[row].per_class[
+            k].ece,
+        is_often_undefined=True) for row, size in enumerate(COCO_SIZES)),
     Figure(
-        'd_ece_position_coverage',
-        'its coverage',
-        'Share of the detections in cells with enough of them.',
-        lambda report: report.position_figures()['coverage'],
-        lambda report, k: report.position_figures(k)['coverage'],
-        part_of='d_ece_position',
-        is_headline=True,
-        better='higher'),
+        'd_ece_debiased',
+        'D-ECE, debiased',
+        'D-ECE less what chance alone gives in bins of few detections.',
+        lambda report: report.d_ece_debiased.ece,
+        lambda report, k: DebiasedCalibrationError.from_bins(
+            report.d_ece.per_class[k].bins).ece,
+        is_often_undefined=True),
+    Figure(
+        'smece',
+        'Smooth ECE',
+        'Mean distance between score and precision, smoothed by a kernel '
+        'instead of cut into bins.',
+        lambda report: report.smooth.smece,
+        is_headline=True),
     Figure(
         'brier',
         'Brier score',
@@ -195,6 +251,22 @@ FIGURES = (
         lambda report: float(report.brier[0]),
         lambda report, k: float(report.brier[1 + k]),
         is_headline=True),
+    *(Figure(
+        f'brier_{key}',
+        title,
+        meaning,
+        lambda report, attribute=title: getattr(report.brier_decomposition,
+                                                attribute),
+        part_of='brier',
+        is_headline=True,
+        better=better) for key, title, meaning, better in
+      (('mcb', 'miscalibration',
+        'What the best monotone recalibration would take off the Brier '
+        'score.', 'lower'),
+       ('dsc', 'discrimination',
+        'How far scores, so recalibrated, tell right from wrong.', 'higher'),
+       ('unc', 'uncertainty',
+        'The Brier score of one constant score for all detections.', None))),
     Figure(
         'nll',
         'NLL',
