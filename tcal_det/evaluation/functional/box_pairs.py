@@ -9,7 +9,7 @@ Names:
     rank: a detection's place in the order (class, image, score descending,
         file order), in which COCO takes the detections in turn
 """
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -24,6 +24,7 @@ _PAIRS_PER_BLOCK = 2**19
 class BoxPairs(NamedTuple):
     """Pairs of a detection and an object of its image and class."""
     rank: np.ndarray  # of the detection, shape (P,)
+    detection: np.ndarray  # its index in file order, shape (P,)
     object: np.ndarray  # index in file order, shape (P,)
     iou: np.ndarray  # shape (P,)
 
@@ -72,27 +73,33 @@ def rank_pairs(ground_truth: GroundTruth,
             Defaults to False.
     """
     turns = serving_order(detections)
-    pairs = _overlapping_pairs(ground_truth, detections, turns.order,
-                               np.flatnonzero(turns.place < max_dets),
-                               keeps_disjoint)
+    pairs = overlapping_pairs(ground_truth, detections, turns.order,
+                              keeps_disjoint,
+                              np.flatnonzero(turns.place < max_dets))
     return RankedPairs(turns, max_dets, _by_preference(pairs))
 
 
-def _overlapping_pairs(ground_truth: GroundTruth, detections: Detections,
-                       order: np.ndarray, existing: np.ndarray,
-                       keeps_disjoint: bool) -> BoxPairs:
+def overlapping_pairs(
+        ground_truth: GroundTruth,
+        detections: Detections,
+        order: np.ndarray,
+        keeps_disjoint: bool,
+        existing: Optional[np.ndarray] = None) -> BoxPairs:
     """All pairs of one image and class that overlap.
 
     Args:
         ground_truth (GroundTruth): Objects.
         detections (Detections): Detections.
         order (ndarray): All detections in serving order, shape (D,).
-        existing (ndarray): Ranks of the detections that exist, ascending.
         keeps_disjoint (bool): Whether disjoint pairs are wanted as well.
+        existing (ndarray, optional): Ranks of the detections that exist,
+            ascending. Defaults to None, all of ``order``.
 
     Returns:
         BoxPairs: By rank, then by object in file order.
     """
+    if existing is None:
+        existing = np.arange(len(order))
     num_images = ground_truth.num_images
     group_of_detection = (detections.class_index * num_images +
                           detections.image_index)[order[existing]]
@@ -122,9 +129,10 @@ def _overlapping_pairs(ground_truth: GroundTruth, detections: Detections,
         pair_rank = np.repeat(rank[low:high], num_partners[low:high])
         pair_object = object_order[_ranges(partner_start[low:high],
                                            num_partners[low:high])]
-        iou = paired_iou(detection_columns, order[pair_rank], object_columns,
+        pair_detection = order[pair_rank]
+        iou = paired_iou(detection_columns, pair_detection, object_columns,
                          pair_object, ground_truth.iscrowd)
-        pairs = BoxPairs(pair_rank, pair_object, iou)
+        pairs = BoxPairs(pair_rank, pair_detection, pair_object, iou)
         blocks.append(pairs if keeps_disjoint else pairs.select(iou > 0))
     return BoxPairs(*(np.concatenate(parts) for parts in zip(*blocks)))
 
@@ -188,3 +196,10 @@ def _ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
     total = int(length.sum())
     offset = start - (np.cumsum(length) - length)
     return np.arange(total) + np.repeat(offset, length)
+
+
+def _narrowed(index: np.ndarray) -> np.ndarray:
+    """Non-negative indices in 16 bits where they fit: sorted by radix."""
+    if len(index) and index.max() < 2**15:
+        return index.astype(np.int16)
+    return index
