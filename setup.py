@@ -69,7 +69,7 @@ setup(
         # Pages of tcal-report.
         'report': ['jinja2', 'plotly'],
         # JSON files read several times faster.
-        'fast': ['orjson'],
+        'fast': ['msgspec'],
         # Class names of YOLO's data.yaml.
         'yaml': ['PyYAML'],
         # Demo data: bundled digits.
