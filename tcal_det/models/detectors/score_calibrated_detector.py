@@ -12,18 +12,23 @@ from torch import Tensor
 from tcal_det.errors import InvalidTypeError
 from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
+from .class_probabilities import (predict_with_class_probabilities,
+                                  wants_class_probabilities)
 from .detector_subclass import detector_subclass
 
 
 class CalibratedScoresMixin:
-    """Gives a detector the option ``test_cfg.score_calibrator``.
+    """Gives a detector options in ``test_cfg``.
 
-    To be inherited beside, and before, the detector's class. Training is
-    not touched, and without the option neither is prediction.
+    ``score_calibrator`` maps the scores; ``class_probabilities=True`` adds
+    ``class_probs``, the head's own probabilities of all classes, which no
+    calibrator maps, to ``pred_instances``. To be inherited beside, and
+    before, the detector's class. Training is not touched, and without the
+    options neither is prediction.
 
     Args:
-        test_cfg (dict, optional): The detector's own, with
-            ``score_calibrator`` or not. Defaults to None.
+        test_cfg (dict, optional): The detector's own, with these keys or
+            not. Defaults to None.
         **detector: The detector's other arguments.
     """
 
@@ -40,6 +45,8 @@ class CalibratedScoresMixin:
             self._score_calibrator = build_configured_part(
                 'test_cfg.score_calibrator',
                 dict(dict(type='ScoreCalibrator'), **cfg))
+        self._gives_class_probs = wants_class_probabilities(
+            self, (test_cfg or {}).get('class_probabilities', False))
 
     def predict(self,
                 batch_inputs: Tensor,
@@ -56,8 +63,13 @@ class CalibratedScoresMixin:
         Returns:
             list[DetDataSample]: With ``pred_instances``.
         """
-        samples = super().predict(
-            batch_inputs, batch_data_samples, rescale=rescale)
+        if self._gives_class_probs:
+            samples = predict_with_class_probabilities(
+                self,
+                super().predict, batch_inputs, batch_data_samples, rescale)
+        else:
+            samples = super().predict(
+                batch_inputs, batch_data_samples, rescale=rescale)
         if self._score_calibrator is not None:
             for sample in samples:
                 sample.pred_instances = self._score_calibrator(
@@ -78,7 +90,9 @@ class ScoreCalibratedDetector(CalibratedScoresMixin):
         detector_type (str | type): What ``model.type`` was, e.g.
             'FasterRCNN'; all further arguments are the detector's own.
         **detector: The detector's arguments. ``test_cfg.score_calibrator``
-            is ``dict(load_from='CALIBRATION.json')``, or None for none.
+            is ``dict(load_from='CALIBRATION.json')``, or None for none, and
+            ``test_cfg.class_probabilities`` whether ``pred_instances`` have
+            the probabilities of all classes, ``class_probs``.
 
     Raises:
         InvalidTypeError, InvalidValueError, MissingFileError: If an
