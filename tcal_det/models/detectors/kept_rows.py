@@ -104,18 +104,14 @@ def _of_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
 
 
 def _rows_of_nms(head: nn.Module, num_columns: int) -> Callable:
-    """``_predict_by_feat_single`` of a head that calls ``multiclass_nms``.
-
-    The function is given all columns; where a sigmoid head has no
-    background, it is given a column of zeros instead.
-    """
+    """``_predict_by_feat_single`` of a head that calls ``multiclass_nms``."""
     multiclass_nms = global_of(head, SINGLE, 'multiclass_nms')
     rows: List[Tensor] = []
 
     def nms(boxes: Tensor, scores: Tensor, *args, **kwargs) -> tuple:
         *kept, index = multiclass_nms(
             boxes, scores, *args, return_inds=True, **kwargs)
-        rows.append(scores[_row_of(index, scores)][:, :num_columns])
+        rows.append(scores[_row_of(index, scores)])
         return tuple(kept)
 
     single = with_function(head, SINGLE, multiclass_nms=nms)
@@ -154,6 +150,8 @@ def _rows_of_branches(roi_head: nn.Module, name: str) -> Callable:
     merge = with_function(roi_head, name, batched_nms=nms)
 
     def merge_branches(branches: InstanceList) -> InstanceData:
+        if 'class_probs' not in branches[0]:  # no image had a RoI
+            return merge(branches)
         kept.clear()
         rows = torch.cat([branch.class_probs for branch in branches])
         results = merge(branches)
@@ -251,10 +249,10 @@ def _rows_of_levels(head: nn.Module) -> List[Replacement]:
 
     What ``results`` hold before NMS goes through it with the boxes.
     """
-    selecting = next((name for name in (SINGLE, 'predict_by_feat')
+    selecting = next((name for name in ('predict_by_feat', SINGLE)
                       if calls(head, name, 'filter_scores_and_topk')), None)
     if selecting is None:
-        return _rows_of_guided_anchors(head)
+        return []
     post_process = next((name for name in ('_bbox_mask_post_process',
                                            POST_PROCESS)
                          if calls(head, selecting, name)), None)
@@ -294,14 +292,6 @@ def _rows_of_levels(head: nn.Module) -> List[Replacement]:
     ]
 
 
-def _rows_of_guided_anchors(head: nn.Module) -> List[Replacement]:
-    """NMS is given the probabilities of all columns."""
-    if not calls(head, SINGLE, 'multiclass_nms'):
-        return []
-    columns = head.num_classes + (not head.use_sigmoid_cls)
-    return [Replacement(head, SINGLE, _rows_of_nms(head, columns))]
-
-
 def _rows_of_paa(head: nn.Module) -> List[Replacement]:
     """NMS is given the products with predicted IoUs; voting comes after."""
     if not calls(head, POST_PROCESS, 'multiclass_nms'):
@@ -311,8 +301,7 @@ def _rows_of_paa(head: nn.Module) -> List[Replacement]:
 
     def nms(boxes: Tensor, scores: Tensor, *args, **kwargs) -> tuple:
         *found, index = multiclass_nms(
-            boxes, scores, *args,
-            **dict(kwargs, return_inds=True))
+            boxes, scores, *args, return_inds=True, **kwargs)
         kept.append(_row_of(index, scores))
         return tuple(found)
 
