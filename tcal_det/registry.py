@@ -3,7 +3,12 @@
 mmengine imports this module when a config says ``type='tcal_det.X'``; the
 ``locations`` are then imported on the first look-up, so no config needs
 ``custom_imports``.
+
+Everything of the plugin comes through here, so this is where the versions of
+torch and mmdet are checked, before they are imported.
 """
+import tcal_det.requirements_check  # noqa: F401 isort:skip
+
 from mmdet.registry import HOOKS as MMDET_HOOKS
 from mmdet.registry import METRICS as MMDET_METRICS
 from mmdet.registry import MODELS as MMDET_MODELS

@@ -80,7 +80,7 @@ def build(name, cfg, registry=MODELS):
 def with_option(cfg, **test_cfg):
     cfg = copy.deepcopy(cfg)
     cfg.update(
-        detector_type=cfg.type, type='tcal_det.ScoreCalibratedDetector')
+        detector_type=cfg.type, type='tcal_det.RecalibratedDetector')
     cfg.test_cfg.update(test_cfg or dict(class_probabilities=True))
     return cfg
 
@@ -499,13 +499,13 @@ def test_threads_share_a_detector(faster):
                     assert torch.equal(found.class_probs, one.class_probs)
 
 
-def test_calibrated_scores_leave_the_rows(faster, tmp_path):
-    from tcal_det.models.detectors import ScoreCalibrator
+def test_recalibrated_scores_leave_the_rows(faster, tmp_path):
+    from tcal_det.models.detectors import ScoreRecalibrator
     _, mine = faster
     mine = copy.deepcopy(mine)
     before = predict(mine, *batch_of('faster'))
 
-    class Halved(ScoreCalibrator):
+    class Halved(ScoreRecalibrator):
         """Maps scores, and leaves out detections."""
 
         def __init__(self):
@@ -516,7 +516,7 @@ def test_calibrated_scores_leave_the_rows(faster, tmp_path):
             result.scores = result.scores / 2
             return result[torch.arange(len(result)) % 3 > 0]
 
-    mine._score_calibrator = Halved()
+    mine._recalibrator = Halved()
     after = predict(mine, *batch_of('faster'))
     for one, other in zip(before, after):
         kept = torch.arange(len(one)) % 3 > 0
