@@ -132,7 +132,7 @@ def _rows_of_nms(head: nn.Module, num_columns: int) -> Callable:
 
 
 def _row_of(index: Tensor, scores_with_background: Tensor) -> Tensor:
-    """mmdet's NMS counts pairs of a row and a class."""
+    """The row of each pair of a row and a class that NMS counts."""
     num_classes = scores_with_background.shape[1] - 1
     return torch.div(index, num_classes, rounding_mode='floor')
 
@@ -179,8 +179,7 @@ def _of_queries(head: nn.Module) -> Union[KeptRows, str]:
             results = own(cls_score, *args, **kwargs)
         if is_sigmoid:
             rows = cls_score.sigmoid()
-            index = torch.div(
-                chosen[0], rows.shape[1], rounding_mode='floor')
+            index = torch.div(chosen[0], rows.shape[1], rounding_mode='floor')
         else:
             rows, index = F.softmax(cls_score, dim=-1), chosen[0]
         results.class_probs = rows[index]
@@ -253,8 +252,8 @@ def _rows_of_levels(head: nn.Module) -> List[Replacement]:
                       if calls(head, name, 'filter_scores_and_topk')), None)
     if selecting is None:
         return []
-    post_process = next((name for name in ('_bbox_mask_post_process',
-                                           POST_PROCESS)
+    post_process = next((name
+                         for name in ('_bbox_mask_post_process', POST_PROCESS)
                          if calls(head, selecting, name)), None)
     if post_process is None:
         return []
@@ -359,8 +358,8 @@ def _rows_of_yolact(head: nn.Module) -> List[Replacement]:
     columns = head.num_classes + (not head.use_sigmoid_cls)
     rows: List[Tensor] = []
 
-    def nms(boxes: Tensor, scores: Tensor, coefficients: Tensor,
-            *args: Sequence, **kwargs: Any) -> tuple:
+    def nms(boxes: Tensor, scores: Tensor, coefficients: Tensor, *args:
+            Sequence, **kwargs: Any) -> tuple:
         both = torch.cat([coefficients, scores[:, :columns]], dim=1)
         *found, both = fast_nms(boxes, scores, both, *args, **kwargs)
         rows.append(both[:, -columns:])

@@ -64,9 +64,11 @@ class RecalibratedScoresMixin:
             list[DetDataSample]: With ``pred_instances``.
         """
         if self._gives_class_probs:
-            samples = predict_with_class_probabilities(
-                self,
-                super().predict, batch_inputs, batch_data_samples, rescale)
+            samples = predict_with_class_probabilities(self,
+                                                       super().predict,
+                                                       batch_inputs,
+                                                       batch_data_samples,
+                                                       rescale)
         else:
             samples = super().predict(
                 batch_inputs, batch_data_samples, rescale=rescale)
