@@ -57,10 +57,7 @@ def config_of(name):
 def build(name, cfg, registry=MODELS):
     init_default_scope('mmdet')
     if name in ROI:
-        torch.manual_seed(0)
-        detector = registry.build(copy.deepcopy(cfg))
-        for head in roi_cases.stages_of(detector):
-            head.fc_cls.weight.data.normal_(0, 0.3)
+        detector = roi_cases.build_detector(cfg)
     else:
         cases = query_cases if name in QUERY else dense_cases
         detector = cases.build(cfg, registry)

@@ -4,6 +4,7 @@ As for the distiller, ``model.type='tcal_det.RecalibratedDetector'``
 builds a subclass of the detector's own class, so that parameter names,
 checkpoints, exporters and hooks see the plain detector.
 """
+from functools import partial
 from typing import Optional, Union
 
 from mmdet.structures import SampleList
@@ -22,8 +23,8 @@ class RecalibratedScoresMixin:
 
     ``recalibrator`` maps the scores; ``class_probabilities=True`` adds
     ``class_probs``, the head's own probabilities of all classes, which
-    nothing maps, to ``pred_instances``. To be inherited beside, and
-    before, the detector's class. Training is not touched, and without the
+    nothing maps, to ``pred_instances``. To be inherited beside, and before,
+    the detector's class. Training is not touched, and without the
     options neither is prediction.
 
     Args:
@@ -63,15 +64,10 @@ class RecalibratedScoresMixin:
         Returns:
             list[DetDataSample]: With ``pred_instances``.
         """
+        predict = super().predict
         if self._gives_class_probs:
-            samples = predict_with_class_probabilities(self,
-                                                       super().predict,
-                                                       batch_inputs,
-                                                       batch_data_samples,
-                                                       rescale)
-        else:
-            samples = super().predict(
-                batch_inputs, batch_data_samples, rescale=rescale)
+            predict = partial(predict_with_class_probabilities, self, predict)
+        samples = predict(batch_inputs, batch_data_samples, rescale=rescale)
         if self._recalibrator is not None:
             for sample in samples:
                 sample.pred_instances = self._recalibrator(
