@@ -9,7 +9,7 @@ and what is chosen does not change.
 Shapes: K classes; C columns, K of a sigmoid head, and K + 1 with background
 last of a softmax head; P priors, RoIs or queries; D detections.
 """
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Union
 
 import torch
 import torch.nn as nn
@@ -246,7 +246,8 @@ def _of_dense_head(head: nn.Module) -> Union[KeptRows, str]:
 def _rows_of_levels(head: nn.Module) -> List[Replacement]:
     """Heads that choose with ``filter_scores_and_topk``, level by level.
 
-    What ``results`` hold before NMS goes through it with the boxes.
+    What ``results`` hold before NMS goes through it with the boxes, and so
+    does the number of a row.
     """
     selecting = next((name for name in ('predict_by_feat', SINGLE)
                       if calls(head, name, 'filter_scores_and_topk')), None)
@@ -280,15 +281,24 @@ def _rows_of_levels(head: nn.Module) -> List[Replacement]:
     own = getattr(head, post_process)
 
     def with_rows(results: InstanceData, *args, **kwargs) -> InstanceData:
-        results.class_probs = torch.cat(levels)
+        rows = torch.cat(levels)
         levels.clear()
-        return own(results, *args, **kwargs)
+        return _with_rows_of_kept(own, results, rows, *args, **kwargs)
 
     return [
         Replacement(head, selecting,
                     select if is_sigmoid else select_from_softmax),
         Replacement(head, post_process, with_rows)
     ]
+
+
+def _with_rows_of_kept(process: Callable, results: InstanceData, rows: Tensor,
+                       *args, **kwargs) -> InstanceData:
+    """Let the number of a row go through NMS, which costs less than rows."""
+    results.class_probs = torch.arange(len(rows), device=rows.device)
+    results = process(results, *args, **kwargs)
+    results.class_probs = rows[results.class_probs]
+    return results
 
 
 def _rows_of_paa(head: nn.Module) -> List[Replacement]:
@@ -341,8 +351,8 @@ def _rows_of_yolox(head: nn.Module) -> List[Replacement]:
             return predict(*args, **kwargs)
 
     def with_rows(results: InstanceData, *args, **kwargs) -> InstanceData:
-        results.class_probs = last['rows'][last['mask']]
-        return process(results, *args, **kwargs)
+        rows = last['rows'][last['mask']]
+        return _with_rows_of_kept(process, results, rows, *args, **kwargs)
 
     return [
         Replacement(head, 'predict_by_feat', predict_by_feat),

@@ -6,7 +6,7 @@ class, also those that another thread uses, do not see the difference.
 from contextlib import contextmanager
 from inspect import ismethod
 from types import FunctionType, MethodType
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 from torch.overrides import TorchFunctionMode
 
@@ -95,7 +95,7 @@ class TensorCalls(TorchFunctionMode):
                            func: Callable,
                            types: tuple,
                            args: tuple = (),
-                           kwargs: Dict[str, Any] = None) -> Any:
+                           kwargs: Optional[Dict[str, Any]] = None) -> Any:
         result = func(*args, **(kwargs or {}))
         listener = self._listeners.get(getattr(func, '__name__', None))
         if listener is not None:
