@@ -368,8 +368,8 @@ def _rows_of_yolact(head: nn.Module) -> List[Replacement]:
     columns = head.num_classes + (not head.use_sigmoid_cls)
     rows: List[Tensor] = []
 
-    def nms(boxes: Tensor, scores: Tensor, coefficients: Tensor, *args:
-            Sequence, **kwargs: Any) -> tuple:
+    def nms(boxes: Tensor, scores: Tensor, coefficients: Tensor, *args,
+            **kwargs) -> tuple:
         both = torch.cat([coefficients, scores[:, :columns]], dim=1)
         *found, both = fast_nms(boxes, scores, both, *args, **kwargs)
         rows.append(both[:, -columns:])
