@@ -53,7 +53,8 @@ def predicted_instances(
     try:
         pred.keys()  # a tensor takes texts as indices, in its way
         boxes, scores, labels = (
-            _as_array(pred[name]) for name in ('bboxes', 'scores', 'labels'))
+            number_array(pred[name])
+            for name in ('bboxes', 'scores', 'labels'))
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError,
             AttributeError, OverflowError, RecursionError):
         raise InvalidTypeError(
@@ -101,7 +102,7 @@ def class_probability_rows(pred: Any, where: str,
         InvalidValueError: If they are not one row for each detection.
     """
     try:
-        rows = _as_array(pred['class_probs'])
+        rows = number_array(pred['class_probs'])
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError,
             AttributeError, OverflowError, RecursionError):
         raise InvalidTypeError(
@@ -115,8 +116,12 @@ def class_probability_rows(pred: Any, where: str,
     return rows.astype(np.float64)
 
 
-def _as_array(value: Any) -> np.ndarray:
-    """An array of numbers, else an error of whatever kind."""
+def number_array(value: Any) -> np.ndarray:
+    """An array of numbers, else an error of whatever kind.
+
+    Args:
+        value (Any): Array, tensor on any device, or list of numbers.
+    """
     if hasattr(value, 'detach'):
         value = value.detach().cpu()
         if value.is_floating_point():

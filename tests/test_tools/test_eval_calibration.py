@@ -450,7 +450,7 @@ def test_help_is_complete(call_tool):
         text.split()[0]: ' '.join(text.split())
         for text in described if text.strip().startswith('--')
     }
-    assert len(options) == 11
+    assert len(options) == 16
     for name, text in options.items():
         if name != '--out':
             assert re.search(r' [a-z].{15,} \(default: .+\)$', text), text
