@@ -101,7 +101,8 @@ def test_through_a_results_file(files, tmp_path):
             direct.classwise.ece) == (written.brier, written.top_label.ece,
                                       written.classwise.ece)
     plain, same = (
-        evaluate_files(ground_truth, path).overall for path in (results, out))
+        evaluate_files(ground_truth, path).report.overall
+        for path in (results, out))
     assert plain == pytest.approx(same, abs=0, nan_ok=True)
 
 

@@ -95,8 +95,10 @@ def test_threshold_of_the_match():
 
 
 def test_a_hundred_detections_of_an_image_are_not_the_most():
-    scene = [(A, [10 * k, 0, 5, 5], [.5, .2, .3]) for k in range(150)]
-    assert class_probability_calibration(*arrays(scene)).num_measured == 150
+    """COCO's limit would make background of the last one."""
+    scene = [(A, [200 + 10 * k, 0, 5, 5], [.8, .1, .1]) for k in range(150)]
+    result = class_probability_calibration(*arrays([*scene, RIGHT]))
+    assert (result.num_measured, result.num_background) == (151, 150)
 
 
 def brute_force_labels(annotations, records, num_classes):
