@@ -88,7 +88,8 @@ def use_test_time_augmentation(cfg: Config) -> None:
         cfg (Config): Model and test pipeline are changed in place.
 
     Raises:
-        InvalidValueError: If the config does not say how.
+        InvalidValueError: If the config does not say how, or asks for class
+            probabilities.
     """
     missing = [
         key for key in ('tta_model', 'tta_pipeline') if cfg.get(key) is None
@@ -97,6 +98,11 @@ def use_test_time_augmentation(cfg: Config) -> None:
         raise InvalidValueError(
             '`--tta` needs `tta_model` and `tta_pipeline` in the config, but '
             f'it has no {" and no ".join(missing)}')
+    if (cfg.model.get('test_cfg') or {}).get('class_probabilities'):
+        raise InvalidValueError(
+            '`--tta` merges the boxes of several versions of an image, for '
+            'which there are no class probabilities: leave it out, or set '
+            'model.test_cfg.class_probabilities=False')
     cfg.tta_model.module = cfg.model
     cfg.model = cfg.tta_model
     for dataset in innermost_datasets(cfg.test_dataloader.dataset):

@@ -84,6 +84,38 @@ def predicted_instances(
         labels.astype(np.int64))
 
 
+def class_probability_rows(pred: Any, where: str,
+                           num_detections: int) -> np.ndarray:
+    """The ``class_probs`` of ``pred_instances``, as an array.
+
+    Args:
+        pred (Any): What :func:`predicted_instances` accepted.
+        where (str): Beginning of the message: which image this is.
+        num_detections (int): Number of detections D.
+
+    Returns:
+        ndarray: float64 of what the model gave, shape (D, C), not checked
+        further.
+
+    Raises:
+        InvalidTypeError: If there are none.
+        InvalidValueError: If they are not one row for each detection.
+    """
+    try:
+        rows = number_array(pred['class_probs'])
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError,
+            AttributeError, OverflowError, RecursionError):
+        raise InvalidTypeError(
+            f'{where}: `pred_instances` must have class_probs, an array of '
+            'numbers, but has none: predict with '
+            'model.test_cfg.class_probabilities=True') from None
+    if rows.ndim != 2 or len(rows) != num_detections:
+        raise InvalidValueError(
+            f'{where}: class_probs must have the shape (D, C), one row for '
+            f'each of the {num_detections} detections, but got {rows.shape}')
+    return rows.astype(np.float64)
+
+
 def number_array(value: Any) -> np.ndarray:
     """An array of numbers, else an error of whatever kind.
 

@@ -14,7 +14,7 @@ from .functional import (Detections, GroundTruth, detections_from_coco,
 from .functional.record_ids import is_id, positions
 from .json_reading import collector_paused, iter_record_blocks, load_json
 from .plausibility import check_labels
-from .predicted_instances import predicted_instances
+from .predicted_instances import class_probability_rows, predicted_instances
 
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
 CLASSES_REMEDY = ('name the classes that the detector knows, which its labels '
@@ -163,7 +163,8 @@ def keep_classes(
 
 def read_results(path: str,
                  category_ids: Sequence[Any],
-                 image_ids: Optional[np.ndarray] = None) -> List[Record]:
+                 image_ids: Optional[np.ndarray] = None,
+                 with_class_probs: bool = False) -> List[Record]:
     """Read detections of any framework as COCO results records.
 
     Args:
@@ -174,6 +175,8 @@ def read_results(path: str,
         image_ids (ndarray, optional): ``GroundTruth.image_ids``, which a
             pickle's images must be among, with detections or without.
             Defaults to None, any images.
+        with_class_probs (bool): Whether records of a pickle have 'scores',
+            the probabilities of all classes. Defaults to False.
 
     Returns:
         List[Record]: With 'image_id', 'category_id', 'bbox' and 'score';
@@ -188,7 +191,7 @@ def read_results(path: str,
         return read_json(path, 'results')
     samples = _read_pickle(path)
     with naming_file(path):
-        records = records_from_samples(samples, category_ids)
+        records = records_from_samples(samples, category_ids, with_class_probs)
         if image_ids is not None:
             positions([sample['img_id'] for sample in samples], image_ids,
                       'results', 'img_id')
@@ -202,7 +205,8 @@ def read_results(path: str,
 
 
 def records_from_samples(samples: Sequence[Record],
-                         category_ids: Sequence[Any]) -> List[Record]:
+                         category_ids: Sequence[Any],
+                         with_class_probs: bool = False) -> List[Record]:
     """COCO results records as mmdet's CocoMetric writes them.
 
     Boxes become x, y, width, height in float64, scores the float64 of the
@@ -212,6 +216,8 @@ def records_from_samples(samples: Sequence[Record],
         samples (Sequence[Record]): One for each image, with 'img_id' and
             'pred_instances': see :func:`predicted_instances`.
         category_ids (Sequence[Any]): The category of each label.
+        with_class_probs (bool): Whether records have 'scores', see
+            :func:`class_probability_rows`. Defaults to False.
 
     Raises:
         InvalidTypeError: If it is another kind of list.
@@ -246,6 +252,10 @@ def records_from_samples(samples: Sequence[Record],
                 score=score)
             for box, score, label in zip(*(part.tolist() for part in found))
         ]
+        if with_class_probs:
+            rows = class_probability_rows(pred, where, len(found.scores))
+            for record, row in zip(records[len(records) - len(rows):], rows):
+                record['scores'] = row.tolist()
     check_each_image_once(image_ids, 'results')
     return records
 

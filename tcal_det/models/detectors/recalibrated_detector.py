@@ -4,6 +4,7 @@ As for the distiller, ``model.type='tcal_det.RecalibratedDetector'``
 builds a subclass of the detector's own class, so that parameter names,
 checkpoints, exporters and hooks see the plain detector.
 """
+from functools import partial
 from typing import Optional, Union
 
 from mmdet.structures import SampleList
@@ -12,18 +13,23 @@ from torch import Tensor
 from tcal_det.errors import InvalidTypeError
 from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
+from .class_probabilities import (predict_with_class_probabilities,
+                                  wants_class_probabilities)
 from .detector_subclass import detector_subclass
 
 
 class RecalibratedScoresMixin:
-    """Gives a detector the option ``test_cfg.recalibrator``.
+    """Gives a detector options in ``test_cfg``.
 
-    To be inherited beside, and before, the detector's class. Training is
-    not touched, and without the option neither is prediction.
+    ``recalibrator`` maps the scores; ``class_probabilities=True`` adds
+    ``class_probs``, the head's own probabilities of all classes, which
+    nothing maps, to ``pred_instances``. To be inherited beside, and before,
+    the detector's class. Training is not touched, and without the
+    options neither is prediction.
 
     Args:
-        test_cfg (dict, optional): The detector's own, with
-            ``recalibrator`` or not. Defaults to None.
+        test_cfg (dict, optional): The detector's own, with these keys or
+            not. Defaults to None.
         **detector: The detector's other arguments.
     """
 
@@ -40,6 +46,8 @@ class RecalibratedScoresMixin:
             self._recalibrator = build_configured_part(
                 'test_cfg.recalibrator',
                 dict(dict(type='ScoreRecalibrator'), **cfg))
+        self._gives_class_probs = wants_class_probabilities(
+            self, (test_cfg or {}).get('class_probabilities', False))
 
     def predict(self,
                 batch_inputs: Tensor,
@@ -56,8 +64,10 @@ class RecalibratedScoresMixin:
         Returns:
             list[DetDataSample]: With ``pred_instances``.
         """
-        samples = super().predict(
-            batch_inputs, batch_data_samples, rescale=rescale)
+        predict = super().predict
+        if self._gives_class_probs:
+            predict = partial(predict_with_class_probabilities, self, predict)
+        samples = predict(batch_inputs, batch_data_samples, rescale=rescale)
         if self._recalibrator is not None:
             for sample in samples:
                 sample.pred_instances = self._recalibrator(
@@ -78,7 +88,9 @@ class RecalibratedDetector(RecalibratedScoresMixin):
         detector_type (str | type): What ``model.type`` was, e.g.
             'FasterRCNN'; all further arguments are the detector's own.
         **detector: The detector's arguments. ``test_cfg.recalibrator``
-            is ``dict(load_from='RECALIBRATION.json')``, or None for none.
+            is ``dict(load_from='RECALIBRATION.json')``, or None for none,
+            and ``test_cfg.class_probabilities`` whether ``pred_instances``
+            have the probabilities of all classes, ``class_probs``.
 
     Raises:
         InvalidTypeError, InvalidValueError, MissingFileError: If an

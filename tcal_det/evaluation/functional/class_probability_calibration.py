@@ -1,0 +1,215 @@
+"""Calibration of the probabilities of all classes of each detection.
+
+Figures of detection look at one score of a detection. Here each detection
+is a sample of a classification, with a row of probabilities and a label,
+and the figures of classifiers are taken of the whole row.
+
+Shape shorthand:
+    D: detections
+    K: classes
+    C: columns; K + 1 with background last (softmax heads), or K, each the
+        probability of one class alone (sigmoid heads)
+    N: detections that are measured
+"""
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Sequence, Tuple
+
+import numpy as np
+
+from tcal_det.errors import InvalidValueError
+from .array_checks import as_unit_interval, check_same_length
+from .binning import make_bin_table
+from .calibration_error import (CalibrationError, ClasswiseCalibrationError,
+                                calibration_error)
+from .coco_arrays import Detections, GroundTruth
+from .matching import IGNORED, match_detections
+
+# Loose enough for float16 rows of a thousand classes.
+LARGEST_ERROR_OF_SUM = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class ClassProbabilityCalibration:
+    """Calibration of rows of class probabilities.
+
+    Attributes:
+        top_label (CalibrationError): Of the largest probability of a row
+            against the label being its class.
+        classwise (ClasswiseCalibrationError): Of each column against the
+            label being its class; classes in the order of the ground truth,
+            and background, if there is such a column, last.
+        brier (float): Mean squared error of a row, summed over its columns;
+            in [0, 2] with a column for background, and in [0, K] without.
+        has_background (bool): Whether rows have a column for background.
+        num_measured (int): Number of samples N.
+        num_background (int): Those that match no object.
+        num_secondary (int): Detections left out, as their class is not the
+            most probable one of their row.
+        num_ignored (int): Detections left out, as they lie in a crowd.
+    """
+    top_label: CalibrationError
+    classwise: ClasswiseCalibrationError
+    brier: float
+    has_background: bool
+    num_measured: int
+    num_background: int
+    num_secondary: int
+    num_ignored: int
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; NaN stays NaN."""
+        return dict(
+            top_label_ece=self.top_label.ece,
+            classwise_ece=self.classwise.ece,
+            brier=self.brier,
+            has_background=self.has_background,
+            num_measured=self.num_measured,
+            num_background=self.num_background,
+            num_secondary=self.num_secondary,
+            num_ignored=self.num_ignored,
+            top_label=self.top_label.to_dict(),
+            classwise=self.classwise.to_dict())
+
+
+def class_probability_calibration(
+        ground_truth: GroundTruth,
+        detections: Detections,
+        probs: Sequence[Sequence[float]],
+        iou_thr: float = 0.5,
+        num_bins: int = 15,
+        closed: str = 'right') -> ClassProbabilityCalibration:
+    """Top-label ECE, classwise ECE and Brier score over all classes.
+
+    The label of a detection is the class of the object that it matches by
+    its box alone: detections and objects are matched as by
+    :func:`match_detections`, all of an image together, as if there were one
+    class. A detection without an object is background; one in a crowd is
+    left out. A row is measured once: mmdet returns a box again for each
+    class that is probable enough, and only the detection whose class is the
+    most probable one of its row is matched and measured.
+
+    With a column for background all figures are those of a classifier of
+    K + 1 classes. Without it a row is K answers of yes or no: of a
+    detection on background all of them are no, its top label is wrong, and
+    the Brier score is the sum of those of the columns.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections (Detections): Of the same images and classes.
+        probs (Sequence[Sequence[float]]): Rows of the detections, shape
+            (D, K) or (D, K + 1), columns in the order of
+            ``ground_truth.category_ids``; rows of K + 1 add up to 1.
+        iou_thr (float): IoU that a match needs, in [0, 1). Defaults to 0.5.
+        num_bins (int): Bins of both ECEs. Defaults to 15.
+        closed (str): See :func:`bin_index`. Defaults to 'right'.
+
+    Returns:
+        ClassProbabilityCalibration: The figures; NaN, with a warning, if no
+        detection is measured.
+
+    Raises:
+        InvalidTypeError: If the rows are not numbers.
+        InvalidValueError: If their shape is wrong, or a value or a sum is
+            out of range.
+
+    Reference:
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq.
+        3 (top label); Kull et al., Beyond temperature scaling, NeurIPS
+        2019, section 2 (classwise ECE); Brier 1950, eq. 2. Harakeh and
+        Waslander, ICLR 2021, score the class distribution of detections,
+        split by their IoU, by proper scoring rules.
+    """
+    probs = _checked_probs(probs, detections, ground_truth.num_classes)
+    num_classes = ground_truth.num_classes
+    own = probs[np.arange(len(probs)), detections.class_index]
+    is_primary = own >= probs[:, :num_classes].max(axis=1, initial=0.0)
+    labels, is_measured = _labels_by_box(ground_truth,
+                                         _select(detections, is_primary),
+                                         iou_thr)
+    probs, labels = probs[is_primary][is_measured], labels[is_measured]
+    if len(labels) == 0:
+        warnings.warn(
+            'no detection has its class as the most probable one, so the '
+            'calibration of the class probabilities is NaN',
+            stacklevel=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # said above
+        top_label = calibration_error(
+            probs.max(axis=1, initial=0.0),
+            probs.argmax(axis=1) == labels, num_bins, closed)
+    return ClassProbabilityCalibration(
+        top_label=top_label,
+        classwise=_classwise(probs, labels, num_bins, closed),
+        brier=_brier_score(probs, labels),
+        has_background=probs.shape[1] > num_classes,
+        num_measured=len(labels),
+        num_background=int((labels == num_classes).sum()),
+        num_secondary=int((~is_primary).sum()),
+        num_ignored=int((~is_measured).sum()))
+
+
+def _checked_probs(probs: Sequence[Sequence[float]], detections: Detections,
+                   num_classes: int) -> np.ndarray:
+    if len(probs) == 0 and not isinstance(probs, np.ndarray):
+        probs = np.zeros((0, num_classes))
+    probs = as_unit_interval('probs', probs, ndim=2)
+    check_same_length('probs', probs, 'detections', detections.scores)
+    if probs.shape[1] not in (num_classes, num_classes + 1):
+        raise InvalidValueError(
+            f'`probs` must have {num_classes} columns, one for each class, '
+            f'or {num_classes + 1} with background last, but got '
+            f'{probs.shape[1]}')
+    if probs.shape[1] > num_classes:
+        bad = np.abs(probs.sum(axis=1) - 1) > LARGEST_ERROR_OF_SUM
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise InvalidValueError(
+                '`probs` with a column for background must have rows that '
+                f'add up to 1, but got {probs[row].sum()} in row {row}')
+    return probs
+
+
+def _select(detections: Detections, kept: np.ndarray) -> Detections:
+    return Detections(detections.image_index[kept],
+                      detections.class_index[kept], detections.boxes[kept],
+                      detections.scores[kept])
+
+
+def _labels_by_box(ground_truth: GroundTruth, detections: Detections,
+                   iou_thr: float) -> Tuple[np.ndarray, np.ndarray]:
+    """Class of the matched object, K if none; and what is not ignored."""
+    one_class = replace(
+        ground_truth,
+        category_ids=np.zeros(1, dtype=np.int64),
+        category_names=('object', ),
+        class_index=np.zeros_like(ground_truth.class_index))
+    matches = match_detections(
+        one_class,
+        replace(detections, class_index=np.zeros_like(detections.class_index)),
+        iou_thr,
+        max_dets=max(len(detections), 1))
+    # Index -1, of no object, is that of background.
+    classes = np.append(ground_truth.class_index, ground_truth.num_classes)
+    return classes[matches.object_index], matches.status != IGNORED
+
+
+def _classwise(probs: np.ndarray, labels: np.ndarray, num_bins: int,
+               closed: str) -> ClasswiseCalibrationError:
+    per_class = tuple(
+        CalibrationError.from_bins(
+            make_bin_table(probs[:, column], (
+                labels == column).astype(np.float64), num_bins, closed))
+        for column in range(probs.shape[1]))
+    return ClasswiseCalibrationError(
+        float(np.mean([error.ece for error in per_class])), per_class)
+
+
+def _brier_score(probs: np.ndarray, labels: np.ndarray) -> float:
+    if len(labels) == 0:
+        return float('nan')
+    has_column = labels < probs.shape[1]
+    likelihood = probs[has_column, labels[has_column]]
+    # sum_k (p_k - y_k)^2 without an N x C array of y
+    total = np.einsum('nk,nk->', probs, probs) + (1 - 2 * likelihood).sum()
+    return float(total / len(labels))
