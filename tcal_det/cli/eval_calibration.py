@@ -7,6 +7,8 @@ import os.path as osp
 
 from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.class_probabilities import (
+    evaluate_class_probabilities, write_results_with_class_probabilities)
 from tcal_det.evaluation.file_evaluation import evaluate_files
 from tcal_det.fileio import make_output_folder, write_json_atomically
 from tcal_det.recalibration import Recalibration
@@ -31,6 +33,16 @@ def parse_args():
         "AP: 'none', a number, 'lrp_optimal' (of these very results), or "
         'the thresholds in a file of `tcal-recalibrate fit` (default: none)')
     add_evaluation_options(parser)
+    parser.add_argument(
+        '--class-probabilities',
+        action='store_true',
+        help='measure the probabilities of all classes too: `class_probs` of '
+        'a .pkl, `scores` lists of a .json (default: not measured)')
+    parser.add_argument(
+        '--write-scores',
+        metavar='FILE.json',
+        help='COCO results to write from a .pkl, with the probabilities of '
+        'all classes as `scores` lists (default: not written)')
     return parser.parse_args()
 
 
@@ -55,9 +67,19 @@ def evaluate(args):
     evaluation = evaluate_files(args.ground_truth, args.results, args.classes,
                                 args.images, args.names,
                                 **evaluation_options(args))
-    write_json_atomically(args.out, evaluation.to_dict())
-    print(evaluation.table())
+    content, lines = evaluation.to_dict(), [evaluation.table()]
+    files = (args.ground_truth, args.results)
+    if args.class_probabilities:
+        of_classes = evaluate_class_probabilities(*files, args.classes)
+        content['class_probabilities'] = of_classes.to_dict()
+        lines.append(of_classes.table())
+    write_json_atomically(args.out, content)
+    print('\n'.join(lines))
     print(f'written: {args.out}')
+    if args.write_scores is not None:
+        write_results_with_class_probabilities(*files, args.write_scores,
+                                               args.classes)
+        print(f'written: {args.write_scores}')
     if args.plot is not None:
         # matplotlib is slow to import.
         from tcal_det.visualization.detection_report import \

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from mmdet.evaluation import DumpDetResults
@@ -450,7 +451,7 @@ def test_help_is_complete(call_tool):
         text.split()[0]: ' '.join(text.split())
         for text in described if text.strip().startswith('--')
     }
-    assert len(options) == 16
+    assert len(options) == 18
     for name, text in options.items():
         if name != '--out':
             assert re.search(r' [a-z].{15,} \(default: .+\)$', text), text
@@ -465,3 +466,44 @@ def test_an_absurd_number_of_bins(option, complaint):
         golden_file('det_small_gt'), golden_file('det_small_dt'), option,
         '1000000000')
     assert 'must be in [1, 1000], but got 1000000000' in line
+
+
+def test_class_probabilities_are_measured_and_written(call_tool, tmp_path):
+    """A box on each of three objects; the rows are those of the page's."""
+    rows = [[.7, .2, .1], [.6, .3, .1], [.3, .1, .6]]
+    annotations = dict(
+        images=[dict(id=1, width=100, height=100)],
+        categories=[dict(id=4, name='a'),
+                    dict(id=9, name='b')],
+        annotations=[
+            dict(id=1, image_id=1, category_id=4, bbox=[0, 0, 10, 10]),
+            dict(id=2, image_id=1, category_id=9, bbox=[50, 0, 10, 10])
+        ])
+    boxes = [[0, 0, 10, 10], [50, 0, 60, 10], [0, 50, 10, 60]]
+    samples = [
+        dict(
+            img_id=1,
+            pred_instances=dict(
+                bboxes=np.array(boxes, dtype=np.float64),
+                scores=np.array([.7, .6, .3]),
+                labels=np.array([0, 0, 0]),
+                class_probs=np.array(rows)))
+    ]
+    gt, pkl = tmp_path / 'gt.json', tmp_path / 'dt.pkl'
+    gt.write_text(json.dumps(annotations))
+    pkl.write_bytes(pickle.dumps(samples))
+    out, written = tmp_path / 'out.json', tmp_path / 'scores.json'
+    status, stderr = call_tool(TOOL, str(gt), str(pkl), '--out', str(out),
+                               '--class-probabilities', '--write-scores',
+                               str(written))
+    assert status == 0, stderr
+    figures = json.loads(out.read_text())['class_probabilities']
+    assert figures['top_label_ece'] == pytest.approx(.5 / 3)
+    assert figures['classwise_ece'] == pytest.approx(2.8 / 9)
+    assert figures['brier'] == pytest.approx(1.26 / 3)
+    assert 'Classwise ECE' in call_tool.output
+    assert [one['scores'] for one in json.loads(written.read_text())] == rows
+    status, stderr = call_tool(TOOL, str(gt), str(written), '--out', str(out),
+                               '--class-probabilities')
+    assert status == 0, stderr
+    assert json.loads(out.read_text())['class_probabilities'] == figures

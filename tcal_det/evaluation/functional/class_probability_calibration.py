@@ -71,6 +71,15 @@ class ClassProbabilityCalibration:
             top_label=self.top_label.to_dict(),
             classwise=self.classwise.to_dict())
 
+    def table(self) -> str:
+        """The figures, for a terminal."""
+        rows = (('Top-label ECE', self.top_label.ece),
+                ('Classwise ECE', self.classwise.ece), ('Brier score',
+                                                        self.brier))
+        lines = [f'class probabilities of {self.num_measured} boxes']
+        return '\n'.join(
+            lines + [f'  {title:<24}{value:8.4f}' for title, value in rows])
+
 
 def class_probability_calibration(
         ground_truth: GroundTruth,

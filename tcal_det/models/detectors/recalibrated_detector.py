@@ -70,8 +70,10 @@ class RecalibratedScoresMixin:
         samples = predict(batch_inputs, batch_data_samples, rescale=rescale)
         if self._recalibrator is not None:
             for sample in samples:
+                height, width = (sample.ori_shape
+                                 if rescale else sample.img_shape)[:2]
                 sample.pred_instances = self._recalibrator(
-                    sample.pred_instances)
+                    sample.pred_instances, (width, height))
         return samples
 
 

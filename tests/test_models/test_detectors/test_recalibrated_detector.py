@@ -12,7 +12,9 @@ from mmengine.structures import InstanceData
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
 from tcal_det.models.detectors import ScoreRecalibrator
-from tcal_det.recalibration import ClassRecalibration, PlattMap, Recalibration
+from tcal_det.recalibration import (ClassRecalibration, PlattMap,
+                                    Recalibration, SizeDependentPlattMap,
+                                    relative_areas)
 from tcal_det.registry import MODELS
 
 POOLED = PlattMap(scale=0.5, bias=-1.0)
@@ -87,7 +89,8 @@ def test_instances_are_not_changed(calibration_file):
         bboxes=torch.zeros(2, 4),
         scores=torch.tensor([0.9, 0.2]),
         labels=torch.tensor([0, 1]))
-    result = ScoreRecalibrator(calibration_file((0.5, 0.5, None)))(instances)
+    result = ScoreRecalibrator(calibration_file((0.5, 0.5, None)))(instances,
+                                                                   (100, 100))
     assert len(result) == 1
     assert instances.scores.tolist() == pytest.approx([0.9, 0.2])
 
@@ -212,6 +215,29 @@ def test_detector_type(detector_cfg):
         MODELS.build(cfg)
     with pytest.raises(InvalidValueError, match="got 'FPN'"):
         build(detector_cfg, detector_type='FPN')
+
+
+def test_map_that_depends_on_the_size(pair, batch, tmp_path):
+    by_size = SizeDependentPlattMap([-6., -1.], [.5, 2.], [1., -1.])
+    path = tmp_path / 'size.json'
+    path.write_text(
+        json.dumps(
+            Recalibration(
+                {}, by_size,
+                tuple(
+                    ClassRecalibration(label, name)
+                    for label, name in enumerate('abc'))).to_json_dict()))
+    plain, recalibrated = pair()
+    recalibrated._recalibrator = ScoreRecalibrator(str(path))
+    sizes = [sample.ori_shape[::-1] for sample in batch()['data_samples']]
+    for before, after, size in zip(
+            predict(plain, batch), predict(recalibrated, batch), sizes):
+        boxes = before.bboxes.double().numpy()
+        boxes[:, 2:] -= boxes[:, :2]
+        areas = relative_areas(boxes, np.array([size] * len(boxes)))
+        assert areas.max() > 2 * areas.min() > 0
+        assert after.scores.numpy() == pytest.approx(
+            by_size(before.scores.double().numpy(), areas), rel=1e-6)
 
 
 def test_calibration_of_fewer_classes(pair, batch, tmp_path):
