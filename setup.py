@@ -49,12 +49,19 @@ setup(
     packages=find_packages(include=['tcal_det', 'tcal_det.*']),
     cmdclass=dict(build_py=BuildWithConfigs),
     python_requires='>=3.8',
-    # torch, mmcv, mmengine and mmdet are checked when tcal_det is imported
-    # and never installed from here: two families of packages bear the same
-    # import names, and neither may replace the user's. The names below carry
-    # no version, so what mmdet already brought stays as it is; but the
-    # figures' legends outside of the axes came with matplotlib 3.7.
-    install_requires=['matplotlib>=3.7', 'numpy', 'pycocotools', 'scipy'],
+    # What evaluates files. torch, mmcv, mmengine and mmdet are checked when
+    # the plugin is imported and never installed from here: two families of
+    # packages bear the same import names, and neither may replace the
+    # user's. The names below carry no version, so what mmdet already brought
+    # stays as it is; but the figures' legends outside of the axes came with
+    # matplotlib 3.7.
+    install_requires=[
+        'matplotlib>=3.7', 'numpy', 'packaging', 'pycocotools', 'scipy'
+    ],
+    entry_points=dict(console_scripts=[
+        'tcal-eval = tcal_det.cli.eval_calibration:main',
+        'tcal-recalibrate = tcal_det.cli.recalibrate:main',
+    ]),
     extras_require={
         # Demo data (bundled digits) and isotonic regression.
         'sklearn': ['scikit-learn'],

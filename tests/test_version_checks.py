@@ -23,5 +23,24 @@ def pretend(monkeypatch, module, version):
     ('torch', '1.13.1+cu117', "needs torch>=2.0, but found 1.13.1.*'torch>="),
 ])
 def test_unsupported_version(monkeypatch, module, version, message):
+    pretend(monkeypatch, module, version)
+    with pytest.raises(ImportError, match=message):
+        requirements_check.check_requirements()
+
+
+def test_missing_module(monkeypatch):
+
+    def nothing(name, distributions):
+        raise ImportError
+
+    monkeypatch.setattr(requirements_check, 'installed_version', nothing)
+    with pytest.raises(ImportError, match='torch>=2.0, but it is not inst'):
+        requirements_check.check_requirements()
+
+
+@pytest.mark.parametrize('version', [
+    '3.0.0rc1', '3.0', '3.0.0+cu121', '3.5.1', '3.0.0.dev0', '3.0.0a0+git7d5'
+])
+def test_supported_version(monkeypatch, version):
     pretend(monkeypatch, 'mmdet', version)
     requirements_check.check_requirements()

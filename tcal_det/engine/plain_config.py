@@ -4,7 +4,7 @@ from typing import Any, Dict
 
 from tcal_det.errors import InvalidValueError
 
-# Arguments of the distiller and of ScoreCalibratedDetector.
+# Arguments of the distiller and of RecalibratedDetector.
 _WRAPPER_KEYS = ('student_type', 'detector_type', 'teacher', 'distill_losses',
                  'roi_weighting')
 # Where a run starts from and writes to, and files of a config.
@@ -19,7 +19,7 @@ _LEFT_OUT = object()
 def plain_detector_config(cfg: Dict[str, Any]) -> Dict[str, Any]:
     """Take out of a config what only its training needed.
 
-    Teacher, distillation losses, score calibration, metrics and hooks of
+    Teacher, distillation losses, recalibration of scores, metrics and hooks of
     this package, files of pretrained weights, and where the run was.
 
     Args:
@@ -55,7 +55,7 @@ def _plain_model(model: Dict[str, Any]) -> Dict[str, Any]:
     if detector_type is not None:
         plain['type'] = detector_type
     if isinstance(plain.get('test_cfg'), dict):
-        plain['test_cfg'].pop('score_calibrator', None)
+        plain['test_cfg'].pop('recalibrator', None)
     return plain
 
 

@@ -448,7 +448,7 @@ def check_comparable(detectors: Dict[str, nn.Module]) -> None:
             'the teachers must classify the same samples with the same '
             f'activation to be ranked by ECE, but they are {kinds}: compare '
             'the calibration of their detections with '
-            'tools/analysis_tools/eval_calibration.py')
+            '`tcal-eval`')
     counts = {name: adapter.num_classes for name, adapter in adapters.items()}
     if len(set(counts.values())) > 1:
         raise InvalidValueError(

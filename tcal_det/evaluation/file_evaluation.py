@@ -1,4 +1,4 @@
-"""The figures of a results file: what `eval_calibration.py` reports."""
+"""The figures of a results file: what `tcal-eval` reports."""
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 

@@ -208,7 +208,7 @@ def test_teachers_of_two_activations_are_not_ranked(calibration_files,
                      '--teacher', 'a', *softmax, '--teacher', 'b',
                      *sigmoid_files('RetinaNet'), '--out', tmp_path / 'out')
     assert "'a': 'softmax over RoIs', 'b': 'sigmoid over priors'" in error
-    assert 'eval_calibration.py' in error
+    assert 'tcal-eval' in error
 
 
 @pytest.mark.parametrize('kind', ['RetinaNet', 'GFL'])

@@ -43,7 +43,7 @@ def trained(tmp_path, distiller_cfg):
     model.test_cfg.rcnn.score_thr = 0.0
     torch.manual_seed(0)
     detector = MODELS.build(model)
-    model.test_cfg.score_calibrator = dict(load_from='private/scores.json')
+    model.test_cfg.recalibrator = dict(load_from='private/scores.json')
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(96, 64), keep_ratio=True),
@@ -211,9 +211,9 @@ def test_config_text_of_mmengine_is_read_as_mmengine_reads_it():
 def test_config_is_not_changed():
     cfg = dict(
         model=dict(
-            type='tcal_det.ScoreCalibratedDetector',
+            type='tcal_det.RecalibratedDetector',
             detector_type='RetinaNet',
-            test_cfg=dict(score_calibrator=dict(load_from='x'), nms=1)))
+            test_cfg=dict(recalibrator=dict(load_from='x'), nms=1)))
     plain = plain_detector_config(cfg)
     assert plain == dict(model=dict(type='RetinaNet', test_cfg=dict(nms=1)))
-    assert cfg['model']['test_cfg']['score_calibrator'] == dict(load_from='x')
+    assert cfg['model']['test_cfg']['recalibrator'] == dict(load_from='x')

@@ -141,8 +141,8 @@ def samples_of(scene, container):
     return samples
 
 
-def score_calibration(scene, seed):
-    """What `recalibrate.py fit` could have written."""
+def recalibration(scene, seed):
+    """What `tcal-recalibrate fit` could have written."""
     rng = random.Random(seed)
 
     def score_map():
@@ -158,13 +158,13 @@ def score_calibration(scene, seed):
 
     return dict(
         settings=dict(method='beta', detections=5),
-        calibrator=score_map(),
+        recalibrator=score_map(),
         classes=[
             dict(
                 category_id=one['id'],
                 name=one['name'],
                 score_thr=rng.choice((None, 0.0, 0.3, 1.0)),
-                calibrator=rng.choice((None, score_map())))
+                recalibrator=rng.choice((None, score_map())))
             for one in scene[0]['categories']
         ])
 

@@ -30,9 +30,9 @@ import numpy as np
 import pytest
 import torch
 import valid_files
-from fuzzed_files import (ODD_OBJECTS, ODD_VALUES, file_damages, samples_of,
-                          score_calibration, seeds, small_scene, spoiled,
-                          spoilings, write_json, write_pickle)
+from fuzzed_files import (ODD_OBJECTS, ODD_VALUES, file_damages, recalibration,
+                          samples_of, seeds, small_scene, spoiled, spoilings,
+                          write_json, write_pickle)
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -280,10 +280,9 @@ def test_apply(command, seed, of_calibration, of_results, damage, as_pickle,
                place):
     scene = small_scene(seed)
     calibration = command.path('calibration.json')
-    write_json(
-        calibration,
-        spoiled(score_calibration(scene, seed), of_calibration, ODD_VALUES),
-        damage, place)
+    write_json(calibration,
+               spoiled(recalibration(scene, seed), of_calibration, ODD_VALUES),
+               damage, place)
     if as_pickle:
         results = command.path('dt.pkl')
         write_pickle(

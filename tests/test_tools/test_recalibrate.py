@@ -201,17 +201,17 @@ def test_apply_complains(splits, complaint, succeed, tmp_path):
     val_gt, val_dt, _, _ = splits
     assert "'gone.json' does not" in complaint('apply', val_dt, 'gone.json')
     # The arguments are easily swapped.
-    assert 'recalibrate.py fit' in complaint('apply', val_dt, val_gt)
+    assert 'tcal-recalibrate fit' in complaint('apply', val_dt, val_gt)
     calibration = str(tmp_path / 'calibration.json')
     succeed(TOOL, 'fit', val_gt, val_dt, '--out', calibration)
     with open(calibration) as file:
         content = json.load(file)
-    content['calibrator']['values'][0] = 2
+    content['recalibrator']['values'][0] = 2
     falling = tmp_path / 'falling.json'
     falling.write_text(json.dumps(content))
     line = complaint('apply', val_dt, str(falling))
     assert "falling.json'" in line and '`values[0]` must be in [0, 1]' in line
-    assert 'recalibrate.py fit' in line
+    assert 'tcal-recalibrate fit' in line
     bad = tmp_path / 'bad.json'
     bad.write_text(
         json.dumps(

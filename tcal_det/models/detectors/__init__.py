@@ -1,9 +1,9 @@
 from .detector_subclass import detector_name, detector_subclass
-from .score_calibrated_detector import (CalibratedScoresMixin,
-                                        ScoreCalibratedDetector)
-from .score_calibrator import ScoreCalibrator
+from .recalibrated_detector import (RecalibratedDetector,
+                                    RecalibratedScoresMixin)
+from .score_recalibrator import ScoreRecalibrator
 
 __all__ = [
-    'CalibratedScoresMixin', 'ScoreCalibratedDetector', 'ScoreCalibrator',
+    'RecalibratedScoresMixin', 'RecalibratedDetector', 'ScoreRecalibrator',
     'detector_name', 'detector_subclass'
 ]

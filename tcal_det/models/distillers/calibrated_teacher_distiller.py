@@ -19,7 +19,7 @@ from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
-from ..detectors import CalibratedScoresMixin, detector_subclass
+from ..detectors import RecalibratedScoresMixin, detector_subclass
 from ..head_adapters import adapter_for
 from .frozen_teacher import FrozenTeacher
 from .lesson import Lesson
@@ -32,7 +32,7 @@ ROI_WEIGHTINGS = dict(
 
 
 @MODELS.register_module()
-class CalibratedTeacherDistiller(CalibratedScoresMixin):
+class CalibratedTeacherDistiller(RecalibratedScoresMixin):
     """An mmdet detector that is distilled from a calibrated teacher.
 
     One training step: the student computes its own losses, untouched; the

@@ -189,7 +189,7 @@ def test_the_file_holds_another_type(file):
         TemperatureScaling(load_from=path)
 
 
-def test_a_score_calibration_is_another_thing(file):
+def test_a_recalibration_is_another_thing(file):
     """Of recalibrate.py: the two files are easily mixed up."""
     path = file(dict(calibrator=dict(type='isotonic', scores=[0.5])))
     with pytest.raises(InvalidValueError, match='holds a isotonic.*fit it'):

@@ -8,10 +8,8 @@ import sys
 import pytest
 import torch
 
-from tcal_det.evaluation.score_calibration import (ClassCalibration,
-                                                   ScoreCalibration)
-from tcal_det.evaluation.score_maps import PlattMap
 from tcal_det.fileio import write_json_atomically
+from tcal_det.recalibration import ClassRecalibration, PlattMap, Recalibration
 from tcal_det.registry import MODELS
 
 REPOSITORY = os.path.abspath(
@@ -35,18 +33,18 @@ for path in sys.argv[1:]:
 
 @pytest.fixture
 def calibrated_cfg(detector_cfg, tmp_path):
-    """A ScoreCalibratedDetector's config."""
+    """A RecalibratedDetector's config."""
     path = str(tmp_path / 'calibration.json')
     classes = tuple(
-        ClassCalibration(label, name) for label, name in enumerate('abc'))
+        ClassRecalibration(label, name) for label, name in enumerate('abc'))
     write_json_atomically(
         path,
-        ScoreCalibration({}, PlattMap(scale=0.5, bias=-1.0),
-                         classes).to_json_dict())
+        Recalibration({}, PlattMap(scale=0.5, bias=-1.0),
+                      classes).to_json_dict())
     cfg = detector_cfg()
     cfg.update(
-        type='tcal_det.ScoreCalibratedDetector', detector_type='FasterRCNN')
-    cfg.test_cfg.score_calibrator = dict(load_from=path)
+        type='tcal_det.RecalibratedDetector', detector_type='FasterRCNN')
+    cfg.test_cfg.recalibrator = dict(load_from=path)
     return cfg
 
 

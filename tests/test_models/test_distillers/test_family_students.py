@@ -23,10 +23,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tcal_det.engine.student_checkpoint import publish_student
 from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.score_calibration import (ClassCalibration,
-                                                   ScoreCalibration)
-from tcal_det.evaluation.score_maps import PlattMap
 from tcal_det.fileio import write_json_atomically
+from tcal_det.recalibration import ClassRecalibration, PlattMap, Recalibration
 from tcal_det.registry import MODELS
 
 FIELDS = ('bboxes', 'scores', 'labels')
@@ -102,24 +100,23 @@ def test_pickle_is_as_large_as_that_of_the_plain_detector(student, family):
 
 @DENSE_AND_CASCADE
 def test_calibrated_scores(student, batch, tmp_path, family):
-    """Of ScoreCalibratedDetector, and of the distiller with its option."""
+    """Of RecalibratedDetector, and of the distiller with its option."""
     score_map = PlattMap(scale=0.5, bias=-1.0)
     path = str(tmp_path / 'scores.json')
     write_json_atomically(
         path,
-        ScoreCalibration(
-            {}, score_map,
-            tuple(
-                ClassCalibration(label, name)
-                for label, name in enumerate('abc'))).to_json_dict())
+        Recalibration({}, score_map,
+                      tuple(
+                          ClassRecalibration(label, name)
+                          for label, name in enumerate('abc'))).to_json_dict())
     model = student(family)
     data = model.data_preprocessor(batch(), False)
     expected = predict(model, data)
     cfg = detector_cfg(family)
-    cfg.update(type='tcal_det.ScoreCalibratedDetector', detector_type=cfg.type)
+    cfg.update(type='tcal_det.RecalibratedDetector', detector_type=cfg.type)
     others = [cfg, distiller_cfg(family, dict(config='x', checkpoint='x'))]
     for cfg in others:
-        cfg.test_cfg.score_calibrator = dict(load_from=path)
+        cfg.test_cfg.recalibrator = dict(load_from=path)
         calibrated = MODELS.build(cfg)
         calibrated.load_state_dict(model.state_dict())
         for before, after in zip(expected, predict(calibrated, data)):

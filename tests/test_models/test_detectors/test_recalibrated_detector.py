@@ -11,10 +11,8 @@ from mmengine.structures import InstanceData
 
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
-from tcal_det.evaluation.score_calibration import (ClassCalibration,
-                                                   ScoreCalibration)
-from tcal_det.evaluation.score_maps import PlattMap
-from tcal_det.models.detectors import ScoreCalibrator
+from tcal_det.models.detectors import ScoreRecalibrator
+from tcal_det.recalibration import ClassRecalibration, PlattMap, Recalibration
 from tcal_det.registry import MODELS
 
 POOLED = PlattMap(scale=0.5, bias=-1.0)
@@ -31,10 +29,10 @@ def calibration_file(tmp_path):
     """A calibration with a map of class 1's own, and with thresholds."""
 
     def write(score_thr=(None, None, None)):
-        calibration = ScoreCalibration({}, POOLED, (
-            ClassCalibration(7, 'a', score_thr[0]),
-            ClassCalibration(3, 'b', score_thr[1], OWN),
-            ClassCalibration(90, 'c', score_thr[2]),
+        calibration = Recalibration({}, POOLED, (
+            ClassRecalibration(7, 'a', score_thr[0]),
+            ClassRecalibration(3, 'b', score_thr[1], OWN),
+            ClassRecalibration(90, 'c', score_thr[2]),
         ))
         path = tmp_path / 'calibration.json'
         path.write_text(json.dumps(calibration.to_json_dict()))
@@ -53,9 +51,8 @@ def pair(detector_cfg, calibration_file):
         plain.roi_head.bbox_head.fc_cls.weight.data.normal_(0, 0.3)
         cfg = detector_cfg()
         cfg.update(
-            type='tcal_det.ScoreCalibratedDetector',
-            detector_type='FasterRCNN')
-        cfg.test_cfg.score_calibrator = dict(
+            type='tcal_det.RecalibratedDetector', detector_type='FasterRCNN')
+        cfg.test_cfg.recalibrator = dict(
             load_from=calibration_file(**calibration))
         calibrated = MODELS.build(cfg)
         calibrated.load_state_dict(plain.state_dict())
@@ -90,7 +87,7 @@ def test_instances_are_not_changed(calibration_file):
         bboxes=torch.zeros(2, 4),
         scores=torch.tensor([0.9, 0.2]),
         labels=torch.tensor([0, 1]))
-    result = ScoreCalibrator(calibration_file((0.5, 0.5, None)))(instances)
+    result = ScoreRecalibrator(calibration_file((0.5, 0.5, None)))(instances)
     assert len(result) == 1
     assert instances.scores.tolist() == pytest.approx([0.9, 0.2])
 
@@ -115,13 +112,13 @@ def test_training_and_state_are_the_plain_detectors(pair, training_step):
         assert all(torch.equal(*values) for values in pairs)
 
 
-@pytest.mark.parametrize('test_cfg', [dict(), dict(score_calibrator=None)])
+@pytest.mark.parametrize('test_cfg', [dict(), dict(recalibrator=None)])
 def test_without_the_option_scores_are_the_detectors(test_cfg, detector_cfg,
                                                      pair, batch):
     plain, _ = pair()
     cfg = detector_cfg()
     cfg.update(
-        type='tcal_det.ScoreCalibratedDetector', detector_type='FasterRCNN')
+        type='tcal_det.RecalibratedDetector', detector_type='FasterRCNN')
     cfg.test_cfg.update(test_cfg)
     same = MODELS.build(cfg).eval()
     same.load_state_dict(plain.state_dict())
@@ -150,9 +147,8 @@ def test_inference_detector_returns_calibrated_scores(pair, detector_cfg,
     for calibrator in (None, dict(load_from=calibration_file())):
         cfg = detector_cfg()
         cfg.update(
-            type='tcal_det.ScoreCalibratedDetector',
-            detector_type='FasterRCNN')
-        cfg.test_cfg.score_calibrator = calibrator
+            type='tcal_det.RecalibratedDetector', detector_type='FasterRCNN')
+        cfg.test_cfg.recalibrator = calibrator
         cfg = Config(
             dict(
                 model=cfg,
@@ -177,8 +173,8 @@ def test_single_stage_detector(calibration_file, batch):
     model.test_cfg.score_thr = 0.0
     plain = MODELS.build(model).eval()
     model.update(
-        type='tcal_det.ScoreCalibratedDetector', detector_type='RetinaNet')
-    model.test_cfg.score_calibrator = dict(load_from=calibration_file())
+        type='tcal_det.RecalibratedDetector', detector_type='RetinaNet')
+    model.test_cfg.recalibrator = dict(load_from=calibration_file())
     calibrated = MODELS.build(model).eval()
     calibrated.load_state_dict(plain.state_dict())
     for before, after in zip(
@@ -192,27 +188,26 @@ def test_single_stage_detector(calibration_file, batch):
 def build(detector_cfg, **model):
     cfg = detector_cfg()
     cfg.update(
-        dict(
-            type='tcal_det.ScoreCalibratedDetector',
-            detector_type='FasterRCNN'), **model)
+        dict(type='tcal_det.RecalibratedDetector', detector_type='FasterRCNN'),
+        **model)
     return MODELS.build(cfg)
 
 
 @pytest.mark.parametrize('calibrator, error, message', [
-    ('calibration.json', InvalidTypeError, '`test_cfg.score_calibrator`'),
+    ('calibration.json', InvalidTypeError, '`test_cfg.recalibrator`'),
     (dict(load_from='gone.json'), MissingFileError, "'gone.json'"),
     (dict(load_from=3), InvalidTypeError, '`load_from`'),
 ])
 def test_calibrator_is_no_calibrator(detector_cfg, calibrator, error, message):
     test_cfg = detector_cfg().test_cfg
-    test_cfg.score_calibrator = calibrator
+    test_cfg.recalibrator = calibrator
     with pytest.raises(error, match=message):
         build(detector_cfg, test_cfg=test_cfg)
 
 
 def test_detector_type(detector_cfg):
     cfg = detector_cfg()
-    cfg.type = 'tcal_det.ScoreCalibratedDetector'
+    cfg.type = 'tcal_det.RecalibratedDetector'
     with pytest.raises(InvalidValueError, match='`detector_type` must name'):
         MODELS.build(cfg)
     with pytest.raises(InvalidValueError, match="got 'FPN'"):
@@ -223,10 +218,10 @@ def test_calibration_of_fewer_classes(pair, batch, tmp_path):
     path = tmp_path / 'one.json'
     path.write_text(
         json.dumps(
-            ScoreCalibration({}, POOLED,
-                             (ClassCalibration(1, 'a'), )).to_json_dict()))
+            Recalibration({}, POOLED,
+                          (ClassRecalibration(1, 'a'), )).to_json_dict()))
     _, calibrated = pair()
-    calibrated._score_calibrator = ScoreCalibrator(str(path))
+    calibrated._recalibrator = ScoreRecalibrator(str(path))
     with pytest.raises(InvalidValueError, match='labels must be below 1'):
         predict(calibrated, batch)
 
@@ -236,7 +231,7 @@ def test_distiller_has_the_option_too(pair, calibration_file, distiller_cfg,
     """One mechanism: a distilled student need not change its type."""
     plain, calibrated = pair()
     cfg = distiller_cfg(teacher=dict(config='gone.py', checkpoint='gone.pth'))
-    cfg.test_cfg.score_calibrator = dict(load_from=calibration_file())
+    cfg.test_cfg.recalibrator = dict(load_from=calibration_file())
     student = MODELS.build(cfg).eval()
     student.load_state_dict(plain.state_dict())
     for mine, its, uncalibrated in zip(

@@ -1,4 +1,4 @@
-"""Post-hoc calibration of a detector's scores: fit on one split, apply.
+"""Recalibration of a detector's scores: fit on one split, apply.
 
 Shape shorthand:
     D: detections
@@ -14,12 +14,13 @@ import numpy as np
 from tcal_det.checks import (check_choice, check_fraction, check_iou_thr,
                              shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
-from .functional import (DetectionMatches, Detections, GroundTruth,
-                         detections_from_coco, ground_truth_from_coco,
-                         match_at_thresholds, olrp)
-from .functional.array_checks import as_unit_interval
-from .functional.record_ids import is_id
-from .results_file import Record, read_json
+from tcal_det.evaluation.functional import (DetectionMatches, Detections,
+                                            GroundTruth, detections_from_coco,
+                                            ground_truth_from_coco,
+                                            match_at_thresholds, olrp)
+from tcal_det.evaluation.functional.array_checks import as_unit_interval
+from tcal_det.evaluation.functional.record_ids import is_id
+from tcal_det.evaluation.results_file import Record, read_json
 from .score_maps import SCORE_MAPS, ScoreMap, score_map_from
 
 # What a calibrated score is, and the IoU threshold that goes with it:
@@ -27,17 +28,17 @@ from .score_maps import SCORE_MAPS, ScoreMap, score_map_from
 TARGETS = dict(precision=0.5, precision_x_iou=0.0)
 # A class with fewer counted detections takes the map of all classes.
 FEWEST_DETECTIONS = 20
-REFIT = 'fit it with tools/analysis_tools/recalibrate.py fit'
+REFIT = 'fit it with `tcal-recalibrate fit`'
 
 
 @dataclass(frozen=True)
-class ClassCalibration:
-    """One class of a calibration.
+class ClassRecalibration:
+    """One class of a recalibration.
 
     Attributes:
         category_id (Any): In COCO files.
         name (str): Of the category.
-        score_thr (float, optional): Detections of lower uncalibrated score
+        score_thr (float, optional): Detections of lower original score
             are left out.
         score_map (ScoreMap, optional): None: that of all classes.
     """
@@ -48,29 +49,29 @@ class ClassCalibration:
 
 
 @dataclass(frozen=True)
-class ScoreCalibration:
+class Recalibration:
     """Thresholds and maps, chosen on one split to be used on others.
 
     Attributes:
         settings (Dict[str, Any]): How it was fitted.
         score_map (ScoreMap): Of all classes together.
-        classes (Tuple[ClassCalibration, ...]): By label, K of them.
+        classes (Tuple[ClassRecalibration, ...]): By label, K of them.
     """
     settings: Dict[str, Any]
     score_map: ScoreMap
-    classes: Tuple[ClassCalibration, ...]
+    classes: Tuple[ClassRecalibration, ...]
 
     @property
     def score_thresholds(self) -> Dict[Any, Optional[float]]:
         """The thresholds by category id, for `evaluate_detections`."""
         return {one.category_id: one.score_thr for one in self.classes}
 
-    def calibrate(self, scores: np.ndarray,
-                  labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Calibrate the scores of detections.
+    def recalibrate(self, scores: np.ndarray,
+                    labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Recalibrate the scores of detections.
 
         Args:
-            scores (ndarray): Uncalibrated, in [0, 1], shape (D,).
+            scores (ndarray): Original ones, in [0, 1], shape (D,).
             labels (ndarray): In [0, K), shape (D,).
 
         Returns:
@@ -88,23 +89,23 @@ class ScoreCalibration:
         if has_no_class.any():
             raise InvalidValueError(
                 f'labels must be below {len(self.classes)}, the number of '
-                'classes of the score calibration, and not negative, but got '
+                'classes of the recalibration, and not negative, but got '
                 f'{labels[has_no_class.argmax()]}: '
                 f'{REFIT} for the classes of this detector')
-        calibrated = self.score_map(scores)
+        recalibrated = self.score_map(scores)
         for label, one in enumerate(self.classes):
             if one.score_map is not None:
                 members = labels == label
-                calibrated[members] = one.score_map(scores[members])
+                recalibrated[members] = one.score_map(scores[members])
         # NaN for no threshold: every comparison with it is false.
         thresholds = np.array([
             np.nan if one.score_thr is None else one.score_thr
             for one in self.classes
         ])
-        return calibrated, ~(scores < thresholds[labels])
+        return recalibrated, ~(scores < thresholds[labels])
 
     def apply_to_records(self, results: Sequence[Record]) -> List[Record]:
-        """Calibrate COCO results.
+        """Recalibrate COCO results.
 
         Args:
             results (Sequence[Record]): Not changed.
@@ -122,8 +123,8 @@ class ScoreCalibration:
             sorted(
                 range(len(self.classes)),
                 key=lambda label: self.classes[label].category_id))
-        scores, is_kept = self.calibrate(detections.scores,
-                                         label_of[detections.class_index])
+        scores, is_kept = self.recalibrate(detections.scores,
+                                           label_of[detections.class_index])
         return [
             dict(record, score=score)
             for record, score, kept in zip(results, scores.tolist(), is_kept)
@@ -155,18 +156,18 @@ class ScoreCalibration:
         """What :meth:`from_json_dict` takes."""
         return dict(
             settings=self.settings,
-            calibrator=self.score_map.to_json_dict(),
+            recalibrator=self.score_map.to_json_dict(),
             classes=[
                 dict(
                     category_id=one.category_id,
                     name=one.name,
                     score_thr=one.score_thr,
-                    calibrator=one.score_map and one.score_map.to_json_dict())
-                for one in self.classes
+                    recalibrator=one.score_map
+                    and one.score_map.to_json_dict()) for one in self.classes
             ])
 
     @classmethod
-    def from_json_dict(cls, content: Dict[str, Any]) -> 'ScoreCalibration':
+    def from_json_dict(cls, content: Dict[str, Any]) -> 'Recalibration':
         """Read the form that :meth:`to_json_dict` wrote.
 
         Raises:
@@ -174,35 +175,36 @@ class ScoreCalibration:
                 message names the key.
         """
         try:
-            _check_keys('a score calibration', content,
-                        ('settings', 'calibrator', 'classes'))
+            _check_keys('a recalibration', content,
+                        ('settings', 'recalibrator', 'classes'))
             if not isinstance(content['settings'], dict):
                 raise InvalidTypeError('`settings` must be an object, but got '
                                        f'{shortened(content["settings"])}')
             return cls(
                 settings=content['settings'],
-                score_map=_read_part('calibrator', score_map_from,
-                                     content['calibrator']),
+                score_map=_read_part('recalibrator', score_map_from,
+                                     content['recalibrator']),
                 classes=_read_classes(content['classes']))
         except UserError as error:
             raise type(error)(f'{error}: {REFIT}') from None
 
     @classmethod
-    def from_file(cls, path: str) -> 'ScoreCalibration':
-        """Read a file of ``recalibrate.py fit``.
+    def from_file(cls, path: str) -> 'Recalibration':
+        """Read a file of ``tcal-recalibrate fit``.
 
         Raises:
             MissingFileError: If there is no such file.
             InvalidValueError: If it holds something else.
         """
-        content = read_json(path, 'score calibration')
+        content = read_json(path, 'recalibration')
         try:
             return cls.from_json_dict(content)
         except UserError as error:
             raise InvalidValueError(f'{error} (in {path!r})') from None
 
 
-def _read_classes(forms: List[Dict[str, Any]]) -> Tuple[ClassCalibration, ...]:
+def _read_classes(
+        forms: List[Dict[str, Any]]) -> Tuple[ClassRecalibration, ...]:
     """The classes of a file; their ids are of one kind and differ."""
     if not isinstance(forms, list) or not forms:
         raise InvalidTypeError('`classes` must be a list of at least one '
@@ -223,9 +225,9 @@ def _read_classes(forms: List[Dict[str, Any]]) -> Tuple[ClassCalibration, ...]:
     return classes
 
 
-def _read_class(form: Dict[str, Any]) -> ClassCalibration:
+def _read_class(form: Dict[str, Any]) -> ClassRecalibration:
     _check_keys('a class', form,
-                ('category_id', 'name', 'score_thr', 'calibrator'))
+                ('category_id', 'name', 'score_thr', 'recalibrator'))
     category_id, name = form['category_id'], form['name']
     if not is_id(category_id):
         raise InvalidTypeError('`category_id` must be a whole number or a '
@@ -236,10 +238,10 @@ def _read_class(form: Dict[str, Any]) -> ClassCalibration:
     score_thr = form['score_thr']
     if score_thr is not None:
         score_thr = check_fraction('score_thr', score_thr)
-    score_map = form['calibrator']
+    score_map = form['recalibrator']
     if score_map is not None:
-        score_map = _read_part('calibrator', score_map_from, score_map)
-    return ClassCalibration(category_id, name, score_thr, score_map)
+        score_map = _read_part('recalibrator', score_map_from, score_map)
+    return ClassRecalibration(category_id, name, score_thr, score_map)
 
 
 def _read_part(key: str, read: Callable[[Any], Any], form: Any) -> Any:
@@ -259,25 +261,25 @@ def _check_keys(what: str, form: Any, keys: Tuple[str, ...]) -> None:
             f'{given}')
 
 
-def fit_score_calibration(ground_truth: GroundTruth,
-                          detections: Detections,
-                          categories: Sequence[Record],
-                          method: str = 'isotonic',
-                          target: str = 'precision',
-                          iou_thr: Optional[float] = None,
-                          classwise: bool = False,
-                          score_thr: Union[None, float, str] = None,
-                          max_dets: int = 100) -> ScoreCalibration:
+def fit_recalibration(ground_truth: GroundTruth,
+                      detections: Detections,
+                      categories: Sequence[Record],
+                      method: str = 'isotonic',
+                      target: str = 'precision',
+                      iou_thr: Optional[float] = None,
+                      classwise: bool = False,
+                      score_thr: Union[None, float, str] = None,
+                      max_dets: int = 100) -> Recalibration:
     """Choose thresholds and fit maps on the detections of one split.
 
-    The protocol of Kuzucu et al.: thresholds are chosen on uncalibrated
+    The protocol of Kuzucu et al.: thresholds are chosen on original
     scores, and the maps are fitted to the detections that reach them, so
     that what is calibrated is what will be left.
 
     Args:
         ground_truth (GroundTruth): Of images the detector was not trained
             on.
-        detections (Detections): Uncalibrated.
+        detections (Detections): With original scores.
         categories (Sequence[Record]): With 'id' and perhaps 'name', by
             label.
         method (str): 'temperature', 'platt', 'beta', 'isotonic' or
@@ -294,7 +296,7 @@ def fit_score_calibration(ground_truth: GroundTruth,
         max_dets (int): Detections per image and class. Defaults to 100.
 
     Returns:
-        ScoreCalibration: To be applied to another split.
+        Recalibration: To be applied to another split.
 
     Raises:
         InvalidTypeError, InvalidValueError: If an option is wrong, or no
@@ -336,7 +338,7 @@ def fit_score_calibration(ground_truth: GroundTruth,
         if classwise and own_map is None:
             sharing.append(name)
         classes.append(
-            ClassCalibration(
+            ClassRecalibration(
                 category['id'], name,
                 None if np.isnan(thresholds[k]) else float(thresholds[k]),
                 own_map))
@@ -346,7 +348,7 @@ def fit_score_calibration(ground_truth: GroundTruth,
             f'have fewer than {FEWEST_DETECTIONS} detections and take the '
             'map of all classes',
             stacklevel=2)
-    return ScoreCalibration(
+    return Recalibration(
         dict(
             method=method,
             target=target,

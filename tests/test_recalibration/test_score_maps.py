@@ -8,9 +8,9 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
 from tcal_det.errors import InvalidValueError, UserError
-from tcal_det.evaluation.score_maps import (SCORE_MAPS, BetaMap, HistogramMap,
-                                            IsotonicMap, PlattMap,
-                                            TemperatureMap, score_map_from)
+from tcal_det.recalibration import (SCORE_MAPS, BetaMap, HistogramMap,
+                                    IsotonicMap, PlattMap, TemperatureMap,
+                                    score_map_from)
 
 MONOTONE = [name for name in SCORE_MAPS if name != 'histogram']
 

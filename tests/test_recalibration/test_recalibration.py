@@ -13,9 +13,7 @@ from tcal_det.evaluation.average_precision import average_precision
 from tcal_det.evaluation.functional import (detections_from_coco,
                                             evaluate_detections,
                                             ground_truth_from_coco)
-from tcal_det.evaluation.score_calibration import (ScoreCalibration,
-                                                   fit_score_calibration)
-from tcal_det.evaluation.score_maps import SCORE_MAPS
+from tcal_det.recalibration import SCORE_MAPS, Recalibration, fit_recalibration
 
 MONOTONE = [name for name in SCORE_MAPS if name != 'histogram']
 pytestmark = pytest.mark.filterwarnings('ignore:undefined')
@@ -63,9 +61,9 @@ def over_confident_scene(seed, num_images=150):
 def fit(scene, **options):
     annotations, results = scene
     ground_truth = ground_truth_from_coco(annotations)
-    return fit_score_calibration(ground_truth,
-                                 detections_from_coco(results, ground_truth),
-                                 annotations['categories'], **options)
+    return fit_recalibration(ground_truth,
+                             detections_from_coco(results, ground_truth),
+                             annotations['categories'], **options)
 
 
 def measure(annotations, results, **options):
@@ -155,8 +153,8 @@ def test_labels_are_in_file_order(val):
     assert five.score_map.scale > 0.5
     score = np.array([0.8, 0.8])
     expected = [nine.score_map(score)[0], five.score_map(score)[0]]
-    assert calibration.calibrate(score, np.array([0,
-                                                  1]))[0].tolist() == expected
+    assert calibration.recalibrate(score,
+                                   np.array([0, 1]))[0].tolist() == expected
     records = [
         dict(image_id=0, category_id=key, bbox=[0, 0, 1, 1], score=0.8)
         for key in (9, 5)
@@ -199,7 +197,7 @@ def test_a_number_as_threshold(val):
     calibration = fit(val, score_thr=0.4, method='platt')
     assert calibration.score_thresholds == {9: 0.4, 5: 0.4}
     scores = np.array([0.4, np.nextafter(0.4, 0)])
-    is_kept = calibration.calibrate(scores, np.array([0, 1]))[1]
+    is_kept = calibration.recalibrate(scores, np.array([0, 1]))[1]
     assert is_kept.tolist() == [True, False]
 
 
@@ -207,7 +205,7 @@ def test_json_round_trip(val, tmp_path):
     calibration = fit(val, score_thr='lrp_optimal', classwise=True)
     path = tmp_path / 'calibration.json'
     path.write_text(json.dumps(calibration.to_json_dict()))
-    assert ScoreCalibration.from_file(str(path)) == calibration
+    assert Recalibration.from_file(str(path)) == calibration
 
 
 def test_results_are_not_changed_and_other_fields_are_kept(val):
@@ -258,13 +256,13 @@ def test_label_of_no_class(val, label):
     """-1 would be the last class to numpy."""
     with pytest.raises(
             InvalidValueError, match=f'labels must be below 2.*got {label}'):
-        fit(val).calibrate(np.array([0.5, 0.5]), np.array([0, label]))
+        fit(val).recalibrate(np.array([0.5, 0.5]), np.array([0, label]))
 
 
 @pytest.mark.parametrize('score', [float('nan'), -0.1, 1.1])
 def test_score_outside_the_unit_interval(val, score):
     with pytest.raises(InvalidValueError, match=r'`scores` must be in \[0, 1'):
-        fit(val).calibrate(np.array([0.5, score]), np.array([0, 0]))
+        fit(val).recalibrate(np.array([0.5, score]), np.array([0, 0]))
 
 
 @pytest.mark.parametrize('count, has_own_map', [(19, False), (20, True)])
@@ -285,12 +283,12 @@ def test_numpy_number_as_threshold(val):
 
 def test_bad_files(tmp_path):
     with pytest.raises(MissingFileError):
-        ScoreCalibration.from_file(str(tmp_path / 'gone.json'))
+        Recalibration.from_file(str(tmp_path / 'gone.json'))
     for content in ('[]', '{"classes": []}', '{"a', '3', 'null', '"text"'):
         path = tmp_path / 'bad.json'
         path.write_text(content)
         with pytest.raises(InvalidValueError, match='bad.json'):
-            ScoreCalibration.from_file(str(path))
+            Recalibration.from_file(str(path))
 
 
 def changed(content, keys, value):
@@ -305,12 +303,13 @@ def changed(content, keys, value):
 
 @pytest.mark.parametrize('keys, value, message', [
     (['settings'], 3, '`settings` must be an object'),
-    (['more'], 3, "keys .'settings', 'calibrator', 'classes'.*'more'"),
-    (['calibrator'], None, '`calibrator`: a score map must be'),
-    (['calibrator'], [], '`calibrator`: a score map must be'),
-    (['calibrator', 'type'], 7, '`calibrator`: a score map must be'),
-    (['calibrator', 'scale'], -1, r'`calibrator`.*`scale`.*\(0, inf\).*-1'),
-    (['calibrator', 'scale'], True, '`calibrator`.*`scale`.*bool'),
+    (['more'], 3, "keys .'settings', 'recalibrator', 'classes'.*'more'"),
+    (['recalibrator'], None, '`recalibrator`: a score map must be'),
+    (['recalibrator'], [], '`recalibrator`: a score map must be'),
+    (['recalibrator', 'type'], 7, '`recalibrator`: a score map must be'),
+    (['recalibrator', 'scale'
+      ], -1, r'`recalibrator`.*`scale`.*\(0, inf\).*-1'),
+    (['recalibrator', 'scale'], True, '`recalibrator`.*`scale`.*bool'),
     (['classes'], {}, '`classes` must be a list'),
     (['classes'], [], '`classes` must be a list of at least one'),
     (['classes', 1], 5, r'`classes\[1\]`: a class must be an object'),
@@ -329,10 +328,12 @@ def changed(content, keys, value):
     (['classes', 1, 'score_thr'], '0.5', "`score_thr`.*'0.5'"),
     (['classes', 1, 'score_thr'], True, '`score_thr`.*bool'),
     (['classes', 1, 'score_thr'], float('nan'), '`score_thr`.*nan'),
-    (['classes', 1, 'calibrator'], {}, r'classes\[1\]`: `calibrator`.*map'),
-    (['classes', 1, 'calibrator'], 0, r'classes\[1\]`: `calibrator`.*got 0'),
-    (['classes', 1, 'calibrator'], '', r'classes\[1\]`: `calibrator`'),
-    (['classes', 1, 'calibrator', 'bias'], '1', '`bias` must be a finite'),
+    (['classes', 1, 'recalibrator'
+      ], {}, r'classes\[1\]`: `recalibrator`.*map'),
+    (['classes', 1, 'recalibrator'
+      ], 0, r'classes\[1\]`: `recalibrator`.*got 0'),
+    (['classes', 1, 'recalibrator'], '', r'classes\[1\]`: `recalibrator`'),
+    (['classes', 1, 'recalibrator', 'bias'], '1', '`bias` must be a finite'),
 ])
 def test_a_wrong_value_in_a_file(val, tmp_path, keys, value, message):
     """One line: the file, the key, what is allowed, given, and the remedy."""
@@ -340,21 +341,21 @@ def test_a_wrong_value_in_a_file(val, tmp_path, keys, value, message):
     path = tmp_path / 'calibration.json'
     path.write_text(json.dumps(changed(content, keys, value)))
     with pytest.raises(InvalidValueError, match=message) as caught:
-        ScoreCalibration.from_file(str(path))
+        Recalibration.from_file(str(path))
     line = str(caught.value)
-    assert 'recalibrate.py fit' in line and "calibration.json'" in line
+    assert 'tcal-recalibrate fit' in line and "calibration.json'" in line
     assert '\n' not in line and len(line) < 600
 
 
 @pytest.mark.parametrize('keys', [
     ['settings'],
-    ['calibrator'],
+    ['recalibrator'],
     ['classes'],
-    ['calibrator', 'bias'],
+    ['recalibrator', 'bias'],
     ['classes', 0, 'category_id'],
     ['classes', 0, 'name'],
     ['classes', 0, 'score_thr'],
-    ['classes', 0, 'calibrator'],
+    ['classes', 0, 'recalibrator'],
 ])
 def test_a_missing_key_in_a_file(val, keys):
     content = fit(val, method='platt', classwise=True).to_json_dict()
@@ -363,15 +364,15 @@ def test_a_missing_key_in_a_file(val, keys):
     for key in keys[:-1]:
         inner = inner[key]
     del inner[keys[-1]]
-    with pytest.raises(InvalidValueError, match='keys.*recalibrate.py fit'):
-        ScoreCalibration.from_json_dict(content)
+    with pytest.raises(InvalidValueError, match='keys.*tcal-recalibrate fit'):
+        Recalibration.from_json_dict(content)
 
 
 def test_texts_as_category_ids(val):
     content = fit(val, method='platt').to_json_dict()
     for one in content['classes']:
         one['category_id'] = one['name']
-    read = ScoreCalibration.from_json_dict(content)
+    read = Recalibration.from_json_dict(content)
     assert list(read.score_thresholds) == ['nine', 'five']
 
 
@@ -396,7 +397,7 @@ def test_ids_of_categories_are_compared_exactly(ids, val, test, tmp_path):
         json.dumps(
             fit(with_ids(val), classwise=True, score_thr=0.2,
                 method='platt').to_json_dict()))
-    found = ScoreCalibration.from_file(str(path)).apply_to_records(
+    found = Recalibration.from_file(str(path)).apply_to_records(
         with_ids(test)[1])
     assert [one['score']
             for one in found] == [one['score'] for one in expected]
@@ -448,17 +449,17 @@ def test_a_corrupted_file_fails_in_one_line_or_is_a_calibration(
     value = data.draw(JSON)
     corrupted = changed(content, keys, value)
     try:
-        read = ScoreCalibration.from_json_dict(corrupted)
+        read = Recalibration.from_json_dict(corrupted)
     except UserError as error:
         line = str(error)
-        assert '\n' not in line and 'recalibrate.py fit' in line
+        assert '\n' not in line and 'tcal-recalibrate fit' in line
         return
     scores = np.linspace(0, 1, 301)
     for label in range(2):
-        calibrated, _ = read.calibrate(scores, np.full(301, label))
+        calibrated, _ = read.recalibrate(scores, np.full(301, label))
         assert np.isfinite(calibrated).all()
         assert calibrated.min() >= 0 and calibrated.max() <= 1
         if method != 'histogram':
             assert (np.diff(calibrated) >= 0).all()
-    assert read == ScoreCalibration.from_json_dict(
+    assert read == Recalibration.from_json_dict(
         json.loads(json.dumps(read.to_json_dict()))) or keys[0] == 'settings'

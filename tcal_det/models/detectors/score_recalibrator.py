@@ -1,22 +1,22 @@
-"""Post-hoc score calibration as the last step of a detector."""
+"""Recalibration of the scores as the last step of a detector."""
 import torch
 from mmengine.structures import InstanceData
 
 from tcal_det.errors import InvalidTypeError
-from tcal_det.evaluation.score_calibration import ScoreCalibration
+from tcal_det.recalibration import Recalibration
 from tcal_det.registry import MODELS
 
 
 @MODELS.register_module()
-class ScoreCalibrator:
-    """Calibrates the scores of detections, and drops those under a threshold.
+class ScoreRecalibrator:
+    """Recalibrates scores of detections; drops those under a threshold.
 
     No parameters that are trained or saved with the model: the file is the
     one place where they live.
 
     Args:
-        load_from (str): Written by ``tools/analysis_tools/recalibrate.py
-            fit``; read at once.
+        load_from (str): JSON file of ``tcal-recalibrate fit``; read at
+            once.
 
     Raises:
         InvalidTypeError: If ``load_from`` is no path.
@@ -27,11 +27,11 @@ class ScoreCalibrator:
         if not isinstance(load_from, str):
             raise InvalidTypeError(
                 '`load_from` must be the path of a JSON file of '
-                f'recalibrate.py fit, but got {load_from!r}')
-        self.calibration = ScoreCalibration.from_file(load_from)
+                f'`tcal-recalibrate fit`, but got {load_from!r}')
+        self.recalibration = Recalibration.from_file(load_from)
 
     def __call__(self, instances: InstanceData) -> InstanceData:
-        """Calibrate the detections of one image.
+        """Recalibrate the detections of one image.
 
         Args:
             instances (InstanceData): With ``scores`` and ``labels``; not
@@ -42,9 +42,9 @@ class ScoreCalibrator:
             and device.
         """
         scores, labels = instances.scores, instances.labels
-        calibrated, is_kept = self.calibration.calibrate(
+        recalibrated, is_kept = self.recalibration.recalibrate(
             scores.detach().cpu().double().numpy(),
             labels.cpu().numpy())
         result = instances.clone()
-        result.scores = torch.from_numpy(calibrated).to(scores)
+        result.scores = torch.from_numpy(recalibrated).to(scores)
         return result[torch.from_numpy(is_kept).to(labels.device)]

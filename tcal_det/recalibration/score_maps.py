@@ -1,4 +1,4 @@
-r"""Maps from scores to calibrated scores, [0, 1] to [0, 1].
+r"""Maps from scores to recalibrated scores, [0, 1] to [0, 1].
 
 Each is fitted to scores and targets in [0, 1] (whether a detection was
 right, or its IoU), is a plain function afterwards, and has a JSON form
@@ -25,7 +25,7 @@ from scipy.special import expit
 from tcal_det.checks import (check_finite, check_fraction, check_positive,
                              shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
-from .functional import bin_index
+from tcal_det.evaluation.functional import bin_index
 
 # Scores of exactly 0 and 1 have no logarithm or logit.
 _CLOSEST = 1e-12
@@ -57,7 +57,7 @@ class ScoreMap:
         raise NotImplementedError
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """Calibrate scores in [0, 1], shape (D,), which are not changed."""
+        """Recalibrate scores in [0, 1], shape (D,), which are not changed."""
         raise NotImplementedError
 
     def to_json_dict(self) -> Dict[str, Any]:
