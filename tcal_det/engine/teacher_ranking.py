@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.average_precision import average_precision
 from tcal_det.evaluation.functional.calibration_error import (
     adaptive_calibration_error, calibration_error, top_label)
+from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.evaluation.functional.coco_arrays import Detections, GroundTruth
 # yapf: disable
 from tcal_det.evaluation.image_bootstrap import (CONFIDENCE_LEVEL, Estimate,
@@ -416,7 +416,8 @@ def measure_mean_ap(detector: nn.Module, dataloader: Iterable[dict]) -> float:
         class_index=class_index,
         boxes=boxes,
         iscrowd=iscrowd.astype(bool))
-    return average_precision(truth, Detections(*found.arrays()))[0]['mAP']
+    return average_precision(truth,
+                             Detections(*found.arrays())).overall['mAP']
 
 
 def check_comparable(detectors: Dict[str, nn.Module]) -> None:

@@ -2,8 +2,8 @@
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
-from .average_precision import average_precision
 from .functional import DetectionCalibrationReport, evaluate_detections
+from .functional.average_precision import average_precision
 from .results_file import read_annotations_and_results
 
 # Rows of the printed table: title by key of `overall`.
@@ -34,7 +34,8 @@ class FileEvaluation:
 
     Attributes:
         report (DetectionCalibrationReport): Calibration.
-        average_precision (Dict[str, float]): 'mAP', 'AP50', 'AP75'.
+        average_precision (Dict[str, float]): COCO's figures, see
+            :class:`AveragePrecision`.
         class_average_precision (List[Dict[str, float]]): The same of each
             class, in the order of ``report.per_class``.
         files (Dict[str, str]): 'ground_truth' and 'results'.
@@ -98,6 +99,7 @@ def evaluate_files(ground_truth_path: str,
     ground_truth, detections, _ = read_annotations_and_results(
         ground_truth_path, results_path, class_names)
     report = evaluate_detections(ground_truth, detections, **options)
+    precision = average_precision(ground_truth, detections)
     return FileEvaluation(
-        report, *average_precision(ground_truth, detections),
+        report, precision.overall, precision.per_class,
         dict(ground_truth=ground_truth_path, results=results_path))

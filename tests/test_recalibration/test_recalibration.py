@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from tcal_det.errors import InvalidValueError, MissingFileError, UserError
-from tcal_det.evaluation.average_precision import average_precision
 from tcal_det.evaluation.functional import (detections_from_coco,
                                             evaluate_detections,
                                             ground_truth_from_coco)
+from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.recalibration import SCORE_MAPS, Recalibration, fit_recalibration
 
 MONOTONE = [name for name in SCORE_MAPS if name != 'histogram']
@@ -70,7 +70,8 @@ def measure(annotations, results, **options):
     ground_truth = ground_truth_from_coco(annotations)
     detections = detections_from_coco(results, ground_truth)
     figures = evaluate_detections(ground_truth, detections, **options).overall
-    return dict(figures, **average_precision(ground_truth, detections)[0])
+    return dict(figures,
+                **average_precision(ground_truth, detections).overall)
 
 
 @pytest.fixture(scope='module')

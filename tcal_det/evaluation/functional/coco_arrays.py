@@ -18,7 +18,7 @@ import numpy as np
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .record_fields import (box_array, crowd_flags, field_column, image_sizes,
-                            score_column)
+                            object_areas, score_column)
 from .record_ids import positions, sorted_ids, subset_mask
 
 
@@ -36,6 +36,10 @@ class GroundTruth:
         class_index (ndarray): Class of each object, shape (G,).
         boxes (ndarray): x, y, width, height; float64, shape (G, 4).
         iscrowd (ndarray): Boolean, shape (G,).
+        area (ndarray): Square pixels, by which COCO's AP tells small,
+            medium and large objects apart; in COCO the area of the mask.
+            Float64, shape (G,). Defaults to None, which means width times
+            height.
     """
     image_ids: np.ndarray
     image_sizes: np.ndarray
@@ -45,6 +49,12 @@ class GroundTruth:
     class_index: np.ndarray
     boxes: np.ndarray
     iscrowd: np.ndarray
+    area: Optional[np.ndarray] = None
+
+    def __post_init__(self) -> None:
+        if self.area is None:
+            object.__setattr__(self, 'area',
+                               self.boxes[:, 2] * self.boxes[:, 3])
 
     @property
     def num_images(self) -> int:
@@ -149,6 +159,7 @@ def ground_truth_from_coco(
     boxes = box_array(
         field_column(objects, 'annotations', 'bbox'), 'annotations')
     iscrowd = crowd_flags(objects, 'annotations')
+    area = object_areas(objects, boxes)
 
     kept = (kept_images[image_index] & kept_categories[class_index])
     return GroundTruth(
@@ -161,7 +172,8 @@ def ground_truth_from_coco(
         image_index=_renumbered(kept_images, image_index[kept]),
         class_index=_renumbered(kept_categories, class_index[kept]),
         boxes=boxes[kept],
-        iscrowd=iscrowd[kept])
+        iscrowd=iscrowd[kept],
+        area=area[kept])
 
 
 def detections_from_coco(results: Sequence[Mapping[str, Any]],

@@ -11,11 +11,13 @@ Names:
         file order), in which COCO takes the detections in turn
 """
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Sequence, Tuple, Union
+from typing import Sequence, Tuple, Union
 
 import numpy as np
 
 from tcal_det.checks import check_choice, check_count, check_iou_thr
+from .box_pairs import (BoxPairs, by_preference, is_first_of_run,
+                        overlapping_pairs, serving_order)
 from .coco_arrays import Detections, GroundTruth
 
 FALSE_POSITIVE = 0
@@ -24,8 +26,6 @@ IGNORED = 2  # matched to a crowd: in no sum at all
 DROPPED = 3  # beyond max_dets or under a score threshold: does not exist
 
 ZERO_IOU_RULES = ('reject', 'accept')
-# Pairs whose overlap is computed at a time: bounds the memory.
-_PAIRS_PER_BLOCK = 2**19
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,12 +161,12 @@ def match_at_thresholds(
     check_count('max_dets', max_dets)
     check_choice('zero_iou', zero_iou, ZERO_IOU_RULES)
 
-    order, is_dropped = _serving_order(detections, max_dets)
+    order, place = serving_order(detections)
+    is_dropped = place >= max_dets
     keeps_disjoint = zero_iou == 'accept' and min(iou_thrs, default=1) == 0
-    pairs = _overlapping_pairs(ground_truth, detections, order[~is_dropped],
+    pairs = overlapping_pairs(ground_truth, detections, order[~is_dropped],
                                keeps_disjoint)
-    pairs = _by_preference(pairs)
-    pair_is_crowd = ground_truth.iscrowd[pairs.object]
+    pairs = by_preference(pairs)
     status_before = np.full(len(detections), FALSE_POSITIVE, dtype=np.int8)
     status_before[order[is_dropped]] = DROPPED
     num_objects = ground_truth.num_objects
@@ -174,17 +174,8 @@ def match_at_thresholds(
 
     matches = []
     for iou_thr in iou_thrs:
-        # COCOeval starts its search at this value. Disjoint pairs, if there
-        # are any, reach a threshold of 0 only.
-        reaches = pairs.iou >= min(iou_thr, 1 - 1e-10)
-        won = _serve_in_turn(
-            pairs.select(reaches & ~pair_is_crowd), len(ground_truth.boxes))
-        is_served = np.zeros(len(order), dtype=bool)
-        is_served[won.rank] = True
-        on_crowd = pairs.select(reaches & pair_is_crowd
-                                & ~is_served[pairs.rank])
-        on_crowd = on_crowd.select(_is_first_of_run(on_crowd.rank))
-
+        won, on_crowd = serve(pairs, iou_thr, ground_truth.iscrowd,
+                              ground_truth.iscrowd)
         status = status_before.copy()
         iou = np.zeros(len(detections))
         object_index = np.full(len(detections), -1, dtype=np.int64)
@@ -202,159 +193,44 @@ def match_at_thresholds(
     return tuple(matches)
 
 
-class _Pairs(NamedTuple):
-    """Pairs of a detection and an object of its image and class."""
-    rank: np.ndarray  # of the detection, shape (P,)
-    detection: np.ndarray  # its index in file order, shape (P,)
-    object: np.ndarray  # index in file order, shape (P,)
-    iou: np.ndarray  # shape (P,)
-
-    def select(self, which: np.ndarray) -> '_Pairs':
-        """The pairs of a mask or of indices."""
-        return _Pairs(*(part[which] for part in self))
-
-
-class _BoxColumns(NamedTuple):
-    """Boxes as columns: gathered faster than rows of four."""
-    left: np.ndarray
-    top: np.ndarray
-    right: np.ndarray
-    bottom: np.ndarray
-    area: np.ndarray
-
-    @classmethod
-    def of(cls, boxes: np.ndarray) -> '_BoxColumns':
-        """From x, y, width, height, shape (D, 4)."""
-        x, y, width, height = (np.ascontiguousarray(c) for c in boxes.T)
-        return cls(x, y, width + x, height + y, width * height)
-
-
-def _serving_order(detections: Detections,
-                   max_dets: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Detections by (class, image, score descending, file order).
-
-    Returns:
-        Tuple[ndarray, ndarray]: The order, indices of shape (D,), and which
-        of its entries lie beyond ``max_dets``, boolean, shape (D,).
-    """
-    image_index = _narrowed(detections.image_index)
-    class_index = _narrowed(detections.class_index)
-    order = np.lexsort((-detections.scores, image_index, class_index))
-    is_first = (
-        _is_first_of_run(image_index[order])
-        | _is_first_of_run(class_index[order]))
-    start = np.flatnonzero(is_first)
-    length = np.diff(np.append(start, len(order)))
-    place = np.arange(len(order)) - np.repeat(start, length)
-    return order, place >= max_dets
-
-
-def _overlapping_pairs(ground_truth: GroundTruth, detections: Detections,
-                       order: np.ndarray, keeps_disjoint: bool) -> _Pairs:
-    """All pairs of one image and class that overlap.
+def serve(pairs: BoxPairs, iou_thr: float, is_ignored: np.ndarray,
+          iscrowd: np.ndarray) -> Tuple[BoxPairs, BoxPairs]:
+    """Find what each detection matches, first among the objects that count.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Detections.
-        order (ndarray): Detections that exist, in serving order.
-        keeps_disjoint (bool): Whether disjoint pairs are wanted as well.
+        pairs (BoxPairs): From :func:`by_preference`.
+        iou_thr (float): In [0, 1).
+        is_ignored (ndarray): Objects that are taken by detections which
+            find no other, boolean, shape (G,). All crowds are.
+        iscrowd (ndarray): Objects that any number can take, boolean, shape
+            (G,).
 
     Returns:
-        _Pairs: By rank, then by object in file order.
+        Tuple[BoxPairs, BoxPairs]: The pairs that match, by rank: with
+        objects that count, and with ignored ones.
     """
-    num_images = ground_truth.num_images
-    group_of_detection = (
-        detections.class_index[order] * num_images +
-        detections.image_index[order])
-    group_of_object = (
-        ground_truth.class_index * num_images + ground_truth.image_index)
-    # Stable, so that objects stay in file order within their group.
-    object_order = np.argsort(group_of_object, kind='stable')
-    groups, object_start, object_count = np.unique(
-        group_of_object[object_order], return_index=True, return_counts=True)
+    # COCOeval starts its search at this value. Disjoint pairs, if there
+    # are any, reach a threshold of 0 only.
+    pairs = pairs.select(pairs.iou >= min(iou_thr, 1 - 1e-10))
+    ignored = is_ignored[pairs.object]
+    real = pairs.select(~ignored)
+    won = real.select(_serve_in_turn(real.rank, real.object, len(iscrowd)))
 
-    # Most detections are of a class that their image does not show, so
-    # the few groups with objects are looked up, not every detection.
-    first = np.searchsorted(group_of_detection, groups, side='left')
-    last = np.searchsorted(group_of_detection, groups, side='right')
-    rank = _ranges(first, last - first)
-    num_partners = np.repeat(object_count, last - first)
-    partner_start = np.repeat(object_start, last - first)
-
-    detection_columns = _BoxColumns.of(detections.boxes)
-    object_columns = _BoxColumns.of(ground_truth.boxes)
-    blocks = []
-    num_pairs_so_far = np.cumsum(num_partners)
-    total = int(num_pairs_so_far[-1]) if len(rank) else 0
-    cuts = np.searchsorted(
-        num_pairs_so_far, np.arange(_PAIRS_PER_BLOCK, total, _PAIRS_PER_BLOCK))
-    for low, high in zip(np.append(0, cuts), np.append(cuts, len(rank))):
-        pair_rank = np.repeat(rank[low:high], num_partners[low:high])
-        pair_object = object_order[_ranges(partner_start[low:high],
-                                           num_partners[low:high])]
-        pair_detection = order[pair_rank]
-        iou = _paired_iou(detection_columns, pair_detection, object_columns,
-                          pair_object, ground_truth.iscrowd)
-        pairs = _Pairs(pair_rank, pair_detection, pair_object, iou)
-        blocks.append(pairs if keeps_disjoint else pairs.select(iou > 0))
-    return _Pairs(*(np.concatenate(parts) for parts in zip(*blocks)))
+    is_served = np.zeros(pairs.rank[-1] + 1 if len(pairs.rank) else 0, bool)
+    is_served[won.rank] = True
+    rest = pairs.select(ignored & ~is_served[pairs.rank])
+    # A crowd turns nobody away, as if each pair had a crowd of its own.
+    wanted = rest.object.copy()
+    on_crowd = np.flatnonzero(iscrowd[wanted])
+    wanted[on_crowd] = len(iscrowd) + on_crowd
+    on_ignored = rest.select(
+        _serve_in_turn(rest.rank, wanted,
+                       len(iscrowd) + len(wanted)))
+    return won, on_ignored
 
 
-def _paired_iou(detections: _BoxColumns, detection: np.ndarray,
-                objects: _BoxColumns, object_: np.ndarray,
-                iscrowd: np.ndarray) -> np.ndarray:
-    """IoU of each pair; over the detection's area alone with a crowd.
-
-    The operations and their order are those of pycocotools, so that the
-    last bit, and with it a match at IoU == threshold, is the same.
-
-    Args:
-        detections (_BoxColumns): All detections.
-        detection (ndarray): Their index in each pair, shape (P,).
-        objects (_BoxColumns): All objects.
-        object_ (ndarray): Their index in each pair, shape (P,).
-        iscrowd (ndarray): Boolean, shape (G,).
-
-    Returns:
-        ndarray: Shape (P,); 0 where boxes only touch, and a hair (far from
-        the origin more) above 1 where rounding makes it so.
-    """
-    iou = np.zeros(len(detection))
-    width = (
-        np.minimum(detections.right[detection], objects.right[object_]) -
-        np.maximum(detections.left[detection], objects.left[object_]))
-    some = np.flatnonzero(width > 0)
-    detection, object_, width = detection[some], object_[some], width[some]
-    height = (
-        np.minimum(detections.bottom[detection], objects.bottom[object_]) -
-        np.maximum(detections.top[detection], objects.top[object_]))
-    overlaps = height > 0
-    some, width, height = some[overlaps], width[overlaps], height[overlaps]
-    detection, object_ = detection[overlaps], object_[overlaps]
-
-    intersection = width * height
-    detection_area = detections.area[detection]
-    union = np.where(iscrowd[object_], detection_area,
-                     detection_area + objects.area[object_] - intersection)
-    # Rounding far from the origin can leave equal boxes no union: they
-    # overlap more than any others.
-    iou[some] = np.divide(
-        intersection, union, out=np.full(len(some), np.inf), where=union > 0)
-    return iou
-
-
-def _by_preference(pairs: _Pairs) -> _Pairs:
-    """Sort by rank, then by IoU descending, the later object first."""
-    # Most detections overlap one object and need no sorting.
-    is_alone = _is_first_of_run(pairs.rank) & _is_last_of_run(pairs.rank)
-    several = np.flatnonzero(~is_alone)
-    order = np.arange(len(is_alone))
-    order[several] = several[np.lexsort(
-        (-pairs.object[several], -pairs.iou[several], pairs.rank[several]))]
-    return pairs.select(order)
-
-
-def _serve_in_turn(pairs: _Pairs, num_objects: int) -> _Pairs:
+def _serve_in_turn(rank: np.ndarray, object_: np.ndarray,
+                   num_objects: int) -> np.ndarray:
     """Give each detection, in turn of rank, its best object still free.
 
     Taking turns is a stable matching in which every object prefers the
@@ -364,21 +240,23 @@ def _serve_in_turn(pairs: _Pairs, num_objects: int) -> _Pairs:
     keeps the lowest rank that has asked, the others go on. A few rounds do.
 
     Args:
-        pairs (_Pairs): Those that may match, by rank and preference.
+        rank (ndarray): Detection of each pair that may match, ascending and
+            by preference of the detection, shape (P,).
+        object_ (ndarray): Object of each pair, shape (P,).
         num_objects (int): Number of objects.
 
     Returns:
-        _Pairs: Those that match.
+        ndarray: Indices of the pairs that match, ascending.
     """
-    start = np.flatnonzero(_is_first_of_run(pairs.rank))
-    end = np.append(start[1:], len(pairs.rank))
+    start = np.flatnonzero(is_first_of_run(rank))
+    end = np.append(start[1:], len(rank))
     # Numbered anew over detections that have any pair; order unchanged.
     nobody = len(start)
     keeper = np.full(num_objects, nobody)
     wish = start.copy()
     asking = np.arange(len(start))
     while len(asking):
-        wanted = pairs.object[wish[asking]]
+        wanted = object_[wish[asking]]
         previous = keeper[wanted]
         # Of repeated indices numpy stores the last: the lowest rank, as
         # `asking` ascends.
@@ -389,33 +267,4 @@ def _serve_in_turn(pairs: _Pairs, num_objects: int) -> _Pairs:
         asking = np.unique(np.concatenate((turned_away, ousted)))
         wish[asking] += 1
         asking = asking[wish[asking] < end[asking]]
-    kept_by = keeper[keeper != nobody]
-    return _Pairs(*(part[np.sort(wish[kept_by])] for part in pairs))
-
-
-def _ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Concatenated [start, start + 1, ..., start + length - 1]."""
-    total = int(length.sum())
-    offset = start - (np.cumsum(length) - length)
-    return np.arange(total) + np.repeat(offset, length)
-
-
-def _is_first_of_run(values: np.ndarray) -> np.ndarray:
-    """Whether a value differs from the one before it."""
-    is_first = np.ones(len(values), dtype=bool)
-    np.not_equal(values[1:], values[:-1], out=is_first[1:])
-    return is_first
-
-
-def _is_last_of_run(values: np.ndarray) -> np.ndarray:
-    """Whether a value differs from the one after it."""
-    is_last = np.ones(len(values), dtype=bool)
-    np.not_equal(values[1:], values[:-1], out=is_last[:-1])
-    return is_last
-
-
-def _narrowed(index: np.ndarray) -> np.ndarray:
-    """Non-negative indices in 16 bits where they fit: sorted by radix."""
-    if len(index) and index.max() < 2**15:
-        return index.astype(np.int16)
-    return index
+    return np.sort(wish[keeper[keeper != nobody]])

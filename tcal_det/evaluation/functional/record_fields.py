@@ -122,6 +122,31 @@ def crowd_flags(records: Sequence[Mapping[str, Any]],
     return np.array(flags, dtype=bool)
 
 
+def object_areas(records: Sequence[Mapping[str, Any]],
+                 boxes: np.ndarray) -> np.ndarray:
+    """``area`` of all records, float64, shape (len(records),).
+
+    Only AP by area needs it, so a record without, or with what cannot be an
+    area (a text, NaN, a negative number), is not a mistake: it has the area
+    of its box.
+
+    Args:
+        records (Sequence[Mapping[str, Any]]): Objects.
+        boxes (ndarray): Their boxes, checked, shape (len(records), 4).
+    """
+    values = [record.get('area') for record in records]
+    areas = _as_float64(values) if are_numbers(values) else None
+    if areas is None:
+        areas = np.full(len(values), np.nan)
+        for row, value in enumerate(values):
+            number = _as_float64((value, )) if are_numbers((value, )) else None
+            if number is not None:
+                areas[row] = number[0]
+    # Written so that NaN fails it.
+    is_area = (areas >= 0) & (areas < np.inf)
+    return np.where(is_area, areas, boxes[:, 2] * boxes[:, 3])
+
+
 def image_sizes(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Width and height, NaN where a record has none, shape (I, 2).
 

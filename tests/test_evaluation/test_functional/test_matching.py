@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.functional import matching
+from tcal_det.evaluation.functional import box_pairs
 from tcal_det.evaluation.functional.coco_arrays import (detections_from_coco,
                                                         ground_truth_from_coco)
 from tcal_det.evaluation.functional.lrp import lrp
@@ -207,7 +207,7 @@ def test_blocks_of_pairs_do_not_change_the_result(monkeypatch):
     pair = arrays_of(random_scene(3))
     expected = match_detections(*pair, 0.1)
     for size in (1, 2, 7):
-        monkeypatch.setattr(matching, '_PAIRS_PER_BLOCK', size)
+        monkeypatch.setattr(box_pairs, '_PAIRS_PER_BLOCK', size)
         matches = match_detections(*pair, 0.1)
         np.testing.assert_array_equal(matches.status, expected.status)
         np.testing.assert_array_equal(matches.object_index,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from golden_files import load_scene
 
-from tcal_det.evaluation.functional import matching
+from tcal_det.evaluation.functional import box_pairs
 from tcal_det.evaluation.functional.coco_arrays import (detections_from_coco,
                                                         ground_truth_from_coco)
 from tcal_det.evaluation.functional.matching import (match_at_thresholds,
@@ -35,14 +35,14 @@ def test_pairs_are_looked_at_in_blocks(monkeypatch, size):
     detections = detections_from_coco([dict(record, score=.5)] * 9,
                                       ground_truth)
     sizes = []
-    paired_iou = matching._paired_iou
+    paired_iou = box_pairs.paired_iou
 
     def noted(boxes, detection, *others):
         sizes.append(len(detection))
         return paired_iou(boxes, detection, *others)
 
-    monkeypatch.setattr(matching, '_PAIRS_PER_BLOCK', size)
-    monkeypatch.setattr(matching, '_paired_iou', noted)
+    monkeypatch.setattr(box_pairs, '_PAIRS_PER_BLOCK', size)
+    monkeypatch.setattr(box_pairs, 'paired_iou', noted)
     match_detections(ground_truth, detections, 0.5)
     assert sum(sizes) == 27
     # A detection's pairs stay together, so a block ends up to 2 later.

@@ -1,0 +1,99 @@
+"""COCO's average precision and recall of boxes, from checked arrays.
+
+``average_precision(ground_truth, detections)`` gives the twelve figures of
+pycocotools' COCOeval for boxes, to the last bit, overall and of each class.
+For a bootstrap over images, match once and weigh the images again and again:
+``table, = precision_tables(ground_truth, detections)`` (any area, 100
+detections), then ``interpolated_precision(table, image_counts)`` gives the
+precision of each IoU threshold, recall threshold and class, shape
+(10, 101, K), when image i occurs ``image_counts[i]`` times, and
+``mean_precision(precision)`` its 'mAP', 'AP50' and 'AP75'. Without
+``image_counts`` every image occurs once.
+"""
+from dataclasses import dataclass
+from typing import Dict, List, Tuple
+
+import numpy as np
+
+from .coco_arrays import Detections, GroundTruth
+from .precision_table import (ANY_AREA, AreaRange, interpolated_precision,
+                              precision_tables, recall)
+from .undefined_values import mean_of_defined
+
+# COCO's. Its own ranges end at boxes of 100,000 pixels a side, and larger
+# ones would count for nothing.
+AREA_RANGES = dict(
+    small=AreaRange(0, 32**2),
+    medium=AreaRange(32**2, 96**2),
+    large=AreaRange(96**2, np.inf))
+# Indices of the IoU thresholds .5, .55, ..., .95 that each is the mean over.
+_THRESHOLDS = dict(mAP=slice(None), AP50=slice(0, 1), AP75=slice(5, 6))
+_MAX_DETS = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """COCO's figures, NaN where there is no object in the area range.
+
+    Keys: 'mAP' (of IoU thresholds .5 to .95), 'AP50', 'AP75', 'AP_small',
+    'AP_medium', 'AP_large' (by area of the objects, bounds 32 and 96 pixels
+    squared); 'AR_1', 'AR_10', 'AR_100' (recall with so many detections per
+    image and class), 'AR_small', 'AR_medium', 'AR_large'.
+
+    Attributes:
+        overall (Dict[str, float]): Means over classes.
+        per_class (List[Dict[str, float]]): Of each class, in the order of
+            ``GroundTruth.category_ids``.
+    """
+    overall: Dict[str, float]
+    per_class: List[Dict[str, float]]
+
+
+def average_precision(ground_truth: GroundTruth,
+                      detections: Detections) -> AveragePrecision:
+    """Measure AP and AR as pycocotools' COCOeval does.
+
+    Two differences, both for the better: objects of annotation id 0 can be
+    found, and there is no upper end to the area of large boxes.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections (Detections): Of the same images and classes; may be
+            empty, which ``COCO.loadRes`` does not allow.
+
+    Returns:
+        AveragePrecision: The figures.
+
+    Reference:
+        Lin et al., Microsoft COCO, ECCV 2014; ``pycocotools.cocoeval``.
+    """
+    any_area, *by_area = precision_tables(ground_truth, detections,
+                                          (ANY_AREA, *AREA_RANGES.values()))
+    of_any = interpolated_precision(any_area)
+    # Figure to values of shape (thresholds, ..., K).
+    values = {name: of_any[thrs] for name, thrs in _THRESHOLDS.items()}
+    for name, table in zip(AREA_RANGES, by_area):
+        values[f'AP_{name}'] = interpolated_precision(table)
+    for max_dets in _MAX_DETS:
+        values[f'AR_{max_dets}'] = recall(any_area, max_dets)
+    for name, table in zip(AREA_RANGES, by_area):
+        values[f'AR_{name}'] = recall(table)
+    return AveragePrecision(
+        {name: mean_of_defined(value.ravel())
+         for name, value in values.items()}, [{
+             name: mean_of_defined(value[..., k].ravel())
+             for name, value in values.items()
+         } for k in range(ground_truth.num_classes)])
+
+
+def mean_precision(precision: np.ndarray) -> Dict[str, float]:
+    """'mAP', 'AP50' and 'AP75' of all classes together.
+
+    Args:
+        precision (ndarray): From :func:`interpolated_precision`, shape
+            (T, R, K).
+    """
+    return {
+        name: mean_of_defined(precision[thrs].ravel())
+        for name, thrs in _THRESHOLDS.items()
+    }

@@ -1,0 +1,197 @@
+"""Pairs of detections and objects of one image and class, with their IoU.
+
+Shape shorthand:
+    G: objects of the ground truth
+    D: detections
+    P: pairs of a detection and an object of its image and class
+
+Names:
+    rank: a detection's place in the order (class, image, score descending,
+        file order), in which COCO takes the detections in turn
+"""
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+from .coco_arrays import Detections, GroundTruth
+
+# Pairs whose overlap is computed at a time: bounds the memory.
+_PAIRS_PER_BLOCK = 2**19
+
+
+class BoxPairs(NamedTuple):
+    """Pairs of a detection and an object of its image and class."""
+    rank: np.ndarray  # of the detection, shape (P,)
+    detection: np.ndarray  # its index in file order, shape (P,)
+    object: np.ndarray  # index in file order, shape (P,)
+    iou: np.ndarray  # shape (P,)
+
+    def select(self, which: np.ndarray) -> 'BoxPairs':
+        """The pairs of a mask or of indices."""
+        return BoxPairs(*(part[which] for part in self))
+
+
+class _BoxColumns(NamedTuple):
+    """Boxes as columns: gathered faster than rows of four."""
+    left: np.ndarray
+    top: np.ndarray
+    right: np.ndarray
+    bottom: np.ndarray
+    area: np.ndarray
+
+    @classmethod
+    def of(cls, boxes: np.ndarray) -> '_BoxColumns':
+        """From x, y, width, height, shape (D, 4)."""
+        x, y, width, height = (np.ascontiguousarray(c) for c in boxes.T)
+        return cls(x, y, width + x, height + y, width * height)
+
+
+def serving_order(detections: Detections) -> Tuple[np.ndarray, np.ndarray]:
+    """Detections by (class, image, score descending, file order).
+
+    Returns:
+        Tuple[ndarray, ndarray]: The order, indices of shape (D,), and the
+        place of each of its entries within its image and class, shape (D,).
+    """
+    image_index = _narrowed(detections.image_index)
+    class_index = _narrowed(detections.class_index)
+    order = np.lexsort((-detections.scores, image_index, class_index))
+    is_first = (
+        is_first_of_run(image_index[order])
+        | is_first_of_run(class_index[order]))
+    start = np.flatnonzero(is_first)
+    length = np.diff(np.append(start, len(order)))
+    return order, np.arange(len(order)) - np.repeat(start, length)
+
+
+def overlapping_pairs(ground_truth: GroundTruth, detections: Detections,
+                       order: np.ndarray, keeps_disjoint: bool) -> BoxPairs:
+    """All pairs of one image and class that overlap.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections (Detections): Detections.
+        order (ndarray): Detections that exist, in serving order.
+        keeps_disjoint (bool): Whether disjoint pairs are wanted as well.
+
+    Returns:
+        BoxPairs: By rank, then by object in file order.
+    """
+    num_images = ground_truth.num_images
+    group_of_detection = (
+        detections.class_index[order] * num_images +
+        detections.image_index[order])
+    group_of_object = (
+        ground_truth.class_index * num_images + ground_truth.image_index)
+    # Stable, so that objects stay in file order within their group.
+    object_order = np.argsort(group_of_object, kind='stable')
+    groups, object_start, object_count = np.unique(
+        group_of_object[object_order], return_index=True, return_counts=True)
+
+    # Most detections are of a class that their image does not show, so
+    # the few groups with objects are looked up, not every detection.
+    first = np.searchsorted(group_of_detection, groups, side='left')
+    last = np.searchsorted(group_of_detection, groups, side='right')
+    rank = _ranges(first, last - first)
+    num_partners = np.repeat(object_count, last - first)
+    partner_start = np.repeat(object_start, last - first)
+
+    detection_columns = _BoxColumns.of(detections.boxes)
+    object_columns = _BoxColumns.of(ground_truth.boxes)
+    blocks = []
+    num_pairs_so_far = np.cumsum(num_partners)
+    total = int(num_pairs_so_far[-1]) if len(rank) else 0
+    cuts = np.searchsorted(
+        num_pairs_so_far, np.arange(_PAIRS_PER_BLOCK, total, _PAIRS_PER_BLOCK))
+    for low, high in zip(np.append(0, cuts), np.append(cuts, len(rank))):
+        pair_rank = np.repeat(rank[low:high], num_partners[low:high])
+        pair_object = object_order[_ranges(partner_start[low:high],
+                                           num_partners[low:high])]
+        pair_detection = order[pair_rank]
+        iou = paired_iou(detection_columns, pair_detection, object_columns,
+                          pair_object, ground_truth.iscrowd)
+        pairs = BoxPairs(pair_rank, pair_detection, pair_object, iou)
+        blocks.append(pairs if keeps_disjoint else pairs.select(iou > 0))
+    return BoxPairs(*(np.concatenate(parts) for parts in zip(*blocks)))
+
+
+def paired_iou(detections: _BoxColumns, detection: np.ndarray,
+                objects: _BoxColumns, object_: np.ndarray,
+                iscrowd: np.ndarray) -> np.ndarray:
+    """IoU of each pair; over the detection's area alone with a crowd.
+
+    The operations and their order are those of pycocotools, so that the
+    last bit, and with it a match at IoU == threshold, is the same.
+
+    Args:
+        detections (_BoxColumns): All detections.
+        detection (ndarray): Their index in each pair, shape (P,).
+        objects (_BoxColumns): All objects.
+        object_ (ndarray): Their index in each pair, shape (P,).
+        iscrowd (ndarray): Boolean, shape (G,).
+
+    Returns:
+        ndarray: Shape (P,); 0 where boxes only touch, and a hair (far from
+        the origin more) above 1 where rounding makes it so.
+    """
+    iou = np.zeros(len(detection))
+    width = (
+        np.minimum(detections.right[detection], objects.right[object_]) -
+        np.maximum(detections.left[detection], objects.left[object_]))
+    some = np.flatnonzero(width > 0)
+    detection, object_, width = detection[some], object_[some], width[some]
+    height = (
+        np.minimum(detections.bottom[detection], objects.bottom[object_]) -
+        np.maximum(detections.top[detection], objects.top[object_]))
+    overlaps = height > 0
+    some, width, height = some[overlaps], width[overlaps], height[overlaps]
+    detection, object_ = detection[overlaps], object_[overlaps]
+
+    intersection = width * height
+    detection_area = detections.area[detection]
+    union = np.where(iscrowd[object_], detection_area,
+                     detection_area + objects.area[object_] - intersection)
+    # Rounding far from the origin can leave equal boxes no union: they
+    # overlap more than any others.
+    iou[some] = np.divide(
+        intersection, union, out=np.full(len(some), np.inf), where=union > 0)
+    return iou
+
+
+def by_preference(pairs: BoxPairs) -> BoxPairs:
+    """Sort by rank, then by IoU descending, the later object first."""
+    # Most detections overlap one object and need no sorting.
+    is_alone = is_first_of_run(pairs.rank) & _is_last_of_run(pairs.rank)
+    several = np.flatnonzero(~is_alone)
+    order = np.arange(len(is_alone))
+    order[several] = several[np.lexsort(
+        (-pairs.object[several], -pairs.iou[several], pairs.rank[several]))]
+    return pairs.select(order)
+
+
+def _ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Concatenated [start, start + 1, ..., start + length - 1]."""
+    total = int(length.sum())
+    offset = start - (np.cumsum(length) - length)
+    return np.arange(total) + np.repeat(offset, length)
+
+
+def is_first_of_run(values: np.ndarray) -> np.ndarray:
+    """Whether a value differs from the one before it."""
+    is_first = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=is_first[1:])
+    return is_first
+
+
+def _is_last_of_run(values: np.ndarray) -> np.ndarray:
+    """Whether a value differs from the one after it."""
+    is_last = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=is_last[:-1])
+    return is_last
+
+
+def _narrowed(index: np.ndarray) -> np.ndarray:
+    """Non-negative indices in 16 bits where they fit: sorted by radix."""
+    if len(index) and index.max() < 2**15:
+        return index.astype(np.int16)
+    return index

@@ -1,0 +1,277 @@
+"""Precision and recall as COCOeval computes them, for images of any weight.
+
+A :class:`PrecisionTable` holds what detections and objects of one area range
+became at ten IoU thresholds, by class and score. It is made once
+(:func:`precision_tables`). :func:`interpolated_precision` and :func:`recall`
+turn it into curves, for the images as they are or for a resample of them, in
+which every image occurs a whole number of times; no box is looked at again.
+
+Shape shorthand:
+    T: IoU thresholds, .5, .55, ..., .95
+    R: recall thresholds, 0, .01, ..., 1
+    I: images
+    K: classes
+    G: objects of the ground truth
+    N: candidates, detections that are right or wrong
+    M: matches, over all thresholds
+"""
+from dataclasses import dataclass
+from typing import NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .box_pairs import by_preference, overlapping_pairs, serving_order
+from .coco_arrays import Detections, GroundTruth
+from .matching import serve
+
+# By the expressions of COCOeval: 0.55 is not linspace's second value.
+IOU_THRS = np.linspace(.5, .95, 10)
+RECALL_THRS = np.linspace(0, 1, 101)
+MAX_DETS = 100
+
+
+class AreaRange(NamedTuple):
+    """Objects that count, by area in square pixels; both ends belong to it."""
+    lowest: float
+    highest: float
+
+    def holds(self, area: np.ndarray) -> np.ndarray:
+        """Whether areas lie in the range, boolean, shape of ``area``."""
+        return (area >= self.lowest) & (area <= self.highest)
+
+
+ANY_AREA = AreaRange(0, np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionTable:
+    """Matches at all IoU thresholds, by class and score.
+
+    Order of the candidates: class, score descending, image, file order.
+    Order of the matches: threshold, class, and then that of the candidates.
+
+    Attributes:
+        num_classes (int): K.
+        num_images (int): I.
+        candidate_image (ndarray): Image of each detection in the area range,
+            shape (N,).
+        candidate_start (ndarray): First candidate of each class and N,
+            shape (K + 1,).
+        match_start (ndarray): First match of each threshold and class, and
+            M, shape (T * K + 1,).
+        match_image (ndarray): Image of each match, shape (M,).
+        is_true (ndarray): Whether the object counts; a match with an
+            ignored one only takes the detection out of the sums. Boolean,
+            shape (M,).
+        is_candidate (ndarray): Whether the matched detection is among the
+            candidates. Boolean, shape (M,).
+        candidates_so_far (ndarray): Number of candidates up to and with the
+            matched detection, of all classes, shape (M,).
+        place (ndarray): Place of the matched detection among those of its
+            image and class, 0 for the best score, shape (M,).
+        object_image (ndarray): Image of each object that counts, shape
+            (G,).
+        object_class (ndarray): Its class, shape (G,).
+    """
+    num_classes: int
+    num_images: int
+    candidate_image: np.ndarray
+    candidate_start: np.ndarray
+    match_start: np.ndarray
+    match_image: np.ndarray
+    is_true: np.ndarray
+    is_candidate: np.ndarray
+    candidates_so_far: np.ndarray
+    place: np.ndarray
+    object_image: np.ndarray
+    object_class: np.ndarray
+
+
+def precision_tables(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    area_ranges: Sequence[AreaRange] = (ANY_AREA, )
+) -> Tuple[PrecisionTable, ...]:
+    """Match detections to objects at all IoU thresholds and area ranges.
+
+    As in COCOeval, the 100 best detections of each image and class exist.
+    Objects out of the range are ignored: a detection takes one of them if
+    it finds no other, and is then neither right nor wrong, like a detection
+    out of the range that takes none.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections (Detections): Of the same images and classes.
+        area_ranges (Sequence[AreaRange]): Defaults to any area.
+
+    Returns:
+        Tuple[PrecisionTable, ...]: One for each area range.
+    """
+    order, place = serving_order(detections)
+    exists = place < MAX_DETS
+    order, place = order[exists], place[exists]
+    pairs = overlapping_pairs(ground_truth, detections, order, False)
+    pairs = by_preference(pairs.select(pairs.iou >= IOU_THRS[0]))
+
+    # From the order in which detections take objects to that of precision.
+    by_score = np.lexsort(
+        (-detections.scores[order], detections.class_index[order]))
+    row_of_rank = np.empty_like(by_score)
+    row_of_rank[by_score] = np.arange(len(by_score))
+    order, place = order[by_score], place[by_score]
+    image = detections.image_index[order]
+    num_classes = ground_truth.num_classes
+    class_index = detections.class_index[order]
+    class_start = np.searchsorted(class_index, np.arange(num_classes + 1))
+    area = detections.boxes[order, 2] * detections.boxes[order, 3]
+
+    tables = []
+    for area_range in area_ranges:
+        is_ignored = (
+            ground_truth.iscrowd | ~area_range.holds(ground_truth.area))
+        is_candidate = area_range.holds(area)
+        candidates_so_far = np.append(0, np.cumsum(is_candidate))
+        rows, is_true, match_start = [], [], [np.zeros(1, dtype=np.int64)]
+        for number, iou_thr in enumerate(IOU_THRS):
+            outcome = np.zeros(len(order), dtype=np.int8)
+            won, on_ignored = serve(pairs, iou_thr, is_ignored,
+                                    ground_truth.iscrowd)
+            outcome[row_of_rank[won.rank]] = 1
+            outcome[row_of_rank[on_ignored.rank]] = 2
+            matched = np.flatnonzero(outcome)
+            rows.append(matched)
+            is_true.append(outcome[matched] == 1)
+            match_start.append(match_start[-1][-1] +
+                               np.searchsorted(matched, class_start[1:]))
+        rows = np.concatenate(rows)
+        tables.append(
+            PrecisionTable(
+                num_classes=num_classes,
+                num_images=ground_truth.num_images,
+                candidate_image=image[is_candidate],
+                candidate_start=candidates_so_far[class_start],
+                match_start=np.concatenate(match_start),
+                match_image=image[rows],
+                is_true=np.concatenate(is_true),
+                is_candidate=is_candidate[rows],
+                candidates_so_far=candidates_so_far[rows + 1],
+                place=place[rows],
+                object_image=ground_truth.image_index[~is_ignored],
+                object_class=ground_truth.class_index[~is_ignored]))
+    return tuple(tables)
+
+
+def interpolated_precision(
+        table: PrecisionTable,
+        image_counts: Optional[np.ndarray] = None) -> np.ndarray:
+    """The largest precision at each recall or above it.
+
+    A class without detections has precision 0, one without objects NaN.
+
+    Args:
+        table (PrecisionTable): From :func:`precision_tables`.
+        image_counts (ndarray, optional): How often each image occurs, whole
+            numbers, shape (I,). Defaults to None, once. The result is that
+            of a data set in which the image and its boxes stand so often,
+            the copies of a detection one after the other.
+
+    Returns:
+        ndarray: Float64, shape (T, R, K).
+    """
+    counts = _counts_or_ones(image_counts, table)
+    num_thrs, num_classes = len(IOU_THRS), table.num_classes
+    num_objects = _num_objects(table, counts)
+    candidates = _running_sum(counts[table.candidate_image])
+    of_match = counts[table.match_image]
+    true = _running_sum(of_match * table.is_true)
+    matched = _running_sum(of_match * table.is_candidate)
+
+    # Sums within a threshold and class: less what came before it.
+    start, end = table.match_start[:-1], table.match_start[1:]
+    length = end - start
+    true_before = true[start]
+    num_true = true[end] - true_before
+    true_here = true[1:] - np.repeat(true_before, length)
+    # Candidates that match nothing are false positives.
+    before = (
+        np.tile(candidates[table.candidate_start[:-1]], num_thrs) -
+        matched[start])
+    false_here = (
+        candidates[table.candidates_so_far] - matched[1:] -
+        np.repeat(before, length))
+    # Between two true positives precision only falls, so theirs suffice.
+    precision = true_here / (false_here + true_here + np.spacing(1))
+
+    # The match at which each number of true positives is reached.
+    reached_by = np.repeat(np.arange(len(of_match)), of_match * table.is_true)
+    needed = np.tile(_needed(num_objects), (num_thrs, 1))
+    is_reached = needed <= num_true[:, None]
+    place = np.minimum(true_before[:, None] + needed - 1, len(reached_by) - 1)
+    first = np.broadcast_to(end[:, None], needed.shape).copy()
+    if len(reached_by):
+        first[is_reached] = reached_by[place[is_reached]]
+    # Largest between one recall threshold and the next, then from the right.
+    best = np.maximum.reduceat(np.append(precision, 0.0), first.ravel())
+    best = np.where(is_reached, best.reshape(first.shape), 0.0)
+    best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
+    best = best.reshape(num_thrs, num_classes, len(RECALL_THRS))
+    best[:, num_objects == 0] = np.nan
+    return np.ascontiguousarray(best.transpose(0, 2, 1))
+
+
+def recall(table: PrecisionTable,
+           max_dets: int = MAX_DETS,
+           image_counts: Optional[np.ndarray] = None) -> np.ndarray:
+    """Share of the objects that are found, at any score.
+
+    Args:
+        table (PrecisionTable): From :func:`precision_tables`.
+        max_dets (int): Detections per image and class that exist, at most
+            100. Defaults to 100.
+        image_counts (ndarray, optional): As in
+            :func:`interpolated_precision`. Defaults to None.
+
+    Returns:
+        ndarray: NaN for a class without objects, shape (T, K).
+    """
+    counts = _counts_or_ones(image_counts, table)
+    found = _running_sum(counts[table.match_image] * table.is_true *
+                         (table.place < max_dets))
+    num_true = np.diff(found[table.match_start])
+    with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: no objects
+        return (num_true.reshape(len(IOU_THRS), -1) /
+                _num_objects(table, counts))
+
+
+def _counts_or_ones(image_counts: Optional[np.ndarray],
+                    table: PrecisionTable) -> np.ndarray:
+    if image_counts is None:
+        return np.ones(table.num_images, dtype=np.int64)
+    return np.asarray(image_counts).astype(np.int64)
+
+
+def _num_objects(table: PrecisionTable, counts: np.ndarray) -> np.ndarray:
+    """Objects that count in each class, shape (K,)."""
+    return np.bincount(table.object_class, counts[table.object_image],
+                       table.num_classes).astype(np.int64)
+
+
+def _running_sum(values: np.ndarray) -> np.ndarray:
+    """Sums of the first 0, 1, ... values, shape (len(values) + 1,)."""
+    sums = np.zeros(len(values) + 1, dtype=np.int64)
+    np.cumsum(values, out=sums[1:])
+    return sums
+
+
+def _needed(num_objects: np.ndarray) -> np.ndarray:
+    """True positives needed for each recall threshold, shape (K, R).
+
+    The least n >= 1 with n / objects >= threshold in float64: COCOeval
+    compares rounded numbers, so the product alone may be one too many or
+    too few.
+    """
+    objects = np.maximum(num_objects, 1)[:, None]
+    needed = np.ceil(RECALL_THRS * objects)
+    needed -= (needed - 1) / objects >= RECALL_THRS
+    needed += needed / objects < RECALL_THRS
+    return np.maximum(needed, 1).astype(np.int64)

@@ -1,0 +1,272 @@
+"""Calibration figures of a data set whose images count several times.
+
+A resample of a bootstrap draws images with replacement, so it is the data
+set with a multiplicity for each image. Matching is done image by image and
+does not depend on the other images: it is done once, and a resample changes
+the weight of what was matched. Each class here keeps sums of its detections
+by image; called with multiplicities it gives the figures that
+:func:`evaluate_detections` gives for a data set in which the images are
+really repeated.
+
+Shape shorthand:
+    D: detections
+    I: images
+    K: classes
+    M: bins
+    B: resamples, the columns of ``weights``
+"""
+from typing import Dict, Tuple
+
+import numpy as np
+from scipy.sparse import csr_matrix, vstack
+
+from .functional import (FALSE_POSITIVE, TRUE_POSITIVE, DetectionMatches,
+                         GroundTruth, bin_index)
+from .functional.scoring_rules import SMALLEST_LIKELIHOOD
+
+Figures = Dict[str, np.ndarray]
+
+
+def sums_by_image(cell: np.ndarray,
+                  image_index: np.ndarray,
+                  shape: Tuple[int, int],
+                  values: np.ndarray = None) -> csr_matrix:
+    """Sums of samples by cell and image; times weights: sums by cell.
+
+    Args:
+        cell (ndarray): Cell of each sample, shape (N,).
+        image_index (ndarray): Image of each sample, shape (N,).
+        shape (Tuple[int, int]): Numbers of cells and of images.
+        values (ndarray, optional): What is summed, shape (N,). Defaults to
+            None, which counts the samples.
+
+    Returns:
+        csr_matrix: Sums, shape (cells, I).
+    """
+    if values is None:
+        values = np.ones(len(cell))
+    sums = csr_matrix((values, (cell, image_index)), shape)
+    sums.eliminate_zeros()
+    return sums
+
+
+def objects_by_image(ground_truth: GroundTruth) -> csr_matrix:
+    """Number of objects, crowds not among them, shape (K, I)."""
+    is_object = ~ground_truth.iscrowd
+    return sums_by_image(ground_truth.class_index[is_object],
+                         ground_truth.image_index[is_object],
+                         (ground_truth.num_classes, ground_truth.num_images))
+
+
+class WeightedScores:
+    """D-ECE, its parts, Brier score and NLL, all classes pooled.
+
+    The weight of a bin times its gap is the gap of its sums, so that D-ECE
+    is the sum over bins of ``abs(sum of (score - is_tp))`` over the number
+    of detections.
+
+    Args:
+        matches (DetectionMatches): At the threshold of D-ECE.
+        image_index (ndarray): Image of each detection, shape (D,).
+        num_images (int): Number of images I.
+        num_bins (int): Bins of D-ECE.
+        closed (str): Closed side of a bin.
+    """
+
+    def __init__(self, matches: DetectionMatches, image_index: np.ndarray,
+                 num_images: int, num_bins: int, closed: str) -> None:
+        counted = matches.is_counted
+        scores, is_tp = matches.scores[counted], matches.is_tp[counted]
+        image_index = image_index[counted]
+        likelihood = np.where(is_tp, scores, 1 - scores)
+        one_cell = np.zeros(len(scores), np.int64)
+        self._num_bins = num_bins
+        self._sums = vstack([
+            sums_by_image(
+                bin_index(scores, num_bins, closed), image_index,
+                (num_bins, num_images), scores - is_tp),
+            *(sums_by_image(one_cell, image_index, (1, num_images), values)
+              for values in (np.ones(len(scores)), (1 - likelihood)**2,
+                             -np.log(
+                                 np.maximum(likelihood, SMALLEST_LIKELIHOOD))))
+        ], 'csr')
+
+    def __call__(self, weights: np.ndarray) -> Figures:
+        """Figures of resamples, each of shape (B,).
+
+        Args:
+            weights (ndarray): How often each image counts, shape (I, B).
+        """
+        sums = self._sums @ weights
+        gaps = sums[:self._num_bins]
+        count, squares, negative_log = sums[self._num_bins:]
+        over = _ratio(np.maximum(gaps, 0).sum(axis=0), count)
+        under = _ratio(np.maximum(-gaps, 0).sum(axis=0), count)
+        return dict(
+            d_ece=over + under,
+            d_ece_over=over,
+            d_ece_under=under,
+            brier=_ratio(squares, count),
+            nll=_ratio(negative_log, count))
+
+
+class WeightedLocalizationAwareError:
+    """LaECE or LaECE_0, mean over the classes that can be measured.
+
+    Args:
+        key (str): Name of the figure.
+        matches (DetectionMatches): At the threshold of the figure.
+        image_index (ndarray): Image of each detection, shape (D,).
+        objects (csr_matrix): Of :func:`objects_by_image`.
+        num_bins (int): Bins of each class.
+        closed (str): Closed side of a bin.
+    """
+
+    def __init__(self, key: str, matches: DetectionMatches,
+                 image_index: np.ndarray, objects: csr_matrix, num_bins: int,
+                 closed: str) -> None:
+        counted = matches.is_counted
+        scores = matches.scores[counted]
+        class_index = matches.class_index[counted]
+        image_index = image_index[counted]
+        num_classes, num_images = objects.shape
+        self._key, self._objects = key, objects
+        self._count = sums_by_image(class_index, image_index, objects.shape)
+        self._gaps = sums_by_image(
+            class_index * num_bins + bin_index(scores, num_bins, closed),
+            image_index, (num_classes * num_bins, num_images),
+            scores - matches.iou[counted])
+
+    def __call__(self, weights: np.ndarray) -> Figures:
+        """As :meth:`WeightedScores.__call__`."""
+        count = self._count @ weights
+        gaps = np.abs(self._gaps @ weights)
+        error = _ratio(
+            gaps.reshape(len(count), -1, weights.shape[1]).sum(axis=1), count)
+        is_measured = (self._objects @ weights > 0) & (count > 0)
+        return {self._key: _class_mean(error, is_measured)}
+
+
+class WeightedAnyOverlap:
+    """LaACE_0, LRP_0 and its parts: what needs no bins and no order.
+
+    Args:
+        matches (DetectionMatches): At IoU threshold 0.
+        image_index (ndarray): Image of each detection, shape (D,).
+        objects (csr_matrix): Of :func:`objects_by_image`.
+    """
+
+    def __init__(self, matches: DetectionMatches, image_index: np.ndarray,
+                 objects: csr_matrix) -> None:
+        self._iou_thr, self._objects = matches.iou_thr, objects
+
+        def by_class(which, values=None):
+            return sums_by_image(matches.class_index[which],
+                                 image_index[which], objects.shape,
+                                 None if values is None else values[which])
+
+        is_tp = matches.is_tp
+        self._num_tp = by_class(is_tp)
+        self._num_fp = by_class(matches.status == FALSE_POSITIVE)
+        self._loc = by_class(is_tp, 1 - matches.iou)
+        self._gaps = by_class(matches.is_counted,
+                              np.abs(matches.scores - matches.iou))
+
+    def __call__(self, weights: np.ndarray) -> Figures:
+        """As :meth:`WeightedScores.__call__`."""
+        num_objects = self._objects @ weights
+        num_tp, num_fp = self._num_tp @ weights, self._num_fp @ weights
+        loc = self._loc @ weights
+        num_fn, count = num_objects - num_tp, num_tp + num_fp
+        lrp = _ratio(loc / (1 - self._iou_thr) + num_fp + num_fn,
+                     count + num_fn)
+        has_objects = num_objects > 0
+        is_measured = has_objects & (count > 0)
+        return dict(
+            laace_0=_class_mean(
+                _ratio(self._gaps @ weights, count), is_measured),
+            lrp_0=_class_mean(lrp, has_objects),
+            lrp_0_loc=_class_mean(
+                _ratio(loc, num_tp), has_objects & (num_tp > 0)),
+            lrp_0_fp=_class_mean(_ratio(num_fp, count), is_measured),
+            lrp_0_fn=_class_mean(_ratio(num_fn, num_objects), has_objects))
+
+
+class WeightedOptimalLRP:
+    """oLRP, the mean over classes of the least LRP at any threshold.
+
+    Adding a false positive never lowers LRP, so that the best cut lies
+    below a run of equal scores that holds a true positive. Those runs are
+    the cuts; false positives are summed from cut to cut.
+
+    Args:
+        matches (DetectionMatches): At the threshold of oLRP.
+        image_index (ndarray): Image of each detection, shape (D,).
+        objects (csr_matrix): Of :func:`objects_by_image`.
+    """
+
+    def __init__(self, matches: DetectionMatches, image_index: np.ndarray,
+                 objects: csr_matrix) -> None:
+        counted = np.flatnonzero(matches.is_counted)
+        order = counted[np.lexsort(
+            (-matches.scores[counted], matches.class_index[counted]))]
+        class_index, scores = matches.class_index[order], matches.scores[order]
+        is_tp = matches.is_tp[order]
+        starts_run = np.ones(len(order), dtype=bool)
+        starts_run[1:] = ((class_index[1:] != class_index[:-1])
+                          | (scores[1:] != scores[:-1]))
+        run = np.cumsum(starts_run) - 1
+        runs_with_tp = np.unique(run[is_tp])
+        cut_class = class_index[starts_run][runs_with_tp]
+        # A detection counts from the first cut at or below it.
+        cut = np.searchsorted(runs_with_tp, run)
+        is_above = np.append(cut_class, -1)[cut] == class_index
+        shape = len(runs_with_tp), objects.shape[1]
+
+        def by_cut(which, values=None):
+            rows = order[which]
+            return sums_by_image(cut[which], image_index[rows], shape,
+                                 None if values is None else values[rows])
+
+        self._objects = objects
+        self._false = by_cut(is_above & ~is_tp)
+        # What a true positive adds to the numerator of LRP: its
+        # localisation error, less the miss that it is not.
+        self._true = by_cut(
+            is_tp, (1 - matches.iou) / (1 - matches.iou_thr) - 1)
+        self._class_of_cut = cut_class
+        self._present, self._start = np.unique(cut_class, return_index=True)
+
+    def __call__(self, weights: np.ndarray) -> Figures:
+        """As :meth:`WeightedScores.__call__`."""
+        num_objects = self._objects @ weights
+        least = np.ones(num_objects.shape)  # without a true positive
+        if len(self._start):
+            num_fp = self._false @ weights
+            gained = self._true @ weights
+            for rows in _blocks(self._start, len(num_fp)):
+                np.cumsum(num_fp[rows], axis=0, out=num_fp[rows])
+                np.cumsum(gained[rows], axis=0, out=gained[rows])
+            total = num_objects[self._class_of_cut] + num_fp
+            least[self._present] = np.minimum(
+                np.minimum.reduceat(
+                    _ratio(total + gained, total), self._start), 1)
+        return dict(olrp=_class_mean(least, num_objects > 0))
+
+
+def _blocks(start: np.ndarray, end: int) -> Tuple[slice, ...]:
+    """The rows between starts, up to the end."""
+    return tuple(map(slice, start, np.append(start[1:], end)))
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """NaN, undefined, where both are 0."""
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return numerator / denominator
+
+
+def _class_mean(values: np.ndarray, is_measured: np.ndarray) -> np.ndarray:
+    """Mean over the classes that were measured, shape (K, B) to (B,)."""
+    return _ratio(
+        np.where(is_measured, values, 0.0).sum(axis=0),
+        is_measured.sum(axis=0))
