@@ -1,0 +1,406 @@
+"""Score thresholds with a guarantee for images that were not seen.
+
+Shape shorthand:
+    D: detections
+    I: images
+    K: classes
+
+Two guarantees, both for detections with score >= threshold:
+    recall: conformal risk control bounds the expected share of missed
+        objects of an image. It only needs exchangeable images.
+    precision: learn then test bounds the expected share of false detections
+        of an image, with a probability of 1 - delta over the calibration
+        images. It needs independent images of one distribution.
+
+The unit is the image, as objects and detections of one image depend on each
+other. No guarantee holds for images of another kind than those calibrated
+on, or if the detector, its NMS or its ``max_dets`` changes.
+"""
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from scipy.special import bdtr
+
+from tcal_det.checks import check_count, check_fraction, check_non_negative
+from tcal_det.errors import InvalidValueError
+from .array_checks import as_unit_interval, check_same_length
+from .coco_arrays import Detections, GroundTruth
+from .matching import DetectionMatches
+
+# Candidates of the tests of precision; fixed before any data is seen.
+_STEPS = 100
+# Rounding of a sum of fractions, which ceil must not take for one more.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class GuaranteedThreshold:
+    """A score threshold and what is known of it.
+
+    Attributes:
+        threshold (float): Detections with score >= it are kept; NaN if no
+            threshold has the guarantee.
+        empirical (float): Mean loss of the calibration images there; NaN
+            without a threshold.
+        num_images (int): Calibration images that this mean is over; those
+            that could be used if there is no threshold.
+        reason (str, optional): Why there is no threshold. None if there is
+            one.
+    """
+    threshold: float
+    empirical: float
+    num_images: int
+    reason: Optional[str] = None
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain values; NaN stays NaN."""
+        return dict(
+            threshold=self.threshold,
+            empirical=self.empirical,
+            num_images=self.num_images,
+            reason=self.reason)
+
+
+@dataclass(frozen=True)
+class ConformalThresholds:
+    """Thresholds for each class by itself, and one for all classes.
+
+    Attributes:
+        loss (str): 'missed_objects' or 'false_detections': the share whose
+            expectation is bounded.
+        alpha (float): The bound.
+        delta (float, optional): Probability, over calibration images, that
+            a threshold breaks the bound. None if the bound is on the
+            expectation over calibration images as well.
+        iou_thr (float): IoU threshold of a match.
+        per_class (Tuple[GuaranteedThreshold, ...]): Of each class.
+        overall (GuaranteedThreshold): One threshold for all classes, for
+            the loss of all classes together.
+    """
+    loss: str
+    alpha: float
+    delta: Optional[float]
+    iou_thr: float
+    per_class: Tuple[GuaranteedThreshold, ...]
+    overall: GuaranteedThreshold
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Threshold of each class, NaN where there is none, shape (K,)."""
+        return np.array([one.threshold for one in self.per_class], dtype=float)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain values; NaN stays NaN."""
+        return dict(
+            loss=self.loss,
+            alpha=self.alpha,
+            delta=self.delta,
+            iou_thr=self.iou_thr,
+            per_class=[one.to_dict() for one in self.per_class],
+            overall=self.overall.to_dict())
+
+
+def recall_thresholds(ground_truth: GroundTruth,
+                      matches: DetectionMatches,
+                      alpha: float = 0.1) -> ConformalThresholds:
+    """The highest thresholds that miss at most a share alpha of objects.
+
+    The loss of an image is the share of its objects that no detection with
+    score >= t finds; it can only grow with t. Of n images that show the
+    class, with mean loss R(t), the threshold is the largest t with
+
+        (n * R(t) + 1) / (n + 1) <= alpha.
+
+    If these images and a new one that shows the class are exchangeable, the
+    expected loss of the new image is at most alpha. The expectation is over
+    the calibration images too: a single calibration may be somewhat above.
+    Where no threshold is given, the loss counts as 0 in this expectation.
+    It holds for each class by itself; 'overall' has one threshold, and the
+    share of missed objects of all classes in images that show any.
+
+    Args:
+        ground_truth (GroundTruth): Objects of the calibration images, which
+            must not be those the detector or its calibration was fitted on.
+        matches (DetectionMatches): Of detections at all scores, as a
+            threshold applied before cannot be undone.
+        alpha (float): Largest expected share, in (0, 1). Defaults to 0.1.
+
+    Returns:
+        ConformalThresholds: Of each class, and overall.
+
+    Raises:
+        InvalidTypeError: If ``alpha`` is not a number.
+        InvalidValueError: If it is out of range, or the matches are not of
+            these objects.
+
+    Reference:
+        Angelopoulos et al., Conformal Risk Control, ICLR 2024, theorem
+        1, with the false negative rate as the loss.
+    """
+    alpha = _checked_level('alpha', alpha)
+    if not np.array_equal(ground_truth.num_objects, matches.num_objects):
+        raise InvalidValueError(
+            '`matches` must be of the objects of `ground_truth`, but its '
+            'numbers of objects differ')
+    found_at = np.full(len(ground_truth.boxes), -np.inf)
+    found_at[matches.object_index[matches.is_tp]] = (
+        matches.scores[matches.is_tp])
+
+    is_object = ~ground_truth.iscrowd
+
+    def calibrated(chosen: np.ndarray) -> GuaranteedThreshold:
+        return _risk_controlled(found_at[chosen],
+                                ground_truth.image_index[chosen], alpha)
+
+    return ConformalThresholds(
+        'missed_objects', alpha, None, matches.iou_thr,
+        tuple(
+            calibrated(members)
+            for members in _members(ground_truth.class_index, is_object,
+                                    ground_truth.num_classes)),
+        calibrated(np.flatnonzero(is_object)))
+
+
+def precision_thresholds(
+    detections: Detections,
+    matches: DetectionMatches,
+    alpha: float = 0.1,
+    delta: float = 0.1,
+    starts: Sequence[float] = (0.9, 0.7, 0.5, 0.3, 0.1)
+) -> ConformalThresholds:
+    """The lowest thresholds at which a share alpha of detections is false.
+
+    The loss of an image is its share of false positives among detections
+    with score >= t; images without any say nothing. That the expected loss
+    exceeds alpha is tested by Hoeffding-Bentkus p-values, for t from each
+    start downwards in steps of 0.01, each sequence until its first
+    p-value above delta / number of starts. The lowest t that was passed is
+    the threshold. With probability >= 1 - delta over the calibration
+    images, the expected loss of a new image that has detections there is at
+    most alpha. That precision is not monotone in t does no harm.
+
+    It holds for each class by itself; for all K classes at once pass
+    ``delta / K``. Crowd matches are no detections.
+
+    Args:
+        detections (Detections): Of the calibration images, which must not
+            be those the detector or its calibration was fitted on.
+        matches (DetectionMatches): Of these detections.
+        alpha (float): Largest expected share, in (0, 1): 1 - precision.
+            Defaults to 0.1.
+        delta (float): In (0, 1). Defaults to 0.1.
+        starts (Sequence[float]): Where sequences of tests begin, in [0, 1],
+            in whole hundredths. They must not be chosen by the data. More
+            of them find a threshold for more kinds of detectors, but need
+            more images. Defaults to (0.9, 0.7, 0.5, 0.3, 0.1).
+
+    Returns:
+        ConformalThresholds: Of each class, and overall.
+
+    Raises:
+        InvalidTypeError: If an option is not a number.
+        InvalidValueError: If an option is out of range, or the matches are
+            not of these detections.
+
+    Reference:
+        Angelopoulos et al., Learn then Test: Calibrating Predictive
+        Algorithms to Achieve Risk Control, arXiv 2110.01052: false
+        discovery rate, fixed sequence testing with several starts.
+    """
+    alpha = _checked_level('alpha', alpha)
+    delta = _checked_level('delta', delta)
+    first_steps = _checked_starts(starts)
+    check_same_length('matches.scores', matches.scores, 'detections',
+                      detections)
+
+    def tested(chosen: np.ndarray) -> GuaranteedThreshold:
+        return _learnt_then_tested(matches.scores[chosen],
+                                   matches.is_tp[chosen],
+                                   detections.image_index[chosen], alpha,
+                                   delta, first_steps)
+
+    return ConformalThresholds(
+        'false_detections', alpha, delta, matches.iou_thr,
+        tuple(
+            tested(members) for members in _members(
+                matches.class_index, matches.is_counted, matches.num_classes)),
+        tested(np.flatnonzero(matches.is_counted)))
+
+
+def hoeffding_bentkus_p_value(total_loss: float, num_samples: int,
+                              alpha: float) -> float:
+    """P-value of "the expected loss exceeds alpha" for losses in [0, 1].
+
+    The smaller of Hoeffding's ``exp(-n h(min(R, alpha), alpha))``, with h
+    the relative entropy of two coins, and Bentkus' ``e P(Bin(n, alpha) <=
+    ceil(n R))``, with R the mean loss.
+
+    Args:
+        total_loss (float): Sum n R over the samples.
+        num_samples (int): Number n of independent samples.
+        alpha (float): In (0, 1).
+
+    Returns:
+        float: In [0, 1]; 1 without samples.
+
+    Reference:
+        Bates et al., Distribution-Free, Risk-Controlling Prediction Sets,
+        J. ACM 2021; Learn then Test, as above.
+
+    Example:
+        >>> round(hoeffding_bentkus_p_value(0, 10, 0.25), 6)  # 0.75**10
+        0.056314
+    """
+    alpha = _checked_level('alpha', alpha)
+    check_count('num_samples', num_samples, lowest=0)
+    if check_non_negative('total_loss', total_loss) > num_samples + _ROUNDING:
+        raise InvalidValueError(
+            '`total_loss` must be in [0, num_samples], but got '
+            f'{total_loss} of {num_samples} sample(s)')
+    if num_samples == 0:
+        return 1.0
+    mean = min(total_loss / num_samples, alpha)
+    entropy = (1 - mean) * math.log((1 - mean) / (1 - alpha))
+    if mean > 0:
+        entropy += mean * math.log(mean / alpha)
+    bentkus = math.e * bdtr(
+        min(math.ceil(total_loss - _ROUNDING), num_samples), num_samples,
+        alpha)
+    return float(min(math.exp(-num_samples * entropy), bentkus, 1.0))
+
+
+def _checked_level(name: str, value: float) -> float:
+    level = check_fraction(name, value)
+    if not 0 < level < 1:
+        raise InvalidValueError(f'`{name}` must be in (0, 1), but got '
+                                f'{value}; nothing can be guaranteed at 0, '
+                                'and 1 guarantees nothing')
+    return level
+
+
+def _checked_starts(starts: Sequence[float]) -> List[int]:
+    """The starts in hundredths, each once."""
+    values = as_unit_interval('starts', starts)
+    steps = np.rint(values * _STEPS).astype(int)
+    if len(steps) == 0 or not np.allclose(
+            values, steps / _STEPS, rtol=0, atol=1e-9):
+        raise InvalidValueError(
+            '`starts` must hold thresholds in whole hundredths, but got '
+            f'{list(starts)}')
+    return np.unique(steps).tolist()
+
+
+def _members(class_index: np.ndarray, wanted: np.ndarray,
+             num_classes: int) -> List[np.ndarray]:
+    """Indices of the wanted ones of each class."""
+    chosen = np.flatnonzero(wanted)
+    order = chosen[np.argsort(class_index[chosen], kind='stable')]
+    cuts = np.searchsorted(class_index[order], np.arange(1, num_classes))
+    return np.split(order, cuts) if num_classes else []
+
+
+def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
+                     alpha: float) -> GuaranteedThreshold:
+    """Conformal risk control of the share of missed objects.
+
+    Args:
+        found_at (ndarray): Highest threshold at which each object is found,
+            -inf if at none, shape (G,).
+        image_index (ndarray): Shape (G,).
+        alpha (float): In (0, 1).
+    """
+    _, image, num_objects = np.unique(
+        image_index, return_inverse=True, return_counts=True)
+    num_images = len(num_objects)
+    if num_images == 0:
+        return _none(0, 'no calibration image shows the class')
+    if 1 / (num_images + 1) > alpha:
+        return _none(
+            num_images, f'{num_images} calibration image(s) with objects are '
+            f'too few: alpha = {alpha:g} needs '
+            f'{math.ceil(1 / alpha - 1 - _ROUNDING)}')
+    # A threshold above `found_at` of an object adds its share to the loss.
+    order = np.argsort(found_at, kind='stable')
+    scores = found_at[order]
+    total = np.append(0.0, np.cumsum(1 / num_objects[image[order]]))
+    # Loss with the threshold at each distinct score, and with one higher
+    # than all: then everything is missed.
+    total_below = total[np.searchsorted(scores, scores, side='left')]
+    allowed = alpha * (num_images + 1) - 1
+    is_safe = (total_below <= allowed + _ROUNDING) & (scores > -np.inf)
+    if not is_safe.any():
+        never = total[np.searchsorted(scores, -np.inf, side='right')]
+        return _none(
+            num_images, 'objects that no detection finds are a share of '
+            f'{never / num_images:.4g} already, without any threshold')
+    best = int(np.flatnonzero(is_safe)[-1])
+    return GuaranteedThreshold(
+        float(scores[best]), float(total_below[best] / num_images), num_images)
+
+
+def _learnt_then_tested(scores: np.ndarray, is_tp: np.ndarray,
+                        image_index: np.ndarray, alpha: float, delta: float,
+                        first_steps: Sequence[int]) -> GuaranteedThreshold:
+    """Fixed sequence testing of the share of false detections.
+
+    Args:
+        scores (ndarray): Shape (D,).
+        is_tp (ndarray): Boolean, shape (D,).
+        image_index (ndarray): Shape (D,).
+        alpha (float): In (0, 1).
+        delta (float): In (0, 1).
+        first_steps (Sequence[int]): Starts, in hundredths.
+    """
+    total, count = _loss_by_step(scores, is_tp, image_index)
+    if count[0] == 0:
+        return _none(0, 'no calibration image has a detection')
+    step_passed = len(count)
+    for first in sorted(first_steps, reverse=True):
+        if first >= step_passed:
+            continue  # the sequence before went through here and passed
+        for step in range(first, -1, -1):
+            p_value = hoeffding_bentkus_p_value(total[step], count[step],
+                                                alpha)
+            if p_value > delta / len(first_steps):
+                break
+            step_passed = step
+    if step_passed == len(count):
+        return _none(
+            count[0], 'at no start does a test show that false detections '
+            f'are a share of at most {alpha:g}: too few images, or too many '
+            'false detections')
+    return GuaranteedThreshold(step_passed / _STEPS,
+                               total[step_passed] / count[step_passed],
+                               count[step_passed])
+
+
+def _loss_by_step(scores: np.ndarray, is_tp: np.ndarray,
+                  image_index: np.ndarray) -> Tuple[List[float], List[int]]:
+    """Losses with the threshold at each hundredth.
+
+    Returns:
+        Tuple[List[float], List[int]]: Sum over images of the share of false
+        detections, and number of images with any; of 101 thresholds each.
+    """
+    levels = np.arange(_STEPS + 1) / _STEPS
+    step = np.searchsorted(levels, scores, side='right') - 1
+    order = np.argsort(step, kind='stable')
+    ends = np.searchsorted(step[order], np.arange(_STEPS + 2))
+    images, image = np.unique(image_index, return_inverse=True)
+    num_kept, num_false = np.zeros(len(images)), np.zeros(len(images))
+    total, count = [0.0] * len(levels), [0] * len(levels)
+    for k in range(_STEPS, -1, -1):
+        added = order[ends[k]:ends[k + 1]]
+        num_kept += np.bincount(image[added], minlength=len(images))
+        num_false += np.bincount(
+            image[added], ~is_tp[added], minlength=len(images))
+        has_any = num_kept > 0
+        total[k] = float((num_false[has_any] / num_kept[has_any]).sum())
+        count[k] = int(has_any.sum())
+    return total, count
+
+
+def _none(num_images: int, reason: str) -> GuaranteedThreshold:
+    return GuaranteedThreshold(math.nan, math.nan, num_images, reason)

@@ -1,0 +1,316 @@
+"""Why detections are wrong, and how much AP each reason costs (TIDE).
+
+Shape shorthand:
+    G: objects of the ground truth
+    D: detections
+    K: classes
+
+Names:
+    free object: no true positive has taken it
+    target: the free object that a false positive would take if its class,
+        or its box, were right
+"""
+from dataclasses import dataclass
+from typing import Any, Dict, Sequence, Tuple
+
+import numpy as np
+
+from tcal_det.checks import check_choice, check_fraction
+from tcal_det.errors import InvalidValueError
+from .array_checks import check_same_length
+from .coco_arrays import Detections, GroundTruth
+from .image_pairs import ImagePairs, image_pairs
+from .matching import FALSE_POSITIVE, DetectionMatches
+from .undefined_values import mean_of_defined
+
+DETECTION_ERRORS = ('classification', 'localization', 'both', 'duplicate',
+                    'background')
+ERROR_TYPES = DETECTION_ERRORS + ('missed', )
+
+# Recall levels of AP, the very numbers of COCOeval.
+_RECALLS = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorSplit:
+    """Errors of a detector by type, and the AP that each type costs.
+
+    Attributes:
+        iou_thr (float): IoU threshold of a match.
+        background_iou_thr (float): Up to this IoU a box lies on background.
+        ap (float): COCO AP at ``iou_thr``, mean over classes with objects;
+            NaN if there are none.
+        num_errors (Dict[str, int]): False positives of each of
+            ``DETECTION_ERRORS``, and 'missed': objects that no error of
+            another type accounts for.
+        d_ap (Dict[str, float]): AP gained if all errors of that type, and
+            no other, were put right; at least 0.
+        d_ap_false_positive (float): AP gained if every true positive had a
+            higher score than every false positive.
+        d_ap_false_negative (float): AP gained if the objects not found were
+            no objects.
+        per_class (Dict[str, ndarray]): ``num_errors`` of each class, by
+            the class of the detection or of the object missed, shape (K,).
+        error_type (ndarray): Index into ``DETECTION_ERRORS`` of each false
+            positive, -1 for other detections, int8, shape (D,).
+        is_missed (ndarray): Which objects are 'missed', boolean, shape (G,).
+    """
+    iou_thr: float
+    background_iou_thr: float
+    ap: float
+    num_errors: Dict[str, int]
+    d_ap: Dict[str, float]
+    d_ap_false_positive: float
+    d_ap_false_negative: float
+    per_class: Dict[str, np.ndarray]
+    error_type: np.ndarray
+    is_missed: np.ndarray
+    _curves: '_Curves'
+
+    def ap_when_fixed(self, types: Sequence[str]) -> float:
+        """AP if the errors of several types were put right together.
+
+        With all of ``ERROR_TYPES`` it is 1.
+
+        Args:
+            types (Sequence[str]): Any of ``ERROR_TYPES``.
+
+        Raises:
+            InvalidValueError: If a type is unknown.
+        """
+        for one in types:
+            check_choice('types', one, ERROR_TYPES)
+        return self._curves.when_fixed(types)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; arrays of detections left out."""
+        return dict(
+            iou_thr=self.iou_thr,
+            background_iou_thr=self.background_iou_thr,
+            ap=self.ap,
+            num_errors=dict(self.num_errors),
+            d_ap=dict(self.d_ap),
+            d_ap_false_positive=self.d_ap_false_positive,
+            d_ap_false_negative=self.d_ap_false_negative,
+            per_class={
+                name: counts.tolist()
+                for name, counts in self.per_class.items()
+            })
+
+
+def error_split(ground_truth: GroundTruth,
+                detections: Detections,
+                matches: DetectionMatches,
+                background_iou_thr: float = 0.1) -> ErrorSplit:
+    """Split errors as TIDE does, with COCO's matching and AP.
+
+    A false positive has the first of these types that fits it. "Same" is
+    the largest IoU with an object of its class, "other" the largest with an
+    object of another class, both in its image, whether free or not:
+
+    - localization: background_iou_thr <= same <= iou_thr
+    - classification: other >= iou_thr
+    - duplicate: same >= iou_thr
+    - background: same and other <= background_iou_thr
+    - both: what is left
+
+    A localization or classification error points at the object of that
+    largest IoU. If it is free, the error of highest score that points at it
+    is put right by making it a true positive of the object's class; all
+    other false positives are put right by removal. A free object that none
+    points at is missed; it is put right by taking it out of the number of
+    objects. A class that thereby has neither objects nor detections leaves
+    the mean, one with detections alone has AP 0.
+
+    The rules are those of tidecv 1.0.1, and so are the figures (times 100
+    there), but where COCOeval, which the other figures here agree with,
+    does something else:
+
+    - detections on crowds are no errors; tidecv counts them;
+    - the best 100 detections of each image *and class* exist; there of each
+      image;
+    - of objects of equal IoU a detection matches the later; there the
+      earlier;
+    - detections of equal score keep their order; there false positives come
+      first when something was put right, so that its gains can be off by
+      that;
+    - classes without objects are not in the mean, but their detections are
+      counted as errors; there a class with detections alone has AP 0;
+    - recall levels are COCOeval's, ten of which are 1 rounding step off
+      those there, so that AP may differ if a class attains just these.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections (Detections): Of the same images and classes.
+        matches (DetectionMatches): Of these, at the IoU threshold wanted,
+            usually .5.
+        background_iou_thr (float): In (0, ``matches.iou_thr``]. Defaults to
+            0.1.
+
+    Returns:
+        ErrorSplit: Counts and AP gained.
+
+    Raises:
+        InvalidTypeError: If the threshold is not a number.
+        InvalidValueError: If it is out of range, or the matches are not of
+            these detections.
+
+    Reference:
+        Bolya et al., TIDE: A General Toolbox for Identifying Object
+        Detection Errors, ECCV 2020.
+    """
+    check_fraction('background_iou_thr', background_iou_thr)
+    if not 0 < background_iou_thr <= matches.iou_thr:
+        raise InvalidValueError(
+            '`background_iou_thr` must be in (0, iou_thr], with the matches\' '
+            f'iou_thr {matches.iou_thr}, but got {background_iou_thr}')
+    check_same_length('matches.scores', matches.scores, 'detections',
+                      detections)
+
+    is_fp = matches.status == FALSE_POSITIVE
+    pairs = image_pairs(ground_truth, detections, is_fp)
+    is_same = (
+        detections.class_index[pairs.detection] == ground_truth.class_index[
+            pairs.object])
+    same, same_object = _best(pairs.select(is_same), len(detections))
+    other, other_object = _best(pairs.select(~is_same), len(detections))
+    conditions = dict(
+        localization=(background_iou_thr <= same) & (same <= matches.iou_thr),
+        classification=other >= matches.iou_thr,
+        duplicate=same >= matches.iou_thr,
+        background=np.maximum(same, other) <= background_iou_thr,
+        both=np.ones(len(detections), dtype=bool))
+    error_type = np.select(
+        list(conditions.values()),
+        [DETECTION_ERRORS.index(name) for name in conditions]).astype(np.int8)
+    error_type[~is_fp] = -1
+
+    is_free = ~ground_truth.iscrowd
+    is_free[matches.object_index[matches.is_tp]] = False
+    target = np.where(
+        error_type == DETECTION_ERRORS.index('localization'), same_object,
+        np.where(error_type == DETECTION_ERRORS.index('classification'),
+                 other_object, -1))
+    has_target = target >= 0
+    has_target[has_target] = is_free[target[has_target]]
+    order = np.lexsort((detections.image_index, -detections.scores))
+    pointing = order[has_target[order]]
+    pointed_at, first = np.unique(target[pointing], return_index=True)
+    becomes = np.full(len(detections), -1)
+    becomes[pointing[first]] = ground_truth.class_index[pointed_at]
+    is_missed = is_free
+    is_missed[pointed_at] = False
+
+    num_classes = ground_truth.num_classes
+    per_class = {
+        name:
+        np.bincount(
+            detections.class_index[error_type == code], minlength=num_classes)
+        for code, name in enumerate(DETECTION_ERRORS)
+    }
+    per_class['missed'] = np.bincount(
+        ground_truth.class_index[is_missed], minlength=num_classes)
+
+    exists = order[matches.is_counted[order]]
+    curves = _Curves(detections.class_index[exists], error_type[exists],
+                     becomes[exists], ground_truth.num_objects,
+                     per_class['missed'])
+    ap = curves.when_fixed(())
+    return ErrorSplit(matches.iou_thr, float(background_iou_thr), ap, {
+        name: int(counts.sum())
+        for name, counts in per_class.items()
+    }, {
+        name: max(curves.when_fixed((name, )) - ap, 0.0)
+        for name in ERROR_TYPES
+    },
+                      curves.without_false_positives() - ap,
+                      curves.without_false_negatives() - ap, per_class,
+                      error_type, is_missed, curves)
+
+
+def _best(pairs: ImagePairs,
+          num_detections: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Largest IoU of each detection, and with which object.
+
+    Returns:
+        Tuple[ndarray, ndarray]: IoU, 0 without any; and the object, the
+        first of equal ones, -1 without any; shape (D,) each.
+    """
+    iou = np.zeros(num_detections)
+    np.maximum.at(iou, pairs.detection, pairs.iou)
+    is_best = np.flatnonzero(pairs.iou == iou[pairs.detection])[::-1]
+    best = np.full(num_detections, -1)
+    # Of repeated indices numpy stores the last: here the first object.
+    best[pairs.detection[is_best]] = pairs.object[is_best]
+    return iou, best
+
+
+@dataclass(frozen=True, eq=False)
+class _Curves:
+    """What AP is computed from, after any repair.
+
+    Attributes:
+        class_index (ndarray): Of the counted detections, by score.
+        error_type (ndarray): -1 for a true positive.
+        becomes (ndarray): Class of which the repair makes it a true
+            positive; -1 if the repair removes it.
+        num_objects (ndarray): Shape (K,).
+        num_missed (ndarray): Shape (K,).
+    """
+    class_index: np.ndarray
+    error_type: np.ndarray
+    becomes: np.ndarray
+    num_objects: np.ndarray
+    num_missed: np.ndarray
+
+    def when_fixed(self, types: Sequence[str]) -> float:
+        """AP if the errors of these types were put right."""
+        codes = [
+            code for code, name in enumerate(DETECTION_ERRORS) if name in types
+        ]
+        is_fixed = np.isin(self.error_type, codes)
+        stays = ~is_fixed | (self.becomes >= 0)
+        is_tp = is_fixed | (self.error_type < 0)
+        class_index = np.where(is_fixed, self.becomes, self.class_index)
+        num_objects = self.num_objects - (
+            self.num_missed if 'missed' in types else 0)
+        return self._ap(class_index[stays], is_tp[stays], num_objects)
+
+    def without_false_positives(self) -> float:
+        """AP with true positives served before all others."""
+        is_tp = self.error_type < 0
+        order = np.argsort(~is_tp, kind='stable')
+        return self._ap(self.class_index[order], is_tp[order],
+                        self.num_objects)
+
+    def without_false_negatives(self) -> float:
+        """AP with no more objects than true positives."""
+        is_tp = self.error_type < 0
+        num_found = np.bincount(
+            self.class_index[is_tp], minlength=len(self.num_objects))
+        return self._ap(self.class_index, is_tp, num_found)
+
+    def _ap(self, class_index: np.ndarray, is_tp: np.ndarray,
+            num_objects: np.ndarray) -> float:
+        """Mean over the classes that had objects before the repair."""
+        num_detections = np.bincount(class_index, minlength=len(num_objects))
+        by_class = is_tp[np.argsort(class_index, kind='stable')]
+        end = np.cumsum(num_detections)
+        ap = np.full(len(num_objects), np.nan)
+        for k in np.flatnonzero(self.num_objects):
+            if num_objects[k] > 0:
+                ap[k] = _average_precision(
+                    by_class[end[k] - num_detections[k]:end[k]],
+                    num_objects[k])
+            elif num_detections[k] > 0:
+                ap[k] = 0.0
+        return mean_of_defined(ap)
+
+
+def _average_precision(is_tp: np.ndarray, num_objects: int) -> float:
+    """Mean over recall levels of the best precision at no less recall."""
+    num_tp = np.cumsum(is_tp)
+    precision = num_tp / np.arange(1, len(is_tp) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    place = np.searchsorted(num_tp / num_objects, _RECALLS, side='left')
+    return float(np.append(precision, 0.0)[place].mean())

@@ -1,0 +1,198 @@
+"""Object-level calibration error: a figure that counts missed objects.
+
+Shape shorthand:
+    G: objects of the ground truth
+    D: detections
+    K: classes
+    T: IoU thresholds
+"""
+import warnings
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+import numpy as np
+
+from tcal_det.checks import check_iou_thr
+from tcal_det.errors import InvalidValueError
+from .array_checks import as_unit_interval
+from .coco_arrays import Detections, GroundTruth
+from .image_pairs import ImagePairs, image_pairs
+from .undefined_values import mean_of_defined
+
+# What an object without any detection costs: all probability is missing.
+_MISSED = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectCalibrationError:
+    """OCE: the Brier score of what is said about each object.
+
+    Attributes:
+        oce (float): Mean over objects and thresholds, in [0, 2]; NaN
+            without objects.
+        iou_thrs (Tuple[float, ...]): The thresholds.
+        per_iou_thr (Tuple[float, ...]): OCE at each threshold.
+        missed (Tuple[float, ...]): Share of objects without any detection
+            at each threshold. Each adds 1 to the sum over objects.
+        per_class (ndarray): Mean over the objects of each class, NaN where
+            there are none, shape (K,).
+        per_object (ndarray): Mean over thresholds, NaN for crowds, shape
+            (G,). Not part of ``to_dict``.
+        uses_probs (bool): Whether it rests on class probabilities, not on
+            one class and score for each detection.
+    """
+    oce: float
+    iou_thrs: Tuple[float, ...]
+    per_iou_thr: Tuple[float, ...]
+    missed: Tuple[float, ...]
+    per_class: np.ndarray
+    per_object: np.ndarray
+    uses_probs: bool
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers and lists; NaN stays NaN."""
+        return dict(
+            oce=self.oce,
+            iou_thrs=list(self.iou_thrs),
+            per_iou_thr=list(self.per_iou_thr),
+            missed=list(self.missed),
+            per_class=self.per_class.tolist(),
+            uses_probs=self.uses_probs)
+
+
+def object_calibration_error(
+    ground_truth: GroundTruth,
+    detections: Detections,
+    probs: Optional[Sequence[Sequence[float]]] = None,
+    iou_thrs: Sequence[float] = (0.5, 0.75)
+) -> ObjectCalibrationError:
+    """OCE: how far the detections on an object are from its class.
+
+    For an object of class y, all detections of its image that reach the IoU
+    threshold with it belong to it, whatever their class; a detection may
+    belong to several objects. With class probabilities, p is their mean,
+    and the object costs ``sum over c of ([c = y] - p_c)^2``. An object
+    without detections costs 1, as if p were 0.
+
+    Without ``probs`` only one class and score of each detection is known.
+    Then p is the mean score, the class is that of most of them (of equally
+    many the first in the order of ``category_ids``), and the object costs
+    ``2 (1 - p)^2`` if the class is right and ``2 p^2`` if not: the Brier
+    score of the two outcomes "that class" and "another one". This is
+    another figure, and the two must not be compared: a detection of the
+    wrong class and a low score costs nearly nothing here; with
+    probabilities it does so only if the rest goes to the right class. They
+    agree where the probabilities of each detection add up to 1 and are
+    zero but for the class it names and one other, the object's class is one
+    of these, and all detections of an object name the same class.
+
+    All detections are counted as they are, without a limit for each image:
+    OCE judges what is handed out. Choose the score threshold first.
+
+    Both equal ``uq_detr.oce`` 0.1.1 with ``aggregation='mean'`` (for
+    (N, C) scores and for (N,) scores with labels), except that crowds are
+    left out here, that no objects give NaN there 1, and that a single
+    column of probabilities is taken as such, there as a plain score.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections (Detections): Of the same images and classes.
+        probs (Sequence[Sequence[float]], optional): Probability of each
+            class, in the order of ``category_ids``, or with the background
+            as one more, last column; softmax or sigmoid; shape (D, K) or
+            (D, K + 1). Defaults to None.
+        iou_thrs (Sequence[float]): Each in [0, 1); at 0 any overlap counts.
+            Defaults to (0.5, 0.75).
+
+    Returns:
+        ObjectCalibrationError: With each threshold, class and object; NaN,
+        with a warning, if there are no objects.
+
+    Raises:
+        InvalidTypeError: If a value is not a number.
+        InvalidValueError: If a value is out of range, or ``probs`` has
+            another shape.
+
+    Reference:
+        Park, Sobolewski and Azizan, Uncertainty Quantification in Detection
+        Transformers: Object-Level Calibration and Image-Level Reliability,
+        TPAMI 2026, arXiv 2412.01782.
+    """
+    iou_thrs = tuple(check_iou_thr('iou_thrs', thr) for thr in iou_thrs)
+    if not iou_thrs:
+        raise InvalidValueError('`iou_thrs` must hold a threshold, but is '
+                                'empty')
+    if probs is not None:
+        probs = _checked_probs(probs, len(detections),
+                               ground_truth.num_classes)
+    pairs = image_pairs(ground_truth, detections,
+                        np.ones(len(detections), dtype=bool))
+
+    costs, missed = [], []
+    for iou_thr in iou_thrs:
+        near = pairs.select(pairs.iou >= iou_thr)
+        count = np.bincount(near.object, minlength=len(ground_truth.boxes))
+        if probs is None:
+            cost = _binary_cost(ground_truth, detections, near, count)
+        else:
+            cost = _full_cost(ground_truth, probs, near, count)
+        costs.append(np.where(count > 0, cost, _MISSED))
+        missed.append(count == 0)
+
+    is_object = ~ground_truth.iscrowd
+    if not is_object.any():
+        warnings.warn('there are no objects, so OCE is NaN', stacklevel=2)
+    per_object = np.where(is_object, np.mean(costs, axis=0), np.nan)
+    with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: a class without any
+        per_class = np.bincount(
+            ground_truth.class_index[is_object],
+            per_object[is_object],
+            minlength=ground_truth.num_classes) / ground_truth.num_objects
+    return ObjectCalibrationError(
+        mean_of_defined(per_object), iou_thrs,
+        tuple(mean_of_defined(cost[is_object]) for cost in costs),
+        tuple(mean_of_defined(is_missed[is_object]) for is_missed in missed),
+        per_class, per_object, probs is not None)
+
+
+def _checked_probs(probs: Sequence[Sequence[float]], num_detections: int,
+                   num_classes: int) -> np.ndarray:
+    probs = as_unit_interval('probs', probs, ndim=2)
+    if (len(probs) != num_detections
+            or probs.shape[1] not in (num_classes, num_classes + 1)):
+        raise InvalidValueError(
+            f'`probs` must have shape ({num_detections}, {num_classes}), one '
+            'row for each detection and one column for each class, or one '
+            f'more column for the background, but got {probs.shape}')
+    return probs
+
+
+def _full_cost(ground_truth: GroundTruth, probs: np.ndarray, near: ImagePairs,
+               count: np.ndarray) -> np.ndarray:
+    """Brier score of the mean probabilities of each object, shape (G,)."""
+    cost = np.zeros(len(count))
+    divisor = np.maximum(count, 1)
+    for k in range(probs.shape[1]):  # no (P, K) array
+        mean = np.bincount(
+            near.object, probs[near.detection, k],
+            minlength=len(count)) / divisor
+        cost += ((ground_truth.class_index == k) - mean)**2
+    return cost
+
+
+def _binary_cost(ground_truth: GroundTruth, detections: Detections,
+                 near: ImagePairs, count: np.ndarray) -> np.ndarray:
+    """Brier score of mean score and most frequent class, shape (G,)."""
+    mean = np.bincount(
+        near.object, detections.scores[near.detection],
+        minlength=len(count)) / np.maximum(count, 1)
+    num_classes = ground_truth.num_classes
+    votes, num_votes = np.unique(
+        near.object * num_classes + detections.class_index[near.detection],
+        return_counts=True)
+    voted, label = np.divmod(votes, num_classes)
+    # The last write wins: most votes, and of equally many the least label.
+    order = np.lexsort((-label, num_votes))
+    winner = np.full(len(count), -1)
+    winner[voted[order]] = label[order]
+    return 2 * np.where(winner == ground_truth.class_index, 1 - mean, mean)**2
