@@ -11,6 +11,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from tcal_det.evaluation.functional import GroundTruth
+from tcal_det.evaluation.functional.conformal_threshold import (
+    precision_thresholds, recall_thresholds)
+from tcal_det.evaluation.intervals import PairedDifference
 from tcal_det.version import __version__
 from . import charts
 from .error_places import (detections_by_score, errors_by_size,
@@ -25,6 +28,9 @@ from .summary import compared_in_short, in_short
 
 # Diagrams of more classes would fill the page's file.
 _MOST_DIAGRAMS = 100
+# Largest share of missed objects, of wrong detections, and of the chance
+# that the second bound does not hold.
+_RISK = 0.1
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,6 @@ class Chapter:
 
 def page_contents(title: str, ground_truth: GroundTruth,
                   measurements: Sequence[Measurement],
-                  compared: Sequence[Mapping[str, Any]],
                   image_files: Optional[Mapping[Any, str]], num_images: int,
                   num_resamples: int, seed: int) -> Dict[str, Any]:
     """All variables of the template.
@@ -102,8 +107,6 @@ def page_contents(title: str, ground_truth: GroundTruth,
         title (str): Title of the page.
         ground_truth (GroundTruth): Objects.
         measurements (Sequence[Measurement]): One for each results file.
-        compared (Sequence[Mapping]): Paired differences of each but the
-            first to the first.
         image_files (Mapping[Any, str], optional): Path of each image.
         num_images (int): Largest number of images of each kind.
         num_resamples (int): Bootstrap samples; 0 for none.
@@ -118,10 +121,10 @@ def page_contents(title: str, ground_truth: GroundTruth,
         date=datetime.date.today().isoformat(),
         version=__version__,
         chapters=chapters,
-        comparison=_comparison(measurements, compared),
+        comparison=_comparison(measurements),
         compared_short=[
-            compared_in_short(measurements[0], one, difference)
-            for one, difference in zip(measurements[1:], compared)
+            compared_in_short(measurements[0], one)
+            for one in measurements[1:]
         ],
         figures=HEADLINES,
         settings=measurements[0].evaluation.report.settings,
@@ -190,9 +193,15 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
             Column('precision', 'Precision',
                    'Share of right ones among the detections left.', 'share'),
             Column('recall', 'Recall', 'Share of the objects found.', 'share'),
-            Column('lrp', 'LRP', figure('olrp').sentence)
+            Column('lrp', 'LRP', figure('olrp').sentence),
+            Column('for_recall', 'For recall 90 %', 'The highest threshold '
+                   'that misses at most 10 % of the objects of a new image, '
+                   'on average.'),
+            Column('for_precision', 'For precision 90 %', 'The lowest '
+                   'threshold at which at most 10 % of the detections of a '
+                   'new image are wrong, on average, with 90 % confidence.')
         ],
-        threshold_rows=_threshold_rows(one),
+        threshold_rows=_threshold_rows(ground_truth, one),
         false_positives=false_positives,
         missed=missed,
         gain_columns=[
@@ -220,8 +229,7 @@ def _headlines(one: Measurement) -> List[Dict[str, Any]]:
 
 
 def _comparison(
-        measurements: Sequence[Measurement],
-        compared: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
+        measurements: Sequence[Measurement]) -> List[Dict[str, Any]]:
     """One row per figure; empty with one result."""
     if len(measurements) < 2:
         return []
@@ -231,8 +239,8 @@ def _comparison(
             dict(
                 value=one.evaluation.overall[f.key],
                 interval=one.intervals.get(f.key),
-                difference=differences and differences.get(f.key))
-            for one, differences in zip(measurements, [None, *compared])
+                difference=one.differences.get(f.key))
+            for one in measurements
         ]
         for cell in cells:
             cell['verdict'] = _verdict(cell['difference'], f.higher_is_better)
@@ -240,8 +248,9 @@ def _comparison(
     return rows
 
 
-def _verdict(difference: Any, higher_is_better: bool) -> str:
-    if difference is None or not (difference.low > 0 or difference.high < 0):
+def _verdict(difference: Optional[PairedDifference],
+             higher_is_better: bool) -> str:
+    if difference is None or not difference.excludes_zero:
         return ''
     return 'better' if (difference.low > 0) == higher_is_better else 'worse'
 
@@ -348,19 +357,26 @@ def _places(identity: str, ground_truth: GroundTruth,
     return places
 
 
-def _threshold_rows(one: Measurement) -> List[Dict[str, Any]]:
-    report = one.evaluation.report
-    point = one.operating_point
+def _threshold_rows(ground_truth: GroundTruth,
+                    one: Measurement) -> List[Dict[str, Any]]:
+    """One threshold for all classes, then one for each class."""
+    for_recall = recall_thresholds(ground_truth, one.matches, _RISK)
+    for_precision = precision_thresholds(one.detections, one.matches, _RISK,
+                                         _RISK)
+    names = ('All, one for all', *ground_truth.category_names)
+    points = (one.operating_point,
+              *class_operating_points(one.evaluation.report))
     rows = [
         dict(
-            name='All, one for all',
-            **vars(point),
-            is_total=True)
+            name=name,
+            for_recall=recall.threshold,
+            for_precision=precision.threshold,
+            **vars(point)) for name, point, recall, precision in zip(
+                names, points, (for_recall.overall, *for_recall.per_class),
+                (for_precision.overall, *for_precision.per_class))
     ]
-    return rows + [
-        dict(name=name, **vars(best)) for name, best in zip(
-            report.category_names, class_operating_points(report))
-    ]
+    rows[0]['is_total'] = True
+    return rows
 
 
 def _gain_rows(one: Measurement) -> List[Dict[str, Any]]:
@@ -398,7 +414,7 @@ def _best_row(one: Measurement, target: str) -> Optional[Dict[str, Any]]:
         method=best.method,
         classwise=best.classwise,
         target=target,
-        difference=one.gain_intervals.get(target))
+        difference=one.gain_differences.get(target))
 
 
 def _number(value: float) -> str:

@@ -1,17 +1,20 @@
-"""Everything that the report measures of one results file."""
-import warnings
-from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping
+"""Everything that the report measures of results files."""
+from dataclasses import dataclass, field, replace
+from typing import Dict, List, Mapping
 
-from tcal_det.evaluation.average_precision import average_precision
+from tcal_det.evaluation.bootstrap import check_resampling, resample_figures
 from tcal_det.evaluation.file_evaluation import FileEvaluation
 from tcal_det.evaluation.functional import (DetectionMatches, Detections,
                                             GroundTruth, evaluate_detections,
                                             match_detections)
+from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.evaluation.functional.error_split import ErrorSplit, error_split
+from tcal_det.evaluation.intervals import Interval, PairedDifference
 from .operating_point import OperatingPoint, overall_operating_point
 from .recalibration_gain import (TARGETS, RecalibrationGain, best_gain,
                                  cross_fitted_gains)
+
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +28,13 @@ class Measurement:
         matches (DetectionMatches): At the IoU threshold of D-ECE.
         split (ErrorSplit): Errors by type, at the same IoU threshold.
         operating_point (OperatingPoint): One threshold for all classes.
-        intervals (Mapping[str, Interval]): 95 % intervals by figure; empty
-            if none were wanted.
         gains (List[RecalibrationGain]): Cross-fitted.
-        gain_intervals (Mapping[str, PairedDifference]): By target: the
+        intervals (Mapping[str, Interval]): By figure; empty if no
+            intervals were wanted.
+        gain_differences (Mapping[str, PairedDifference]): By target: the
             figure after the best map minus before.
+        differences (Mapping[str, PairedDifference]): By figure: this result
+            minus the first; empty for the first.
     """
     name: str
     detections: Detections
@@ -37,74 +42,88 @@ class Measurement:
     matches: DetectionMatches
     split: ErrorSplit
     operating_point: OperatingPoint
-    intervals: Mapping[str, Any]
     gains: List[RecalibrationGain]
-    gain_intervals: Mapping[str, Any]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    gain_differences: Mapping[str, PairedDifference] = field(
+        default_factory=dict)
+    differences: Mapping[str, PairedDifference] = field(default_factory=dict)
 
 
-def measure(name: str, ground_truth: GroundTruth, detections: Detections,
-            num_resamples: int, seed: int) -> Measurement:
-    """Measure one results file.
+def measure(ground_truth: GroundTruth, results: Mapping[str, Detections],
+            num_resamples: int, seed: int) -> List[Measurement]:
+    """Measure results files.
 
     Args:
-        name (str): What the user calls it.
         ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
+        results (Mapping[str, Detections]): Of the same images and classes,
+            by name; the others are compared with the first.
         num_resamples (int): Bootstrap samples of the images; 0 for no
             intervals.
         seed (int): Random seed of the samples and of the halves.
 
     Returns:
-        Measurement: Figures, with NaN where undefined.
+        List[Measurement]: Figures, with NaN where undefined.
+
+    Raises:
+        InvalidValueError: If no interval follows from so few samples.
     """
+    if num_resamples:
+        check_resampling(num_resamples, CONFIDENCE)
+    measurements = [
+        _measure_one(name, ground_truth, detections, seed)
+        for name, detections in results.items()
+    ]
+    if num_resamples:
+        return _with_intervals(measurements, ground_truth, num_resamples,
+                               seed)
+    return measurements
+
+
+def _measure_one(name: str, ground_truth: GroundTruth, detections: Detections,
+                 seed: int) -> Measurement:
     report = evaluate_detections(ground_truth, detections)
-    evaluation = FileEvaluation(
-        report, *average_precision(ground_truth, detections), dict())
+    precision = average_precision(ground_truth, detections)
     matches = match_detections(ground_truth, detections,
                                report.settings['d_ece_iou_thr'],
                                report.settings['max_dets'])
-    gains = cross_fitted_gains(ground_truth, detections, seed)
-    intervals, gain_intervals = {}, {}
-    if num_resamples:
-        # Only used where intervals are wanted, and slow to import.
-        from tcal_det.evaluation.bootstrap import (bootstrap_figures,
-                                                   compare_detections)
-        with warnings.catch_warnings():
-            # `evaluate_detections` has said what is undefined.
-            warnings.simplefilter('ignore', UserWarning)
-            intervals = bootstrap_figures(ground_truth, detections,
-                                          num_resamples, seed)
-            for gain in filter(None, (best_gain(gains, target)
-                                      for target in TARGETS)):
-                mended = replace(detections, scores=gain.scores)
-                gain_intervals[gain.target] = compare_detections(
-                    ground_truth, detections, mended, num_resamples,
-                    seed)[gain.figure]
-    return Measurement(name, detections, evaluation, matches,
-                       error_split(ground_truth, detections, matches),
-                       overall_operating_point(matches), intervals, gains,
-                       gain_intervals)
+    return Measurement(
+        name, detections,
+        FileEvaluation(report, precision.overall, precision.per_class, {}),
+        matches, error_split(ground_truth, detections, matches),
+        overall_operating_point(matches),
+        cross_fitted_gains(ground_truth, detections, seed))
 
 
-def differences(first: Measurement, other: Measurement,
-                ground_truth: GroundTruth, num_resamples: int,
-                seed: int) -> Dict[str, Any]:
-    """Paired differences of two results, other minus first, by figure.
-
-    Args:
-        first (Measurement): What is compared with.
-        other (Measurement): Of the same images.
-        ground_truth (GroundTruth): Objects.
-        num_resamples (int): Bootstrap samples of the images; 0 for none.
-        seed (int): Random seed of the samples.
-
-    Returns:
-        Dict[str, PairedDifference]: Empty if no samples were wanted.
-    """
-    if not num_resamples:
-        return {}
-    from tcal_det.evaluation.bootstrap import compare_detections
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)
-        return compare_detections(ground_truth, first.detections,
-                                  other.detections, num_resamples, seed)
+def _with_intervals(measurements: List[Measurement], ground_truth: GroundTruth,
+                    num_resamples: int, seed: int) -> List[Measurement]:
+    """All results, before and after recalibration, in the same resamples."""
+    sets: Dict[tuple, Detections] = {}
+    for index, one in enumerate(measurements):
+        sets[index, None] = one.detections
+        for target in TARGETS:
+            best = best_gain(one.gains, target)
+            if best is not None:
+                sets[index, target] = replace(
+                    one.detections, scores=best.scores)
+    resampled = dict(
+        zip(
+            sets,
+            resample_figures(ground_truth, list(sets.values()), num_resamples,
+                             seed)))
+    measured = []
+    for index, one in enumerate(measurements):
+        before = resampled[index, None]
+        gain_differences = {
+            target:
+            resampled[index, target].differences_from(
+                before, CONFIDENCE)[best_gain(one.gains, target).figure]
+            for target in TARGETS if (index, target) in resampled
+        }
+        measured.append(
+            replace(
+                one,
+                intervals=before.intervals(CONFIDENCE),
+                gain_differences=gain_differences,
+                differences=before.differences_from(
+                    resampled[0, None], CONFIDENCE) if index else {}))
+    return measured

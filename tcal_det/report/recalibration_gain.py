@@ -8,7 +8,7 @@ of the binned errors is the same before and after.
 """
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, Type
 
 import numpy as np
 
@@ -16,9 +16,9 @@ from tcal_det.evaluation.functional import (DetectionMatches, Detections,
                                             GroundTruth,
                                             detection_calibration_error,
                                             laece, match_at_thresholds)
+from tcal_det.recalibration import FEWEST_DETECTIONS, SCORE_MAPS, TARGETS
+from tcal_det.recalibration.score_maps import ScoreMap
 
-# What a map makes of a score, and the IoU threshold that goes with it.
-TARGETS = dict(precision=0.5, precision_x_iou=0.0)
 # More detections do not change a map that has three parameters.
 _MOST_TO_FIT = 50_000
 # A map for each class is left out where it would take minutes.
@@ -70,7 +70,6 @@ def cross_fitted_gains(ground_truth: GroundTruth,
         List[RecalibrationGain]: By target, then method, then one map before
         a map for each class; empty where a half has no detection to fit to.
     """
-    maps, fewest = _package_maps()
     rng = np.random.default_rng(seed)
     half_of_image = rng.permutation(ground_truth.num_images) % 2
     half = half_of_image[detections.image_index]
@@ -82,14 +81,13 @@ def cross_fitted_gains(ground_truth: GroundTruth,
     for target, iou_thr in TARGETS.items():
         matches = at_half if iou_thr == 0.5 else at_zero
         goal = matches.is_tp if target == 'precision' else matches.iou
-        for method, score_map in maps.items():
+        for method, score_map in _usable_maps().items():
             for classwise in (False, True):
                 if classwise and not (1 < ground_truth.num_classes <=
                                       _MOST_CLASSES):
                     continue
                 scores = _cross_fitted(matches, goal.astype(np.float64), half,
-                                       score_map, fewest if classwise else
-                                       None, rng)
+                                       score_map, classwise, rng)
                 gains.append(
                     RecalibrationGain(
                         method, target, classwise,
@@ -104,11 +102,8 @@ def best_gain(gains: List[RecalibrationGain],
     return min(mine, key=lambda gain: gain.value, default=None)
 
 
-def _package_maps() -> Tuple[Dict[str, Any], int]:
-    """Kinds of maps, and least detections for a class's own."""
-    from tcal_det.evaluation.score_calibration import FEWEST_DETECTIONS
-    from tcal_det.evaluation.score_maps import SCORE_MAPS
-
+def _usable_maps() -> Dict[str, Type[ScoreMap]]:
+    """Kinds of maps that keep mAP and whose packages are installed."""
     # Histogram binning makes ties, and mAP falls.
     maps = {
         name: score_map
@@ -117,37 +112,31 @@ def _package_maps() -> Tuple[Dict[str, Any], int]:
     try:
         import sklearn.isotonic  # noqa: F401
     except ImportError:
-        maps.pop('isotonic', None)
-    return maps, FEWEST_DETECTIONS
+        maps.pop('isotonic')
+    return maps
 
 
 def _cross_fitted(matches: DetectionMatches, goal: np.ndarray,
-                  half: np.ndarray, score_map: Any, fewest: Optional[int],
-                  rng: np.random.Generator) -> np.ndarray:
-    """Scores from the map of the other half, shape (D,).
-
-    ``fewest``: least detections for which a class has a map of its own;
-    None for one map.
-    """
+                  half: np.ndarray, score_map: Type[ScoreMap],
+                  classwise: bool, rng: np.random.Generator) -> np.ndarray:
+    """Scores from the map of the other half, shape (D,)."""
     scores = matches.scores.copy()
     for fitted in (0, 1):
         pool = np.flatnonzero(matches.is_counted & (half == fitted))
         applied = half != fitted
         scores[applied] = _fit(score_map, matches.scores, goal, pool,
                                rng)(matches.scores[applied])
-        if fewest is None:
-            continue
-        for k in range(matches.num_classes):
+        for k in range(matches.num_classes if classwise else 0):
             mine = pool[matches.class_index[pool] == k]
-            if len(mine) >= fewest:
+            if len(mine) >= FEWEST_DETECTIONS:
                 members = applied & (matches.class_index == k)
                 scores[members] = _fit(score_map, matches.scores, goal, mine,
                                        rng)(matches.scores[members])
     return np.clip(scores, 0, 1)
 
 
-def _fit(score_map: Any, scores: np.ndarray, goal: np.ndarray,
-         pool: np.ndarray, rng: np.random.Generator) -> Any:
+def _fit(score_map: Type[ScoreMap], scores: np.ndarray, goal: np.ndarray,
+         pool: np.ndarray, rng: np.random.Generator) -> ScoreMap:
     if len(pool) > _MOST_TO_FIT:
         pool = rng.choice(pool, _MOST_TO_FIT, replace=False)
     return score_map.fit(scores[pool], goal[pool])

@@ -1,6 +1,6 @@
 """The page in a few sentences, for readers who stop there."""
 import math
-from typing import Any, List, Mapping
+from typing import List
 
 from .example_images import KINDS_OF_ERROR
 from .explanations import figure
@@ -22,15 +22,12 @@ def in_short(one: Measurement) -> List[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def compared_in_short(first: Measurement, other: Measurement,
-                      differences: Mapping[str, Any]) -> str:
+def compared_in_short(first: Measurement, other: Measurement) -> str:
     """One sentence about accuracy and calibration beside another result.
 
     Args:
         first (Measurement): What is compared with.
         other (Measurement): Of the same images.
-        differences (Mapping[str, PairedDifference]): Other minus first;
-            empty without intervals.
     """
     parts = []
     for f in (figure('mAP'), figure('d_ece')):
@@ -38,14 +35,13 @@ def compared_in_short(first: Measurement, other: Measurement,
             other.evaluation.overall[f.key] - first.evaluation.overall[f.key])
         if math.isnan(change):
             continue
-        difference = differences.get(f.key)
+        difference = other.differences.get(f.key)
         text = (f'{f.title} {abs(change):.3f} '
                 f'{"higher" if change > 0 else "lower"}')
         if difference is not None:
-            is_sure = difference.low > 0 or difference.high < 0
             text += (f' (95 % interval of the difference {difference.low:+.3f}'
                      f' to {difference.high:+.3f}'
-                     f'{"" if is_sure else ", so it may be chance"})')
+                     f'{"" if difference.excludes_zero else ", so it may be chance"})')
         parts.append(text)
     if not parts:
         return ''
@@ -114,7 +110,7 @@ def _recalibration(one: Measurement) -> List[str]:
             continue
         name = 'D-ECE' if target == 'precision' else 'LaECE_0'
         before = one.evaluation.overall[best.figure]
-        difference = one.gain_intervals.get(target)
+        difference = one.gain_differences.get(target)
         is_sure = difference is None or difference.high < 0
         if best.value < before and is_sure:
             kind = f'{best.method}{", a map for each class" * best.classwise}'

@@ -6,7 +6,7 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional import Detections, GroundTruth
 from tcal_det.fileio import write_text_atomically
 from .contents import page_contents
-from .measurement import differences, measure
+from .measurement import measure
 from .page import check_requirements, render_page
 
 
@@ -31,7 +31,7 @@ def write_report(path: str,
         title (str): Title of the page. Defaults to 'Detector calibration
             report'.
         num_resamples (int): Bootstrap samples of the images behind the 95 %
-            intervals; 0 for no intervals. Defaults to 1000.
+            intervals, at least 40; 0 for no intervals. Defaults to 1000.
         seed (int): Random seed of those samples and of the halves that
             recalibration is tried on. Defaults to 0.
         num_images (int): Largest number of pictures of each kind and
@@ -50,14 +50,7 @@ def write_report(path: str,
     check_count('seed', seed, 0)
     check_count('num_images', num_images, 0)
     check_requirements()
-    measurements = [
-        measure(name, ground_truth, detections, num_resamples, seed)
-        for name, detections in results.items()
-    ]
-    compared = [
-        differences(measurements[0], one, ground_truth, num_resamples, seed)
-        for one in measurements[1:]
-    ]
-    contents = page_contents(title, ground_truth, measurements, compared,
-                             image_files, num_images, num_resamples, seed)
+    measurements = measure(ground_truth, results, num_resamples, seed)
+    contents = page_contents(title, ground_truth, measurements, image_files,
+                             num_images, num_resamples, seed)
     write_text_atomically(path, render_page(contents))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .coco_arrays import Detections, GroundTruth
-from .matching import _overlapping_pairs
+from .box_pairs import overlapping_pairs
 
 
 class ImagePairs(NamedTuple):
@@ -41,7 +41,7 @@ def image_pairs(ground_truth: GroundTruth, detections: Detections,
     chosen = np.flatnonzero(wanted)
     order = chosen[np.argsort(detections.image_index[chosen], kind='stable')]
     # As if there were one class only.
-    pairs = _overlapping_pairs(
+    pairs = overlapping_pairs(
         replace(
             ground_truth, class_index=np.zeros_like(ground_truth.class_index)),
         replace(detections, class_index=np.zeros_like(detections.class_index)),
