@@ -21,18 +21,15 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-from scipy.special import bdtr
 
-from tcal_det.checks import check_count, check_fraction, check_non_negative
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval, check_same_length
 from .coco_arrays import Detections, GroundTruth
-from .matching import DetectionMatches
+from .learn_then_test import ROUNDING, check_level, fixed_sequence_tests
+from .matching import DetectionMatches, _is_first_of_run, _is_last_of_run
 
 # Candidates of the tests of precision; fixed before any data is seen.
 _STEPS = 100
-# Rounding of a sum of fractions, which ceil must not take for one more.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def recall_thresholds(ground_truth: GroundTruth,
         Angelopoulos et al., Conformal Risk Control, ICLR 2024, theorem
         1, with the false negative rate as the loss.
     """
-    alpha = _checked_level('alpha', alpha)
+    alpha = check_level('alpha', alpha)
     if not np.array_equal(ground_truth.num_objects, matches.num_objects):
         raise InvalidValueError(
             '`matches` must be of the objects of `ground_truth`, but its '
@@ -209,8 +206,8 @@ def precision_thresholds(
         Algorithms to Achieve Risk Control, arXiv 2110.01052: false
         discovery rate, fixed sequence testing with several starts.
     """
-    alpha = _checked_level('alpha', alpha)
-    delta = _checked_level('delta', delta)
+    alpha = check_level('alpha', alpha)
+    delta = check_level('delta', delta)
     first_steps = _checked_starts(starts)
     check_same_length('matches.scores', matches.scores, 'detections',
                       detections)
@@ -227,57 +224,6 @@ def precision_thresholds(
             tested(members) for members in _members(
                 matches.class_index, matches.is_counted, matches.num_classes)),
         tested(np.flatnonzero(matches.is_counted)))
-
-
-def hoeffding_bentkus_p_value(total_loss: float, num_samples: int,
-                              alpha: float) -> float:
-    """P-value of "the expected loss exceeds alpha" for losses in [0, 1].
-
-    The smaller of Hoeffding's ``exp(-n h(min(R, alpha), alpha))``, with h
-    the relative entropy of two coins, and Bentkus' ``e P(Bin(n, alpha) <=
-    ceil(n R))``, with R the mean loss.
-
-    Args:
-        total_loss (float): Sum n R over the samples.
-        num_samples (int): Number n of independent samples.
-        alpha (float): In (0, 1).
-
-    Returns:
-        float: In [0, 1]; 1 without samples.
-
-    Reference:
-        Bates et al., Distribution-Free, Risk-Controlling Prediction Sets,
-        J. ACM 2021; Learn then Test, as above.
-
-    Example:
-        >>> round(hoeffding_bentkus_p_value(0, 10, 0.25), 6)  # 0.75**10
-        0.056314
-    """
-    alpha = _checked_level('alpha', alpha)
-    check_count('num_samples', num_samples, lowest=0)
-    if check_non_negative('total_loss', total_loss) > num_samples + _ROUNDING:
-        raise InvalidValueError(
-            '`total_loss` must be in [0, num_samples], but got '
-            f'{total_loss} of {num_samples} sample(s)')
-    if num_samples == 0:
-        return 1.0
-    mean = min(total_loss / num_samples, alpha)
-    entropy = (1 - mean) * math.log((1 - mean) / (1 - alpha))
-    if mean > 0:
-        entropy += mean * math.log(mean / alpha)
-    bentkus = math.e * bdtr(
-        min(math.ceil(total_loss - _ROUNDING), num_samples), num_samples,
-        alpha)
-    return float(min(math.exp(-num_samples * entropy), bentkus, 1.0))
-
-
-def _checked_level(name: str, value: float) -> float:
-    level = check_fraction(name, value)
-    if not 0 < level < 1:
-        raise InvalidValueError(f'`{name}` must be in (0, 1), but got '
-                                f'{value}; nothing can be guaranteed at 0, '
-                                'and 1 guarantees nothing')
-    return level
 
 
 def _checked_starts(starts: Sequence[float]) -> List[int]:
@@ -320,7 +266,7 @@ def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
         return _none(
             num_images, f'{num_images} calibration image(s) with objects are '
             f'too few: alpha = {alpha:g} needs '
-            f'{math.ceil(1 / alpha - 1 - _ROUNDING)}')
+            f'{math.ceil(1 / alpha - 1 - ROUNDING)}')
     # A threshold above `found_at` of an object adds its share to the loss.
     order = np.argsort(found_at, kind='stable')
     scores = found_at[order]
@@ -329,7 +275,7 @@ def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
     # than all: then everything is missed.
     total_below = total[np.searchsorted(scores, scores, side='left')]
     allowed = alpha * (num_images + 1) - 1
-    is_safe = (total_below <= allowed + _ROUNDING) & (scores > -np.inf)
+    is_safe = (total_below <= allowed + ROUNDING) & (scores > -np.inf)
     if not is_safe.any():
         never = total[np.searchsorted(scores, -np.inf, side='right')]
         return _none(
@@ -343,7 +289,7 @@ def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
 def _learnt_then_tested(scores: np.ndarray, is_tp: np.ndarray,
                         image_index: np.ndarray, alpha: float, delta: float,
                         first_steps: Sequence[int]) -> GuaranteedThreshold:
-    """Fixed sequence testing of the share of false detections.
+    """Fixed sequence tests of the share of false detections.
 
     Args:
         scores (ndarray): Shape (D,).
@@ -356,24 +302,15 @@ def _learnt_then_tested(scores: np.ndarray, is_tp: np.ndarray,
     total, count = _loss_by_step(scores, is_tp, image_index)
     if count[0] == 0:
         return _none(0, 'no calibration image has a detection')
-    step_passed = len(count)
-    for first in sorted(first_steps, reverse=True):
-        if first >= step_passed:
-            continue  # the sequence before went through here and passed
-        for step in range(first, -1, -1):
-            p_value = hoeffding_bentkus_p_value(total[step], count[step],
-                                                alpha)
-            if p_value > delta / len(first_steps):
-                break
-            step_passed = step
-    if step_passed == len(count):
+    passed = fixed_sequence_tests(total, count, alpha, delta, first_steps)
+    if not passed:
         return _none(
             count[0], 'at no start does a test show that false detections '
             f'are a share of at most {alpha:g}: too few images, or too many '
             'false detections')
-    return GuaranteedThreshold(step_passed / _STEPS,
-                               total[step_passed] / count[step_passed],
-                               count[step_passed])
+    lowest = min(passed)
+    return GuaranteedThreshold(lowest / _STEPS, total[lowest] / count[lowest],
+                               count[lowest])
 
 
 def _loss_by_step(scores: np.ndarray, is_tp: np.ndarray,
@@ -386,20 +323,23 @@ def _loss_by_step(scores: np.ndarray, is_tp: np.ndarray,
     """
     levels = np.arange(_STEPS + 1) / _STEPS
     step = np.searchsorted(levels, scores, side='right') - 1
-    order = np.argsort(step, kind='stable')
-    ends = np.searchsorted(step[order], np.arange(_STEPS + 2))
-    images, image = np.unique(image_index, return_inverse=True)
-    num_kept, num_false = np.zeros(len(images)), np.zeros(len(images))
-    total, count = [0.0] * len(levels), [0] * len(levels)
-    for k in range(_STEPS, -1, -1):
-        added = order[ends[k]:ends[k + 1]]
-        num_kept += np.bincount(image[added], minlength=len(images))
-        num_false += np.bincount(
-            image[added], ~is_tp[added], minlength=len(images))
-        has_any = num_kept > 0
-        total[k] = float((num_false[has_any] / num_kept[has_any]).sum())
-        count[k] = int(has_any.sum())
-    return total, count
+    order = np.lexsort((-step, image_index))
+    step, image, is_false = step[order], image_index[order], ~is_tp[order]
+    is_new_image = _is_first_of_run(image)
+    start = np.flatnonzero(is_new_image)
+    num_before = np.repeat(start, np.diff(np.append(start, len(image))))
+    num_kept = np.arange(1, len(image) + 1) - num_before
+    num_false = np.cumsum(is_false)
+    num_false -= (num_false - is_false)[num_before]
+    # An image's loss changes where the last detection of a step joins it.
+    change = np.flatnonzero(_is_last_of_run(image) | _is_last_of_run(step))
+    loss = num_false[change] / num_kept[change]
+    loss_before = np.append(0.0, loss)[:-1]
+    loss_before[_is_first_of_run(image[change])] = 0.0
+    gained = np.bincount(step[change], loss - loss_before, len(levels))
+    joined = np.bincount(step[start], minlength=len(levels))
+    return (np.cumsum(gained[::-1])[::-1].tolist(),
+            np.cumsum(joined[::-1])[::-1].tolist())
 
 
 def _none(num_images: int, reason: str) -> GuaranteedThreshold:

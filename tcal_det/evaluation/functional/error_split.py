@@ -20,7 +20,8 @@ from tcal_det.errors import InvalidValueError
 from .array_checks import check_same_length
 from .coco_arrays import Detections, GroundTruth
 from .image_pairs import ImagePairs, image_pairs
-from .matching import FALSE_POSITIVE, DetectionMatches
+from .matching import (FALSE_POSITIVE, DetectionMatches, _is_first_of_run,
+                       _narrowed)
 from .undefined_values import mean_of_defined
 
 DETECTION_ERRORS = ('classification', 'localization', 'both', 'duplicate',
@@ -237,7 +238,8 @@ def _best(pairs: ImagePairs,
         first of equal ones, -1 without any; shape (D,) each.
     """
     iou = np.zeros(num_detections)
-    np.maximum.at(iou, pairs.detection, pairs.iou)
+    start = np.flatnonzero(_is_first_of_run(pairs.detection))
+    iou[pairs.detection[start]] = np.maximum.reduceat(pairs.iou, start)
     is_best = np.flatnonzero(pairs.iou == iou[pairs.detection])[::-1]
     best = np.full(num_detections, -1)
     # Of repeated indices numpy stores the last: here the first object.
@@ -294,7 +296,7 @@ class _Curves:
             num_objects: np.ndarray) -> float:
         """Mean over the classes that had objects before the repair."""
         num_detections = np.bincount(class_index, minlength=len(num_objects))
-        by_class = is_tp[np.argsort(class_index, kind='stable')]
+        by_class = is_tp[np.argsort(_narrowed(class_index), kind='stable')]
         end = np.cumsum(num_detections)
         ap = np.full(len(num_objects), np.nan)
         for k in np.flatnonzero(self.num_objects):

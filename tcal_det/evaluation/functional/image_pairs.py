@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .coco_arrays import Detections, GroundTruth
-from .box_pairs import overlapping_pairs
+from .box_pairs import _narrowed, overlapping_pairs
 
 
 class ImagePairs(NamedTuple):
@@ -39,7 +39,8 @@ def image_pairs(ground_truth: GroundTruth, detections: Detections,
         order.
     """
     chosen = np.flatnonzero(wanted)
-    order = chosen[np.argsort(detections.image_index[chosen], kind='stable')]
+    order = chosen[np.argsort(
+        _narrowed(detections.image_index[chosen]), kind='stable')]
     # As if there were one class only.
     pairs = overlapping_pairs(
         replace(

@@ -1,4 +1,4 @@
-"""The functional package is numpy only: imports are read, not run."""
+"""The functional package is numpy and scipy only: imports are read."""
 import ast
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from tcal_det import checks
 
 ALLOWED = {
     'numpy', 'dataclasses', 'itertools', 'math', 'numbers', 'reprlib',
-    'typing', 'warnings', 'tcal_det.checks', 'tcal_det.errors'
+    'scipy.special', 'typing', 'warnings', 'tcal_det.checks', 'tcal_det.errors'
 }
 
 
