@@ -18,10 +18,10 @@ import numpy as np
 from tcal_det.checks import check_choice, check_fraction
 from tcal_det.errors import InvalidValueError
 from .array_checks import check_same_length
+from .box_pairs import _narrowed, is_first_of_run
 from .coco_arrays import Detections, GroundTruth
 from .image_pairs import ImagePairs, image_pairs
-from .matching import (FALSE_POSITIVE, DetectionMatches, _is_first_of_run,
-                       _narrowed)
+from .matching import FALSE_POSITIVE, DetectionMatches
 from .undefined_values import mean_of_defined
 
 DETECTION_ERRORS = ('classification', 'localization', 'both', 'duplicate',
@@ -238,7 +238,7 @@ def _best(pairs: ImagePairs,
         first of equal ones, -1 without any; shape (D,) each.
     """
     iou = np.zeros(num_detections)
-    start = np.flatnonzero(_is_first_of_run(pairs.detection))
+    start = np.flatnonzero(is_first_of_run(pairs.detection))
     iou[pairs.detection[start]] = np.maximum.reduceat(pairs.iou, start)
     is_best = np.flatnonzero(pairs.iou == iou[pairs.detection])[::-1]
     best = np.full(num_detections, -1)
