@@ -24,9 +24,10 @@ import numpy as np
 
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval, check_same_length
+from .box_pairs import _is_last_of_run, is_first_of_run
 from .coco_arrays import Detections, GroundTruth
 from .learn_then_test import ROUNDING, check_level, fixed_sequence_tests
-from .matching import DetectionMatches, _is_first_of_run, _is_last_of_run
+from .matching import DetectionMatches
 
 # Candidates of the tests of precision; fixed before any data is seen.
 _STEPS = 100
@@ -325,7 +326,7 @@ def _loss_by_step(scores: np.ndarray, is_tp: np.ndarray,
     step = np.searchsorted(levels, scores, side='right') - 1
     order = np.lexsort((-step, image_index))
     step, image, is_false = step[order], image_index[order], ~is_tp[order]
-    is_new_image = _is_first_of_run(image)
+    is_new_image = is_first_of_run(image)
     start = np.flatnonzero(is_new_image)
     num_before = np.repeat(start, np.diff(np.append(start, len(image))))
     num_kept = np.arange(1, len(image) + 1) - num_before
@@ -335,7 +336,7 @@ def _loss_by_step(scores: np.ndarray, is_tp: np.ndarray,
     change = np.flatnonzero(_is_last_of_run(image) | _is_last_of_run(step))
     loss = num_false[change] / num_kept[change]
     loss_before = np.append(0.0, loss)[:-1]
-    loss_before[_is_first_of_run(image[change])] = 0.0
+    loss_before[is_first_of_run(image[change])] = 0.0
     gained = np.bincount(step[change], loss - loss_before, len(levels))
     joined = np.bincount(step[start], minlength=len(levels))
     return (np.cumsum(gained[::-1])[::-1].tolist(),
