@@ -176,7 +176,7 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
         class_rows=one.evaluation.to_dict()['per_class'],
         places=_places(identity, ground_truth, one),
         threshold=Chart(
-            f'{identity}-thresholds', 'Precision and recall by threshold',
+            f'{identity}-threshold-curve', 'Precision and recall by threshold',
             'What is right among the detections that are left, and what '
             'share of the objects they find, when scores below a threshold '
             'are dropped. The dashed line marks the threshold with the least '
