@@ -16,7 +16,7 @@ from mmengine.hub import get_config
 from mmengine.logging import MessageHub
 from mmengine.registry import HOOKS, METRICS, init_default_scope
 
-from tcal_det.engine.training import innermost_datasets
+from tcal_det.dataset_files import innermost_datasets
 from tcal_det.errors import MissingFileError
 from tcal_det.models.distillers import frozen_teacher
 from tcal_det.registry import MODELS

@@ -91,13 +91,12 @@ def main():
 
     from mmengine.logging import print_log
 
-    from tcal_det.engine.teacher_calibration import check_calibration_options
-    from tcal_det.engine.teacher_fitting import fit_teacher
-    from tcal_det.engine.teacher_sources import (annotation_files,
-                                                 build_calibration_dataloader,
-                                                 build_teacher,
-                                                 load_teacher_config,
-                                                 shares_annotations)
+    from tcal_det.teachers.calibration import check_calibration_options
+    from tcal_det.teachers.fitting import fit_teacher
+    from tcal_det.teachers.sources import (annotation_files,
+                                           build_calibration_dataloader,
+                                           build_teacher, load_teacher_config,
+                                           shares_annotations)
 
     check_calibration_options(args.calibrator, args.objective, args.softening)
     cfg, checkpoint = load_teacher_config(args.config, args.checkpoint,

@@ -74,8 +74,9 @@ def main():
 
     from tcal_det.checkpoint_file import read_checkpoints_safely
     from tcal_det.config_file import load_config, merge_options
+    from tcal_det.dataset_files import check_data
     from tcal_det.engine.hooks.checkpoint_fit_hook import CheckpointFitHook
-    from tcal_det.engine.training import (check_data, leave_process_group,
+    from tcal_det.engine.training import (leave_process_group,
                                           prepare_cpu_launch,
                                           use_test_time_augmentation)
     from tcal_det.errors import InvalidValueError, MissingFileError

@@ -7,16 +7,15 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from tcal_det.engine.teacher_calibration import measure
-from tcal_det.engine.teacher_logits import collect_teacher_samples
-from tcal_det.engine.teacher_ranking import measure_mean_ap
-from tcal_det.engine.teacher_sources import (build_calibration_dataloader,
-                                             build_teacher,
-                                             load_teacher_config)
 from tcal_det.models.calibrators import TemperatureScaling
 from tcal_det.models.distillers.detector_files import load_whole_checkpoint
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
+from tcal_det.teachers.calibration import measure
+from tcal_det.teachers.logits import collect_teacher_samples
+from tcal_det.teachers.ranking import measure_mean_ap
+from tcal_det.teachers.sources import (build_calibration_dataloader,
+                                       build_teacher, load_teacher_config)
 
 NUM_GRADIENT_BATCHES = 25
 

@@ -9,9 +9,9 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
+from tcal_det.dataset_files import innermost_datasets
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.class_names import ClassNames, dataset_class_names
-from .training import innermost_datasets
 
 
 def dataset_names(cfg: Config, split: str,

@@ -10,13 +10,14 @@ from torch.utils.data import DataLoader
 from tcal_det.errors import InvalidTypeError, UserError
 from tcal_det.models.distillers.sample_transport import RoIsAtBoxes
 from tcal_det.teacher_options import CALIBRATORS_BY_ACTIVATION
+from tcal_det.teachers.calibration import CALIBRATION_FILE
+from tcal_det.teachers.fitting import fit_teacher
+from tcal_det.teachers.sigmoid_calibration import focal_parameters
+from tcal_det.teachers.sources import (annotation_files,
+                                       build_calibration_dataloader,
+                                       shares_annotations)
 from .dataset_classes import dataset_names
 from .distill_pair import DistillPair
-from .sigmoid_calibration import focal_parameters
-from .teacher_calibration import CALIBRATION_FILE
-from .teacher_fitting import fit_teacher
-from .teacher_sources import (annotation_files, build_calibration_dataloader,
-                              shares_annotations)
 
 # Kim et al., arXiv 2508.20224.
 PAPER_TEMPERATURE = 1.5

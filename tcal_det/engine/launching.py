@@ -9,13 +9,14 @@ from mmengine.runner import Runner
 
 from tcal_det.checkpoint_file import read_checkpoints_safely
 from tcal_det.config_file import load_config, merge_options
+from tcal_det.dataset_files import check_data
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.metrics.annotation_check import \
     check_metric_annotations
 from tcal_det.fileio import make_output_folder
 from .dataset_classes import check_class_order
 from .resuming import check_same_checkpoint, resume
-from .training import (check_data, leave_process_group, missing_weights_named,
+from .training import (leave_process_group, missing_weights_named,
                        prepare_cpu_launch, use_mixed_precision)
 
 

@@ -10,18 +10,283 @@ Score thresholds are those of the full data in all resamples, also
 ``score_thr='lrp_optimal'``: the intervals are those of a detector with
 these thresholds and do not tell how uncertain the thresholds are.
 """
+import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from tcal_det.checks import check_count
+from tcal_det.checks import check_count, check_fraction
 from tcal_det.errors import InvalidValueError
 from .functional import (DetectionCalibrationReport, Detections, GroundTruth,
                          evaluate_detections, match_at_thresholds)
+from .functional.average_precision import mean_precision
+from .functional.precision_table import (PrecisionTable,
+                                         interpolated_precision,
+                                         precision_tables)
 from .image_resampling import Progress, resample_images
+from .image_sums import objects_by_image
 from .intervals import Interval, PairedDifference
 from .weighted_figures import (Figures, WeightedAnyOverlap,
+                               WeightedAveragePrecision,
                                WeightedLocalizationAwareError,
-                               WeightedOptimalLRP, WeightedScores,
-                               objects_by_image)
+                               WeightedOptimalLRP, WeightedScores)
+
+RESAMPLED_FIGURES = ('mAP', 'AP50', 'AP75', 'd_ece', 'd_ece_over',
+                     'd_ece_under', 'laece', 'laece_0', 'laace_0', 'lrp_0',
+                     'lrp_0_loc', 'lrp_0_fp', 'lrp_0_fn', 'olrp', 'brier',
+                     'nll')
+# The others lie in [0, 1].
+_UNBOUNDED = ('nll', )
+
+
+@dataclass(frozen=True, eq=False)
+class ResampledFigures:
+    """Figures of one set of detections, and of every resample of the images.
+
+    Attributes:
+        values (Dict[str, float]): Figures of the images as they are, by the
+            keys of ``RESAMPLED_FIGURES``; NaN where undefined.
+        resamples (Dict[str, ndarray]): Figures of each resample, NaN where
+            undefined, shape (B,).
+        counts (Dict[str, int]): ``counts`` of the calibration report.
+        settings (Dict[str, Any]): Options of the evaluation.
+    """
+    values: Dict[str, float]
+    resamples: Dict[str, np.ndarray]
+    counts: Dict[str, int]
+    settings: Dict[str, Any]
+
+    def intervals(self, confidence: float = 0.95) -> Dict[str, Interval]:
+        """The confidence interval of each figure.
+
+        Args:
+            confidence (float): Confidence level in (0, 1). Defaults to
+                0.95.
+        """
+        return {
+            key:
+            Interval.from_resamples(value, self.resamples[key], confidence,
+                                    math.inf if key in _UNBOUNDED else 1.0)
+            for key, value in self.values.items()
+        }
+
+    def differences_from(
+            self,
+            reference: 'ResampledFigures',
+            confidence: float = 0.95) -> Dict[str, PairedDifference]:
+        """How each figure differs from that of a reference.
+
+        Args:
+            reference (ResampledFigures): Another result of the same call of
+                :func:`resample_figures`.
+            confidence (float): Confidence level in (0, 1). Defaults to
+                0.95.
+        """
+        return {
+            key:
+            PairedDifference.from_resamples(reference.values[key], value,
+                                            reference.resamples[key],
+                                            self.resamples[key], confidence)
+            for key, value in self.values.items()
+        }
+
+
+def bootstrap_figures(ground_truth: GroundTruth,
+                      detections: Detections,
+                      num_resamples: int = 1000,
+                      seed: int = 0,
+                      confidence: float = 0.95,
+                      num_workers: Optional[int] = None,
+                      progress: Optional[Progress] = None,
+                      **options: Any) -> Dict[str, Interval]:
+    """Confidence intervals of mAP and the calibration figures.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections (Detections): Of the same images and classes.
+        num_resamples (int): Number of resamples of the images, at least
+            2 / (1 - confidence). Defaults to 1000.
+        seed (int): Random seed of the resamples. Defaults to 0.
+        confidence (float): Confidence level in (0, 1). Defaults to 0.95.
+        num_workers (int, optional): Number of processes; see
+            :func:`resample_images`. Without influence on the result.
+            Defaults to None.
+        progress (Callable, optional): Called with the numbers of resamples
+            done and wanted. Defaults to None.
+        **options: Options of :func:`evaluate_detections`. AP is that of all
+            detections, at most 100 per image and class.
+
+    Returns:
+        Dict[str, Interval]: By the keys of ``RESAMPLED_FIGURES``. NaN ends
+        where a figure is undefined or there are fewer than two images.
+
+    Raises:
+        InvalidTypeError: If an option has the wrong type.
+        InvalidValueError: If an option is out of range.
+
+    Reference:
+        Efron, Bootstrap Methods: Another Look at the Jackknife, Annals of
+        Statistics 1979. Intervals: see :mod:`.intervals`.
+    """
+    check_resampling(num_resamples, confidence)
+    resampled, = resample_figures(ground_truth, [detections], num_resamples,
+                                  seed, num_workers, progress, **options)
+    return resampled.intervals(confidence)
+
+
+def compare_detections(ground_truth: GroundTruth,
+                       detections_a: Detections,
+                       detections_b: Detections,
+                       num_resamples: int = 1000,
+                       seed: int = 0,
+                       confidence: float = 0.95,
+                       num_workers: Optional[int] = None,
+                       progress: Optional[Progress] = None,
+                       **options: Any) -> Dict[str, PairedDifference]:
+    """How the figures of two sets of detections differ, on the same images.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections_a (Detections): The reference.
+        detections_b (Detections): What is compared with it.
+        num_resamples (int): As in :func:`bootstrap_figures`. Defaults to
+            1000.
+        seed (int): Random seed of the resamples. Defaults to 0.
+        confidence (float): Confidence level in (0, 1). Defaults to 0.95.
+        num_workers (int, optional): As in :func:`bootstrap_figures`.
+            Defaults to None.
+        progress (Callable, optional): As in :func:`bootstrap_figures`.
+            Defaults to None.
+        **options: Options of :func:`evaluate_detections`, for both.
+
+    Returns:
+        Dict[str, PairedDifference]: By the keys of ``RESAMPLED_FIGURES``;
+        differences are b - a.
+
+    Raises:
+        InvalidTypeError: If an option has the wrong type.
+        InvalidValueError: If an option is out of range.
+    """
+    check_resampling(num_resamples, confidence)
+    reference, other = resample_figures(ground_truth,
+                                        [detections_a, detections_b],
+                                        num_resamples, seed, num_workers,
+                                        progress, **options)
+    return other.differences_from(reference, confidence)
+
+
+def resample_figures(ground_truth: GroundTruth,
+                     detections: Sequence[Detections],
+                     num_resamples: int = 1000,
+                     seed: int = 0,
+                     num_workers: Optional[int] = None,
+                     progress: Optional[Progress] = None,
+                     **options: Any) -> List[ResampledFigures]:
+    """Figures of several sets of detections in the same resamples.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections (Sequence[Detections]): Of the same images and classes.
+        num_resamples (int): Number of resamples. Defaults to 1000.
+        seed (int): Random seed of the resamples. Defaults to 0.
+        num_workers (int, optional): As in :func:`bootstrap_figures`.
+            Defaults to None.
+        progress (Callable, optional): As in :func:`bootstrap_figures`.
+            Defaults to None.
+        **options: Options of :func:`evaluate_detections`.
+
+    Returns:
+        List[ResampledFigures]: One for each set of detections. With fewer
+        than two images there are no resamples: they would all be the same.
+    """
+    check_count('num_resamples', num_resamples)
+    check_count('seed', seed, 0)
+    reports, tables, functions = [], [], []
+    for one in detections:
+        report = evaluate_detections(ground_truth, one, **options)
+        table, = precision_tables(ground_truth, one)
+        reports.append(report)
+        tables.append(table)
+        functions.append(
+            _Figures((WeightedAveragePrecision(table),
+                      *_calibration_parts(ground_truth, one, report))))
+    if ground_truth.num_images < 2:
+        resampled = [dict.fromkeys(RESAMPLED_FIGURES, np.zeros(0))
+                     ] * len(functions)
+    else:
+        resampled = resample_images(functions, ground_truth.num_images,
+                                    num_resamples, seed, num_workers, progress)
+    return [
+        ResampledFigures(
+            _values(report, table), figures, report.counts, report.settings)
+        for report, table, figures in zip(reports, tables, resampled)
+    ]
+
+
+def check_resampling(num_resamples: int, confidence: float) -> None:
+    """Raise unless an interval follows from so many resamples.
+
+    Args:
+        num_resamples (int): Number of resamples.
+        confidence (float): Confidence level.
+
+    Raises:
+        InvalidTypeError: If one is not a number.
+        InvalidValueError: If the level is not in (0, 1), or its quantiles
+            lie beyond the resamples.
+    """
+    level = check_fraction('confidence', confidence)
+    if not 0 < level < 1:
+        raise InvalidValueError(
+            f'`confidence` must be in (0, 1), but got {confidence}')
+    least = math.ceil(round(2 / (1 - level), 6))
+    if check_count('num_resamples', num_resamples) < least:
+        raise InvalidValueError(
+            f'`num_resamples` must be >= {least} for a confidence of {level}, '
+            f'but got {num_resamples}')
+
+
+def _values(report: DetectionCalibrationReport,
+            table: PrecisionTable) -> Dict[str, float]:
+    figures = dict(
+        mean_precision(interpolated_precision(table)), **report.overall)
+    return {key: figures[key] for key in RESAMPLED_FIGURES}
+
+
+def _calibration_parts(
+    ground_truth: GroundTruth, detections: Detections,
+    report: DetectionCalibrationReport
+) -> Tuple[Callable[[np.ndarray], Figures], ...]:
+    """The functions that give a report's figures for weighted images."""
+    settings = report.settings
+    closed, num_bins = settings['closed'], settings['laece_bins']
+    for_d_ece, for_laece, for_laece_0, for_olrp = (
+        matches.above(report.score_thresholds)
+        for matches in match_at_thresholds(ground_truth, detections, (
+            settings['d_ece_iou_thr'], settings['laece_iou_thr'], 0.0,
+            settings['olrp_iou_thr']
+        ), settings['max_dets'], settings['zero_iou']))
+    images, objects = detections.image_index, objects_by_image(ground_truth)
+    return (WeightedScores(for_d_ece, images, ground_truth.num_images,
+                           settings['d_ece_bins'], closed),
+            WeightedLocalizationAwareError('laece', for_laece, images, objects,
+                                           num_bins, closed),
+            WeightedLocalizationAwareError('laece_0', for_laece_0, images,
+                                           objects, num_bins, closed),
+            WeightedAnyOverlap(for_laece_0, images, objects),
+            WeightedOptimalLRP(for_olrp, images, objects))
+
+
+class _Figures:
+    """All figures for weighted images; a class, so that it can be pickled."""
+
+    def __init__(self, parts: Sequence[Callable[[np.ndarray],
+                                                Figures]]) -> None:
+        self._parts = parts
+
+    def __call__(self, weights: np.ndarray) -> Figures:
+        figures = {}
+        for part in self._parts:
+            figures.update(part(weights))
+        return {key: figures[key] for key in RESAMPLED_FIGURES}

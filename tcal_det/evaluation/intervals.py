@@ -1,16 +1,18 @@
 """Confidence intervals of figures and of their differences, from resamples.
 
-The *basic* bootstrap interval (Davison and Hinkley, Bootstrap Methods and
-their Application, 1997, eq. 5.6; also called reverse percentile interval)
-takes the distances of the resamples from the figure for the distances of
-the figure from the truth:
+The interval is the percentile interval (Efron, The Jackknife, the Bootstrap
+and Other Resampling Plans, 1982, section 10.4) of resamples from which the
+bootstrap estimate of bias is subtracted (Efron and Tibshirani, An
+Introduction to the Bootstrap, 1993, section 10.2):
 
-    [2 * value - q(1 - tail), 2 * value - q(tail)], tail = (1 - confidence) / 2
+    bias = mean of the resamples - value
+    [q(tail) - bias, q(1 - tail) - bias], tail = (1 - confidence) / 2
 
-with q the quantiles of the resamples. A calibration error is a sum of
-absolute gaps, to which noise adds. Resampling adds as much noise again, so
-that resamples lie above the figure as the figure lies above the truth, and
-the percentile interval [q(tail), q(1 - tail)] moves the wrong way.
+with q the quantiles of the resamples. It says where the mean figure of data
+sets of as many images lies. A calibration error is a sum of absolute gaps,
+to which noise adds, and AP takes the largest precision: both are larger with
+fewer images, and larger again in resamples, which have fewer different
+images. Unshifted percentiles can lie wholly above the figure.
 """
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Tuple
@@ -31,11 +33,15 @@ class Interval:
         high (float): Upper end; NaN without resamples or value.
         num_defined (int): Resamples in which the figure is defined; the
             interval is that of those.
+        bias (float): Mean of the resamples less the value: a rough estimate
+            of how much larger the figure is than with very many images. NaN
+            without resamples.
     """
     value: float
     low: float
     high: float
     num_defined: int
+    bias: float
 
     @classmethod
     def from_resamples(cls,
@@ -43,7 +49,7 @@ class Interval:
                        resamples: np.ndarray,
                        confidence: float = 0.95,
                        highest: float = np.inf) -> 'Interval':
-        """The basic bootstrap interval, inside the range of the figure.
+        """The interval, inside the range of the figure.
 
         Args:
             value (float): Figure of the images as they are.
@@ -55,9 +61,9 @@ class Interval:
                 least is 0. Defaults to infinity.
         """
         defined = resamples[~np.isnan(resamples)]
-        low, high = np.clip(
-            _basic_interval(value, defined, confidence), 0, highest)
-        return cls(value, float(low), float(high), len(defined))
+        shifted, bias = _shifted(value, defined)
+        low, high = np.clip(_percentiles(shifted, confidence), 0, highest)
+        return cls(value, float(low), float(high), len(defined), bias)
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain numbers; NaN stays NaN."""
@@ -93,12 +99,12 @@ class PairedDifference:
                        resamples_a: np.ndarray,
                        resamples_b: np.ndarray,
                        confidence: float = 0.95) -> 'PairedDifference':
-        """The basic bootstrap interval of b - a, and the test it inverts.
+        """The interval of b - a, and the test that it inverts.
 
-        The p-value is twice the smaller share of resamples whose difference
-        departs from b - a by at least b - a, upwards or downwards; one is
-        added to both counts (Davison and Hinkley 1997, eq. 4.11), so that
-        it is never 0.
+        The p-value is twice the smaller share of shifted resamples at or
+        beyond 0, on either side; one is added to both counts (Davison and
+        Hinkley, Bootstrap Methods and their Application, 1997, eq. 4.11),
+        so that it is never 0.
 
         Args:
             a (float): Figure of the reference, of the images as they are.
@@ -112,9 +118,10 @@ class PairedDifference:
         difference = float(_without_rounding(np.float64(b - a)))
         resamples = _without_rounding(resamples_b - resamples_a)
         defined = resamples[~np.isnan(resamples)]
-        low, high = _basic_interval(difference, defined, confidence)
-        return cls(a, b, difference, float(low), float(high),
-                   _p_value(difference, defined), len(defined))
+        shifted, _ = _shifted(difference, defined)
+        low, high = _percentiles(shifted, confidence)
+        return cls(a, b, difference, low, high, _p_value(shifted),
+                   len(defined))
 
     @property
     def excludes_zero(self) -> bool:
@@ -126,21 +133,28 @@ class PairedDifference:
         return asdict(self)
 
 
-def _basic_interval(value: float, defined: np.ndarray,
-                    confidence: float) -> Tuple[float, float]:
-    if len(defined) == 0:
+def _shifted(value: float, defined: np.ndarray) -> Tuple[np.ndarray, float]:
+    """Resamples moved so that their mean is the value, and by how much."""
+    if len(defined) == 0 or np.isnan(value):
+        return np.zeros(0), np.nan
+    bias = float(defined.mean() - value)
+    return _without_rounding(defined - bias), bias
+
+
+def _percentiles(shifted: np.ndarray,
+                 confidence: float) -> Tuple[float, float]:
+    if len(shifted) == 0:
         return np.nan, np.nan
     tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, (tail, 1 - tail))
-    return 2 * value - high, 2 * value - low
+    low, high = np.quantile(shifted, (tail, 1 - tail))
+    return float(low), float(high)
 
 
-def _p_value(difference: float, defined: np.ndarray) -> float:
-    if len(defined) == 0 or np.isnan(difference):
+def _p_value(shifted: np.ndarray) -> float:
+    if len(shifted) == 0:
         return np.nan
-    upwards = 1 + np.sum(defined >= 2 * difference)
-    downwards = 1 + np.sum(defined <= 2 * difference)
-    return min(1.0, 2 * float(min(upwards, downwards)) / (len(defined) + 1))
+    tails = np.sum(shifted <= 0), np.sum(shifted >= 0)
+    return min(1.0, 2 * float(1 + min(tails)) / (len(shifted) + 1))
 
 
 def _without_rounding(differences: np.ndarray) -> np.ndarray:

@@ -15,47 +15,18 @@ Shape shorthand:
     M: bins
     B: resamples, the columns of ``weights``
 """
-from typing import Dict, Tuple
+from typing import Dict
 
 import numpy as np
 from scipy.sparse import csr_matrix, vstack
 
-from .functional import (FALSE_POSITIVE, TRUE_POSITIVE, DetectionMatches,
-                         GroundTruth, bin_index)
+from .functional import FALSE_POSITIVE, DetectionMatches, bin_index
+from .functional.average_precision import mean_precision
+from .functional.precision_table import PrecisionTable, interpolated_precision
 from .functional.scoring_rules import SMALLEST_LIKELIHOOD
+from .image_sums import class_mean, ratio, row_blocks, sums_by_image
 
 Figures = Dict[str, np.ndarray]
-
-
-def sums_by_image(cell: np.ndarray,
-                  image_index: np.ndarray,
-                  shape: Tuple[int, int],
-                  values: np.ndarray = None) -> csr_matrix:
-    """Sums of samples by cell and image; times weights: sums by cell.
-
-    Args:
-        cell (ndarray): Cell of each sample, shape (N,).
-        image_index (ndarray): Image of each sample, shape (N,).
-        shape (Tuple[int, int]): Numbers of cells and of images.
-        values (ndarray, optional): What is summed, shape (N,). Defaults to
-            None, which counts the samples.
-
-    Returns:
-        csr_matrix: Sums, shape (cells, I).
-    """
-    if values is None:
-        values = np.ones(len(cell))
-    sums = csr_matrix((values, (cell, image_index)), shape)
-    sums.eliminate_zeros()
-    return sums
-
-
-def objects_by_image(ground_truth: GroundTruth) -> csr_matrix:
-    """Number of objects, crowds not among them, shape (K, I)."""
-    is_object = ~ground_truth.iscrowd
-    return sums_by_image(ground_truth.class_index[is_object],
-                         ground_truth.image_index[is_object],
-                         (ground_truth.num_classes, ground_truth.num_images))
 
 
 class WeightedScores:
@@ -86,9 +57,9 @@ class WeightedScores:
                 bin_index(scores, num_bins, closed), image_index,
                 (num_bins, num_images), scores - is_tp),
             *(sums_by_image(one_cell, image_index, (1, num_images), values)
-              for values in (np.ones(len(scores)), (1 - likelihood)**2,
-                             -np.log(
-                                 np.maximum(likelihood, SMALLEST_LIKELIHOOD))))
+              for values in
+              (np.ones(len(scores)), (1 - likelihood)**2,
+               -np.log(np.maximum(likelihood, SMALLEST_LIKELIHOOD))))
         ], 'csr')
 
     def __call__(self, weights: np.ndarray) -> Figures:
@@ -100,14 +71,14 @@ class WeightedScores:
         sums = self._sums @ weights
         gaps = sums[:self._num_bins]
         count, squares, negative_log = sums[self._num_bins:]
-        over = _ratio(np.maximum(gaps, 0).sum(axis=0), count)
-        under = _ratio(np.maximum(-gaps, 0).sum(axis=0), count)
+        over = ratio(np.maximum(gaps, 0).sum(axis=0), count)
+        under = ratio(np.maximum(-gaps, 0).sum(axis=0), count)
         return dict(
             d_ece=over + under,
             d_ece_over=over,
             d_ece_under=under,
-            brier=_ratio(squares, count),
-            nll=_ratio(negative_log, count))
+            brier=ratio(squares, count),
+            nll=ratio(negative_log, count))
 
 
 class WeightedLocalizationAwareError:
@@ -141,10 +112,10 @@ class WeightedLocalizationAwareError:
         """As :meth:`WeightedScores.__call__`."""
         count = self._count @ weights
         gaps = np.abs(self._gaps @ weights)
-        error = _ratio(
+        error = ratio(
             gaps.reshape(len(count), -1, weights.shape[1]).sum(axis=1), count)
         is_measured = (self._objects @ weights > 0) & (count > 0)
-        return {self._key: _class_mean(error, is_measured)}
+        return {self._key: class_mean(error, is_measured)}
 
 
 class WeightedAnyOverlap:
@@ -178,18 +149,18 @@ class WeightedAnyOverlap:
         num_tp, num_fp = self._num_tp @ weights, self._num_fp @ weights
         loc = self._loc @ weights
         num_fn, count = num_objects - num_tp, num_tp + num_fp
-        lrp = _ratio(loc / (1 - self._iou_thr) + num_fp + num_fn,
-                     count + num_fn)
+        lrp = ratio(loc / (1 - self._iou_thr) + num_fp + num_fn,
+                    count + num_fn)
         has_objects = num_objects > 0
         is_measured = has_objects & (count > 0)
         return dict(
-            laace_0=_class_mean(
-                _ratio(self._gaps @ weights, count), is_measured),
-            lrp_0=_class_mean(lrp, has_objects),
-            lrp_0_loc=_class_mean(
-                _ratio(loc, num_tp), has_objects & (num_tp > 0)),
-            lrp_0_fp=_class_mean(_ratio(num_fp, count), is_measured),
-            lrp_0_fn=_class_mean(_ratio(num_fn, num_objects), has_objects))
+            laace_0=class_mean(
+                ratio(self._gaps @ weights, count), is_measured),
+            lrp_0=class_mean(lrp, has_objects),
+            lrp_0_loc=class_mean(
+                ratio(loc, num_tp), has_objects & (num_tp > 0)),
+            lrp_0_fp=class_mean(ratio(num_fp, count), is_measured),
+            lrp_0_fn=class_mean(ratio(num_fn, num_objects), has_objects))
 
 
 class WeightedOptimalLRP:
@@ -232,41 +203,39 @@ class WeightedOptimalLRP:
         self._false = by_cut(is_above & ~is_tp)
         # What a true positive adds to the numerator of LRP: its
         # localisation error, less the miss that it is not.
-        self._true = by_cut(
-            is_tp, (1 - matches.iou) / (1 - matches.iou_thr) - 1)
-        self._class_of_cut = cut_class
-        self._present, self._start = np.unique(cut_class, return_index=True)
+        self._true = by_cut(is_tp,
+                            (1 - matches.iou) / (1 - matches.iou_thr) - 1)
+        self._blocks = row_blocks(cut_class)
 
     def __call__(self, weights: np.ndarray) -> Figures:
         """As :meth:`WeightedScores.__call__`."""
         num_objects = self._objects @ weights
         least = np.ones(num_objects.shape)  # without a true positive
-        if len(self._start):
-            num_fp = self._false @ weights
-            gained = self._true @ weights
-            for rows in _blocks(self._start, len(num_fp)):
-                np.cumsum(num_fp[rows], axis=0, out=num_fp[rows])
-                np.cumsum(gained[rows], axis=0, out=gained[rows])
-            total = num_objects[self._class_of_cut] + num_fp
-            least[self._present] = np.minimum(
-                np.minimum.reduceat(
-                    _ratio(total + gained, total), self._start), 1)
-        return dict(olrp=_class_mean(least, num_objects > 0))
+        num_fp, gained = self._false @ weights, self._true @ weights
+        for k, rows in self._blocks:
+            total = num_objects[k] + np.cumsum(num_fp[rows], axis=0)
+            error = 1 + ratio(np.cumsum(gained[rows], axis=0), total)
+            least[k] = np.minimum(error.min(axis=0), 1)
+        return dict(olrp=class_mean(least, num_objects > 0))
 
 
-def _blocks(start: np.ndarray, end: int) -> Tuple[slice, ...]:
-    """The rows between starts, up to the end."""
-    return tuple(map(slice, start, np.append(start[1:], end)))
+class WeightedAveragePrecision:
+    """'mAP', 'AP50' and 'AP75'.
 
+    Args:
+        table (PrecisionTable): Of objects of any area.
+    """
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """NaN, undefined, where both are 0."""
-    with np.errstate(invalid='ignore', divide='ignore'):
-        return numerator / denominator
+    def __init__(self, table: PrecisionTable) -> None:
+        self._table = table
 
-
-def _class_mean(values: np.ndarray, is_measured: np.ndarray) -> np.ndarray:
-    """Mean over the classes that were measured, shape (K, B) to (B,)."""
-    return _ratio(
-        np.where(is_measured, values, 0.0).sum(axis=0),
-        is_measured.sum(axis=0))
+    def __call__(self, weights: np.ndarray) -> Figures:
+        """As :meth:`WeightedScores.__call__`."""
+        figures = [
+            mean_precision(interpolated_precision(self._table, column))
+            for column in weights.T
+        ]
+        return {
+            key: np.array([one[key] for one in figures])
+            for key in figures[0]
+        }

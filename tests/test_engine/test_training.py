@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPERS, DefaultScope
 
-from tcal_det.engine.training import (check_data, leave_process_group,
-                                      use_mixed_precision)
+from tcal_det.dataset_files import check_data
+from tcal_det.engine.training import leave_process_group, use_mixed_precision
 from tcal_det.errors import MissingFileError
 
 # Before torch 2.4, about one in four of these partings waits for ever where

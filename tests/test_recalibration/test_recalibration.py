@@ -70,8 +70,7 @@ def measure(annotations, results, **options):
     ground_truth = ground_truth_from_coco(annotations)
     detections = detections_from_coco(results, ground_truth)
     figures = evaluate_detections(ground_truth, detections, **options).overall
-    return dict(figures,
-                **average_precision(ground_truth, detections).overall)
+    return dict(figures, **average_precision(ground_truth, detections).overall)
 
 
 @pytest.fixture(scope='module')

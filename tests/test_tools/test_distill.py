@@ -184,7 +184,7 @@ def test_classes_of_a_checkpoint_without_names(distill, student, teacher):
 def test_calibrated_on_the_val_images_and_trained(distill, student, teacher,
                                                   family, tmp_path,
                                                   monkeypatch):
-    monkeypatch.setattr('tcal_det.engine.teacher_calibration.save_figure',
+    monkeypatch.setattr('tcal_det.teachers.calibration.save_figure',
                         lambda figure, path: None)
     output, path = distill(
         student(family), *teacher(family), '--calibrate', '--cfg-options',
@@ -270,7 +270,7 @@ def test_student_with_queries(distill, query_student, teacher, tmp_path, name,
 def test_calibration_meets_the_order_of_the_teacher(distill, student, teacher,
                                                     tmp_path, monkeypatch):
     """A permuted teacher gives the very temperature of the plain one."""
-    monkeypatch.setattr('tcal_det.engine.teacher_calibration.save_figure',
+    monkeypatch.setattr('tcal_det.teachers.calibration.save_figure',
                         lambda figure, path: None)
     student_path = student('faster')
     config, checkpoint = teacher('faster')

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 def calibration_file(run_configs, call_tool, tmp_path, monkeypatch):
     """Calibrate the teacher of the configs; the path of the JSON file."""
     # Its figures take as long as the training.
-    monkeypatch.setattr('tcal_det.engine.teacher_calibration.save_figure',
+    monkeypatch.setattr('tcal_det.teachers.calibration.save_figure',
                         lambda figure, path: None)
     plain, distill = (
         Config.fromfile(run_configs[name]) for name in ('plain', 'distill'))

@@ -65,8 +65,8 @@ def main():
 
     # Slow to import; --help and mistakes need none of it.
     from tcal_det.config_file import load_config
+    from tcal_det.dataset_files import check_data
     from tcal_det.engine.painted_detections import paint_detections
-    from tcal_det.engine.training import check_data
     from tcal_det.fileio import make_output_folder
     from tcal_det.visualization import save_figure
     from tcal_det.visualization.detection_grid import detection_grid

@@ -11,11 +11,11 @@ import os.path as osp
 from tcal_det.checks import check_count
 from tcal_det.commands import ConfigOptions, run_command
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.image_bootstrap import CONFIDENCE_LEVEL
 from tcal_det.fileio import (make_output_folder, write_json_atomically,
                              write_text_atomically)
 from tcal_det.teacher_options import (MAX_SAMPLES, NUM_RESAMPLES, PROTOCOLS,
                                       SPLITS)
+from tcal_det.teachers.image_bootstrap import CONFIDENCE_LEVEL
 from tcal_det.visualization import save_figure
 from tcal_det.visualization.teacher_scatter import teacher_scatter
 
@@ -124,16 +124,13 @@ def main():
     args = parse_args()
     check_args(args)
     # Slow to import.
-    from tcal_det.engine.teacher_logits import collect_teacher_samples
-    from tcal_det.engine.teacher_ranking import (TeacherRanking,
-                                                 check_comparable,
-                                                 measure_mean_ap,
-                                                 score_teacher)
-    from tcal_det.engine.teacher_sources import (annotation_files,
-                                                 build_calibration_dataloader,
-                                                 build_teacher,
-                                                 load_teacher_config,
-                                                 shares_annotations)
+    from tcal_det.teachers.logits import collect_teacher_samples
+    from tcal_det.teachers.ranking import (TeacherRanking, check_comparable,
+                                           measure_mean_ap, score_teacher)
+    from tcal_det.teachers.sources import (annotation_files,
+                                           build_calibration_dataloader,
+                                           build_teacher, load_teacher_config,
+                                           shares_annotations)
 
     sources = {
         name: load_teacher_config(config, checkpoint, args.cfg_options)

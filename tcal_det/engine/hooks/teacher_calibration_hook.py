@@ -25,8 +25,8 @@ from tcal_det.models.distillers.lesson import Lecturer, Lesson
 from tcal_det.models.distillers.teacher_ensemble import TeacherEnsemble
 from tcal_det.models.head_adapters import ClassificationSamples, adapter_for
 from tcal_det.registry import HOOKS
+from tcal_det.teachers.pairs import SCORE_THRESHOLD, pair_targets
 from tcal_det.visualization import figure_as_image, reliability_comparison
-from ..teacher_pairs import SCORE_THRESHOLD, pair_targets
 
 # What is measured, by the beginning of its keys in the log.
 HEADINGS = dict(

@@ -11,13 +11,12 @@ import torch
 from mmdet.evaluation import CocoMetric
 from scipy.special import expit
 
-from tcal_det.engine.teacher_logits import TeacherSamples
-from tcal_det.engine.teacher_pairs import PairSelection, TeacherPairs
-from tcal_det.engine.teacher_ranking import (TeacherRanking, measure_mean_ap,
-                                             score_teacher)
-from tcal_det.engine.teacher_sources import (build_calibration_dataloader,
-                                             build_teacher,
-                                             load_teacher_config)
+from tcal_det.teachers.logits import TeacherSamples
+from tcal_det.teachers.pairs import PairSelection, TeacherPairs
+from tcal_det.teachers.ranking import (TeacherRanking, measure_mean_ap,
+                                       score_teacher)
+from tcal_det.teachers.sources import (build_calibration_dataloader,
+                                       build_teacher, load_teacher_config)
 
 TOOL = os.path.join(
     os.path.dirname(__file__), '../../tools/analysis_tools/rank_teachers.py')

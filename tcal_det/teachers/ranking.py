@@ -14,24 +14,21 @@ from torch import Tensor
 
 from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.evaluation.functional.calibration_error import (
     adaptive_calibration_error, calibration_error, top_label)
-from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.evaluation.functional.coco_arrays import Detections, GroundTruth
-# yapf: disable
-from tcal_det.evaluation.image_bootstrap import (CONFIDENCE_LEVEL, Estimate,
-                                                 draw_images, resampled_ace,
-                                                 resampled_ece,
-                                                 resampled_platt,
-                                                 resampled_sum_ratio,
-                                                 resampled_temperature)
 # yapf: enable
 from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
 from tcal_det.models.calibrators.fitting import top_confidence
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.teacher_options import NUM_RESAMPLES
-from .teacher_logits import TeacherSamples, TeacherScores
-from .teacher_pairs import TeacherPairs
+# yapf: disable
+from .image_bootstrap import (CONFIDENCE_LEVEL, Estimate, draw_images,
+                              resampled_ace, resampled_ece, resampled_platt,
+                              resampled_sum_ratio, resampled_temperature)
+from .logits import TeacherSamples, TeacherScores
+from .pairs import TeacherPairs
 
 NUM_BINS = 15
 PAPER = ('Kim et al. (arXiv 2508.20224) find that the calibration error of '

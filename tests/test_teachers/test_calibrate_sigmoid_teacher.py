@@ -13,12 +13,12 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
-from tcal_det.engine import teacher_calibration
 from tcal_det.engine.hooks.teacher_calibration_hook import \
     TeacherCalibrationHook
 from tcal_det.evaluation.functional import calibration_error
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
+from tcal_det.teachers import calibration as teacher_calibration
 
 TOOLS = os.path.join(os.path.dirname(__file__), '../../tools')
 ANCHORS = dict(

@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from tcal_det.engine import reservoir as reservoir_module
-from tcal_det.engine.reservoir import Reservoir
 from tcal_det.errors import InvalidValueError
+from tcal_det.teachers import reservoir as reservoir_module
+from tcal_det.teachers.reservoir import Reservoir
 
 
 def fill(num_samples, max_samples, seed=0, batch=7):

@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader
 
 from tcal_det.checks import check_choice, check_count, shortened
 from tcal_det.config_file import merge_options
+from tcal_det.dataset_files import check_data, innermost_datasets
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.distillers.detector_files import (build_detector,
                                                        find_detector,
                                                        load_whole_checkpoint)
 from tcal_det.teacher_options import SPLITS
-from .training import check_data, innermost_datasets
 
 
 def load_teacher_config(

@@ -9,15 +9,14 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from tcal_det.engine import teacher_calibration
-from tcal_det.engine.image_folds import fold_of_image
-from tcal_det.engine.teacher_calibration import (calibrate_teacher,
-                                                 measure_groups,
-                                                 write_teacher_calibration)
-from tcal_det.engine.teacher_logits import TeacherSamples
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.calibrators import TemperatureScaling, VectorScaling
 from tcal_det.registry import MODELS
+from tcal_det.teachers import calibration as teacher_calibration
+from tcal_det.teachers.calibration import (calibrate_teacher, measure_groups,
+                                           write_teacher_calibration)
+from tcal_det.teachers.image_folds import fold_of_image
+from tcal_det.teachers.logits import TeacherSamples
 
 TOOL = os.path.join(
     os.path.dirname(__file__), '../../tools/calibrate_teacher.py')

@@ -16,8 +16,8 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.head_adapters import (ClassificationSamples, HeadAdapter,
                                            adapter_for)
 from tcal_det.teacher_options import LARGEST_SEED, MAX_SAMPLES, PROTOCOLS
+from .pairs import PairCollector, TeacherPairs
 from .reservoir import Reservoir
-from .teacher_pairs import PairCollector, TeacherPairs
 
 
 @dataclass(frozen=True, eq=False)

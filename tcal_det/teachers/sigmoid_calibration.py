@@ -27,7 +27,7 @@ from tcal_det.models.calibrators import (Calibrator, FocalPosterior,
 from tcal_det.models.head_adapters import HeadAdapter
 from tcal_det.teacher_options import SELECTIONS
 from .image_folds import NUM_FOLDS, cross_fitting_to_dict, fold_of_image
-from .teacher_pairs import PairSelection, TeacherPairs
+from .pairs import PairSelection, TeacherPairs
 
 # Temperatures of the two selections that differ by more are refused.
 LARGEST_TEMPERATURE_RATIO = 1.5

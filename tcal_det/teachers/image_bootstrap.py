@@ -13,7 +13,8 @@ from typing import Dict, Tuple
 import numpy as np
 from scipy.special import expit
 
-from .functional.binning import bin_index, cell_sums, summarize_gaps
+from tcal_det.evaluation.functional.binning import (bin_index, cell_sums,
+                                                    summarize_gaps)
 
 CONFIDENCE_LEVEL = 0.95
 

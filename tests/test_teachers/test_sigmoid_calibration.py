@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from tcal_det.engine import teacher_calibration
-from tcal_det.engine.image_folds import fold_of_image
-from tcal_det.engine.sigmoid_calibration import calibrate_pairs, measure_pairs
-from tcal_det.engine.teacher_calibration import (choose_calibrator,
-                                                 write_teacher_calibration)
-from tcal_det.engine.teacher_pairs import PairSelection, TeacherPairs
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
 from tcal_det.registry import MODELS
+from tcal_det.teachers import calibration as teacher_calibration
+from tcal_det.teachers.calibration import (choose_calibrator,
+                                           write_teacher_calibration)
+from tcal_det.teachers.image_folds import fold_of_image
+from tcal_det.teachers.pairs import PairSelection, TeacherPairs
+from tcal_det.teachers.sigmoid_calibration import (calibrate_pairs,
+                                                   measure_pairs)
 
 NUM_IMAGES = 40
 ALPHA, GAMMA = 0.25, 2.0

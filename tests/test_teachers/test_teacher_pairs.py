@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcal_det.engine.teacher_pairs import (PairCollector, pair_targets,
-                                           score_threshold)
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.head_adapters import ClassificationSamples
+from tcal_det.teachers.pairs import (PairCollector, pair_targets,
+                                     score_threshold)
 
 K = 3
 

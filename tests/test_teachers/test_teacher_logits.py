@@ -8,15 +8,14 @@ from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 
-from tcal_det.engine.teacher_logits import collect_teacher_samples
-from tcal_det.engine.teacher_sources import (build_calibration_dataloader,
-                                             build_teacher,
-                                             load_teacher_config,
-                                             shares_annotations)
-from tcal_det.engine.training import innermost_datasets
+from tcal_det.dataset_files import innermost_datasets
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
 from tcal_det.models.head_adapters import adapter_for
+from tcal_det.teachers.logits import collect_teacher_samples
+from tcal_det.teachers.sources import (build_calibration_dataloader,
+                                       build_teacher, load_teacher_config,
+                                       shares_annotations)
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from tcal_det.version import __version__
 from tcal_det.visualization import (reliability_comparison, save_figure,
                                     temperature_sweep)
 from .image_folds import NUM_FOLDS, cross_fitting_to_dict, fold_of_image
+from .logits import TeacherSamples
 from .sigmoid_calibration import SigmoidCalibration
-from .teacher_logits import TeacherSamples
 
 GROUPS = ('all', 'foreground', 'background')
 # By assigned label even a perfect teacher would seem miscalibrated: its

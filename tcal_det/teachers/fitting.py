@@ -7,11 +7,11 @@ from torch.utils.data import DataLoader
 from tcal_det.fileio import make_output_folder
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.teacher_options import MAX_SAMPLES
+from .calibration import (TeacherCalibration, calibrate_teacher,
+                          choose_calibrator, write_teacher_calibration)
+from .logits import collect_teacher_samples
 from .sigmoid_calibration import (SigmoidCalibration, calibrate_pairs,
                                   focal_parameters)
-from .teacher_calibration import (TeacherCalibration, calibrate_teacher,
-                                  choose_calibrator, write_teacher_calibration)
-from .teacher_logits import collect_teacher_samples
 
 Calibration = Union[TeacherCalibration, SigmoidCalibration]
 

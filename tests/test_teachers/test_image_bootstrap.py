@@ -5,12 +5,12 @@ from scipy.special import expit, softmax
 
 from tcal_det.evaluation.functional import (adaptive_calibration_error,
                                             calibration_error, top_label)
-from tcal_det.evaluation.image_bootstrap import (Estimate, draw_images,
-                                                 resampled_ace, resampled_ece,
-                                                 resampled_platt,
-                                                 resampled_sum_ratio,
-                                                 resampled_temperature)
 from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
+from tcal_det.teachers.image_bootstrap import (Estimate, draw_images,
+                                               resampled_ace, resampled_ece,
+                                               resampled_platt,
+                                               resampled_sum_ratio,
+                                               resampled_temperature)
 
 
 def make_samples(num_images=30, rois_per_image=20, sharpness=2.0, seed=0):

@@ -1,0 +1,92 @@
+"""Sums over samples by image, which weights of the images are applied to.
+
+Shape shorthand:
+    N: samples
+    I: images
+    K: classes
+    B: resamples, the columns of weights
+"""
+from typing import List, Optional, Tuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from .functional import GroundTruth
+
+
+def sums_by_image(cell: np.ndarray,
+                  image_index: np.ndarray,
+                  shape: Tuple[int, int],
+                  values: Optional[np.ndarray] = None) -> csr_matrix:
+    """Sums of samples by cell and image.
+
+    Their matrix product with weights of shape (I, B) has the weighted sum
+    of each cell and resample, shape (cells, B).
+
+    Args:
+        cell (ndarray): Cell of each sample, shape (N,).
+        image_index (ndarray): Image of each sample, shape (N,).
+        shape (Tuple[int, int]): Numbers of cells and of images.
+        values (ndarray, optional): What is summed, shape (N,). Defaults to
+            None, which counts the samples.
+
+    Returns:
+        csr_matrix: Sums, shape (cells, I).
+    """
+    if values is None:
+        values = np.ones(len(cell))
+    sums = csr_matrix((values, (cell, image_index)), shape)
+    sums.eliminate_zeros()
+    return sums
+
+
+def objects_by_image(ground_truth: GroundTruth) -> csr_matrix:
+    """Number of objects by class and image, crowds not among them.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+
+    Returns:
+        csr_matrix: Shape (K, I).
+    """
+    is_object = ~ground_truth.iscrowd
+    return sums_by_image(ground_truth.class_index[is_object],
+                         ground_truth.image_index[is_object],
+                         (ground_truth.num_classes, ground_truth.num_images))
+
+
+def row_blocks(class_index: np.ndarray) -> List[Tuple[int, slice]]:
+    """Each class of sorted rows, and where its rows are.
+
+    Args:
+        class_index (ndarray): Ascending, shape (N,).
+    """
+    classes, start = np.unique(class_index, return_index=True)
+    end = np.append(start[1:], len(class_index))
+    return list(zip(classes.tolist(), map(slice, start, end)))
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotient; NaN, undefined, where both are 0.
+
+    Args:
+        numerator (ndarray): Of any shape.
+        denominator (ndarray): Of the same shape.
+    """
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return numerator / denominator
+
+
+def class_mean(values: np.ndarray, is_measured: np.ndarray) -> np.ndarray:
+    """Mean over the classes that were measured; NaN where there is none.
+
+    Args:
+        values (ndarray): Figure of each class, shape (K, B).
+        is_measured (ndarray): Boolean, shape (K, B).
+
+    Returns:
+        ndarray: Shape (B,).
+    """
+    return ratio(
+        np.where(is_measured, values, 0.0).sum(axis=0),
+        is_measured.sum(axis=0))
