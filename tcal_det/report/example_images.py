@@ -160,9 +160,8 @@ def _marked(kind: str, box: np.ndarray, label: str) -> MarkedBox:
 def _example(ground_truth: GroundTruth, image: int,
              image_files: Mapping[Any, str], reason: str,
              errors: List[MarkedBox]) -> ExampleImage:
-    image_id = ground_truth.image_ids[image]
-    path = image_files.get(
-        image_id.item() if isinstance(image_id, np.generic) else image_id)
+    image_id = ground_truth.image_ids[image:image + 1].tolist()[0]
+    path = image_files.get(image_id)
     if path is None:
         raise InvalidValueError(
             f'`image_files` must have a path for image {image_id!r}; does '

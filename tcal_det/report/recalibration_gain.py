@@ -8,7 +8,7 @@ of the binned errors is the same before and after.
 """
 import warnings
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Optional, Type
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tcal_det.recalibration import FEWEST_DETECTIONS, SCORE_MAPS, TARGETS
 from tcal_det.recalibration.score_maps import ScoreMap
 
 # More detections do not change a map that has three parameters.
-_MOST_TO_FIT = 50_000
+_MOST_TO_FIT = 20_000
 # A map for each class is left out where it would take minutes.
 _MOST_CLASSES = 200
 
@@ -34,26 +34,20 @@ class RecalibrationGain:
         target (str): What the map makes of a score: 'precision' or
             'precision_x_iou'.
         classwise (bool): Whether each class has a map of its own.
-        d_ece (float): D-ECE at IoU .5 afterwards.
-        laece_0 (float): LaECE_0 afterwards.
+        value (float): Figure that the target mends, afterwards: D-ECE at
+            IoU .5 or LaECE_0.
         scores (ndarray): Of all detections afterwards, shape (D,).
     """
     method: str
     target: str
     classwise: bool
-    d_ece: float
-    laece_0: float
+    value: float
     scores: np.ndarray
 
     @property
     def figure(self) -> str:
-        """Key of the figure that the target mends."""
+        """Key of that figure."""
         return 'd_ece' if self.target == 'precision' else 'laece_0'
-
-    @property
-    def value(self) -> float:
-        """That figure afterwards."""
-        return getattr(self, self.figure)
 
 
 def cross_fitted_gains(ground_truth: GroundTruth,
@@ -89,9 +83,9 @@ def cross_fitted_gains(ground_truth: GroundTruth,
                 scores = _cross_fitted(matches, goal.astype(np.float64), half,
                                        score_map, classwise, rng)
                 gains.append(
-                    RecalibrationGain(
-                        method, target, classwise,
-                        *_measured(at_half, at_zero, scores), scores))
+                    RecalibrationGain(method, target, classwise,
+                                      _measured(target, matches, scores),
+                                      scores))
     return gains
 
 
@@ -142,16 +136,17 @@ def _fit(score_map: Type[ScoreMap], scores: np.ndarray, goal: np.ndarray,
     return score_map.fit(scores[pool], goal[pool])
 
 
-def _measured(at_half: DetectionMatches, at_zero: DetectionMatches,
-              scores: np.ndarray) -> Tuple[float, float]:
-    """D-ECE and LaECE_0 with other scores.
+def _measured(target: str, matches: DetectionMatches,
+              scores: np.ndarray) -> float:
+    """D-ECE or LaECE_0 with other scores.
 
     The maps keep the order of the scores in an image and class, and with it
     what became of each detection.
     """
+    mended = replace(matches, scores=scores)
     with warnings.catch_warnings():
         # The headline figures have said what is undefined.
         warnings.simplefilter('ignore', UserWarning)
-        return (detection_calibration_error(replace(at_half,
-                                                    scores=scores)).ece,
-                laece(replace(at_zero, scores=scores)).laece)
+        if target == 'precision':
+            return detection_calibration_error(mended).ece
+        return laece(mended).laece
