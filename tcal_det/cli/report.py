@@ -50,7 +50,7 @@ def parse_args():
     parser.add_argument(
         '--num-resamples',
         type=int,
-        default=1000,
+        default=500,
         metavar='NUM',
         help='number of bootstrap samples of the images behind the 95 %% '
         'intervals, at least 40; 0 for no intervals (default: %(default)s)')

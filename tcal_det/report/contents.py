@@ -28,9 +28,9 @@ from .summary import compared_in_short, in_short
 
 # Diagrams of more classes would fill the page's file.
 _MOST_DIAGRAMS = 100
-# Largest share of missed objects, of wrong detections, and of the chance
-# that the second bound does not hold.
-_RISK = 0.1
+# Largest share of missed objects or of wrong detections, and chance that the
+# second bound does not hold.
+_RISK, _CHANCE = 0.2, 0.1
 
 
 @dataclass(frozen=True)
@@ -194,11 +194,11 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
                    'Share of right ones among the detections left.', 'share'),
             Column('recall', 'Recall', 'Share of the objects found.', 'share'),
             Column('lrp', 'LRP', figure('olrp').sentence),
-            Column('for_recall', 'For recall 90 %', 'The highest threshold '
-                   'that misses at most 10 % of the objects of a new image, '
+            Column('for_recall', 'For recall 80 %', 'The highest threshold '
+                   'that misses at most 20 % of the objects of a new image, '
                    'on average.'),
-            Column('for_precision', 'For precision 90 %', 'The lowest '
-                   'threshold at which at most 10 % of the detections of a '
+            Column('for_precision', 'For precision 80 %', 'The lowest '
+                   'threshold at which at most 20 % of the detections of a '
                    'new image are wrong, on average, with 90 % confidence.')
         ],
         threshold_rows=_threshold_rows(ground_truth, one),
@@ -362,7 +362,7 @@ def _threshold_rows(ground_truth: GroundTruth,
     """One threshold for all classes, then one for each class."""
     for_recall = recall_thresholds(ground_truth, one.matches, _RISK)
     for_precision = precision_thresholds(one.detections, one.matches, _RISK,
-                                         _RISK)
+                                         _CHANCE)
     names = ('All, one for all', *ground_truth.category_names)
     points = (one.operating_point,
               *class_operating_points(one.evaluation.report))

@@ -15,7 +15,7 @@ def write_report(path: str,
                  results: Mapping[str, Detections],
                  image_files: Optional[Mapping[Any, str]] = None,
                  title: str = 'Detector calibration report',
-                 num_resamples: int = 1000,
+                 num_resamples: int = 500,
                  seed: int = 0,
                  num_images: int = 6) -> None:
     """Measure detections and write one self-contained HTML page.
@@ -31,7 +31,7 @@ def write_report(path: str,
         title (str): Title of the page. Defaults to 'Detector calibration
             report'.
         num_resamples (int): Bootstrap samples of the images behind the 95 %
-            intervals, at least 40; 0 for no intervals. Defaults to 1000.
+            intervals, at least 40; 0 for no intervals. Defaults to 500.
         seed (int): Random seed of those samples and of the halves that
             recalibration is tried on. Defaults to 0.
         num_images (int): Largest number of pictures of each kind and
