@@ -91,8 +91,7 @@ def reliability_chart(tables: Sequence[BinTable], target: str) -> Spec:
                     tooltip=bin_title)),
             dict(
                 data=dict(values=[dict(v=0), dict(v=1)]),
-                mark=dict(
-                    type='line', strokeDash=[5, 4], strokeWidth=1.5),
+                mark=dict(type='line', strokeDash=[5, 4], strokeWidth=1.5),
                 encoding=dict(
                     x=dict(field='v', **dict(_SCORE_AXIS, title=None)),
                     y=dict(field='v', type='quantitative'),
@@ -115,8 +114,7 @@ def count_chart(tables: Sequence[BinTable]) -> Spec:
                 field='n',
                 type='quantitative',
                 scale=dict(type='sqrt'),
-                axis=dict(
-                    title='Number', tickCount=3, format='~s', **_AXIS)),
+                axis=dict(title='Number', tickCount=3, format='~s', **_AXIS)),
             y2=dict(datum=0),
             color=dict(value=GREY),
             tooltip=[
@@ -134,7 +132,8 @@ def score_chart(rows: List[Dict[str, Any]]) -> Spec:
             dict(
                 stack='count',
                 groupby=['low'],
-                sort=[dict(field='kind')], **{'as': ['from', 'to']}),
+                sort=[dict(field='kind')],
+                **{'as': ['from', 'to']}),
             dict(
                 calculate="format(datum.low, '.2f') + ' to ' + "
                 "format(datum.high, '.2f')",
@@ -197,8 +196,8 @@ def threshold_chart(rows: List[Dict[str, Any]], chosen: float) -> Spec:
                     field='what',
                     type='nominal',
                     scale=dict(
-                        domain=['precision', 'recall'],
-                        range=[[1, 0], [7, 3]]),
+                        domain=['precision', 'recall'], range=[[1, 0], [7,
+                                                                        3]]),
                     legend=dict(title=None, orient='top')))),
         dict(
             params=[
@@ -316,8 +315,8 @@ def size_chart(rows: List[Dict[str, Any]]) -> Spec:
     return _chart(
         60 * len(rows) - 24,
         data=dict(values=[
-            dict(size=row['size'], what=what, value=row[key])
-            for row in rows for what, key in zip(titles, ('missed', 'false'))
+            dict(size=row['size'], what=what, value=row[key]) for row in rows
+            for what, key in zip(titles, ('missed', 'false'))
         ]),
         mark=dict(type='bar', cornerRadiusEnd=2),
         encoding=dict(

@@ -123,8 +123,7 @@ def page_contents(title: str, ground_truth: GroundTruth,
         chapters=chapters,
         comparison=_comparison(measurements),
         compared_short=[
-            compared_in_short(measurements[0], one)
-            for one in measurements[1:]
+            compared_in_short(measurements[0], one) for one in measurements[1:]
         ],
         figures=HEADLINES,
         settings=measurements[0].evaluation.report.settings,
@@ -148,8 +147,8 @@ def _data(one: Measurement) -> Dict[str, Any]:
 
 
 def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
-             image_files: Optional[Mapping[Any, str]],
-             num_images: int) -> Chapter:
+             image_files: Optional[Mapping[Any,
+                                           str]], num_images: int) -> Chapter:
     point = one.operating_point
     false_positives, missed = [], []
     if image_files is not None:
@@ -157,8 +156,7 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
                                                 one.matches, one.split,
                                                 image_files, num_images)
         missed = missed_object_images(ground_truth, one.matches,
-                                      point.threshold, image_files,
-                                      num_images)
+                                      point.threshold, image_files, num_images)
     curve = threshold_curve(one.matches)
     return Chapter(
         id=identity,
@@ -170,8 +168,8 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
         class_columns=[
             Column('name', 'Class', kind='text'),
             Column('num_objects', 'Objects', kind='count'),
-            Column('num_detections', 'Detections', kind='count'), *(Column(
-                f.key, f.title, f.sentence) for f in CLASS_COLUMNS)
+            Column('num_detections', 'Detections', kind='count'),
+            *(Column(f.key, f.title, f.sentence) for f in CLASS_COLUMNS)
         ],
         class_rows=one.evaluation.to_dict()['per_class'],
         places=_places(identity, ground_truth, one),
@@ -181,11 +179,11 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
             'share of the objects they find, when scores below a threshold '
             'are dropped. The dashed line marks the threshold with the least '
             'LRP error.', (charts.threshold_chart(curve, point.threshold), ),
-            (), (Column('threshold', 'Threshold'),
-                 Column('precision', 'Precision', kind='share'),
-                 Column('recall', 'Recall', kind='share'),
-                 Column('detections', 'Detections', kind='count')),
-            curve[::10]),
+            (),
+            (Column('threshold', 'Threshold'),
+             Column('precision', 'Precision',
+                    kind='share'), Column('recall', 'Recall', kind='share'),
+             Column('detections', 'Detections', kind='count')), curve[::10]),
         threshold_columns=[
             Column('name', 'Class', kind='text'),
             Column('threshold', 'Threshold',
@@ -193,13 +191,16 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
             Column('precision', 'Precision',
                    'Share of right ones among the detections left.', 'share'),
             Column('recall', 'Recall', 'Share of the objects found.', 'share'),
-            Column('lrp', 'LRP', figure('olrp').sentence),
-            Column('for_recall', 'For recall 80 %', 'The highest threshold '
-                   'that misses at most 20 % of the objects of a new image, '
-                   'on average.'),
-            Column('for_precision', 'For precision 80 %', 'The lowest '
-                   'threshold at which at most 20 % of the detections of a '
-                   'new image are wrong, on average, with 90 % confidence.')
+            Column('lrp', 'LRP',
+                   figure('olrp').sentence),
+            Column(
+                'for_recall', 'For recall 80 %', 'The highest threshold '
+                'that misses at most 20 % of the objects of a new image, '
+                'on average.'),
+            Column(
+                'for_precision', 'For precision 80 %', 'The lowest '
+                'threshold at which at most 20 % of the detections of a '
+                'new image are wrong, on average, with 90 % confidence.')
         ],
         threshold_rows=_threshold_rows(ground_truth, one),
         false_positives=false_positives,
@@ -222,14 +223,12 @@ def _headlines(one: Measurement) -> List[Dict[str, Any]]:
     overall = one.evaluation.overall
     return [
         dict(
-            figure=f,
-            value=overall[f.key],
-            interval=one.intervals.get(f.key)) for f in HEADLINES
+            figure=f, value=overall[f.key], interval=one.intervals.get(f.key))
+        for f in HEADLINES
     ]
 
 
-def _comparison(
-        measurements: Sequence[Measurement]) -> List[Dict[str, Any]]:
+def _comparison(measurements: Sequence[Measurement]) -> List[Dict[str, Any]]:
     """One row per figure; empty with one result."""
     if len(measurements) < 2:
         return []
@@ -239,8 +238,7 @@ def _comparison(
             dict(
                 value=one.evaluation.overall[f.key],
                 interval=one.intervals.get(f.key),
-                difference=one.differences.get(f.key))
-            for one in measurements
+                difference=one.differences.get(f.key)) for one in measurements
         ]
         for cell in cells:
             cell['verdict'] = _verdict(cell['difference'], f.higher_is_better)
@@ -264,8 +262,8 @@ def _diagrams(identity: str, ground_truth: GroundTruth,
     if len(names) < 2:  # one class is all classes
         shown, names = [], ()
     settings = report.settings
-    columns = (Column('label', 'Scores', kind='text'),
-               Column('n', 'Detections', kind='count'),
+    columns = (Column('label', 'Scores',
+                      kind='text'), Column('n', 'Detections', kind='count'),
                Column('s', 'Mean score'))
     diagrams = []
     for key, error, target, text in (
@@ -287,9 +285,8 @@ def _diagrams(identity: str, ground_truth: GroundTruth,
                 'is too high and grey where it is too low; the shaded part '
                 'between the two is the error. Bars of a calibrated detector '
                 'end on the dashed diagonal. Bins of fewer than 20 '
-                f'detections are faint. {text}',
-                (charts.reliability_chart(tables, title),
-                 charts.count_chart(tables)), names,
+                f'detections are faint. {text}', (charts.reliability_chart(
+                    tables, title), charts.count_chart(tables)), names,
                 (*columns, Column('t', title),
                  Column('gap', 'Score minus that', kind='signed')),
                 charts.bin_rows([error.bins])))
@@ -302,13 +299,16 @@ def _places(identity: str, ground_truth: GroundTruth,
     at = f'at threshold {_number(threshold)}'
     sizes = errors_by_size(ground_truth, one.matches, threshold)
     kinds = [
-        dict(kind=KINDS_OF_ERROR[kind], cost=cost,
-             number=one.split.num_errors[kind])
+        dict(
+            kind=KINDS_OF_ERROR[kind],
+            cost=cost,
+            number=one.split.num_errors[kind])
         for kind, cost in one.split.d_ap.items()
     ]
     places = [
         Chart(
-            f'{identity}-scores', 'By score',
+            f'{identity}-scores',
+            'By score',
             'Right and wrong detections by their score; the axis shows '
             'square roots, so that small numbers are seen.',
             (charts.score_chart(detections_by_score(one.matches)), ),
@@ -317,21 +317,21 @@ def _places(identity: str, ground_truth: GroundTruth,
             f'{identity}-kinds', 'By kind of error',
             'AP50 that would be gained if all errors of one kind were put '
             'right, and no other (TIDE): the longest bar is the best place '
-            'to start.', (charts.bar_chart(kinds, 'kind', 'cost',
-                                           'AP50 to gain'), ), (),
-            (Column('kind', 'Kind', kind='text'),
-             Column('cost', 'AP50 to gain'),
+            'to start.',
+            (charts.bar_chart(kinds, 'kind', 'cost', 'AP50 to gain'), ), (),
+            (Column('kind', 'Kind', kind='text'), Column(
+                'cost', 'AP50 to gain'),
              Column('number', 'Errors', kind='count')), kinds),
         Chart(
             f'{identity}-sizes', 'By size',
             f'Objects missed and detections that are wrong {at}. Small is '
             'below 32 x 32 pixels, large above 96 x 96.',
             (charts.size_chart(sizes), ), (),
-            (Column('size', 'Size', kind='text'),
-             Column('objects', 'Objects', kind='count'),
+            (Column('size', 'Size',
+                    kind='text'), Column('objects', 'Objects', kind='count'),
              Column('missed', 'Missed', kind='share'),
-             Column('detections', 'Detections', kind='count'),
-             Column('false', 'Wrong', kind='share'),
+             Column('detections', 'Detections',
+                    kind='count'), Column('false', 'Wrong', kind='share'),
              Column('score', 'Mean score'),
              Column('gap', 'Score minus precision', kind='signed')), sizes),
     ]
@@ -371,9 +371,11 @@ def _threshold_rows(ground_truth: GroundTruth,
             name=name,
             for_recall=recall.threshold,
             for_precision=precision.threshold,
-            **vars(point)) for name, point, recall, precision in zip(
-                names, points, (for_recall.overall, *for_recall.per_class),
-                (for_precision.overall, *for_precision.per_class))
+            **vars(point))
+        for name, point, recall, precision in zip(names, points, (
+            for_recall.overall,
+            *for_recall.per_class), (for_precision.overall,
+                                     *for_precision.per_class))
     ]
     rows[0]['is_total'] = True
     return rows

@@ -140,8 +140,7 @@ def misses_by_position(ground_truth: GroundTruth, matches: DetectionMatches,
 
 
 def gaps_by_position(
-        report: DetectionCalibrationReport
-) -> Optional[List[Dict[str, Any]]]:
+        report: DetectionCalibrationReport) -> Optional[List[Dict[str, Any]]]:
     """Mean score minus precision, by the place of the predicted centre.
 
     Args:
@@ -160,8 +159,8 @@ def gaps_by_position(
     num_bins = len(count)
     fewest = report.settings['position_min_samples']
     return [
-        _grid_cell(row, column, num_bins, gap[column, row] /
-                   count[column, row], count[column, row])
+        _grid_cell(row, column, num_bins,
+                   gap[column, row] / count[column, row], count[column, row])
         for column, row in np.argwhere(count >= fewest).tolist()
     ]
 

@@ -74,8 +74,8 @@ class ExampleImage:
 
 
 def false_positive_images(ground_truth: GroundTruth, detections: Detections,
-                          matches: DetectionMatches,
-                          split: ErrorSplit, image_files: Mapping[Any, str],
+                          matches: DetectionMatches, split: ErrorSplit,
+                          image_files: Mapping[Any, str],
                           number: int) -> List[ExampleImage]:
     """Images of the most confident false positives, each image once.
 
@@ -89,8 +89,7 @@ def false_positive_images(ground_truth: GroundTruth, detections: Detections,
     """
     wrong = np.flatnonzero(matches.status == FALSE_POSITIVE)
     wrong = wrong[np.argsort(-matches.scores[wrong], kind='stable')]
-    images, first = np.unique(
-        detections.image_index[wrong], return_index=True)
+    images, first = np.unique(detections.image_index[wrong], return_index=True)
     chosen = images[np.argsort(first)][:number]
     examples = []
     for image in chosen.tolist():
@@ -101,13 +100,12 @@ def false_positive_images(ground_truth: GroundTruth, detections: Detections,
         name = ground_truth.category_names[matches.class_index[members[0]]]
         kind = DETECTION_ERRORS[split.error_type[members[0]]]
         examples.append(
-            _example(
-                ground_truth, image, image_files,
-                f'{name}, score {top:.2f}: {KINDS_OF_ERROR[kind]}', [
-                    _marked('false', detections.boxes[one],
-                            _scored_label(ground_truth, matches, one))
-                    for one in members.tolist()
-                ]))
+            _example(ground_truth, image, image_files,
+                     f'{name}, score {top:.2f}: {KINDS_OF_ERROR[kind]}', [
+                         _marked('false', detections.boxes[one],
+                                 _scored_label(ground_truth, matches, one))
+                         for one in members.tolist()
+                     ]))
     return examples
 
 
@@ -133,17 +131,15 @@ def missed_object_images(ground_truth: GroundTruth, matches: DetectionMatches,
     chosen = np.argsort(-count, kind='stable')[:number]
     examples = []
     for image in chosen[count[chosen] > 0].tolist():
-        members = np.flatnonzero(missed
-                                 & (ground_truth.image_index == image))
+        members = np.flatnonzero(missed & (ground_truth.image_index == image))
         examples.append(
-            _example(
-                ground_truth, image, image_files,
-                f'{count[image]} of {objects[image]} objects missed', [
-                    _marked(
-                        'missed', ground_truth.boxes[one], ground_truth.
-                        category_names[ground_truth.class_index[one]])
-                    for one in members[:_MOST_BOXES].tolist()
-                ]))
+            _example(ground_truth, image, image_files,
+                     f'{count[image]} of {objects[image]} objects missed', [
+                         _marked(
+                             'missed', ground_truth.boxes[one], ground_truth.
+                             category_names[ground_truth.class_index[one]])
+                         for one in members[:_MOST_BOXES].tolist()
+                     ]))
     return examples
 
 
@@ -157,9 +153,9 @@ def _marked(kind: str, box: np.ndarray, label: str) -> MarkedBox:
     return MarkedBox(kind, *(round(side, 1) for side in box.tolist()), label)
 
 
-def _example(ground_truth: GroundTruth, image: int,
-             image_files: Mapping[Any, str], reason: str,
-             errors: List[MarkedBox]) -> ExampleImage:
+def _example(ground_truth: GroundTruth, image: int, image_files: Mapping[Any,
+                                                                         str],
+             reason: str, errors: List[MarkedBox]) -> ExampleImage:
     image_id = ground_truth.image_ids[image:image + 1].tolist()[0]
     path = image_files.get(image_id)
     if path is None:
@@ -182,9 +178,9 @@ def _example(ground_truth: GroundTruth, image: int,
         width=int(width),
         height=int(height),
         data_uri=data_uri,
-        boxes=(*(box for box in objects[:_MOST_BOXES] if
-                 (box.x, box.y, box.width, box.height) not in drawn_as_error),
-               *errors))
+        boxes=(*(box for box in objects[:_MOST_BOXES]
+                 if (box.x, box.y, box.width,
+                     box.height) not in drawn_as_error), *errors))
 
 
 def _base_name(path: str) -> str:

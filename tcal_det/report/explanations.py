@@ -24,9 +24,8 @@ HEADLINES: Tuple[ExplainedFigure, ...] = (
         'mAP', 'mAP',
         "COCO's mean average precision over IoU thresholds .50 to .95; it "
         'sees the order of the scores only, not their values.', True),
-    ExplainedFigure(
-        'AP50', 'AP50', 'Average precision where a box needs an IoU of .5.',
-        True),
+    ExplainedFigure('AP50', 'AP50',
+                    'Average precision where a box needs an IoU of .5.', True),
     ExplainedFigure(
         'AP75', 'AP75',
         'Average precision where a box needs an IoU of .75: strict about its '
@@ -66,7 +65,7 @@ HEADLINES: Tuple[ExplainedFigure, ...] = (
 )
 
 CLASS_COLUMNS: Tuple[ExplainedFigure, ...] = tuple(
-    one for one in HEADLINES if one.key not in ('lrp_0', 'nll'))
+    one for one in HEADLINES if one.key not in ('laece', 'lrp_0', 'nll'))
 
 
 def figure(key: str) -> ExplainedFigure:

@@ -44,8 +44,8 @@ class Measurement:
     operating_point: OperatingPoint
     gains: List[RecalibrationGain]
     intervals: Mapping[str, Interval] = field(default_factory=dict)
-    gain_differences: Mapping[str, PairedDifference] = field(
-        default_factory=dict)
+    gain_differences: Mapping[str,
+                              PairedDifference] = field(default_factory=dict)
     differences: Mapping[str, PairedDifference] = field(default_factory=dict)
 
 
@@ -74,8 +74,7 @@ def measure(ground_truth: GroundTruth, results: Mapping[str, Detections],
         for name, detections in results.items()
     ]
     if num_resamples:
-        return _with_intervals(measurements, ground_truth, num_resamples,
-                               seed)
+        return _with_intervals(measurements, ground_truth, num_resamples, seed)
     return measurements
 
 
@@ -115,8 +114,9 @@ def _with_intervals(measurements: List[Measurement], ground_truth: GroundTruth,
         before = resampled[index, None]
         gain_differences = {
             target:
-            resampled[index, target].differences_from(
-                before, CONFIDENCE)[best_gain(one.gains, target).figure]
+            resampled[index,
+                      target].differences_from(before, CONFIDENCE)[best_gain(
+                          one.gains, target).figure]
             for target in TARGETS if (index, target) in resampled
         }
         measured.append(

@@ -55,8 +55,8 @@ def overall_operating_point(matches: DetectionMatches) -> OperatingPoint:
         num_objects=matches.num_objects.sum(keepdims=True))
     best = olrp(pooled)
     return OperatingPoint(
-        float(best.threshold[0]), float(1 - best.fp[0]),
-        float(1 - best.fn[0]), float(best.lrp[0]))
+        float(best.threshold[0]), float(1 - best.fp[0]), float(1 - best.fn[0]),
+        float(best.lrp[0]))
 
 
 def class_operating_points(

@@ -50,7 +50,10 @@ def render_page(contents: Dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined)
     environment.filters.update(
-        number=format_number, unbroken=_unbroken, data=_data_value, embedded_json=_embedded_json)
+        number=format_number,
+        unbroken=_unbroken,
+        data=_data_value,
+        embedded_json=_embedded_json)
     scripts = [
         _chart_library(),
         environment.loader.get_source(environment, 'page.js')[0]
@@ -64,7 +67,7 @@ def render_page(contents: Dict[str, Any]) -> str:
 
 
 def format_number(value: Optional[float], kind: str = 'figure') -> str:
-    """A number as tables show it; an en dash where it is undefined.
+    r"""A number as tables show it; an en dash where it is undefined.
 
     Args:
         value (float, optional): The number.

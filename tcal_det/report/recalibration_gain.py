@@ -14,8 +14,8 @@ import numpy as np
 
 from tcal_det.evaluation.functional import (DetectionMatches, Detections,
                                             GroundTruth,
-                                            detection_calibration_error,
-                                            laece, match_at_thresholds)
+                                            detection_calibration_error, laece,
+                                            match_at_thresholds)
 from tcal_det.recalibration import FEWEST_DETECTIONS, SCORE_MAPS, TARGETS
 from tcal_det.recalibration.score_maps import ScoreMap
 
@@ -111,21 +111,22 @@ def _usable_maps() -> Dict[str, Type[ScoreMap]]:
 
 
 def _cross_fitted(matches: DetectionMatches, goal: np.ndarray,
-                  half: np.ndarray, score_map: Type[ScoreMap],
-                  classwise: bool, rng: np.random.Generator) -> np.ndarray:
+                  half: np.ndarray, score_map: Type[ScoreMap], classwise: bool,
+                  rng: np.random.Generator) -> np.ndarray:
     """Scores from the map of the other half, shape (D,)."""
     scores = matches.scores.copy()
     for fitted in (0, 1):
         pool = np.flatnonzero(matches.is_counted & (half == fitted))
         applied = half != fitted
-        scores[applied] = _fit(score_map, matches.scores, goal, pool,
-                               rng)(matches.scores[applied])
+        scores[applied] = _fit(score_map, matches.scores, goal, pool, rng)(
+            matches.scores[applied])
         for k in range(matches.num_classes if classwise else 0):
             mine = pool[matches.class_index[pool] == k]
             if len(mine) >= FEWEST_DETECTIONS:
                 members = applied & (matches.class_index == k)
                 scores[members] = _fit(score_map, matches.scores, goal, mine,
-                                       rng)(matches.scores[members])
+                                       rng)(
+                                           matches.scores[members])
     return np.clip(scores, 0, 1)
 
 

@@ -39,9 +39,9 @@ def compared_in_short(first: Measurement, other: Measurement) -> str:
         text = (f'{f.title} {abs(change):.3f} '
                 f'{"higher" if change > 0 else "lower"}')
         if difference is not None:
+            chance = '' if difference.excludes_zero else ', may be chance'
             text += (f' (95 % interval of the difference {difference.low:+.3f}'
-                     f' to {difference.high:+.3f}'
-                     f'{"" if difference.excludes_zero else ", so it may be chance"})')
+                     f' to {difference.high:+.3f}{chance})')
         parts.append(text)
     if not parts:
         return ''
@@ -118,9 +118,8 @@ def _recalibration(one: Measurement) -> List[str]:
                 f'Recalibration ({kind}) is expected to bring {name} from '
                 f'{before:.3f} to {best.value:.3f}; mAP stays as it is.')
         else:
-            sentences.append(
-                f'Recalibration is not expected to lower {name} '
-                f'({before:.3f}) for certain.')
+            sentences.append(f'Recalibration is not expected to lower {name} '
+                             f'({before:.3f}) for certain.')
     return sentences
 
 

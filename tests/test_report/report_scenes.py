@@ -27,9 +27,7 @@ def make_scene(objects, detections, names=('a', 'b'), images=None):
     ground_truth = ground_truth_from_coco(
         dict(
             images=images,
-            categories=[
-                dict(id=k, name=name) for k, name in enumerate(names)
-            ],
+            categories=[dict(id=k, name=name) for k, name in enumerate(names)],
             annotations=[
                 dict(image_id=i, category_id=k, bbox=list(box))
                 for i, k, box in objects

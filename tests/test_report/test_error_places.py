@@ -1,8 +1,8 @@
 """Errors by size, score and place, against cases worked out by hand."""
 import numpy as np
 import pytest
-
 from report_scenes import make_scene
+
 from tcal_det.evaluation.functional import (evaluate_detections,
                                             match_detections)
 from tcal_det.report.error_places import (detections_by_score, errors_by_size,
@@ -21,8 +21,7 @@ def test_sizes():
     images = [dict(id=1, width=400, height=400)]
     scene = make_scene([(1, 0, box) for box in boxes],
                        [(1, 0, boxes[0], 0.9), (1, 0, boxes[1], 0.2),
-                        (1, 0, boxes[2], 0.8),
-                        (1, 0, (300, 0, 99, 99), 0.7)],
+                        (1, 0, boxes[2], 0.8), (1, 0, (300, 0, 99, 99), 0.7)],
                        images=images)
     small, medium, large = errors_by_size(scene[0], at_half(scene), 0.5)
     assert (small['objects'], medium['objects'], large['objects']) == (1, 2, 1)
@@ -47,8 +46,10 @@ def test_scores():
     scene = make_scene([(1, 0, boxes[0]), (1, 0, boxes[1])],
                        [(1, 0, boxes[0], 0.93), (1, 0, boxes[1], 0.94),
                         (1, 0, boxes[2], 0.95), (1, 0, (0, 50, 9, 9), 1.0)])
-    counts = {(row['kind'], round(row['low'], 2)): row['count']
-              for row in detections_by_score(at_half(scene))}
+    counts = {
+        (row['kind'], round(row['low'], 2)): row['count']
+        for row in detections_by_score(at_half(scene))
+    }
     assert len(counts) == 40
     assert counts['right', 0.9] == 2
     # .95 is the closed right end of its bin.
@@ -62,8 +63,8 @@ def test_places_of_misses():
     # too few to tell.
     corner = [(i, 0, (2, 1, 6, 4)) for i in range(5)]
     other = [(i, 0, (80, 40, 6, 4)) for i in range(4)]
-    scene = make_scene(corner + other, [(i, 0, (2, 1, 6, 4), 0.9)
-                                        for i in range(2)])
+    scene = make_scene(corner + other,
+                       [(i, 0, (2, 1, 6, 4), 0.9) for i in range(2)])
     cell, = misses_by_position(scene[0], at_half(scene), 0.5)
     assert cell == pytest.approx(
         dict(x=0, x2=1 / 8, y=0, y2=1 / 8, value=3 / 5, count=5))
@@ -94,18 +95,18 @@ def test_places_of_gaps():
 
 def test_gaps_add_up_to_the_overall_gap():
     rng = np.random.default_rng(0)
-    boxes = np.column_stack((rng.uniform(0, 90, (400, 2)), np.full(
-        (400, 2), 10.0)))
-    detections = [(i % 20, 0, box, score)
-                  for i, (box, score) in enumerate(
-                      zip(boxes.tolist(),
-                          rng.uniform(0, 1, 400).tolist()))]
+    boxes = np.column_stack((rng.uniform(0, 90,
+                                         (400, 2)), np.full((400, 2), 10.0)))
+    detections = [(i % 20, 0, box, score) for i, (box, score) in enumerate(
+        zip(boxes.tolist(),
+            rng.uniform(0, 1, 400).tolist()))]
     objects = [(i % 20, 0, box) for i, box in enumerate(boxes[:150].tolist())]
     ground_truth, found = make_scene(objects, detections)
     report = evaluate_detections(ground_truth, found, position_min_samples=1)
     cells = gaps_by_position(report)
     matches = match_detections(ground_truth, found, 0.5)
     assert sum(cell['count'] for cell in cells) == 400
-    assert sum(cell['count'] * cell['value']
-               for cell in cells) / 400 == pytest.approx(
-                   matches.scores.mean() - matches.is_tp.mean())
+    assert sum(
+        cell['count'] * cell['value']
+        for cell in cells) / 400 == pytest.approx(matches.scores.mean() -
+                                                  matches.is_tp.mean())

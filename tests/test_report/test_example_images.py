@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-
 from report_scenes import make_scene
+
 from tcal_det.errors import InvalidValueError, MissingFileError
 from tcal_det.evaluation.functional import match_detections
 from tcal_det.evaluation.functional.error_split import error_split
@@ -54,8 +54,9 @@ def test_false_positives(scene, files):
     assert (first.title, second.title) == ('2.png', '1.png')
     assert first.reason == 'b, score 0.80: no object there'
     # .5 is at least half of .8, .1 is not.
-    assert [(box.kind, box.label) for box in first.boxes
-            ] == [('object', ''), ('false', 'b 0.80'), ('false', 'b 0.50')]
+    assert [(box.kind, box.label)
+            for box in first.boxes] == [('object', ''), ('false', 'b 0.80'),
+                                        ('false', 'b 0.50')]
     box = first.boxes[1]
     assert (box.x, box.y, box.width, box.height) == C
     assert len(false_positive_images(*scene, matches, split, files, 1)) == 1
@@ -68,8 +69,8 @@ def test_missed_objects(scene, files):
     assert first.reason == '2 of 2 objects missed'
     assert [box.kind for box in first.boxes] == ['missed', 'missed']
     # An object that is found is shown as such.
-    assert [(box.kind, box.x) for box in second.boxes
-            ] == [('object', 0), ('missed', 40)]
+    assert [(box.kind, box.x) for box in second.boxes] == [('object', 0),
+                                                           ('missed', 40)]
 
 
 def test_small_jpeg_in_the_size_of_the_annotations(scene, files):

@@ -1,7 +1,7 @@
 """Thresholds to deploy with, against cases worked out by hand."""
 import pytest
-
 from report_scenes import make_scene
+
 from tcal_det.evaluation.functional import (evaluate_detections,
                                             match_detections)
 from tcal_det.report.operating_point import (class_operating_points,

@@ -7,8 +7,8 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-
 from report_scenes import HOSTILE, HOSTILE_JSON, golden_scene, many_classes
+
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional import evaluate_detections
 from tcal_det.evaluation.functional.average_precision import average_precision
@@ -46,8 +46,9 @@ class Page(HTMLParser):
         self.elements.append(dict(tag=tag, attrs=dict(attrs), text=''))
 
     def handle_endtag(self, tag):
-        assert self._open and self._open[-1]['tag'] == tag, (
-            tag, self.getpos(), self._open[-1:])
+        assert self._open and self._open[-1]['tag'] == tag, (tag,
+                                                             self.getpos(),
+                                                             self._open[-1:])
         self._open.pop()
 
     def handle_data(self, data):
@@ -124,9 +125,9 @@ def test_a_hostile_name_is_a_text(hostile_page):
         assert one['attrs']['type'] == 'application/json'
         json.loads(one['text'], parse_constant=pytest.fail)
     names = [
-        row['name']
-        for row in json.loads(parsed.find('script', id='evaluations')[0]
-                              ['text'])[HOSTILE]['per_class']
+        row['name'] for row in json.loads(
+            parsed.find('script', id='evaluations')[0]['text'])[HOSTILE]
+        ['per_class']
     ]
     assert names[:2] == [HOSTILE, HOSTILE_JSON]
 
@@ -158,8 +159,7 @@ def test_policy_allows_the_two_scripts_only(hostile_page):
     assert set(rules['script-src'].split()) == hashes and len(hashes) == 2
 
 
-def test_headlines_are_those_of_the_evaluation(golden_page,
-                                               golden_evaluation):
+def test_headlines_are_those_of_the_evaluation(golden_page, golden_evaluation):
     overall, _ = golden_evaluation
     shown = {
         one['attrs']['data-figure']: one
@@ -172,8 +172,7 @@ def test_headlines_are_those_of_the_evaluation(golden_page,
         assert one['text'] == f'{overall[key]:.3f}', key
 
 
-def test_class_table_is_that_of_the_evaluation(golden_page,
-                                               golden_evaluation):
+def test_class_table_is_that_of_the_evaluation(golden_page, golden_evaluation):
     _, per_class = golden_evaluation
     start = golden_page.elements.index(
         golden_page.find('table', id='r1-class-table')[0])

@@ -3,8 +3,8 @@ import os.path as osp
 import sys
 
 import pytest
-
 from report_scenes import GOLDEN
+
 from tcal_det.cli import report as command
 
 GROUND_TRUTH = osp.join(GOLDEN, 'det_small_gt.json')
@@ -54,7 +54,12 @@ def complaint(answer):
 def test_page_is_written(call, with_packages, without_library, tmp_path):
     out = osp.join('new', 'page.html')
     status, stdout, _ = call(
-        GROUND_TRUTH, RESULTS, '--num-resamples', '40', '--title', 'Mine',
+        GROUND_TRUTH,
+        RESULTS,
+        '--num-resamples',
+        '40',
+        '--title',
+        'Mine',
         out=out)
     assert status == 0
     assert stdout == f'written: {tmp_path / out}\n'
@@ -73,8 +78,7 @@ def test_names_of_results(call):
 
 
 def test_page_must_be_html(call, tmp_path):
-    assert '.html' in complaint(
-        call(GROUND_TRUTH, RESULTS, out='page.json'))
+    assert '.html' in complaint(call(GROUND_TRUTH, RESULTS, out='page.json'))
     assert not (tmp_path / 'page.json').exists()
 
 
@@ -86,8 +90,7 @@ def test_page_must_be_html(call, tmp_path):
     ((GROUND_TRUTH, RESULTS, '--num-images', '-1'), 'num_images'),
     ((GROUND_TRUTH, RESULTS, '--classes', 'unicorn'), 'unicorn'),
 ])
-def test_mistakes_are_one_line(call, with_packages, arguments, word,
-                               tmp_path):
+def test_mistakes_are_one_line(call, with_packages, arguments, word, tmp_path):
     assert word in complaint(call(*arguments))
     assert not (tmp_path / 'page.html').exists()
 

@@ -5,7 +5,6 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-
 from report_scenes import HOSTILE, many_classes
 
 webdriver = pytest.importorskip('selenium.webdriver')
@@ -131,9 +130,8 @@ def test_numbers_sort_as_numbers(opened):
     button.click()
     assert column(opened, 1) == shown[::-1]
     assert [
-        one.get_attribute('aria-sort')
-        for one in opened.find_elements('css selector',
-                                        '#r1-class-table thead th')[:3]
+        one.get_attribute('aria-sort') for one in opened.find_elements(
+            'css selector', '#r1-class-table thead th')[:3]
     ] == [None, 'descending', None]
     button.click()
     assert column(opened, 1) == shown
