@@ -5,7 +5,7 @@ from typing import List
 from .example_images import KINDS_OF_ERROR
 from .explanations import figure
 from .measurement import Measurement
-from .recalibration_gain import TARGETS, best_gain
+from .recalibration_gain import TARGETS, RecalibrationGain, best_gain
 
 # Fewer detections of a class say little about its calibration.
 _FEWEST_DETECTIONS = 100
@@ -110,17 +110,28 @@ def _recalibration(one: Measurement) -> List[str]:
             continue
         name = 'D-ECE' if target == 'precision' else 'LaECE_0'
         before = one.evaluation.overall[best.figure]
-        difference = one.gain_differences.get(target)
-        is_sure = difference is None or difference.high < 0
-        if best.value < before and is_sure:
+        if is_certain(one, best):
             kind = f'{best.method}{", a map for each class" * best.classwise}'
             sentences.append(
                 f'Recalibration ({kind}) is expected to bring {name} from '
                 f'{before:.3f} to {best.value:.3f}; mAP stays as it is.')
         else:
-            sentences.append(f'Recalibration is not expected to lower {name} '
-                             f'({before:.3f}) for certain.')
+            sentences.append(f'No recalibration is certain to lower {name} '
+                             f'({before:.3f}).')
     return sentences
+
+
+def is_certain(one: Measurement, gain: RecalibrationGain) -> bool:
+    """Whether a map lowers its figure, and the interval leaves out 0.
+
+    Args:
+        one (Measurement): Of one results file.
+        gain (RecalibrationGain): The best one of its target.
+    """
+    difference = one.gain_differences.get(gain.target)
+    if difference is not None and not difference.high < 0:
+        return False
+    return gain.value < one.evaluation.overall[gain.figure]
 
 
 def _range(one: Measurement, key: str) -> str:
