@@ -34,7 +34,7 @@ def files(tmp_path):
     paths = {}
     for number in (1, 2, 3):
         path = tmp_path / f'{number}.png'
-        pixels = rng.integers(0, 256, (960, 1200, 3), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (560, 700, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(str(path))
         paths[number] = str(path)
     return paths
@@ -86,7 +86,7 @@ def test_size_of_the_file_where_the_annotations_have_none(files):
     scene = make_scene([(1, 0, A)], [], images=[dict(id=1)])
     example, = missed_object_images(scene[0], match_detections(*scene, 0.5),
                                     float('nan'), files, 5)
-    assert (example.width, example.height) == (1200, 960)
+    assert (example.width, example.height) == (700, 560)
 
 
 def test_missing_and_damaged_images(scene, files, tmp_path):
