@@ -1,6 +1,9 @@
 # make setup   .venv with everything (PYTHON=, STACK=classic|modern override)
 # make demo    digits: teacher, baseline, KD and TCal student, table, picture
 # make test    the whole suite
+# make test-lite
+#              the half without torch, in an environment that has what
+#              `pip install` brings, for each of PYTHONS
 # make test-zoo
 #              every kind of detector that mmdet packages, minutes
 # make lint    style
@@ -17,7 +20,10 @@ SEED ?= 0
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.complete
 
-.PHONY: setup demo test test-zoo lint mutate
+# The first and the last Python that `make test-lite` finds.
+PYTHONS ?= $(shell bash requirements/find_pythons.sh 8 13)
+
+.PHONY: setup demo test test-lite test-zoo lint mutate
 
 setup: $(STAMP)
 
@@ -31,6 +37,15 @@ demo: setup
 test: setup
 	$(RUN) -m pytest --doctest-modules tcal_det
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal --durations=10
+
+LITE_TESTS = tests/test_numpy_half.py tests/test_packaging.py \
+	tests/test_checks.py tests/test_fileio.py tests/test_evaluation/test_functional \
+	tests/test_recalibration tests/test_visualization
+
+test-lite:
+	for python in $(PYTHONS); do \
+	    bash requirements/test_lite.sh "$$python" $(LITE_TESTS) || exit 1; \
+	done
 
 # `test` takes a sample of them. The second prints how many are served.
 test-zoo: setup

@@ -47,6 +47,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['tcal_det', 'tcal_det.*']),
+    package_data={'tcal_det.report': ['templates/*']},
     cmdclass=dict(build_py=BuildWithConfigs),
     python_requires='>=3.8',
     # What evaluates files. torch, mmcv, mmengine and mmdet are checked when
@@ -63,7 +64,13 @@ setup(
         'tcal-recalibrate = tcal_det.cli.recalibrate:main',
     ]),
     extras_require={
-        # Demo data (bundled digits) and isotonic regression.
+        # Pages of tcal-report.
+        'report': ['jinja2', 'plotly'],
+        # JSON files read several times faster.
+        'fast': ['orjson'],
+        # Class names of YOLO's data.yaml.
+        'yaml': ['PyYAML'],
+        # Demo data: bundled digits.
         'sklearn': ['scikit-learn'],
         # Checkpoints that are written and read as .safetensors.
         'safetensors': ['safetensors'],
@@ -71,6 +78,12 @@ setup(
     classifiers=[
         'License :: OSI Approved :: Apache Software License',
         'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.8',
+        'Programming Language :: Python :: 3.9',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     zip_safe=False)

@@ -67,6 +67,19 @@ def parse_training_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
         const='auto',
         help='continue from the given checkpoint, or without a value from '
         'the last whole one in the work dir')
+    return parse_launch_args(parser)
+
+
+def parse_launch_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the arguments of a command that may run in several processes.
+
+    Args:
+        parser (ArgumentParser): Has the command's own arguments; gets
+            ``--cfg-options`` and ``--launcher``.
+
+    Returns:
+        Namespace: What was given.
+    """
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -4,10 +4,9 @@ python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE.pkl] ...
 A distill config needs no teacher file here.
 """
 import argparse
-import os
 import os.path as osp
 
-from tcal_det.commands import ConfigOptions, run_command
+from tcal_det.commands import parse_launch_args, run_command
 
 
 def parse_args():
@@ -38,30 +37,11 @@ def parse_args():
         help='take a checkpoint that lacks weights of the model, which then '
         'stay random, or has others')
     parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        help='override config keys: key=value, key="[a,b]", key="[(a,b)]"')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='job launcher; pytorch works without a GPU too (default: none)')
-    parser.add_argument(
         '--tta',
         action='store_true',
         help="test-time augmentation with the config's `tta_model` and "
         '`tta_pipeline`')
-    # torch.distributed.launch passes it.
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parse_launch_args(parser)
 
 
 def main():

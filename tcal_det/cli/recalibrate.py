@@ -10,12 +10,12 @@ import os.path as osp
 
 from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.results_file import (naming_file,
-                                              read_annotations_and_results,
-                                              read_results)
+from tcal_det.evaluation.formats import load_annotations_and_results
+from tcal_det.evaluation.results_file import naming_file, read_results
 from tcal_det.fileio import make_output_folder, write_json_atomically
 from tcal_det.recalibration import (FEWEST_DETECTIONS, SCORE_MAPS, TARGETS,
                                     Recalibration, fit_recalibration)
+from .options import add_input_arguments
 
 
 def parse_args():
@@ -30,12 +30,7 @@ def parse_args():
 
     fit = commands.add_parser(
         'fit', help='choose thresholds and a map on held-out images')
-    fit.add_argument(
-        'ground_truth', help='COCO annotations of the held-out images, JSON')
-    fit.add_argument(
-        'results',
-        help='detections in them: COCO results (.json), or the .pkl of '
-        'tools/test.py --out')
+    add_input_arguments(fit)
     fit.add_argument(
         '--out',
         required=True,
@@ -70,12 +65,6 @@ def parse_args():
         metavar='SCORE',
         help="score below which detections are left out: 'none', a number "
         "in [0, 1], or 'lrp_optimal', chosen for each class (default: none)")
-    fit.add_argument(
-        '--classes',
-        nargs='+',
-        metavar='NAME',
-        help='classes of the data set (default: all categories of the '
-        'annotations)')
 
     apply = commands.add_parser('apply', help='recalibrate other results')
     apply.add_argument(
@@ -105,8 +94,8 @@ def as_score_thr(text):
 
 def fit(args):
     score_thr = as_score_thr(args.score_thr)
-    ground_truth, detections, categories = read_annotations_and_results(
-        args.ground_truth, args.results, args.classes)
+    ground_truth, detections, categories = load_annotations_and_results(
+        args.ground_truth, args.results, args.classes, args.images, args.names)
     recalibration = fit_recalibration(ground_truth, detections, categories,
                                       args.method, args.target, args.iou_thr,
                                       args.classwise, score_thr)

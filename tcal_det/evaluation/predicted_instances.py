@@ -53,7 +53,8 @@ def predicted_instances(
     try:
         pred.keys()  # a tensor takes texts as indices, in its way
         boxes, scores, labels = (
-            _as_array(pred[name]) for name in ('bboxes', 'scores', 'labels'))
+            number_array(pred[name])
+            for name in ('bboxes', 'scores', 'labels'))
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError,
             AttributeError, OverflowError, RecursionError):
         raise InvalidTypeError(
@@ -83,8 +84,12 @@ def predicted_instances(
         labels.astype(np.int64))
 
 
-def _as_array(value: Any) -> np.ndarray:
-    """An array of numbers, else an error of whatever kind."""
+def number_array(value: Any) -> np.ndarray:
+    """An array of numbers, else an error of whatever kind.
+
+    Args:
+        value (Any): Array, tensor on any device, or list of numbers.
+    """
     if hasattr(value, 'detach'):
         value = value.detach().cpu()
         if value.is_floating_point():

@@ -13,9 +13,12 @@ from tcal_det.restricted_pickle import load_plain_pickle
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
 from .functional.record_ids import is_id, positions
+from .plausibility import check_labels
 from .predicted_instances import predicted_instances
 
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
+CLASSES_REMEDY = ('name the classes that the detector knows, which its labels '
+                  'count in the order of the annotations, with --classes')
 Record = Dict[str, Any]
 
 
@@ -94,21 +97,41 @@ def read_annotations_and_results(
     results = read_results(results_path, category_ids, ground_truth.image_ids)
     with naming_file(results_path):
         detections = detections_from_coco(results, ground_truth)
+        if results_path.endswith(PICKLE_SUFFIXES):
+            check_labels(ground_truth, detections, CLASSES_REMEDY)
     if class_names is None and results_path.endswith(PICKLE_SUFFIXES):
         _warn_of_few_labels(results, category_ids)
     if class_names is not None:
-        known_ids = ground_truth.category_ids
-        ground_truth = ground_truth_from_coco(
-            annotations, category_ids=category_ids)
-        is_chosen = np.isin(known_ids, ground_truth.category_ids)
-        kept = is_chosen[detections.class_index]
-        detections = Detections(
-            detections.image_index[kept],
-            # Counted among the chosen ones instead of among all.
-            (np.cumsum(is_chosen) - 1)[detections.class_index[kept]],
-            detections.boxes[kept],
-            detections.scores[kept])
+        ground_truth, detections = keep_classes(annotations, ground_truth,
+                                                detections, category_ids)
     return ground_truth, detections, categories
+
+
+def keep_classes(
+        annotations: Record, ground_truth: GroundTruth, detections: Detections,
+        category_ids: Sequence[Any]) -> Tuple[GroundTruth, Detections]:
+    """Leave out the objects and detections of other classes.
+
+    Args:
+        annotations (Record): Content of an annotation file, checked.
+        ground_truth (GroundTruth): All of its objects.
+        detections (Detections): Of any of its categories.
+        category_ids (Sequence[Any]): What is kept.
+
+    Returns:
+        Tuple[GroundTruth, Detections]: Classes are counted among those kept.
+    """
+    known_ids = ground_truth.category_ids
+    ground_truth = ground_truth_from_coco(
+        annotations, category_ids=category_ids)
+    is_chosen = np.isin(known_ids, ground_truth.category_ids)
+    kept = is_chosen[detections.class_index]
+    return ground_truth, Detections(
+        detections.image_index[kept],
+        # Counted among the chosen ones instead of among all.
+        (np.cumsum(is_chosen) - 1)[detections.class_index[kept]],
+        detections.boxes[kept],
+        detections.scores[kept])
 
 
 def read_results(path: str,

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional
 
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.tables import markdown_table
 from .results_file import read_json
 
 # Column title: (metric key, factor for printing, decimals).
@@ -182,17 +183,7 @@ def as_markdown(runs: List[RunResult], baseline: int = 0) -> str:
                 cell += f' ({_number(change * factor, decimals, "+")})'
             row.append(cell)
         rows.append([*row, run.source])
-    widths = [
-        max(len(row[column]) for row in rows)
-        for column in range(len(rows[0]))
-    ]
-    lines = [
-        '| ' +
-        ' | '.join(cell.ljust(width)
-                   for cell, width in zip(row, widths)) + ' |' for row in rows
-    ]
-    rule = '|' + '|'.join('-' * (width + 2) for width in widths) + '|'
-    lines = [lines[0], rule, *lines[1:]]
+    lines = [markdown_table(rows)]
     others = [run.name for run in runs if run.split != reference.split]
     if others:
         lines += [

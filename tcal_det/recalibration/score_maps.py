@@ -26,6 +26,7 @@ from tcal_det.checks import (check_finite, check_fraction, check_positive,
                              shortened)
 from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
 from tcal_det.evaluation.functional import bin_index
+from tcal_det.evaluation.functional.isotonic import isotonic_regression
 
 # Scores of exactly 0 and 1 have no logarithm or logit.
 _CLOSEST = 1e-12
@@ -194,16 +195,11 @@ class IsotonicMap(ScoreMap):
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'IsotonicMap':
-        try:
-            from sklearn.isotonic import IsotonicRegression
-        except ImportError:
-            raise InvalidValueError(
-                "method 'isotonic' needs scikit-learn, which is not "
-                "installed: pip install scikit-learn, or take 'beta'"
-            ) from None
-        regression = IsotonicRegression(y_min=0, y_max=1).fit(scores, targets)
-        return cls(regression.X_thresholds_.tolist(),
-                   regression.y_thresholds_.tolist())
+        knots, values = isotonic_regression(
+            np.asarray(scores, dtype=np.float64),
+            np.asarray(targets, dtype=np.float64)).knots()
+        # A mean can be a rounding step beyond its terms.
+        return cls(knots.tolist(), np.clip(values, 0, 1).tolist())
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         scores = np.asarray(scores, dtype=np.float64)

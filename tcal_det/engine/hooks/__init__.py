@@ -1,7 +1,9 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .loss_weight_schedule_hook import LossWeightScheduleHook
+from .reliability_figure_hook import ReliabilityFigureHook
 from .teacher_calibration_hook import TeacherCalibrationHook
 
 __all__ = [
-    'AtomicCheckpointHook', 'LossWeightScheduleHook', 'TeacherCalibrationHook'
+    'AtomicCheckpointHook', 'LossWeightScheduleHook', 'ReliabilityFigureHook',
+    'TeacherCalibrationHook'
 ]

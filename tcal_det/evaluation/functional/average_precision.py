@@ -11,7 +11,7 @@ precision of each IoU threshold, recall threshold and class, shape
 ``image_counts`` every image occurs once.
 """
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
+from typing import Dict, List
 
 import numpy as np
 
@@ -79,11 +79,13 @@ def average_precision(ground_truth: GroundTruth,
     for name, table in zip(AREA_RANGES, by_area):
         values[f'AR_{name}'] = recall(table)
     return AveragePrecision(
-        {name: mean_of_defined(value.ravel())
-         for name, value in values.items()}, [{
-             name: mean_of_defined(value[..., k].ravel())
-             for name, value in values.items()
-         } for k in range(ground_truth.num_classes)])
+        {
+            name: mean_of_defined(value.ravel())
+            for name, value in values.items()
+        }, [{
+            name: mean_of_defined(value[..., k].ravel())
+            for name, value in values.items()
+        } for k in range(ground_truth.num_classes)])
 
 
 def mean_precision(precision: np.ndarray) -> Dict[str, float]:

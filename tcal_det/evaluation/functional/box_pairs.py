@@ -65,7 +65,7 @@ def serving_order(detections: Detections) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def overlapping_pairs(ground_truth: GroundTruth, detections: Detections,
-                       order: np.ndarray, keeps_disjoint: bool) -> BoxPairs:
+                      order: np.ndarray, keeps_disjoint: bool) -> BoxPairs:
     """All pairs of one image and class that overlap.
 
     Args:
@@ -109,15 +109,15 @@ def overlapping_pairs(ground_truth: GroundTruth, detections: Detections,
                                            num_partners[low:high])]
         pair_detection = order[pair_rank]
         iou = paired_iou(detection_columns, pair_detection, object_columns,
-                          pair_object, ground_truth.iscrowd)
+                         pair_object, ground_truth.iscrowd)
         pairs = BoxPairs(pair_rank, pair_detection, pair_object, iou)
         blocks.append(pairs if keeps_disjoint else pairs.select(iou > 0))
     return BoxPairs(*(np.concatenate(parts) for parts in zip(*blocks)))
 
 
 def paired_iou(detections: _BoxColumns, detection: np.ndarray,
-                objects: _BoxColumns, object_: np.ndarray,
-                iscrowd: np.ndarray) -> np.ndarray:
+               objects: _BoxColumns, object_: np.ndarray,
+               iscrowd: np.ndarray) -> np.ndarray:
     """IoU of each pair; over the detection's area alone with a crowd.
 
     The operations and their order are those of pycocotools, so that the

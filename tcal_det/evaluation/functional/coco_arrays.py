@@ -11,7 +11,7 @@ Shape shorthand:
     D: detections
 """
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -90,6 +90,108 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    # What follows reads objects of other libraries without importing them,
+    # in a module that the rest of this package does not need.
+
+    @classmethod
+    def from_supervision(
+        cls,
+        results: Sequence[Any],
+        image_ids: Sequence[Any],
+        ground_truth: GroundTruth,
+        label_names: Union[Sequence[str], Mapping[int, str], None] = None
+    ) -> 'Detections':
+        """From ``supervision.Detections``.
+
+        Args:
+            results (Sequence[Any]): One for each image, with ``xyxy``,
+                ``confidence``, ``class_id`` and, if known,
+                ``data['class_name']``.
+            image_ids (Sequence[Any]): Image of each result.
+            ground_truth (GroundTruth): Whose images and classes they refer
+                to.
+            label_names (Sequence[str] | Mapping[int, str], optional): Name
+                of each label, by which its category is found. Defaults to
+                None: ``class_name`` of the results; without it, label k is
+                the k-th category by id, which is wrong for a detector of
+                other classes or of another order.
+
+        Returns:
+            Detections: In the order of the results. Detections of classes
+            that the annotations do not have are left out, with a warning.
+
+        Raises:
+            InvalidTypeError: If an object is of another kind.
+            InvalidValueError: If an image or label is not known, a value is
+                out of range, or the boxes lie on objects of other classes
+                than their labels say.
+        """
+        from ..formats.python_objects import from_supervision
+        return from_supervision(results, image_ids, ground_truth, label_names)
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        results: Sequence[Mapping[str, Any]],
+        image_ids: Sequence[Any],
+        ground_truth: GroundTruth,
+        label_names: Union[Sequence[str], Mapping[int, str], None] = None
+    ) -> 'Detections':
+        """From the dicts that torchvision's detectors return.
+
+        Args:
+            results (Sequence[Mapping[str, Any]]): One for each image, with
+                'boxes' (x1, y1, x2, y2, shape (D, 4)), 'scores' and
+                'labels' (shape (D,)): tensors on any device, or arrays.
+            image_ids (Sequence[Any]): Image of each result.
+            ground_truth (GroundTruth): Whose images and classes they refer
+                to.
+            label_names (Sequence[str] | Mapping[int, str], optional): Name
+                of each label, that of the background (0) included, such as
+                ``weights.meta['categories']``. Defaults to None: labels are
+                category ids, as in torchvision's models of COCO.
+
+        Returns:
+            Detections: As :meth:`from_supervision`.
+
+        Raises:
+            InvalidTypeError: As :meth:`from_supervision`.
+            InvalidValueError: As :meth:`from_supervision`.
+        """
+        from ..formats.python_objects import from_torchvision
+        return from_torchvision(results, image_ids, ground_truth, label_names)
+
+    @classmethod
+    def from_ultralytics(
+        cls,
+        results: Sequence[Any],
+        ground_truth: GroundTruth,
+        image_ids: Optional[Sequence[Any]] = None,
+        label_names: Union[Sequence[str], Mapping[int, str], None] = None
+    ) -> 'Detections':
+        """From ``ultralytics`` ``Results``.
+
+        Args:
+            results (Sequence[Any]): One for each image, with ``boxes``
+                (``xyxy``, ``conf``, ``cls``) and ``names``.
+            ground_truth (GroundTruth): Whose images and classes they refer
+                to.
+            image_ids (Sequence[Any], optional): Image of each result.
+                Defaults to None: the file name of ``path`` without suffix,
+                as a number where the ids are numbers.
+            label_names (Sequence[str] | Mapping[int, str], optional): Name
+                of each label. Defaults to None, ``names`` of the results.
+
+        Returns:
+            Detections: As :meth:`from_supervision`.
+
+        Raises:
+            InvalidTypeError: As :meth:`from_supervision`.
+            InvalidValueError: As :meth:`from_supervision`.
+        """
+        from ..formats.python_objects import from_ultralytics
+        return from_ultralytics(results, ground_truth, image_ids, label_names)
 
 
 def ground_truth_from_coco(
@@ -197,7 +299,7 @@ def detections_from_coco(results: Sequence[Mapping[str, Any]],
     """
     if not isinstance(results, (list, tuple)):
         raise InvalidTypeError('`results` must be a list of records, but '
-                               f'got {type(results).__name__}')
+                               f'got {_described(results)}')
     return detections_from_arrays(
         field_column(results, 'results', 'image_id'),
         field_column(results, 'results', 'category_id'),
@@ -240,6 +342,18 @@ def detections_from_arrays(image_ids: Sequence[Any],
     boxes = box_array(boxes, 'results')
     scores = score_column(scores, 'results')
     return Detections(image_index, class_index, boxes, scores)
+
+
+def _described(results: Any) -> str:
+    """What was given in place of a list of records."""
+    if not isinstance(results, Mapping):
+        return type(results).__name__
+    keys = shortened(sorted(map(str, results)))
+    if 'annotations' in results:
+        return (f'a dict with the keys {keys}: an annotation file; is the '
+                'ground truth given as results?')
+    return (f'a dict with the keys {keys}; write one dict with image_id, '
+            'category_id, bbox and score for each detection')
 
 
 def _renumbered(kept: np.ndarray, index: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Score thresholds with a guarantee for images that were not seen.
 
 Shape shorthand:
+    G: objects of the ground truth
     D: detections
-    I: images
     K: classes
 
 Two guarantees, both for detections with score >= threshold:
@@ -214,10 +214,9 @@ def precision_thresholds(
                       detections)
 
     def tested(chosen: np.ndarray) -> GuaranteedThreshold:
-        return _learnt_then_tested(matches.scores[chosen],
-                                   matches.is_tp[chosen],
-                                   detections.image_index[chosen], alpha,
-                                   delta, first_steps)
+        return _lowest_passed(matches.scores[chosen], matches.is_tp[chosen],
+                              detections.image_index[chosen], alpha, delta,
+                              first_steps)
 
     return ConformalThresholds(
         'false_detections', alpha, delta, matches.iou_thr,
@@ -262,7 +261,7 @@ def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
         image_index, return_inverse=True, return_counts=True)
     num_images = len(num_objects)
     if num_images == 0:
-        return _none(0, 'no calibration image shows the class')
+        return _none(0, 'no calibration image has objects')
     if 1 / (num_images + 1) > alpha:
         return _none(
             num_images, f'{num_images} calibration image(s) with objects are '
@@ -272,8 +271,7 @@ def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
     order = np.argsort(found_at, kind='stable')
     scores = found_at[order]
     total = np.append(0.0, np.cumsum(1 / num_objects[image[order]]))
-    # Loss with the threshold at each distinct score, and with one higher
-    # than all: then everything is missed.
+    # Loss with the threshold at each of these scores.
     total_below = total[np.searchsorted(scores, scores, side='left')]
     allowed = alpha * (num_images + 1) - 1
     is_safe = (total_below <= allowed + ROUNDING) & (scores > -np.inf)
@@ -287,9 +285,9 @@ def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
         float(scores[best]), float(total_below[best] / num_images), num_images)
 
 
-def _learnt_then_tested(scores: np.ndarray, is_tp: np.ndarray,
-                        image_index: np.ndarray, alpha: float, delta: float,
-                        first_steps: Sequence[int]) -> GuaranteedThreshold:
+def _lowest_passed(scores: np.ndarray, is_tp: np.ndarray,
+                   image_index: np.ndarray, alpha: float, delta: float,
+                   first_steps: Sequence[int]) -> GuaranteedThreshold:
     """Fixed sequence tests of the share of false detections.
 
     Args:

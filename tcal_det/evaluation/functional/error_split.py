@@ -18,18 +18,17 @@ import numpy as np
 from tcal_det.checks import check_choice, check_fraction
 from tcal_det.errors import InvalidValueError
 from .array_checks import check_same_length
-from .box_pairs import _narrowed, is_first_of_run
+from .box_pairs import BoxPairs, _narrowed, is_first_of_run
 from .coco_arrays import Detections, GroundTruth
-from .image_pairs import ImagePairs, image_pairs
+from .image_pairs import image_pairs
 from .matching import FALSE_POSITIVE, DetectionMatches
+from .precision_table import RECALL_THRS
 from .undefined_values import mean_of_defined
 
 DETECTION_ERRORS = ('classification', 'localization', 'both', 'duplicate',
                     'background')
 ERROR_TYPES = DETECTION_ERRORS + ('missed', )
-
-# Recall levels of AP, the very numbers of COCOeval.
-_RECALLS = np.linspace(0, 1, 101)
+_CLASSIFICATION, _LOCALIZATION = 0, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,8 @@ class ErrorSplit:
             ``DETECTION_ERRORS``, and 'missed': objects that no error of
             another type accounts for.
         d_ap (Dict[str, float]): AP gained if all errors of that type, and
-            no other, were put right; at least 0.
+            no other, were put right; never negative, NaN where no class is
+            left.
         d_ap_false_positive (float): AP gained if every true positive had a
             higher score than every false positive.
         d_ap_false_negative (float): AP gained if the objects not found were
@@ -175,31 +175,23 @@ def error_split(ground_truth: GroundTruth,
             pairs.object])
     same, same_object = _best(pairs.select(is_same), len(detections))
     other, other_object = _best(pairs.select(~is_same), len(detections))
-    conditions = dict(
-        localization=(background_iou_thr <= same) & (same <= matches.iou_thr),
-        classification=other >= matches.iou_thr,
-        duplicate=same >= matches.iou_thr,
-        background=np.maximum(same, other) <= background_iou_thr,
-        both=np.ones(len(detections), dtype=bool))
-    error_type = np.select(
-        list(conditions.values()),
-        [DETECTION_ERRORS.index(name) for name in conditions]).astype(np.int8)
+    error_type = _error_types(same, other, matches.iou_thr, background_iou_thr)
     error_type[~is_fp] = -1
 
     is_free = ~ground_truth.iscrowd
     is_free[matches.object_index[matches.is_tp]] = False
-    target = np.where(
-        error_type == DETECTION_ERRORS.index('localization'), same_object,
-        np.where(error_type == DETECTION_ERRORS.index('classification'),
-                 other_object, -1))
+    target = np.select(
+        [error_type == _LOCALIZATION, error_type == _CLASSIFICATION],
+        [same_object, other_object], -1)
     has_target = target >= 0
     has_target[has_target] = is_free[target[has_target]]
+    # COCO's order: by score, then image, then file.
     order = np.lexsort((detections.image_index, -detections.scores))
     pointing = order[has_target[order]]
     pointed_at, first = np.unique(target[pointing], return_index=True)
     becomes = np.full(len(detections), -1)
     becomes[pointing[first]] = ground_truth.class_index[pointed_at]
-    is_missed = is_free
+    is_missed = is_free.copy()
     is_missed[pointed_at] = False
 
     num_classes = ground_truth.num_classes
@@ -217,19 +209,38 @@ def error_split(ground_truth: GroundTruth,
                      becomes[exists], ground_truth.num_objects,
                      per_class['missed'])
     ap = curves.when_fixed(())
-    return ErrorSplit(matches.iou_thr, float(background_iou_thr), ap, {
-        name: int(counts.sum())
-        for name, counts in per_class.items()
-    }, {
-        name: max(curves.when_fixed((name, )) - ap, 0.0)
-        for name in ERROR_TYPES
-    },
-                      curves.without_false_positives() - ap,
-                      curves.without_false_negatives() - ap, per_class,
-                      error_type, is_missed, curves)
+    return ErrorSplit(
+        iou_thr=matches.iou_thr,
+        background_iou_thr=float(background_iou_thr),
+        ap=ap,
+        num_errors={
+            name: int(counts.sum())
+            for name, counts in per_class.items()
+        },
+        d_ap={name: curves.when_fixed([name]) - ap
+              for name in ERROR_TYPES},
+        d_ap_false_positive=curves.without_false_positives() - ap,
+        d_ap_false_negative=curves.without_false_negatives() - ap,
+        per_class=per_class,
+        error_type=error_type,
+        is_missed=is_missed,
+        _curves=curves)
 
 
-def _best(pairs: ImagePairs,
+def _error_types(same: np.ndarray, other: np.ndarray, iou_thr: float,
+                 background_iou_thr: float) -> np.ndarray:
+    """The first type that fits each pair of IoUs, int8, shape (D,)."""
+    conditions = dict(
+        localization=(background_iou_thr <= same) & (same <= iou_thr),
+        classification=other >= iou_thr,
+        duplicate=same >= iou_thr,
+        background=np.maximum(same, other) <= background_iou_thr,
+        both=np.ones(len(same), dtype=bool))
+    codes = [DETECTION_ERRORS.index(name) for name in conditions]
+    return np.select(list(conditions.values()), codes).astype(np.int8)
+
+
+def _best(pairs: BoxPairs,
           num_detections: int) -> Tuple[np.ndarray, np.ndarray]:
     """Largest IoU of each detection, and with which object.
 
@@ -314,5 +325,5 @@ def _average_precision(is_tp: np.ndarray, num_objects: int) -> float:
     num_tp = np.cumsum(is_tp)
     precision = num_tp / np.arange(1, len(is_tp) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(num_tp / num_objects, _RECALLS, side='left')
+    place = np.searchsorted(num_tp / num_objects, RECALL_THRS, side='left')
     return float(np.append(precision, 0.0)[place].mean())

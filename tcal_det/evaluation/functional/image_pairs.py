@@ -1,32 +1,14 @@
 """Detections and objects of one image that overlap, whatever their class."""
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
+from .box_pairs import BoxPairs, _narrowed, overlapping_pairs
 from .coco_arrays import Detections, GroundTruth
-from .box_pairs import _narrowed, overlapping_pairs
-
-
-class ImagePairs(NamedTuple):
-    """Pairs of a detection and an object, crowds not among them.
-
-    Attributes:
-        detection (ndarray): Index in file order, shape (P,).
-        object (ndarray): Index in file order, shape (P,).
-        iou (ndarray): Above 0, shape (P,).
-    """
-    detection: np.ndarray
-    object: np.ndarray
-    iou: np.ndarray
-
-    def select(self, which: np.ndarray) -> 'ImagePairs':
-        """The pairs of a mask or of indices."""
-        return ImagePairs(*(part[which] for part in self))
 
 
 def image_pairs(ground_truth: GroundTruth, detections: Detections,
-                wanted: np.ndarray) -> ImagePairs:
+                wanted: np.ndarray) -> BoxPairs:
     """All pairs of one image that overlap, of equal and of different class.
 
     Args:
@@ -35,8 +17,8 @@ def image_pairs(ground_truth: GroundTruth, detections: Detections,
         wanted (ndarray): Which detections to pair, boolean, shape (D,).
 
     Returns:
-        ImagePairs: The pairs of a detection stand together, objects in file
-        order.
+        BoxPairs: Without crowds. The pairs of a detection stand together,
+        objects in file order.
     """
     chosen = np.flatnonzero(wanted)
     order = chosen[np.argsort(
@@ -48,5 +30,4 @@ def image_pairs(ground_truth: GroundTruth, detections: Detections,
         replace(detections, class_index=np.zeros_like(detections.class_index)),
         order,
         keeps_disjoint=False)
-    pairs = pairs.select(~ground_truth.iscrowd[pairs.object])
-    return ImagePairs(pairs.detection, pairs.object, pairs.iou)
+    return pairs.select(~ground_truth.iscrowd[pairs.object])

@@ -165,7 +165,7 @@ def match_at_thresholds(
     is_dropped = place >= max_dets
     keeps_disjoint = zero_iou == 'accept' and min(iou_thrs, default=1) == 0
     pairs = overlapping_pairs(ground_truth, detections, order[~is_dropped],
-                               keeps_disjoint)
+                              keeps_disjoint)
     pairs = by_preference(pairs)
     status_before = np.full(len(detections), FALSE_POSITIVE, dtype=np.int8)
     status_before[order[is_dropped]] = DROPPED

@@ -15,8 +15,9 @@ import numpy as np
 from tcal_det.checks import check_iou_thr
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval
+from .box_pairs import BoxPairs
 from .coco_arrays import Detections, GroundTruth
-from .image_pairs import ImagePairs, image_pairs
+from .image_pairs import image_pairs
 from .undefined_values import mean_of_defined
 
 # What an object without any detection costs: all probability is missing.
@@ -28,12 +29,12 @@ class ObjectCalibrationError:
     """OCE: the Brier score of what is said about each object.
 
     Attributes:
-        oce (float): Mean over objects and thresholds, in [0, 2]; NaN
-            without objects.
+        oce (float): Mean over objects and thresholds, in [0, 2] if the
+            probabilities add up to 1; NaN without objects.
         iou_thrs (Tuple[float, ...]): The thresholds.
         per_iou_thr (Tuple[float, ...]): OCE at each threshold.
         missed (Tuple[float, ...]): Share of objects without any detection
-            at each threshold. Each adds 1 to the sum over objects.
+            at each threshold; each costs 1.
         per_class (ndarray): Mean over the objects of each class, NaN where
             there are none, shape (K,).
         per_object (ndarray): Mean over thresholds, NaN for crowds, shape
@@ -167,7 +168,7 @@ def _checked_probs(probs: Sequence[Sequence[float]], num_detections: int,
     return probs
 
 
-def _full_cost(ground_truth: GroundTruth, probs: np.ndarray, near: ImagePairs,
+def _full_cost(ground_truth: GroundTruth, probs: np.ndarray, near: BoxPairs,
                count: np.ndarray) -> np.ndarray:
     """Brier score of the mean probabilities of each object, shape (G,)."""
     cost = np.zeros(len(count))
@@ -181,7 +182,7 @@ def _full_cost(ground_truth: GroundTruth, probs: np.ndarray, near: ImagePairs,
 
 
 def _binary_cost(ground_truth: GroundTruth, detections: Detections,
-                 near: ImagePairs, count: np.ndarray) -> np.ndarray:
+                 near: BoxPairs, count: np.ndarray) -> np.ndarray:
     """Brier score of mean score and most frequent class, shape (G,)."""
     mean = np.bincount(
         near.object, detections.scores[near.detection],

@@ -132,16 +132,17 @@ def precision_tables(
         is_candidate = area_range.holds(area)
         candidates_so_far = np.append(0, np.cumsum(is_candidate))
         rows, is_true, match_start = [], [], [np.zeros(1, dtype=np.int64)]
-        for number, iou_thr in enumerate(IOU_THRS):
+        for iou_thr in IOU_THRS:
             outcome = np.zeros(len(order), dtype=np.int8)
             won, on_ignored = serve(pairs, iou_thr, is_ignored,
                                     ground_truth.iscrowd)
             outcome[row_of_rank[won.rank]] = 1
             outcome[row_of_rank[on_ignored.rank]] = 2
             matched = np.flatnonzero(outcome)
+            num_before = sum(map(len, rows))
             rows.append(matched)
             is_true.append(outcome[matched] == 1)
-            match_start.append(match_start[-1][-1] +
+            match_start.append(num_before +
                                np.searchsorted(matched, class_start[1:]))
         rows = np.concatenate(rows)
         tables.append(

@@ -1,36 +1,25 @@
 """Calibration of a detector, measured beside its mAP."""
 import logging
 import warnings
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MessageHub, print_log
-from mmengine.visualization import Visualizer
-from terminaltables import AsciiTable
+from mmengine.logging import print_log
 
 from tcal_det.fileio import write_json_atomically
 from tcal_det.registry import METRICS
-from ..functional import (DetectionCalibrationReport, detections_from_coco,
-                          evaluate_detections, ground_truth_from_coco)
+from tcal_det.tables import markdown_table
+from ..functional import (BY_KEY, FIGURES, DetectionCalibrationReport,
+                          EvaluationOptions, detections_from_coco,
+                          ground_truth_from_coco)
 from ..results_file import categories_by_label, check_each_image_once
 from .sample_records import (annotations_of_records, detections_of_records,
                              read_needed_annotations, sample_record)
 
-METRIC_KEYS = ('d_ece', 'd_ece_over', 'd_ece_under', 'd_ece_coverage', 'laece',
-               'laece_0', 'laace_0', 'lrp_0', 'lrp_0_loc', 'lrp_0_fp',
-               'lrp_0_fn', 'olrp', 'olrp_loc', 'olrp_fp', 'olrp_fn')
-# Columns of the classwise table: title by key.
-CLASSWISE_COLUMNS = dict(
-    name='category',
-    num_objects='objects',
-    num_detections='detections',
-    d_ece='D-ECE',
-    d_ece_over='over',
-    laece='LaECE',
-    laece_0='LaECE_0',
-    lrp_0='LRP_0',
-    olrp='oLRP',
-    olrp_threshold='oLRP score')
+METRIC_KEYS = tuple(figure.key for figure in FIGURES if figure.in_metric)
+# Columns of the classwise table.
+_COLUMNS = ('d_ece', 'd_ece_over', 'laece', 'laece_0', 'lrp_0', 'olrp',
+            'olrp_threshold')
 
 
 @METRICS.register_module()
@@ -43,23 +32,15 @@ class DetectionCalibrationMetric(BaseMetric):
     value again, and ``save_best`` would fail. Detections are matched as in
     COCOeval, once for each IoU threshold.
 
+    Attributes:
+        report (DetectionCalibrationReport, optional): All figures of the
+            last evaluation, for hooks; on the first rank only.
+
     Args:
         ann_file (str, optional): COCO annotations of all images. Defaults
             to None: the ``instances`` of the data samples, as in CocoMetric,
             for which they must be among the ``meta_keys`` of PackDetInputs.
-        score_thr (float | str | Mapping, optional): Detections under it are
-            left out: a number; 'lrp_optimal'; or one number for each
-            category id. See :func:`evaluate_detections`. Defaults to None,
-            keep everything.
-        d_ece_iou_thr (float): IoU threshold of D-ECE. Defaults to 0.5.
-        d_ece_bins (int): Bins of D-ECE. Defaults to 10.
-        laece_iou_thr (float): IoU threshold of LaECE. Defaults to 0.1.
-        laece_bins (int): Bins of LaECE and LaECE_0. Defaults to 25.
-        olrp_iou_thr (float): IoU threshold of oLRP. Defaults to 0.5.
-        max_dets (int): Detections per image and class. Defaults to 100.
         classwise (bool): Whether to log a table with a row for each class.
-            Defaults to False.
-        plot (bool): Whether to send reliability diagrams to the visualizer.
             Defaults to False.
         outfile_prefix (str, optional): Write the full report, with all bin
             tables, to ``{outfile_prefix}.calibration.json``. Defaults to
@@ -68,6 +49,9 @@ class DetectionCalibrationMetric(BaseMetric):
             ``ann_file``. Defaults to None.
         collect_device (str): 'cpu' or 'gpu'. Defaults to 'cpu'.
         prefix (str, optional): Of the keys. Defaults to None, 'calib'.
+        **options: How detections are measured, see
+            :class:`EvaluationOptions`, e.g. ``score_thr``,
+            ``d_ece_iou_thr`` and ``max_dets``.
 
     Raises:
         MissingFileError: If ``ann_file`` does not exist.
@@ -79,30 +63,16 @@ class DetectionCalibrationMetric(BaseMetric):
 
     def __init__(self,
                  ann_file: Optional[str] = None,
-                 score_thr: Union[None, float, str, Mapping] = None,
-                 d_ece_iou_thr: float = 0.5,
-                 d_ece_bins: int = 10,
-                 laece_iou_thr: float = 0.1,
-                 laece_bins: int = 25,
-                 olrp_iou_thr: float = 0.5,
-                 max_dets: int = 100,
                  classwise: bool = False,
-                 plot: bool = False,
                  outfile_prefix: Optional[str] = None,
                  backend_args: Optional[dict] = None,
                  collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+                 prefix: Optional[str] = None,
+                 **options: Any) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.options = dict(
-            score_thr=score_thr,
-            d_ece_iou_thr=d_ece_iou_thr,
-            d_ece_bins=d_ece_bins,
-            laece_iou_thr=laece_iou_thr,
-            laece_bins=laece_bins,
-            olrp_iou_thr=olrp_iou_thr,
-            max_dets=max_dets)
+        self.options = options
+        self.report: Optional[DetectionCalibrationReport] = None
         self.classwise = classwise
-        self.plot = plot
         self.outfile_prefix = outfile_prefix
         self._annotations = None
         if ann_file is not None:
@@ -139,15 +109,17 @@ class DetectionCalibrationMetric(BaseMetric):
         Returns:
             dict[str, float]: ``METRIC_KEYS``, NaN where undefined.
         """
-        report = self._evaluate(results)
+        report = self.report = self._evaluate(results)
+        figures = report.figures(METRIC_KEYS)
+        reason = report.why_undefined(figures)
+        if reason is not None:
+            self._warn(reason)
         if self.classwise:
             print_log('\n' + _classwise_table(report), logger='current')
-        if self.plot:
-            self._plot(report)
         if self.outfile_prefix is not None:
             write_json_atomically(f'{self.outfile_prefix}.calibration.json',
                                   report.to_dict())
-        return {key: report.overall[key] for key in METRIC_KEYS}
+        return figures
 
     def _evaluate(self, results: List[dict]) -> DetectionCalibrationReport:
         check_each_image_once([record['img_id'] for record in results],
@@ -165,14 +137,17 @@ class DetectionCalibrationMetric(BaseMetric):
         detections = detections_of_records(results, category_ids, ground_truth)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always', UserWarning)
-            report = evaluate_detections(ground_truth, detections,
-                                         **self.options)
+            report = DetectionCalibrationReport.of(ground_truth, detections,
+                                                   **self.options)
         for warning in caught:
-            print_log(
-                f'{type(self).__name__}: {warning.message}',
-                logger='current',
-                level=logging.WARNING)
+            self._warn(warning.message)
         return report
+
+    def _warn(self, message: Any) -> None:
+        print_log(
+            f'{type(self).__name__}: {message}',
+            logger='current',
+            level=logging.WARNING)
 
     def _check_options(self) -> None:
         """Complain before a training, not after its first epoch."""
@@ -180,35 +155,25 @@ class DetectionCalibrationMetric(BaseMetric):
         annotations = self._annotations
         if annotations is None:
             annotations = dict(images=[], categories=[], annotations=[])
-            if isinstance(options['score_thr'], Mapping):
-                # Its categories are not known yet.
+            if isinstance(options.get('score_thr'), Mapping):
+                # Checked themselves; their categories are not known yet.
+                EvaluationOptions.of(**options)
                 options['score_thr'] = None
         ground_truth = ground_truth_from_coco(annotations)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)
-            evaluate_detections(ground_truth,
-                                detections_from_coco([], ground_truth),
-                                **options)
-
-    def _plot(self, report: DetectionCalibrationReport) -> None:
-        # matplotlib is only needed here.
-        from tcal_det.visualization import figure_as_image
-        from tcal_det.visualization.detection_report import reliability_figures
-        visualizer = Visualizer.get_current_instance()
-        step = MessageHub.get_current_instance().get_info('iter', 0)
-        for name, figure in reliability_figures(report).items():
-            # No slash: the local backend would not find the folder, and
-            # not say so.
-            visualizer.add_image(f'{self.prefix}_{name}',
-                                 figure_as_image(figure), step)
+            DetectionCalibrationReport.of(
+                ground_truth, detections_from_coco([], ground_truth),
+                **options)
 
 
 def _classwise_table(report: DetectionCalibrationReport) -> str:
-    rows = [list(CLASSWISE_COLUMNS.values())]
+    rows = [['category', 'objects', 'detections'] +
+            [BY_KEY[key].title for key in _COLUMNS]]
     for row in report.per_class:
-        rows.append([
-            format(row[key], '.3f')
-            if isinstance(row[key], float) else str(row[key])
-            for key in CLASSWISE_COLUMNS
-        ])
-    return AsciiTable(rows).table
+        rows.append(
+            [row['name'],
+             str(row['num_objects']),
+             str(row['num_detections'])] +
+            [format(row[key], '.3f') for key in _COLUMNS])
+    return markdown_table(rows)

@@ -9,13 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.functional import (detection_calibration_error,
+from tcal_det.evaluation.functional import (BY_KEY, FIGURES,
+                                            detection_calibration_error,
                                             detections_from_coco,
                                             evaluate_detections,
                                             ground_truth_from_coco, laece,
                                             match_detections, scoring_rules)
 from tcal_det.fileio import plain_json
 
+# Figures that are not COCO's AP and AR.
+CALIBRATION = [
+    figure.key for figure in FIGURES
+    if figure.overall and not figure.key.startswith(('mAP', 'AP', 'AR'))
+]
 TIGHT = dict(rel=0, abs=1e-12, nan_ok=True)
 KEYS = ('d_ece d_ece_over d_ece_under d_ece_coverage laece laece_0 laace_0 '
         'lrp_0 lrp_0_loc lrp_0_fp lrp_0_fn olrp olrp_loc olrp_fp '
@@ -171,9 +177,9 @@ def test_perfect_detections_give_0_everywhere():
     ]
     overall = evaluate_records(
         annotations, results, position_min_samples=1).overall
-    assert overall.pop('d_ece_coverage') == 1
-    assert overall.pop('d_ece_position_coverage') == 1
-    assert overall == dict.fromkeys(overall, 0)
+    assert overall['mAP'] == overall['AR_100'] == 1
+    for key in CALIBRATION:
+        assert overall[key] == dict(lower=0, higher=1)[BY_KEY[key].better]
 
 
 def test_empty_results_give_nan_and_lrp_1():
@@ -185,7 +191,8 @@ def test_empty_results_give_nan_and_lrp_1():
         overall = report.overall
         ones = {'lrp_0', 'lrp_0_fn', 'olrp', 'olrp_fn'}
         assert {k for k, v in overall.items() if v == 1} == ones
-        assert all(np.isnan(v) for k, v in overall.items() if k not in ones)
+        assert all(np.isnan(overall[k]) for k in CALIBRATION if k not in ones)
+        assert overall['mAP'] == 0
         text = json.dumps(plain_json(report.to_dict()), allow_nan=False)
         assert json.loads(text)['overall']['d_ece'] is None
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from plain_error_split import PlainErrorSplit
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.average_precision import average_precision
 from tcal_det.evaluation.functional import (FALSE_POSITIVE, TRUE_POSITIVE,
                                             detections_from_coco,
                                             ground_truth_from_coco,
                                             match_detections)
+from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.evaluation.functional.error_split import (DETECTION_ERRORS,
                                                         ERROR_TYPES,
                                                         error_split)
@@ -36,7 +36,7 @@ def split_records(annotations, results, iou_thr=0.5, background_iou_thr=0.1):
 def test_equals_tidecv(scene, monkeypatch):
     """Values of tidecv 1.0.1, in percent, with its recall levels."""
     monkeypatch.setattr(
-        importlib.import_module(error_split.__module__), '_RECALLS',
+        importlib.import_module(error_split.__module__), 'RECALL_THRS',
         np.arange(101) / 100)
     split, _ = split_records(scene['annotations'], scene['results'],
                              scene['iou_thr'], scene['background_iou_thr'])
@@ -91,6 +91,9 @@ def test_identities(seed, iou_thr):
     assert split.num_errors['missed'] <= matches.num_objects.sum() - num_tp
     for name, counts in split.per_class.items():
         assert counts.sum() == split.num_errors[name]
+    assert not min(split.d_ap.values()) < 0
+    assert not split.d_ap_false_positive < 0
+    assert not split.d_ap_false_negative < 0
     everything = split.ap_when_fixed(ERROR_TYPES)
     assert everything == 1 or np.isnan(everything)
     # Without false positives, and with misses alone left, recall decides.
@@ -107,7 +110,7 @@ def test_ap_is_that_of_pycocotools(seed):
     annotations, results = random_scene(seed)
     ground_truth = ground_truth_from_coco(annotations)
     detections = detections_from_coco(results, ground_truth)
-    expected = average_precision(ground_truth, detections)[0]
+    expected = average_precision(ground_truth, detections).overall
     for name, iou_thr in (('AP50', .5), ('AP75', .75)):
         matches = match_detections(ground_truth, detections, iou_thr)
         assert error_split(ground_truth, detections,
@@ -125,7 +128,7 @@ def test_recall_levels_are_those_of_cocoeval():
     ground_truth = ground_truth_from_coco(annotations)
     expected = average_precision(ground_truth,
                                  detections_from_coco(results, ground_truth))
-    assert split.ap == pytest.approx(expected[0]['AP50'], **TIGHT)
+    assert split.ap == pytest.approx(expected.overall['AP50'], **TIGHT)
     assert split.ap == pytest.approx((35 + 6 * 8 / 9) / 101, **TIGHT)
 
 
@@ -187,6 +190,15 @@ def test_duplicate_by_hand():
     assert split.error_type.tolist() == [-1, 3, -1]
 
 
+def test_iou_at_the_threshold_with_a_taken_object():
+    """Both fit; localization is asked first, as in tidecv."""
+    annotations, results = grid_of_objects(1)
+    results.append(dict(results[0], bbox=[0, 0, 10, 5], score=.5))
+    split, _ = split_records(annotations, results)
+    assert split.num_errors == dict(
+        dict.fromkeys(ERROR_TYPES, 0), localization=1)
+
+
 def test_missed_by_hand():
     annotations, results = grid_of_objects(4)
     split, _ = split_records(annotations, results[:1])
@@ -215,6 +227,19 @@ def test_one_error_of_several_takes_the_object():
     # It is removed from class 2, and is not moved to class 1.
     assert split.d_ap['classification'] == .25
     assert split.ap_when_fixed(['classification', 'localization']) == 1
+
+
+@pytest.mark.parametrize('taken, num_missed', [(0, 1), (1, 0)])
+def test_error_between_two_objects_points_at_the_first(taken, num_missed):
+    annotations, results = grid_of_objects(2)
+    annotations['annotations'][1]['bbox'] = [10, 0, 10, 10]
+    results = [
+        dict(results[0], bbox=annotations['annotations'][taken]['bbox']),
+        dict(results[0], bbox=[5, 0, 10, 10], score=.5)
+    ]
+    split, _ = split_records(annotations, results)
+    assert split.num_errors == dict(
+        dict.fromkeys(ERROR_TYPES, 0), localization=1, missed=num_missed)
 
 
 def test_crowds_and_dropped_detections_are_no_errors():

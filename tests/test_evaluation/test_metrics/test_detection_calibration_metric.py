@@ -12,8 +12,7 @@ import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.utils import register_all_modules
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.visualization import Visualizer
+from mmengine.logging import MMLogger
 
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
@@ -334,25 +333,6 @@ def test_report_file(scene, tmp_path):
     }
     assert report['overall']['d_ece'] == figures['calib/d_ece']
     assert os.listdir(tmp_path / 'new') == ['run.calibration.json']
-
-
-def test_plots_go_to_the_visualizer(scene, tmp_path):
-    visualizer = Visualizer.get_instance(
-        'calibration-metric',
-        vis_backends=[dict(type='LocalVisBackend')],
-        save_dir=str(tmp_path))
-    assert Visualizer.get_current_instance() is visualizer
-    MessageHub.get_instance('calibration-metric').update_info('iter', 7)
-    evaluate(
-        DetectionCalibrationMetric(ann_file('det_small'), plot=True),
-        *scene('det_small'))
-    images = sorted(
-        osp.relpath(osp.join(folder, name), tmp_path)
-        for folder, _, names in os.walk(tmp_path) for name in names
-        if name.endswith('.png'))
-    assert [osp.basename(path) for path in images] == [
-        'calib_reliability_iou_7.png', 'calib_reliability_precision_7.png'
-    ]
 
 
 def test_score_threshold(scene):

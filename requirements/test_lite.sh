@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# requirements/test_lite.sh PYTHON TEST...: tests of the half without torch,
+# in .venv-lite-X.Y with what `pip install` brings and the test tools.
+set -eu
+cd "$(dirname "$0")/.."
+PYTHON=$1
+shift
+version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV=.venv-lite-$version
+echo "== tests without torch: Python $version"
+"$PYTHON" -m venv "$VENV"
+"$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
+    setuptools wheel pytest hypothesis
+# Not editable: the tests see what users install. A left-over build folder
+# would bring back modules that are gone.
+rm -rf build
+"$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
+    '.[report]'
+"$VENV/bin/pytest" "$@"

@@ -1,0 +1,183 @@
+"""From a detector's labels to the categories of the annotations."""
+import warnings
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Union
+
+from tcal_det.checks import shortened
+from tcal_det.errors import InvalidValueError
+from .image_sizes import stem_of
+
+Record = Dict[str, Any]
+LabelNames = Union[Sequence[str], Mapping[int, str]]
+
+
+class LabelMapping(NamedTuple):
+    """Category of each label.
+
+    Attributes:
+        category_ids (Dict[int, Any]): By label; None where no category has
+            the label's name.
+        names (Dict[int, str]): Name of each label.
+        remedy (str): What to do about other labels, for a message.
+    """
+    category_ids: Dict[int, Any]
+    names: Dict[int, str]
+    remedy: str
+
+    def category_of(self, label: int, where: str) -> Any:
+        """Category of one label.
+
+        Args:
+            label (int): Of a detection.
+            where (str): Place of the detection, for the message.
+
+        Returns:
+            Any: Category id; None where no category has the label's name.
+
+        Raises:
+            InvalidValueError: If there is no such label.
+        """
+        if label not in self.category_ids:
+            raise InvalidValueError(
+                f'{where}: label must be one of {len(self.names)} '
+                f'({shortened(self.names)}), but got {shortened(label)}; '
+                f'{self.remedy}')
+        return self.category_ids[label]
+
+    def warn_of_left_out(self, labels: Sequence[int]) -> None:
+        """Warn of detections whose class the annotations do not have.
+
+        Args:
+            labels (Sequence[int]): Label of each detection left out.
+        """
+        if labels:
+            unknown = [self.names[label] for label in sorted(set(labels))]
+            warnings.warn(
+                f'{len(labels)} detections of {len(unknown)} classes that the '
+                f'annotations do not have ({shortened(unknown)}) are left out',
+                stacklevel=3)
+
+
+def map_by_order(categories: Sequence[Record]) -> LabelMapping:
+    """Take label k for the k-th category.
+
+    Args:
+        categories (Sequence[Record]): In the order of the labels.
+    """
+    return LabelMapping(
+        {
+            label: one['id']
+            for label, one in enumerate(categories)
+        }, {
+            label: name_of(one)
+            for label, one in enumerate(categories)
+        }, 'without class names labels count the categories of the '
+        'annotations in their order')
+
+
+def map_by_name(names: LabelNames,
+                categories: Sequence[Record],
+                of_names: str = 'class names',
+                are_all: bool = True) -> LabelMapping:
+    """Give each label the category of its name.
+
+    Args:
+        names (LabelNames): Name of each label.
+        categories (Sequence[Record]): With 'id' and 'name'.
+        of_names (str): Origin of the names, for messages. Defaults to
+            'class names'.
+        are_all (bool): Whether these are all classes that the detector
+            knows. Classes of the annotations that are not among them are
+            then named in a warning, as all their objects count as missed.
+            Defaults to True.
+
+    Raises:
+        InvalidValueError: If no name is a category, or two categories have
+            one of the names.
+    """
+    if not isinstance(names, Mapping):
+        names = dict(enumerate(names))
+    known = set(names.values())
+    id_of_name: Dict[str, Any] = {}
+    for category in categories:
+        name = name_of(category)
+        if name in id_of_name and name in known:
+            raise InvalidValueError(
+                'categories must have different names to be found by name, '
+                f'but {shortened(id_of_name[name])} and '
+                f'{shortened(category["id"])} are both {shortened(name)}')
+        id_of_name[name] = category['id']
+    missing = [name for name in id_of_name if name not in known]
+    if names and len(missing) == len(id_of_name):
+        raise InvalidValueError(
+            f'{of_names} must be among the categories of the annotations '
+            f'({shortened(list(id_of_name))}), but got '
+            f'{shortened(list(names.values()))}; were both made for the same '
+            'classes?')
+    if missing and are_all:
+        warnings.warn(
+            f'{of_names} lack {len(missing)} of the {len(id_of_name)} '
+            f'categories of the annotations ({shortened(missing)}); their '
+            'objects count as missed',
+            stacklevel=3)
+    return LabelMapping(
+        {
+            label: id_of_name.get(name)
+            for label, name in names.items()
+        }, dict(names), f'do the {of_names} belong to these results?')
+
+
+def name_of(category: Record) -> str:
+    """Name of a category; its id where it has none.
+
+    Args:
+        category (Record): With 'id'.
+    """
+    return str(category.get('name', category['id']))
+
+
+def images_by_stem(annotations: Record) -> Dict[str, Record]:
+    """Images by what a label file of theirs is called.
+
+    Args:
+        annotations (Record): COCO annotations, checked.
+
+    Returns:
+        dict[str, Record]: Image records by file name without folders and
+        suffix; of an image without ``file_name`` by its id.
+
+    Raises:
+        InvalidValueError: If two images have one name.
+    """
+    found: Dict[str, Record] = {}
+    for image in annotations['images']:
+        name = image.get('file_name')
+        stem = stem_of(name) if isinstance(name, str) else str(image['id'])
+        if stem in found:
+            raise InvalidValueError(
+                'images must have different file names without folders and '
+                f'suffix to be found by name, but images '
+                f'{shortened(found[stem]["id"])} and '
+                f'{shortened(image["id"])} are both {shortened(stem)}')
+        found[stem] = image
+    return found
+
+
+def image_of(stem: str, by_stem: Mapping[str, Record], where: str) -> Record:
+    """Image that a label file or a line belongs to.
+
+    Args:
+        stem (str): Name of the image without folders and suffix.
+        by_stem (Mapping[str, Record]): From :func:`images_by_stem`.
+        where (str): The file or line, for the message.
+
+    Raises:
+        InvalidValueError: If the annotations have no such image.
+    """
+    if stem not in by_stem:
+        examples: List[str] = list(by_stem)[:3]
+        raise InvalidValueError(
+            f'{where} must belong to one of the {len(by_stem)} images of the '
+            f'annotations (such as {shortened(examples)}), but none is called '
+            f'{shortened(stem)}; were both made from the same data set and '
+            'split?')
+    return by_stem[stem]

@@ -1,0 +1,242 @@
+"""Pascal VOC: XML annotations, and text files of detections.
+
+Coordinates are those of the VOC devkit: pixels are counted from 1 and both
+corners belong to the box. xmin, ymin, xmax, ymax become x = xmin - 1,
+y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1.
+"""
+import os
+import os.path as osp
+import re
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+from xml.etree import ElementTree
+
+from tcal_det.checks import shortened
+from tcal_det.errors import InvalidValueError
+from ..functional.record_fields import LARGEST_COORDINATE
+from .class_names import read_class_names
+from .image_sizes import ImageSize, read_image_sizes, stem_of
+from .label_mapping import image_of, images_by_stem, map_by_name
+
+Record = Dict[str, Any]
+# comp4_det_test_aeroplane.txt: competition, image set, class.
+_RESULTS_NAME = re.compile(r'comp\d+_det_[^_]+_(.+)\.txt')
+_CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
+
+
+def xml_files(folder: str) -> List[str]:
+    """Names of the XML files of a folder, sorted.
+
+    Args:
+        folder (str): May hold other files as well.
+    """
+    return sorted(
+        name for name in os.listdir(folder)
+        if name.endswith('.xml') and name[0] != '.')
+
+
+def voc_results_files(folder: str) -> List[str]:
+    """Names of the VOC results files of a folder, sorted.
+
+    Args:
+        folder (str): May hold other files as well.
+    """
+    return sorted(filter(_RESULTS_NAME.fullmatch, os.listdir(folder)))
+
+
+def read_voc_annotations(folder: str,
+                         images: Optional[str] = None,
+                         names: Optional[str] = None) -> Record:
+    """Read a folder of Pascal VOC XML as COCO annotations.
+
+    Image ids are the files' names without suffix. ``difficult`` objects
+    become crowds: they need not be found, and detections on them count
+    neither as right nor as wrong. The devkit, which ignores them as well,
+    asks for IoU with them; COCO's rule for crowds asks for the share of the
+    detection that lies inside, and so ignores small detections too. ``part``
+    objects inside of an object are not read.
+
+    Args:
+        folder (str): Of the XML files, one for each image.
+        images (str, optional): Sizes of images whose file has none; see
+            :func:`read_image_sizes`. Defaults to None; box position and size
+            are then unknown.
+        names (str, optional): File of class names, in the order of the
+            categories; see :func:`read_class_names`. Defaults to None, the
+            names in the files, sorted.
+
+    Returns:
+        Record: With 'images', 'categories' and 'annotations'.
+
+    Raises:
+        MissingFileError: If a file that was named does not exist.
+        InvalidValueError: If a file or an object is wrong; the message
+            names them.
+    """
+    sizes = {} if images is None else read_image_sizes(images)
+    image_records, objects = [], []
+    for file_name in xml_files(folder):
+        path = osp.join(folder, file_name)
+        stem = file_name[:-len('.xml')]
+        root = _root_of(path)
+        image_records.append(_image_record(root, stem, sizes.get(stem)))
+        for number, element in enumerate(root.findall('object')):
+            objects.append(
+                dict(
+                    _object_record(element, f'`object[{number}]` of {path!r}'),
+                    id=len(objects) + 1,
+                    image_id=stem))
+    found = sorted({one['name'] for one in objects})
+    class_names = found if names is None else read_class_names(names)
+    id_of_name = {name: number for number, name in enumerate(class_names, 1)}
+    for one in objects:
+        name = one.pop('name')
+        if name not in id_of_name:
+            raise InvalidValueError(
+                f'class names must have every class of the annotations, but '
+                f'lack {shortened(name)} of image '
+                f'{shortened(one["image_id"])} (in {names!r})')
+        one['category_id'] = id_of_name[name]
+    return dict(
+        images=image_records,
+        categories=[
+            dict(id=one, name=name) for name, one in id_of_name.items()
+        ],
+        annotations=objects)
+
+
+def read_voc_results(folder: str, annotations: Record) -> List[Record]:
+    """Read VOC results files as COCO results records.
+
+    Args:
+        folder (str): Of files ``comp4_det_test_CLASS.txt`` with lines
+            ``image confidence xmin ymin xmax ymax``.
+        annotations (Record): COCO annotations, checked. Images are found by
+            file name without suffix, categories by name.
+
+    Returns:
+        List[Record]: With 'image_id', 'category_id', 'bbox' and 'score'.
+
+    Raises:
+        InvalidValueError: If no class is a category, or a line is wrong; the
+            message names file and line.
+    """
+    file_names = voc_results_files(folder)
+    names = [_RESULTS_NAME.fullmatch(name).group(1) for name in file_names]
+    mapping = map_by_name(names, annotations['categories'],
+                          f'classes of the results files of {folder!r}')
+    by_stem = images_by_stem(annotations)
+    records: List[Record] = []
+    left_out: List[int] = []
+    for label, file_name in enumerate(file_names):
+        path = osp.join(folder, file_name)
+        for where, stem, score, box in _result_lines(path):
+            if mapping.category_ids[label] is None:
+                left_out.append(label)
+                continue
+            records.append(
+                dict(
+                    image_id=image_of(stem, by_stem, where)['id'],
+                    category_id=mapping.category_ids[label],
+                    bbox=box,
+                    score=score))
+    mapping.warn_of_left_out(left_out)
+    return records
+
+
+def _root_of(path: str) -> ElementTree.Element:
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        raise InvalidValueError(
+            f'annotations {path!r} cannot be read as XML ({error}); was the '
+            'file written to its end?') from None
+    if root.tag != 'annotation':
+        raise InvalidValueError(
+            f'annotations {path!r} must be Pascal VOC XML, <annotation> with '
+            f'<object>s, but got <{shortened(root.tag)}>')
+    return root
+
+
+def _image_record(root: ElementTree.Element, stem: str,
+                  size: Optional[ImageSize]) -> Record:
+    """An image, with its size where it is known."""
+    record = dict(id=stem, file_name=root.findtext('filename') or stem)
+    if stem_of(record['file_name']) != stem:
+        # Renamed data sets keep the old name inside of the file.
+        record['file_name'] = stem
+    sides = [(root.findtext(f'size/{side}') or '').strip()
+             for side in ('width', 'height')]
+    if all(side.isdecimal() and int(side) > 0 for side in sides):
+        record.update(width=int(sides[0]), height=int(sides[1]))
+    elif size is not None:
+        record.update(width=size.width, height=size.height)
+    return record
+
+
+def _object_record(element: ElementTree.Element, where: str) -> Record:
+    name = (element.findtext('name') or '').strip()
+    if not name:
+        raise InvalidValueError(f'{where} must have a <name>')
+    difficult = (element.findtext('difficult') or '0').strip()
+    if difficult not in ('0', '1'):
+        raise InvalidValueError(
+            f'{where}: <difficult> must be 0 or 1, but got '
+            f'{shortened(difficult)}')
+    texts = [element.findtext(f'bndbox/{corner}') for corner in _CORNERS]
+    return dict(
+        name=name, bbox=_box(texts, where), iscrowd=int(difficult == '1'))
+
+
+def _result_lines(path: str) -> List[Tuple[str, str, float, List[float]]]:
+    """Place, image, score and box of each line."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            lines = file.read().splitlines()
+    except (OSError, ValueError) as error:
+        raise InvalidValueError(
+            f'results {path!r} cannot be read: {error}') from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        columns = line.split()
+        if not columns:
+            continue
+        where = f'line {number} of {path!r}'
+        if len(columns) != 6:
+            raise InvalidValueError(
+                f'{where} must be `image confidence xmin ymin xmax ymax`, but '
+                f'has {len(columns)} columns')
+        score = _number(columns[1])
+        # Written so that NaN fails.
+        if not (score is not None and 0 <= score <= 1):
+            raise InvalidValueError(
+                f'{where}: confidence must be a number in [0, 1], but got '
+                f'{shortened(columns[1])}; write probabilities, not logits')
+        found.append((where, columns[0], score, _box(columns[2:], where)))
+    return found
+
+
+def _box(texts: Sequence[Optional[str]], where: str) -> List[float]:
+    """x, y, width, height from inclusive corners counted from 1."""
+    corners = [_number(text) for text in texts]
+    # Written so that NaN fails.
+    if not all(
+            one is not None and abs(one) <= LARGEST_COORDINATE
+            for one in corners):
+        raise InvalidValueError(
+            f'{where} must have {", ".join(_CORNERS)}, numbers of at most '
+            f'{LARGEST_COORDINATE:g}, but got {shortened(list(texts))}')
+    left, top, right, bottom = corners
+    # A box narrower than a pixel ends before it begins, counted inclusively.
+    width, height = right - left + 1, bottom - top + 1
+    if width < 0 or height < 0:
+        raise InvalidValueError(
+            f'{where} must have xmin <= xmax and ymin <= ymax, but got '
+            f'{corners}; is it written as x, y, width, height?')
+    return [left - 1, top - 1, width, height]
+
+
+def _number(text: Optional[str]) -> Optional[float]:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None

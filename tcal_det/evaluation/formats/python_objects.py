@@ -1,0 +1,272 @@
+"""Detections from the result objects of other libraries.
+
+None of them is imported: objects are known by their attributes, and tensors
+by what they can do.
+"""
+import warnings
+from typing import (Any, Callable, Dict, List, Mapping, NamedTuple, Optional,
+                    Sequence, Tuple)
+
+import numpy as np
+
+from tcal_det.checks import shortened
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from ..functional import Detections, GroundTruth, detections_from_arrays
+from ..functional.record_ids import positions
+from ..plausibility import check_labels, warn_of_boxes_outside
+from ..predicted_instances import number_array, predicted_instances
+from ..results_file import check_each_image_once
+from .image_sizes import stem_of
+from .label_mapping import LabelMapping, LabelNames, map_by_name, map_by_order
+
+_NAMES_REMEDY = 'give the names of the labels as `label_names`'
+
+
+class _ImageResult(NamedTuple):
+    """What a library says of one image, as arrays or tensors."""
+    boxes: Any  # x1, y1, x2, y2
+    scores: Any
+    labels: Any
+    names: Optional[Mapping[int, str]] = None  # of the labels, if it has them
+
+
+def from_supervision(results: Sequence[Any],
+                     image_ids: Sequence[Any],
+                     ground_truth: GroundTruth,
+                     label_names: Optional[LabelNames] = None) -> Detections:
+    """See :meth:`Detections.from_supervision`."""
+    split = _split(results, _parts_of_supervision)
+    # An object names the classes of its own detections only.
+    found_names: Dict[int, str] = {}
+    for result in split:
+        found_names.update(result.names or {})
+    if label_names is None and found_names:
+        mapping = map_by_name(
+            found_names,
+            _categories(ground_truth),
+            '`class_name` of the results',
+            are_all=False)
+        return _joined(split, image_ids, ground_truth, mapping)
+    return _joined(split, image_ids, ground_truth,
+                   _mapping(label_names, ground_truth), not label_names)
+
+
+def from_torchvision(results: Sequence[Mapping[str, Any]],
+                     image_ids: Sequence[Any],
+                     ground_truth: GroundTruth,
+                     label_names: Optional[LabelNames] = None) -> Detections:
+    """See :meth:`Detections.from_torchvision`."""
+    split = _split(results, _parts_of_torchvision)
+    mapping = _mapping(label_names, ground_truth)
+    if label_names is None:
+        ids = {
+            one: one
+            for one in ground_truth.category_ids.tolist()
+            if not isinstance(one, str)
+        }
+        mapping = LabelMapping(
+            ids, dict(zip(ids, ground_truth.category_names)),
+            'torchvision labels are taken for category ids, and 0 is its '
+            f'background; {_NAMES_REMEDY} if they are not')
+    return _joined(split, image_ids, ground_truth, mapping, label_names
+                   is None)
+
+
+def from_ultralytics(results: Sequence[Any],
+                     ground_truth: GroundTruth,
+                     image_ids: Optional[Sequence[Any]] = None,
+                     label_names: Optional[LabelNames] = None) -> Detections:
+    """See :meth:`Detections.from_ultralytics`."""
+    split = _split(results, _parts_of_ultralytics)
+    if image_ids is None:
+        image_ids = [
+            _id_of_path(result, f'`results[{number}]`', ground_truth)
+            for number, result in enumerate(results)
+        ]
+    if label_names is None and split:
+        label_names = split[0].names
+    return _joined(split, image_ids, ground_truth,
+                   _mapping(label_names, ground_truth), not label_names)
+
+
+def _split(results: Sequence[Any],
+           parts: Callable[[Any, str], _ImageResult]) -> List[_ImageResult]:
+    """Take the result of each image apart."""
+    if isinstance(results, Mapping):
+        raise InvalidTypeError(
+            '`results` must be a list with one result for each image, but got '
+            f'a dict with the keys {shortened(list(results))}; of a single '
+            'image write [results]')
+    # A supervision.Detections and an ultralytics Results can be iterated
+    # over, too.
+    if hasattr(results, 'xyxy') or hasattr(results, 'boxes'):
+        raise InvalidTypeError(
+            '`results` must be a list with one result for each image, but got '
+            f'a {type(results).__name__}; of a single image write [results]')
+    if not isinstance(results, Sequence) or isinstance(results, str):
+        raise InvalidTypeError(
+            '`results` must be a list with one result for each image, but got '
+            f'a {type(results).__name__}; a generator can be made one by '
+            'list(results)')
+    return [
+        parts(result, f'`results[{number}]`')
+        for number, result in enumerate(results)
+    ]
+
+
+def _parts_of_supervision(result: Any, where: str) -> _ImageResult:
+    boxes, scores, labels = _attributes(result, where,
+                                        'a supervision.Detections',
+                                        ('xyxy', 'confidence', 'class_id'))
+    if not len(boxes):
+        return _ImageResult(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    if scores is None or labels is None:
+        raise InvalidValueError(
+            f'{where} must have confidence and class_id, but '
+            f'{"confidence" if scores is None else "class_id"} is None')
+    data = getattr(result, 'data', None) or {}
+    names = None
+    if 'class_name' in data:
+        names = {
+            label: str(name)
+            for label, name in zip(
+                np.asarray(labels).tolist(), data['class_name'])
+        }
+    return _ImageResult(boxes, scores, labels, names)
+
+
+def _parts_of_torchvision(result: Any, where: str) -> _ImageResult:
+    fields = ('boxes', 'scores', 'labels')
+    if not isinstance(result, Mapping) or not set(fields) <= set(result):
+        raise InvalidTypeError(
+            f'{where} must be a dict with boxes, scores and labels, as '
+            f"torchvision's detectors give it, but got {shortened(result)}")
+    return _ImageResult(*(result[field] for field in fields))
+
+
+def _parts_of_ultralytics(result: Any, where: str) -> _ImageResult:
+    boxes, names = _attributes(result, where, 'an ultralytics Results',
+                               ('boxes', 'names'))
+    if boxes is None:
+        raise InvalidTypeError(
+            f'{where} must have boxes, but got None; rotated boxes and '
+            'classification results are not read')
+    return _ImageResult(
+        *_attributes(boxes, f'{where}: boxes', 'the boxes of one',
+                     ('xyxy', 'conf', 'cls')), names)
+
+
+def _attributes(value: Any, where: str, kind: str,
+                names: Tuple[str, ...]) -> List[Any]:
+    missing = [name for name in names if not hasattr(value, name)]
+    if missing:
+        raise InvalidTypeError(
+            f'{where} must be {kind}, with {", ".join(names)}, but got a '
+            f'{type(value).__name__} without {missing[0]}')
+    return [getattr(value, name) for name in names]
+
+
+def _id_of_path(result: Any, where: str, ground_truth: GroundTruth) -> Any:
+    """Image id from the file name, as Ultralytics makes it of it."""
+    path = getattr(result, 'path', None)
+    if not path:
+        raise InvalidValueError(
+            f'{where} must have a path, which tells the image, but has none; '
+            'give `image_ids`')
+    stem = stem_of(str(path))
+    are_texts = any(
+        isinstance(one, str) for one in ground_truth.image_ids[:1].tolist())
+    return stem if are_texts or not stem.isdecimal() else int(stem)
+
+
+def _categories(ground_truth: GroundTruth) -> List[Dict[str, Any]]:
+    return [
+        dict(id=one, name=name) for one, name in zip(
+            ground_truth.category_ids.tolist(), ground_truth.category_names)
+    ]
+
+
+def _mapping(label_names: Optional[LabelNames],
+             ground_truth: GroundTruth) -> LabelMapping:
+    """By name where there are names, else by order."""
+    if label_names:
+        return map_by_name(label_names, _categories(ground_truth))
+    mapping = map_by_order(_categories(ground_truth))
+    return mapping._replace(remedy=f'{mapping.remedy}; {_NAMES_REMEDY}')
+
+
+def _joined(split: Sequence[_ImageResult],
+            image_ids: Sequence[Any],
+            ground_truth: GroundTruth,
+            mapping: LabelMapping,
+            is_guess: bool = False) -> Detections:
+    """Check the results of all images and join them.
+
+    Args:
+        split (Sequence[_ImageResult]): One for each image.
+        image_ids (Sequence[Any]): Of the results, in order.
+        ground_truth (GroundTruth): Whose images and classes they refer to.
+        mapping (LabelMapping): Category of each label.
+        is_guess (bool): Whether the mapping rests on no names. Defaults to
+            False.
+    """
+    _check_images(len(split), image_ids, ground_truth)
+    columns: List[List[Any]] = [[], [], [], []]
+    left_out: List[int] = []
+    for number, (image_id, result) in enumerate(zip(image_ids, split)):
+        where = f'`results[{number}]` (image {shortened(image_id)})'
+        found = predicted_instances(
+            dict(
+                bboxes=_numbers(result.boxes, where, 'boxes'),
+                scores=_numbers(result.scores, where, 'scores'),
+                labels=_whole(_numbers(result.labels, where, 'labels'))),
+            where)
+        for box, score, label in zip(*(part.tolist() for part in found)):
+            category_id = mapping.category_of(label, where)
+            if category_id is None:
+                left_out.append(label)
+                continue
+            for column, value in zip(columns,
+                                     (image_id, category_id, box, score)):
+                column.append(value)
+    mapping.warn_of_left_out(left_out)
+    detections = detections_from_arrays(*columns, ground_truth)
+    if is_guess:
+        check_labels(ground_truth, detections, _NAMES_REMEDY)
+    warn_of_boxes_outside(ground_truth, detections, 'results')
+    return detections
+
+
+def _check_images(num_results: int, image_ids: Sequence[Any],
+                  ground_truth: GroundTruth) -> None:
+    if num_results != len(image_ids):
+        raise InvalidValueError(
+            '`results` and `image_ids` must have the same length, but got '
+            f'{num_results} and {len(image_ids)}')
+    image_ids = np.asarray(image_ids, dtype=object).tolist()
+    positions(image_ids, ground_truth.image_ids, 'image_ids', 'image_id')
+    check_each_image_once(image_ids, 'image_ids')
+    if num_results < ground_truth.num_images:
+        warnings.warn(
+            f'the results are of {num_results} of the '
+            f'{ground_truth.num_images} images of the annotations; objects in '
+            'the others count as missed',
+            stacklevel=4)
+
+
+def _numbers(values: Any, where: str, name: str) -> np.ndarray:
+    """An array of what may be a tensor on any device."""
+    try:
+        return number_array(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError,
+            AttributeError):
+        raise InvalidTypeError(
+            f'{where}: {name} must be an array or tensor of numbers, but got '
+            f'{shortened(values)}') from None
+
+
+def _whole(labels: np.ndarray) -> np.ndarray:
+    """Whole numbers from floats that are whole, as Ultralytics has them."""
+    if labels.dtype.kind == 'f' and (labels == np.floor(labels)).all():
+        return labels.astype(np.int64)
+    return labels

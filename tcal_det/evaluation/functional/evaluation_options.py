@@ -1,0 +1,142 @@
+"""The options of an evaluation: of the function, the metric and the command.
+
+A new option is a new field here: the metric takes it, ``tcal-eval`` has an
+argument for it, and the report's settings hold it.
+"""
+from dataclasses import dataclass, field, fields
+from typing import Any, Dict, Mapping, Union
+
+from tcal_det.checks import (check_choice, check_count, check_fraction,
+                             check_iou_thr, shortened)
+from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
+from .binning import CLOSED_SIDES, MAX_BINS
+from .matching import ZERO_IOU_RULES
+
+MAX_POSITION_BINS = 100
+ScoreThreshold = Union[None, float, str, Mapping[Any, float]]
+
+
+def _option(default: Any, explanation: str, check: Any, *args: Any) -> Any:
+    return field(
+        default=default,
+        metadata=dict(explanation=explanation, check=check, args=args))
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How detections are measured.
+
+    Args:
+        score_thr (float | str | Mapping, optional): Lowest score of the
+            detections that count: one number; one for each category id; or
+            'lrp_optimal', the threshold at which each class's LRP at IoU
+            threshold 0 is least on these very detections (Kuzucu et al.;
+            choose them on another split where figures are compared). A
+            class without threshold keeps everything, with a warning. AP
+            takes all detections. Defaults to None, keep everything.
+        max_dets (int): Number of detections per image and class that count,
+            best scores first. Defaults to 100.
+        zero_iou (str): Rule for disjoint boxes at IoU threshold 0, see
+            :func:`match_detections`. Defaults to 'reject'.
+        closed (str): Closed side of the bins, see :func:`bin_index`.
+            Defaults to 'right'.
+        d_ece_iou_thr (float): IoU threshold of D-ECE, Brier score and NLL,
+            in [0, 1). Defaults to 0.5.
+        d_ece_bins (int): Number of score bins of D-ECE, in [1, 1000].
+            Defaults to 10.
+        laece_iou_thr (float): IoU threshold of LaECE, in [0, 1). Defaults to
+            0.1.
+        laece_bins (int): Number of score bins of LaECE and LaECE_0, in
+            [1, 1000]. Defaults to 25.
+        olrp_iou_thr (float): IoU threshold of oLRP, in [0, 1). Defaults to
+            0.5.
+        position_bins (int): Number of bins per dimension of
+            position-dependent D-ECE (score, cx, cy), in [1, 100], and fewer
+            where there are more than 10 classes: 10 million cells of all
+            classes. Defaults to 8.
+        position_min_samples (int): Number of detections below which a cell
+            of it is not used. Defaults to 8.
+
+    Raises:
+        InvalidTypeError: If an option has the wrong type.
+        InvalidValueError: If an option is out of range.
+    """
+    score_thr: ScoreThreshold = None
+    max_dets: int = _option(
+        100, 'number of detections per image and class that count, best '
+        'scores first', check_count)
+    zero_iou: str = _option(
+        'reject', 'rule for disjoint boxes at IoU threshold 0: accept '
+        'matches them, as published LaECE_0 figures do', check_choice,
+        ZERO_IOU_RULES)
+    closed: str = _option('right', 'side of the bins that belongs to them',
+                          check_choice, CLOSED_SIDES)
+    d_ece_iou_thr: float = _option(
+        0.5, 'IoU threshold of D-ECE, Brier score and NLL, in [0, 1)',
+        check_iou_thr)
+    d_ece_bins: int = _option(
+        10, f'number of score bins of D-ECE, 1 to {MAX_BINS}', check_count, 1,
+        MAX_BINS)
+    laece_iou_thr: float = _option(0.1, 'IoU threshold of LaECE, in [0, 1)',
+                                   check_iou_thr)
+    laece_bins: int = _option(
+        25, f'number of score bins of LaECE and LaECE_0, 1 to {MAX_BINS}',
+        check_count, 1, MAX_BINS)
+    olrp_iou_thr: float = _option(0.5, 'IoU threshold of oLRP, in [0, 1)',
+                                  check_iou_thr)
+    position_bins: int = _option(
+        8, 'number of bins per dimension of position-dependent D-ECE, 1 to '
+        f'{MAX_POSITION_BINS}', check_count, 1, MAX_POSITION_BINS)
+    position_min_samples: int = _option(
+        8, 'number of detections below which a cell of it is not used',
+        check_count)
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if 'check' in one.metadata:
+                checked = one.metadata['check'](one.name,
+                                                getattr(self, one.name),
+                                                *one.metadata['args'])
+                object.__setattr__(self, one.name, checked)
+        _check_score_thr(self.score_thr)
+
+    @classmethod
+    def of(cls, **options: Any) -> 'EvaluationOptions':
+        """Make options of keyword arguments; a misspelt one is named."""
+        known = [one.name for one in fields(cls)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise InvalidTypeError(
+                f'options of an evaluation must be among {known}, but got '
+                f'`{unknown[0]}`')
+        return cls(**options)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain values by name; category ids of thresholds are texts."""
+        options = {one.name: getattr(self, one.name) for one in fields(self)}
+        if isinstance(self.score_thr, Mapping):
+            options['score_thr'] = {
+                str(category_id): None if value is None else float(value)
+                for category_id, value in self.score_thr.items()
+            }
+        return options
+
+
+def _check_score_thr(score_thr: ScoreThreshold) -> None:
+    remedy = ("`score_thr` must be None, a number in [0, 1], 'lrp_optimal' "
+              'or a dict of a number for each category id, but got '
+              f'{shortened(score_thr)}')
+    if isinstance(score_thr, str):
+        if score_thr != 'lrp_optimal':
+            raise InvalidValueError(remedy)
+    elif isinstance(score_thr, Mapping):
+        for category_id, value in score_thr.items():
+            # NaN and None: no threshold was found for the class.
+            if value is None or value != value:
+                continue
+            check_fraction(f'score_thr[{category_id!r}]', value)
+    elif score_thr is not None:
+        try:
+            check_fraction('score_thr', score_thr)
+        except UserError as error:
+            raise type(error)(remedy) from None
