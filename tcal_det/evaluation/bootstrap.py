@@ -11,6 +11,7 @@ Score thresholds are those of the full data in all resamples, also
 these thresholds and do not tell how uncertain the thresholds are.
 """
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -19,11 +20,8 @@ import numpy as np
 from tcal_det.checks import check_count, check_fraction
 from tcal_det.errors import InvalidValueError
 from .functional import (DetectionCalibrationReport, Detections, GroundTruth,
-                         evaluate_detections, match_at_thresholds)
-from .functional.average_precision import mean_precision
-from .functional.precision_table import (PrecisionTable,
-                                         interpolated_precision,
-                                         precision_tables)
+                         match_at_thresholds)
+from .functional.precision_table import precision_tables
 from .image_resampling import Progress, resample_images
 from .image_sums import objects_by_image
 from .intervals import Interval, PairedDifference
@@ -114,7 +112,7 @@ def bootstrap_figures(ground_truth: GroundTruth,
             Defaults to None.
         progress (Callable, optional): Called with the numbers of resamples
             done and wanted. Defaults to None.
-        **options: Options of :func:`evaluate_detections`. AP is that of all
+        **options: See :class:`EvaluationOptions`. AP is that of all
             detections, at most 100 per image and class.
 
     Returns:
@@ -158,7 +156,7 @@ def compare_detections(ground_truth: GroundTruth,
             Defaults to None.
         progress (Callable, optional): As in :func:`bootstrap_figures`.
             Defaults to None.
-        **options: Options of :func:`evaluate_detections`, for both.
+        **options: See :class:`EvaluationOptions`, for both.
 
     Returns:
         Dict[str, PairedDifference]: By the keys of ``RESAMPLED_FIGURES``;
@@ -194,7 +192,7 @@ def resample_figures(ground_truth: GroundTruth,
             Defaults to None.
         progress (Callable, optional): As in :func:`bootstrap_figures`.
             Defaults to None.
-        **options: Options of :func:`evaluate_detections`.
+        **options: See :class:`EvaluationOptions`.
 
     Returns:
         List[ResampledFigures]: One for each set of detections. With fewer
@@ -202,14 +200,18 @@ def resample_figures(ground_truth: GroundTruth,
     """
     check_count('num_resamples', num_resamples)
     check_count('seed', seed, 0)
-    reports, tables, functions = [], [], []
+    reports, values, functions = [], [], []
     for one in detections:
-        report = evaluate_detections(ground_truth, one, **options)
-        table, = precision_tables(ground_truth, one)
+        report = DetectionCalibrationReport.of(ground_truth, one, **options)
+        figures = report.figures(RESAMPLED_FIGURES)
+        reason = report.why_undefined(figures)
+        if reason is not None:
+            warnings.warn(reason, stacklevel=2)
         reports.append(report)
-        tables.append(table)
+        values.append(figures)
         functions.append(
-            _Figures((WeightedAveragePrecision(table),
+            _Figures((WeightedAveragePrecision(
+                *precision_tables(ground_truth, one)),
                       *_calibration_parts(ground_truth, one, report))))
     if ground_truth.num_images < 2:
         resampled = [dict.fromkeys(RESAMPLED_FIGURES, np.zeros(0))
@@ -218,9 +220,8 @@ def resample_figures(ground_truth: GroundTruth,
         resampled = resample_images(functions, ground_truth.num_images,
                                     num_resamples, seed, num_workers, progress)
     return [
-        ResampledFigures(
-            _values(report, table), figures, report.counts, report.settings)
-        for report, table, figures in zip(reports, tables, resampled)
+        ResampledFigures(of_all, figures, report.counts, report.settings)
+        for report, of_all, figures in zip(reports, values, resampled)
     ]
 
 
@@ -245,13 +246,6 @@ def check_resampling(num_resamples: int, confidence: float) -> None:
         raise InvalidValueError(
             f'`num_resamples` must be >= {least} for a confidence of {level}, '
             f'but got {num_resamples}')
-
-
-def _values(report: DetectionCalibrationReport,
-            table: PrecisionTable) -> Dict[str, float]:
-    figures = dict(
-        mean_precision(interpolated_precision(table)), **report.overall)
-    return {key: figures[key] for key in RESAMPLED_FIGURES}
 
 
 def _calibration_parts(
