@@ -1,15 +1,16 @@
 """Write one HTML page about one or several results files.
 
-tcal-report GT.json RESULTS.json... --out report.html [--images DIR]
+tcal-report GROUND_TRUTH RESULTS... --out report.html [--images DIR]
 """
 import argparse
 import os.path as osp
 
 from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
-from tcal_det.evaluation.results_file import (read_annotations_and_results,
-                                              read_json)
+from tcal_det.evaluation.formats import (load_annotations_and_results,
+                                         read_annotations)
 from tcal_det.fileio import make_output_folder
+from .options import add_input_arguments
 
 SUFFIXES = ('.html', '.htm')
 
@@ -18,21 +19,11 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description='One HTML page about the accuracy and calibration of '
         'detections, which opens in a browser without a network')
-    parser.add_argument('ground_truth', help='COCO annotations, JSON')
-    parser.add_argument(
-        'results',
-        nargs='+',
-        help='COCO results, JSON, of any framework; or the .pkl that '
-        'tools/test.py --out wrote; others are compared with the first')
+    add_input_arguments(parser, nargs='+')
     parser.add_argument(
         '--out', required=True, metavar='FILE.html', help='page to write')
     parser.add_argument(
-        '--images',
-        metavar='DIR',
-        help="folder that the annotations' `file_name` counts from, for "
-        'pictures of the worst images (default: no pictures)')
-    parser.add_argument(
-        '--names',
+        '--result-names',
         nargs='+',
         metavar='NAME',
         help='what the page calls each results file (default: the names of '
@@ -42,13 +33,7 @@ def parse_args():
         default='Detector calibration report',
         help='title of the page (default: %(default)s)')
     parser.add_argument(
-        '--classes',
-        nargs='+',
-        metavar='NAME',
-        help='names of the categories to evaluate; of a pickle, the classes '
-        'of the data set that it was made with (default: all categories)')
-    parser.add_argument(
-        '--num-resamples',
+        '--resamples',
         type=int,
         default=500,
         metavar='NUM',
@@ -77,13 +62,13 @@ def result_names(paths, names):
             names = list(paths)
     if len(names) != len(paths):
         raise InvalidValueError(
-            f'`--names` must be {len(paths)} name(s), one for each results '
-            f'file, but got {len(names)}')
+            f'`--result-names` must be {len(paths)} name(s), one for each '
+            f'results file, but got {len(names)}')
     repeated = [name for k, name in enumerate(names) if name in names[:k]]
     if repeated:
         raise InvalidValueError(
             'each results file must have a name of its own, but got '
-            f'{repeated[0]!r} twice; give them with `--names`')
+            f'{repeated[0]!r} twice; give them with `--result-names`')
     return names
 
 
@@ -91,26 +76,28 @@ def report(args):
     if not args.out.lower().endswith(SUFFIXES):
         raise InvalidValueError(
             f'`--out` must end in .html, but got {args.out!r}')
-    names = result_names(args.results, args.names)
+    names = result_names(args.results, args.result_names)
     # Slow to import.
     from tcal_det.report import check_requirements, image_paths, write_report
     check_requirements()
     make_output_folder(osp.dirname(osp.abspath(args.out)))
     image_files = None
-    if args.images is not None:
+    # A file holds sizes and no pictures.
+    if args.images is not None and not osp.isfile(args.images):
         image_files = image_paths(
-            read_json(args.ground_truth, 'ground truth'), args.images)
+            read_annotations(args.ground_truth, args.images, args.names),
+            args.images)
     results = {}
     for name, path in zip(names, args.results):
-        ground_truth, results[name], _ = read_annotations_and_results(
-            args.ground_truth, path, args.classes)
+        ground_truth, results[name], _ = load_annotations_and_results(
+            args.ground_truth, path, args.classes, args.images, args.names)
     write_report(
         args.out,
         ground_truth,
         results,
         image_files,
         title=args.title,
-        num_resamples=args.num_resamples,
+        num_resamples=args.resamples,
         seed=args.seed,
         num_images=args.num_images)
     print(f'written: {args.out}')

@@ -69,7 +69,7 @@ def reliability_charts(identity: str, ground_truth: GroundTruth,
         ground_truth (GroundTruth): Names the classes.
         one (Measurement): Of one results file.
     """
-    report = one.evaluation.report
+    report = one.report
     frequent = np.argsort(-report.num_detections, kind='stable')
     shown = np.sort(frequent[:_MOST_DIAGRAMS]).tolist()
     names = tuple(ground_truth.category_names[k] for k in shown)
@@ -93,7 +93,7 @@ def reliability_charts(identity: str, ground_truth: GroundTruth,
         diagrams.append(
             Chart(
                 f'{identity}-{key}',
-                f'{figure(key).title} {_number(one.evaluation.overall[key])}',
+                f'{figure(key).title} {_number(one.report.overall[key])}',
                 f'Blue bars: {target} of the detections in a bin of scores. '
                 'The line across a bin is their mean score, orange where it '
                 'is too high and grey where it is too low; the shaded part '
@@ -164,7 +164,7 @@ def error_charts(identity: str, ground_truth: GroundTruth,
                 f'Share of the objects missed {at}, by where their centre '
                 'lies; cells of fewer than 5 objects are blank.',
                 (charts.position_chart(misses, 'Missed', False), )))
-    gaps = gaps_by_position(one.evaluation.report)
+    gaps = gaps_by_position(one.report)
     if gaps:
         limit = max(0.05, max(abs(row['value']) for row in gaps))
         places.append(

@@ -78,7 +78,7 @@ def page_contents(title: str, ground_truth: GroundTruth,
             compared_in_short(measurements[0], one) for one in measurements[1:]
         ],
         figures=HEADLINES,
-        settings=measurements[0].evaluation.report.settings,
+        settings=measurements[0].report.settings,
         num_resamples=num_resamples,
         seed=seed,
         has_images=image_files is not None,
@@ -88,7 +88,7 @@ def page_contents(title: str, ground_truth: GroundTruth,
 
 def _data(one: Measurement) -> Dict[str, Any]:
     """The evaluation as `tcal-eval` writes it, bins of classes left out."""
-    content = one.evaluation.to_dict()
+    content = one.report.to_dict()
     content['bins'].pop('per_class')
     content['intervals'] = {
         key: dict(low=interval.low, high=interval.high)
@@ -113,7 +113,7 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
         id=identity,
         name=one.name,
         short=in_short(one),
-        counts=one.evaluation.report.counts,
+        counts=one.report.counts,
         headlines=_headlines(one),
         diagrams=reliability_charts(identity, ground_truth, one),
         class_columns=[
@@ -122,7 +122,7 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
             Column('num_detections', 'Detections', kind='count'),
             *(Column(f.key, f.title, f.sentence) for f in CLASS_COLUMNS)
         ],
-        class_rows=one.evaluation.to_dict()['per_class'],
+        class_rows=one.report.to_dict()['per_class'],
         places=error_charts(identity, ground_truth, one),
         threshold=threshold_curve_chart(identity, one),
         threshold_columns=[
@@ -161,7 +161,7 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
 
 
 def _headlines(one: Measurement) -> List[Dict[str, Any]]:
-    overall = one.evaluation.overall
+    overall = one.report.overall
     return [
         dict(
             figure=f, value=overall[f.key], interval=one.intervals.get(f.key))
@@ -177,7 +177,7 @@ def _comparison(measurements: Sequence[Measurement]) -> List[Dict[str, Any]]:
     for f in HEADLINES:
         cells = [
             dict(
-                value=one.evaluation.overall[f.key],
+                value=one.report.overall[f.key],
                 interval=one.intervals.get(f.key),
                 difference=one.differences.get(f.key)) for one in measurements
         ]
@@ -201,8 +201,7 @@ def _threshold_rows(ground_truth: GroundTruth,
     for_precision = precision_thresholds(one.detections, one.matches, _RISK,
                                          _CHANCE)
     names = ('All, one for all', *ground_truth.category_names)
-    points = (one.operating_point,
-              *class_operating_points(one.evaluation.report))
+    points = (one.operating_point, *class_operating_points(one.report))
     rows = [
         dict(
             name=name,
@@ -222,7 +221,7 @@ def _gain_rows(one: Measurement) -> List[Dict[str, Any]]:
     """The scores as they are, then one row per kind of map."""
     if not one.gains:
         return []
-    overall = one.evaluation.overall
+    overall = one.report.overall
     rows = [
         dict(
             method='Scores as they are',
@@ -248,7 +247,7 @@ def _best_row(one: Measurement, target: str) -> Optional[Dict[str, Any]]:
         return None
     return dict(
         figure=figure(best.figure),
-        before=one.evaluation.overall[best.figure],
+        before=one.report.overall[best.figure],
         after=best.value,
         method=best.method,
         classwise=best.classwise,

@@ -3,11 +3,10 @@ from dataclasses import dataclass, field, replace
 from typing import Dict, List, Mapping
 
 from tcal_det.evaluation.bootstrap import check_resampling, resample_figures
-from tcal_det.evaluation.file_evaluation import FileEvaluation
-from tcal_det.evaluation.functional import (DetectionMatches, Detections,
+from tcal_det.evaluation.functional import (DetectionCalibrationReport,
+                                            DetectionMatches, Detections,
                                             GroundTruth, evaluate_detections,
                                             match_detections)
-from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.evaluation.functional.error_split import ErrorSplit, error_split
 from tcal_det.evaluation.intervals import Interval, PairedDifference
 from .operating_point import OperatingPoint, overall_operating_point
@@ -24,7 +23,7 @@ class Measurement:
     Attributes:
         name (str): What the user calls it.
         detections (Detections): As given.
-        evaluation (FileEvaluation): Figures overall and per class.
+        report (DetectionCalibrationReport): Figures overall and per class.
         matches (DetectionMatches): At the IoU threshold of D-ECE.
         split (ErrorSplit): Errors by type, at the same IoU threshold.
         operating_point (OperatingPoint): One threshold for all classes.
@@ -38,7 +37,7 @@ class Measurement:
     """
     name: str
     detections: Detections
-    evaluation: FileEvaluation
+    report: DetectionCalibrationReport
     matches: DetectionMatches
     split: ErrorSplit
     operating_point: OperatingPoint
@@ -81,16 +80,13 @@ def measure(ground_truth: GroundTruth, results: Mapping[str, Detections],
 def _measure_one(name: str, ground_truth: GroundTruth, detections: Detections,
                  seed: int) -> Measurement:
     report = evaluate_detections(ground_truth, detections)
-    precision = average_precision(ground_truth, detections)
     matches = match_detections(ground_truth, detections,
                                report.settings['d_ece_iou_thr'],
                                report.settings['max_dets'])
-    return Measurement(
-        name, detections,
-        FileEvaluation(report, precision.overall, precision.per_class, {}),
-        matches, error_split(ground_truth, detections, matches),
-        overall_operating_point(matches),
-        cross_fitted_gains(ground_truth, detections, seed))
+    return Measurement(name, detections, report, matches,
+                       error_split(ground_truth, detections, matches),
+                       overall_operating_point(matches),
+                       cross_fitted_gains(ground_truth, detections, seed))
 
 
 def _with_intervals(measurements: List[Measurement], ground_truth: GroundTruth,

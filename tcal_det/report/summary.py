@@ -31,8 +31,7 @@ def compared_in_short(first: Measurement, other: Measurement) -> str:
     """
     parts = []
     for f in (figure('mAP'), figure('d_ece')):
-        change = (
-            other.evaluation.overall[f.key] - first.evaluation.overall[f.key])
+        change = (other.report.overall[f.key] - first.report.overall[f.key])
         if math.isnan(change):
             continue
         difference = other.differences.get(f.key)
@@ -49,7 +48,7 @@ def compared_in_short(first: Measurement, other: Measurement) -> str:
 
 
 def _accuracy(one: Measurement) -> str:
-    figures = one.evaluation.overall
+    figures = one.report.overall
     if math.isnan(figures['mAP']):
         return 'There is no object to be found, so AP is undefined.'
     return (f'Accuracy: mAP {figures["mAP"]:.3f}{_range(one, "mAP")}; AP50 '
@@ -57,7 +56,7 @@ def _accuracy(one: Measurement) -> str:
 
 
 def _calibration(one: Measurement) -> str:
-    figures = one.evaluation.overall
+    figures = one.report.overall
     error, over, under = (
         figures[key] for key in ('d_ece', 'd_ece_over', 'd_ece_under'))
     if math.isnan(error):
@@ -75,7 +74,7 @@ def _calibration(one: Measurement) -> str:
 
 def _worst_class(one: Measurement) -> str:
     rows = [
-        row for row in one.evaluation.report.per_class
+        row for row in one.report.per_class
         if row['num_detections'] >= _FEWEST_DETECTIONS
     ]
     if len(rows) < 2:
@@ -109,7 +108,7 @@ def _recalibration(one: Measurement) -> List[str]:
         if best is None:
             continue
         name = 'D-ECE' if target == 'precision' else 'LaECE_0'
-        before = one.evaluation.overall[best.figure]
+        before = one.report.overall[best.figure]
         if is_certain(one, best):
             kind = f'{best.method}{", a map for each class" * best.classwise}'
             sentences.append(
@@ -131,7 +130,7 @@ def is_certain(one: Measurement, gain: RecalibrationGain) -> bool:
     difference = one.gain_differences.get(gain.target)
     if difference is not None and not difference.high < 0:
         return False
-    return gain.value < one.evaluation.overall[gain.figure]
+    return gain.value < one.report.overall[gain.figure]
 
 
 def _range(one: Measurement, key: str) -> str:

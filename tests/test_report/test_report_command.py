@@ -54,13 +54,7 @@ def complaint(answer):
 def test_page_is_written(call, with_packages, without_library, tmp_path):
     out = osp.join('new', 'page.html')
     status, stdout, _ = call(
-        GROUND_TRUTH,
-        RESULTS,
-        '--num-resamples',
-        '40',
-        '--title',
-        'Mine',
-        out=out)
+        GROUND_TRUTH, RESULTS, '--resamples', '40', '--title', 'Mine', out=out)
     assert status == 0
     assert stdout == f'written: {tmp_path / out}\n'
     text = (tmp_path / out).read_text(encoding='utf-8')
@@ -72,9 +66,9 @@ def test_names_of_results(call):
     assert command.result_names(['a/x.json', 'b/x.json'],
                                 None) == ['a/x.json', 'b/x.json']
     assert command.result_names(['a', 'b'], ['one', 'two']) == ['one', 'two']
-    assert '--names' in complaint(call(GROUND_TRUTH, RESULTS, RESULTS))
+    assert '--result-names' in complaint(call(GROUND_TRUTH, RESULTS, RESULTS))
     assert '2 name(s)' in complaint(
-        call(GROUND_TRUTH, RESULTS, 'other.json', '--names', 'one'))
+        call(GROUND_TRUTH, RESULTS, 'other.json', '--result-names', 'one'))
 
 
 def test_page_must_be_html(call, tmp_path):
@@ -86,7 +80,7 @@ def test_page_must_be_html(call, tmp_path):
     (('absent.json', RESULTS), 'absent.json'),
     ((GROUND_TRUTH, 'absent.json'), 'absent.json'),
     ((GROUND_TRUTH, RESULTS, '--images', 'absent'), '--images'),
-    ((GROUND_TRUTH, RESULTS, '--num-resamples', '39'), 'num_resamples'),
+    ((GROUND_TRUTH, RESULTS, '--resamples', '39'), 'num_resamples'),
     ((GROUND_TRUTH, RESULTS, '--num-images', '-1'), 'num_images'),
     ((GROUND_TRUTH, RESULTS, '--classes', 'unicorn'), 'unicorn'),
 ])

@@ -21,8 +21,7 @@ def measured(overall=None, gains=(), differences=None, threshold=0.4, **other):
     return SimpleNamespace(**dict(
         dict(
             name='other',
-            evaluation=SimpleNamespace(
-                overall=overall, report=SimpleNamespace(per_class=[])),
+            report=SimpleNamespace(overall=overall, per_class=[]),
             split=SimpleNamespace(d_ap=dict(missed=0.05, background=0.1)),
             operating_point=SimpleNamespace(
                 threshold=threshold, precision=0.75, recall=0.5),
@@ -90,7 +89,7 @@ def test_rare_classes_are_not_called_the_worst():
                                                         0.2), ('b', 500, 0.3)]
     ]
     one = measured()
-    one.evaluation.report.per_class = rows
+    one.report.per_class = rows
     assert "The scores of 'b' are furthest off: D-ECE 0.300." in in_short(one)
 
 
