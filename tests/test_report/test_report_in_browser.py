@@ -95,8 +95,13 @@ def column(browser, number):
 
 
 def heading(browser, number):
-    return browser.find_elements('css selector',
-                                 '#r1-class-table thead button')[number]
+    button = browser.find_elements('css selector',
+                                   '#r1-class-table thead button')[number]
+    # Away from the bar of links, which stays at the top; not gliding there.
+    browser.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})",
+        button)
+    return button
 
 
 def test_no_error_and_no_request(opened, page_url):
