@@ -62,12 +62,14 @@ setup(
     entry_points=dict(console_scripts=[
         'tcal-eval = tcal_det.cli.eval_calibration:main',
         'tcal-recalibrate = tcal_det.cli.recalibrate:main',
+        'tcal-report = tcal_det.cli.report:main',
+        'tcal-compare = tcal_det.cli.compare_results:main',
     ]),
     extras_require={
         # Pages of tcal-report.
         'report': ['jinja2', 'plotly'],
         # JSON files read several times faster.
-        'fast': ['orjson'],
+        'fast': ['msgspec'],
         # Class names of YOLO's data.yaml.
         'yaml': ['PyYAML'],
         # Demo data: bundled digits.

@@ -1,26 +1,32 @@
 """Time the calibration figures beside COCOeval on a COCO-val-sized set.
 
     python benchmarks/eval_calibration.py --out times.json
+    python benchmarks/eval_calibration.py --commands --repeats 5
     python benchmarks/eval_calibration.py --growth 500 5000 50000
+    python benchmarks/eval_calibration.py --only-tcal-det \
+        --classes 1203 --results-per-image 300 --growth 1000 10000
 
 The set is made from a seed: long-tailed classes, objects of all sizes,
 results that are right, shifted, doubled or plainly wrong. Every contestant
 runs in a process of its own, so that its peak memory is its own, one after
-the other. Reading JSON is not timed: records start as lists of dicts, which
-is what a JSON file is once read.
+the other. Without `--commands` reading JSON is not timed: records start as
+lists of dicts, which is what a JSON file is once read. With it, commands are
+timed from their start to their end, files read and written included.
 """
 import argparse
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -29,25 +35,32 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 _IMAGE_SIZE = (640, 480)
 _OBJECTS_PER_IMAGE = 7.2
-_RESULTS_PER_IMAGE = 100
-_NUM_CLASSES = 80
 _CROWD_SHARE = 0.01
 
 
-def make_arrays(num_images: int, seed: int) -> Dict[str, np.ndarray]:
-    """Objects and results as columns, deterministic in both arguments."""
+class SetSize(NamedTuple):
+    """How large a set to make."""
+    images: int
+    seed: int
+    classes: int
+    results_per_image: int
+
+
+def make_arrays(size_of_set: SetSize) -> Dict[str, np.ndarray]:
+    """Objects and results as columns, deterministic in the argument."""
+    num_images, seed, num_classes, results_per_image = size_of_set
     rng = np.random.default_rng(seed)
     # Long tail: the first class has a quarter of everything, like 'person'.
-    share = 1 / np.arange(1, _NUM_CLASSES + 1)**1.1
+    share = 1 / np.arange(1, num_classes + 1)**1.1
     share /= share.sum()
     num_objects = rng.poisson(_OBJECTS_PER_IMAGE, num_images)
     image = np.repeat(np.arange(num_images), num_objects)
     # An image shows few classes: two or three, repeated.
-    menu = rng.choice(_NUM_CLASSES, size=(num_images, 3), p=share)
+    menu = rng.choice(num_classes, size=(num_images, 3), p=share)
     label = menu[image, rng.integers(0, 3, len(image))]
     boxes = _random_boxes(rng, len(image))
 
-    num_results = num_images * _RESULTS_PER_IMAGE
+    num_results = num_images * results_per_image
     # 45 % of the results lie near an object, the others anywhere.
     is_near = rng.random(num_results) < 0.45
     if len(image) == 0:
@@ -55,7 +68,7 @@ def make_arrays(num_images: int, seed: int) -> Dict[str, np.ndarray]:
     source = rng.integers(0, max(len(image), 1), num_results)
     result_boxes = _random_boxes(rng, num_results)
     result_image = rng.integers(0, num_images, num_results)
-    result_label = rng.choice(_NUM_CLASSES, size=num_results, p=share)
+    result_label = rng.choice(num_classes, size=num_results, p=share)
     near = source[is_near]
     size = np.tile(boxes[near, 2:], 2)
     shift = rng.normal(0, 1, (len(near), 4)) * rng.choice([0.03, 0.1, 0.3],
@@ -90,7 +103,7 @@ def _random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def make_annotations(arrays: Dict[str, np.ndarray],
-                     num_images: int) -> Dict[str, List[Dict[str, Any]]]:
+                     size_of_set: SetSize) -> Dict[str, List[Dict[str, Any]]]:
     """The content of an annotation file."""
     width, height = _IMAGE_SIZE
     columns = zip(arrays['image'].tolist(), arrays['label'].tolist(),
@@ -98,10 +111,11 @@ def make_annotations(arrays: Dict[str, np.ndarray],
     return dict(
         images=[
             dict(id=i + 1, width=width, height=height)
-            for i in range(num_images)
+            for i in range(size_of_set.images)
         ],
         categories=[
-            dict(id=k + 1, name=f'class {k + 1}') for k in range(_NUM_CLASSES)
+            dict(id=k + 1, name=f'class {k + 1}')
+            for k in range(size_of_set.classes)
         ],
         annotations=[
             dict(
@@ -126,12 +140,12 @@ def make_results(arrays: Dict[str, np.ndarray]) -> List[Dict[str, Any]]:
     ]
 
 
-def run_suite(num_images: int, seed: int) -> Dict[str, float]:
+def run_suite(size_of_set: SetSize) -> Dict[str, float]:
     """All figures of tcal_det, overall and per class, from records."""
     from tcal_det.evaluation.functional import (detections_from_coco,
                                                 ground_truth_from_coco)
-    arrays = make_arrays(num_images, seed)
-    annotations = make_annotations(arrays, num_images)
+    arrays = make_arrays(size_of_set)
+    annotations = make_annotations(arrays, size_of_set)
     results = make_results(arrays)
     del arrays
 
@@ -142,12 +156,13 @@ def run_suite(num_images: int, seed: int) -> Dict[str, float]:
     return _run_tcal_det(load)
 
 
-def run_arrays(num_images: int, seed: int) -> Dict[str, float]:
+def run_arrays(size_of_set: SetSize) -> Dict[str, float]:
     """As `run_suite`, from arrays: dicts of millions would not fit."""
     from tcal_det.evaluation.functional import (detections_from_arrays,
                                                 ground_truth_from_coco)
-    arrays = make_arrays(num_images, seed)
-    ground_truth = ground_truth_from_coco(make_annotations(arrays, num_images))
+    arrays = make_arrays(size_of_set)
+    ground_truth = ground_truth_from_coco(
+        make_annotations(arrays, size_of_set))
 
     def load() -> Tuple[Any, Any]:
         return ground_truth, detections_from_arrays(arrays['result_image'] + 1,
@@ -163,36 +178,36 @@ def _run_tcal_det(load: Callable[[], Tuple[Any, Any]]) -> Dict[str, float]:
     from tcal_det.evaluation.functional import evaluate_detections
     before = _peak_memory()
     (ground_truth, detections), loading = _timed(load)
-    report, evaluating = _timed(
-        lambda: evaluate_detections(ground_truth, detections))
-    _, tabulating = _timed(report.to_dict)
+
+    _, evaluating = _timed(
+        lambda: evaluate_detections(ground_truth, detections).to_dict())
     return dict(
         load=loading,
-        evaluate=evaluating + tabulating,
-        total=loading + evaluating + tabulating,
+        evaluate=evaluating,
+        total=loading + evaluating,
         memory_before=before,
         memory=_peak_memory(),
         objects=int(ground_truth.num_objects.sum()),
         results=len(detections))
 
 
-def run_pycocotools(num_images: int, seed: int) -> Dict[str, float]:
+def run_pycocotools(size_of_set: SetSize) -> Dict[str, float]:
     """COCOeval: 10 IoU thresholds, 4 area ranges, then accumulate."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
-    return _run_cocoeval(COCO, COCOeval, num_images, seed)
+    return _run_cocoeval(COCO, COCOeval, size_of_set)
 
 
-def run_faster_coco_eval(num_images: int, seed: int) -> Dict[str, float]:
+def run_faster_coco_eval(size_of_set: SetSize) -> Dict[str, float]:
     """The same with faster-coco-eval, where it is installed."""
     from faster_coco_eval import COCO, COCOeval_faster
-    return _run_cocoeval(COCO, COCOeval_faster, num_images, seed)
+    return _run_cocoeval(COCO, COCOeval_faster, size_of_set)
 
 
-def _run_cocoeval(coco_class: Callable, eval_class: Callable, num_images: int,
-                  seed: int) -> Dict[str, float]:
-    arrays = make_arrays(num_images, seed)
-    annotations = make_annotations(arrays, num_images)
+def _run_cocoeval(coco_class: Callable, eval_class: Callable,
+                  size_of_set: SetSize) -> Dict[str, float]:
+    arrays = make_arrays(size_of_set)
+    annotations = make_annotations(arrays, size_of_set)
     results = make_results(arrays)
     del arrays
     before = _peak_memory()
@@ -217,26 +232,30 @@ def _run_cocoeval(coco_class: Callable, eval_class: Callable, num_images: int,
 
 
 def _timed(work: Callable[[], Any]) -> Tuple[Any, float]:
-    start = time.perf_counter()
+    # Of this process, so that others that share the cores count less.
+    start = time.process_time()
     result = work()
-    return result, time.perf_counter() - start
+    return result, time.process_time() - start
 
 
 def _peak_memory() -> float:
     """Largest resident memory of this process so far, in GB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == 'darwin' else 1024) / 1e9
+    return _in_gb(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _in_gb(max_rss: int) -> float:
+    return max_rss * (1 if sys.platform == 'darwin' else 1024) / 1e9
 
 
 CONTESTANTS = {
-    'tcal_det': (run_suite, 'tcal_det, all calibration figures'),
+    'tcal_det': (run_suite, 'tcal_det, AP and all calibration figures'),
     'pycocotools': (run_pycocotools, 'pycocotools COCOeval'),
     'faster-coco-eval': (run_faster_coco_eval, 'faster-coco-eval COCOeval'),
     'tcal_det-arrays': (run_arrays, 'tcal_det, from arrays'),
 }
 
 
-def run_apart(name: str, num_images: int, seed: int,
+def run_apart(name: str, size_of_set: SetSize,
               repeats: int) -> Dict[str, float]:
     """Run a contestant in fresh processes; the fastest one counts."""
     runs = []
@@ -244,13 +263,102 @@ def run_apart(name: str, num_images: int, seed: int,
         answer = subprocess.run([
             sys.executable,
             os.path.abspath(__file__), '--contestant', name, '--images',
-            str(num_images), '--seed',
-            str(seed)
+            str(size_of_set.images), '--seed',
+            str(size_of_set.seed), '--classes',
+            str(size_of_set.classes), '--results-per-image',
+            str(size_of_set.results_per_image)
         ],
                                 stdout=subprocess.PIPE,
                                 check=True)
         runs.append(json.loads(answer.stdout.splitlines()[-1]))
     return min(runs, key=lambda run: run['total'])
+
+
+_TCAL_EVAL = """
+import tcal_det.cli.eval_calibration as command
+sys.argv = ['tcal-eval', *sys.argv[1:3], '--out', sys.argv[3]]
+command.main()
+"""
+_COCO_EVAL = """
+truth = COCO(sys.argv[1])
+evaluator = COCOeval(truth, truth.{load_results}(sys.argv[2]), 'bbox')
+evaluator.evaluate()
+evaluator.accumulate()
+evaluator.summarize()
+"""
+# Module that is needed and script, by title. Arguments of the scripts:
+# ground truth, results, file to write.
+COMMANDS = {
+    'tcal-eval, with msgspec': ('msgspec', _TCAL_EVAL),
+    'tcal-eval, without':
+    ('json', "sys.modules['msgspec'] = None" + _TCAL_EVAL),
+    'hotcoco': ('hotcoco', 'from hotcoco import COCO, COCOeval' +
+                _COCO_EVAL.format(load_results='load_res')),
+    'faster-coco-eval':
+    ('faster_coco_eval',
+     'from faster_coco_eval import COCO, COCOeval_faster as COCOeval' +
+     _COCO_EVAL.format(load_results='loadRes')),
+    'pycocotools': ('pycocotools', 'from pycocotools.coco import COCO\n'
+                    'from pycocotools.cocoeval import COCOeval' +
+                    _COCO_EVAL.format(load_results='loadRes')),
+    'json.load of both files':
+    ('json', 'import json\n'
+     'kept = [json.load(open(path)) for path in sys.argv[1:3]]\n'),
+}
+
+
+def run_commands(size_of_set: SetSize,
+                 repeats: int) -> Dict[str, Dict[str, float]]:
+    """Time commands from start to end; of each the fastest run counts.
+
+    They take turns, so that a machine that becomes slower does so for all.
+    """
+    rows = {}
+    titles = [
+        title for title, (module, _) in COMMANDS.items()
+        if is_importable(module)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [
+            os.path.join(folder, name)
+            for name in ('truth.json', 'results.json', 'out.json')
+        ]
+        # By another process: commands would inherit the peak memory.
+        writer = multiprocessing.get_context('spawn').Process(
+            target=_write_files, args=(size_of_set, paths))
+        writer.start()
+        writer.join()
+        for _ in range(repeats):
+            for title in titles:
+                row = _run_command(COMMANDS[title][1], paths)
+                if title not in rows or row['cpu'] < rows[title]['cpu']:
+                    rows[title] = row
+    return rows
+
+
+def _write_files(size_of_set: SetSize, paths: List[str]) -> None:
+    arrays = make_arrays(size_of_set)
+    contents = make_annotations(arrays, size_of_set), make_results(arrays)
+    for path, content in zip(paths, contents):
+        with open(path, 'w', encoding='utf-8') as file:
+            json.dump(content, file)
+
+
+def _run_command(script: str, paths: List[str]) -> Dict[str, float]:
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    start = time.perf_counter()
+    process = subprocess.Popen([
+        sys.executable, '-c',
+        f'import sys\nsys.path.insert(0, {root!r})\n{script}', *paths
+    ],
+                               stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f'this command failed:\n{script}')
+    return dict(
+        wall=time.perf_counter() - start,
+        cpu=usage.ru_utime + usage.ru_stime,
+        memory=_in_gb(usage.ru_maxrss))
 
 
 def is_importable(module: str) -> bool:
@@ -262,7 +370,8 @@ def is_importable(module: str) -> bool:
 def comparison_table(rows: Dict[str, Dict[str, float]]) -> str:
     """Markdown: one line for each contestant."""
     lines = [
-        '| | records to arrays or index, s | evaluate, s | total, s | '
+        '| | records to arrays or index, CPU s | evaluate, CPU s | '
+        'total, CPU s | '
         'peak memory, GB | before it, making the records, GB |',
         '|---|---|---|---|---|---|'
     ]
@@ -275,10 +384,25 @@ def comparison_table(rows: Dict[str, Dict[str, float]]) -> str:
     return '\n'.join(lines)
 
 
+def command_table(rows: Dict[str, Dict[str, float]]) -> str:
+    """Markdown: one line for each command."""
+    lines = [
+        '| | wall, s | CPU, s | CPU / hotcoco | peak memory, GB |',
+        '|---|---|---|---|---|'
+    ]
+    unit = rows.get('hotcoco', dict(cpu=float('nan')))['cpu']
+    lines += [
+        f'| {title} | {row["wall"]:.2f} | {row["cpu"]:.2f} | '
+        f'{row["cpu"] / unit:.1f} | {row["memory"]:.2f} |'
+        for title, row in rows.items()
+    ]
+    return '\n'.join(lines)
+
+
 def growth_table(rows: Dict[int, Dict[str, float]]) -> str:
     """Markdown: one line for each number of images."""
     lines = [
-        '| images | objects | results | total, s | us per result | '
+        '| images | objects | results | total, CPU s | us per result | '
         'peak memory, GB |', '|---|---|---|---|---|---|'
     ]
     lines += [
@@ -303,6 +427,21 @@ def parse_args() -> argparse.Namespace:
         default=0,
         help='of the made-up set (default: %(default)s)')
     parser.add_argument(
+        '--classes',
+        type=int,
+        default=80,
+        help='number of classes (default: %(default)s)')
+    parser.add_argument(
+        '--results-per-image',
+        type=int,
+        default=100,
+        metavar='NUM',
+        help='results per image (default: %(default)s)')
+    parser.add_argument(
+        '--commands',
+        action='store_true',
+        help='time whole commands on files, reading included, instead')
+    parser.add_argument(
         '--repeats',
         type=int,
         default=1,
@@ -324,9 +463,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--contestant', choices=sorted(CONTESTANTS), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    for name in ('images', 'repeats'):
+    for name in ('images', 'repeats', 'classes', 'results_per_image'):
         if getattr(args, name) < 1:
-            parser.error(f'`--{name}` must be >= 1, but got '
+            parser.error(f'`--{name.replace("_", "-")}` must be >= 1, but got '
                          f'{getattr(args, name)}')
     return args
 
@@ -334,30 +473,38 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run everything, print Markdown, write JSON."""
     args = parse_args()
+    size_of_set = SetSize(args.images, args.seed, args.classes,
+                          args.results_per_image)
     if args.contestant:
         warnings.simplefilter('ignore', UserWarning)
         run = CONTESTANTS[args.contestant][0]
-        print(json.dumps(run(args.images, args.seed)))
+        print(json.dumps(run(size_of_set)))
         return
+    print(f'Python {platform.python_version()}, numpy {np.__version__}, '
+          f'{os.cpu_count()} cores; {args.classes} classes\n')
     names = ['tcal_det']
     if not args.only_tcal_det:
         names.append('pycocotools')
         if is_importable('faster_coco_eval'):
             names.append('faster-coco-eval')
-    rows = {
-        name: run_apart(name, args.images, args.seed, args.repeats)
-        for name in names
-    }
-    print(f'{args.images} images, {rows["tcal_det"]["objects"]} objects, '
-          f'{rows["tcal_det"]["results"]} results, {_NUM_CLASSES} classes; '
-          f'Python {platform.python_version()}, numpy {np.__version__}, '
-          f'{os.cpu_count()} cores\n')
-    print(comparison_table(rows))
+    rows, commands = {}, {}
+    if args.commands:
+        commands = run_commands(size_of_set, args.repeats)
+        print(command_table(commands))
+    elif not (args.only_tcal_det and args.growth):
+        rows = {
+            name: run_apart(name, size_of_set, args.repeats)
+            for name in names
+        }
+        print(f'{args.images} images, {rows["tcal_det"]["objects"]} objects, '
+              f'{rows["tcal_det"]["results"]} results\n')
+        print(comparison_table(rows))
     growth = {}
     if args.growth is not None:
         growth = {
             num_images:
-            run_apart('tcal_det-arrays', num_images, args.seed, args.repeats)
+            run_apart('tcal_det-arrays',
+                      size_of_set._replace(images=num_images), args.repeats)
             for num_images in args.growth or (500, 5000, 50000)
         }
         print('\n' + growth_table(growth))
@@ -373,6 +520,7 @@ def main() -> None:
                 python=platform.python_version(),
                 numpy=np.__version__,
                 comparison=rows,
+                commands=commands,
                 growth=growth))
 
 

@@ -9,7 +9,7 @@ from glob import glob
 import pytest
 from test_numpy_half import BLOCK, GOLDEN, ROOT
 
-COMMANDS = ('tcal-eval', 'tcal-recalibrate')
+COMMANDS = ('tcal-eval', 'tcal-recalibrate', 'tcal-report', 'tcal-compare')
 
 
 def run(*command, **options):

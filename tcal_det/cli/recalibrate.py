@@ -11,9 +11,11 @@ import os.path as osp
 from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.formats import load_annotations_and_results
-from tcal_det.evaluation.results_file import naming_file, read_results
+from tcal_det.evaluation.functional import ground_truth_from_coco
+from tcal_det.evaluation.results_file import (naming_file, read_json,
+                                              read_results)
 from tcal_det.fileio import make_output_folder, write_json_atomically
-from tcal_det.recalibration import (FEWEST_DETECTIONS, SCORE_MAPS, TARGETS,
+from tcal_det.recalibration import (FEWEST_DETECTIONS, METHODS, TARGETS,
                                     Recalibration, fit_recalibration)
 from .options import add_input_arguments
 
@@ -38,10 +40,11 @@ def parse_args():
         help='recalibration to write')
     fit.add_argument(
         '--method',
-        choices=list(SCORE_MAPS),
+        choices=list(METHODS),
         default='isotonic',
-        help='kind of map; all but histogram keep the order of the scores, '
-        'and so AP (default: isotonic)')
+        help='kind of map; all but histogram and size_platt, which depends on '
+        'the size of the box, keep the order of the scores, and so AP '
+        '(default: isotonic)')
     fit.add_argument(
         '--target',
         choices=list(TARGETS),
@@ -72,6 +75,11 @@ def parse_args():
         help='detections to recalibrate: COCO results (.json), or the .pkl of '
         'tools/test.py --out')
     apply.add_argument('recalibration', help='recalibration that fit wrote')
+    apply.add_argument(
+        '--ground-truth',
+        metavar='FILE.json',
+        help='COCO annotations with the width and height of the images, '
+        'which only size_platt needs (default: none)')
     apply.add_argument(
         '--out',
         required=True,
@@ -108,8 +116,14 @@ def apply(args):
     recalibration = Recalibration.from_file(args.recalibration)
     results = read_results(args.results,
                            [one.category_id for one in recalibration.classes])
+    sizes = None
+    if args.ground_truth is not None:
+        annotations = read_json(args.ground_truth, 'ground truth')
+        with naming_file(args.ground_truth):
+            known = ground_truth_from_coco(annotations)
+        sizes = dict(zip(known.image_ids.tolist(), known.image_sizes))
     with naming_file(args.results):
-        recalibrated = recalibration.apply_to_records(results)
+        recalibrated = recalibration.apply_to_records(results, sizes)
     # One line, as other tools write results: millions are slow.
     write_json_atomically(args.out, recalibrated, indent=None)
     print(f'{len(recalibrated)} of {len(results)} detections; '

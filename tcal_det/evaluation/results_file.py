@@ -1,5 +1,4 @@
 """Annotation and results files: COCO's JSON and mmdet's pickle."""
-import json
 import warnings
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -13,6 +12,7 @@ from tcal_det.restricted_pickle import load_plain_pickle
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
 from .functional.record_ids import is_id, positions
+from .json_reading import collector_paused, iter_record_blocks, load_json
 from .plausibility import check_labels
 from .predicted_instances import predicted_instances
 
@@ -37,8 +37,7 @@ def read_json(path: str, what: str) -> Any:
         InvalidValueError: If it is truncated or no JSON.
     """
     try:
-        with open(path, encoding='utf-8') as file:
-            return json.load(file)
+        return load_json(path)
     except FileNotFoundError:
         raise MissingFileError(f'{what} {path!r} does not exist') from None
     except OSError as error:
@@ -94,17 +93,45 @@ def read_annotations_and_results(
         check_class_names(annotations, class_names)
     categories = categories_by_label(annotations, class_names)
     category_ids = [category['id'] for category in categories]
-    results = read_results(results_path, category_ids, ground_truth.image_ids)
-    with naming_file(results_path):
-        detections = detections_from_coco(results, ground_truth)
-        if results_path.endswith(PICKLE_SUFFIXES):
-            check_labels(ground_truth, detections, CLASSES_REMEDY)
-    if class_names is None and results_path.endswith(PICKLE_SUFFIXES):
-        _warn_of_few_labels(results, category_ids)
+    if class_names is None:
+        # The records are most of the memory.
+        annotations = None
+    detections = _detections_in_blocks(results_path, ground_truth)
+    if detections is None:
+        results = read_results(results_path, category_ids,
+                               ground_truth.image_ids)
+        with naming_file(results_path):
+            detections = detections_from_coco(results, ground_truth)
+            if results_path.endswith(PICKLE_SUFFIXES):
+                check_labels(ground_truth, detections, CLASSES_REMEDY)
+        if class_names is None and results_path.endswith(PICKLE_SUFFIXES):
+            _warn_of_few_labels(results, category_ids)
     if class_names is not None:
         ground_truth, detections = keep_classes(annotations, ground_truth,
                                                 detections, category_ids)
     return ground_truth, detections, categories
+
+
+def _detections_in_blocks(path: str,
+                          ground_truth: GroundTruth) -> Optional[Detections]:
+    """Detections of a JSON file whose records are never in memory together.
+
+    Returns:
+        Detections, optional: None if the file is of another kind or
+        anything is wrong with it: reading it as a whole says what.
+    """
+    if path.endswith(PICKLE_SUFFIXES):
+        return None
+    parts = []
+    try:
+        with collector_paused():
+            for records in iter_record_blocks(path):
+                parts.append(detections_from_coco(records, ground_truth))
+    except (OSError, TypeError, ValueError, RecursionError):
+        return None
+    return Detections(*(np.concatenate(columns)
+                        for columns in zip(*(vars(part).values()
+                                             for part in parts))))
 
 
 def keep_classes(

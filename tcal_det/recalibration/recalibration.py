@@ -4,6 +4,7 @@ Shape shorthand:
     D: detections
     K: classes, by label: in the order in which a detector counts them
 """
+import math
 import warnings
 from dataclasses import dataclass
 from typing import (Any, Callable, Dict, List, Mapping, Optional, Sequence,
@@ -21,7 +22,8 @@ from tcal_det.evaluation.functional import (DetectionMatches, Detections,
 from tcal_det.evaluation.functional.array_checks import as_unit_interval
 from tcal_det.evaluation.functional.record_ids import is_id
 from tcal_det.evaluation.results_file import Record, read_json
-from .score_maps import SCORE_MAPS, ScoreMap, score_map_from
+from .methods import METHODS, AnyMap, apply_map, fit_map, map_from
+from .size_dependent_map import relative_areas
 
 # What a calibrated score is, and the IoU threshold that goes with it:
 # precision (D-ECE), or precision times IoU (LaECE_0).
@@ -40,12 +42,12 @@ class ClassRecalibration:
         name (str): Of the category.
         score_thr (float, optional): Detections of lower original score
             are left out.
-        score_map (ScoreMap, optional): None: that of all classes.
+        score_map (AnyMap, optional): None: that of all classes.
     """
     category_id: Any
     name: str
     score_thr: Optional[float] = None
-    score_map: Optional[ScoreMap] = None
+    score_map: Optional[AnyMap] = None
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,11 @@ class Recalibration:
 
     Attributes:
         settings (Dict[str, Any]): How it was fitted.
-        score_map (ScoreMap): Of all classes together.
+        score_map (AnyMap): Of all classes together.
         classes (Tuple[ClassRecalibration, ...]): By label, K of them.
     """
     settings: Dict[str, Any]
-    score_map: ScoreMap
+    score_map: AnyMap
     classes: Tuple[ClassRecalibration, ...]
 
     @property
@@ -66,13 +68,20 @@ class Recalibration:
         """The thresholds by category id, for `evaluate_detections`."""
         return {one.category_id: one.score_thr for one in self.classes}
 
-    def recalibrate(self, scores: np.ndarray,
-                    labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    def recalibrate(
+        self,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        relative_areas: Optional[np.ndarray] = None
+    ) -> Tuple[np.ndarray, np.ndarray]:
         """Recalibrate the scores of detections.
 
         Args:
             scores (ndarray): Original ones, in [0, 1], shape (D,).
             labels (ndarray): In [0, K), shape (D,).
+            relative_areas (ndarray, optional): Areas of the boxes as
+                fractions of their images, shape (D,); needed by a map that
+                depends on the size. Defaults to None.
 
         Returns:
             Tuple[ndarray, ndarray]: Scores, float64, and whether each
@@ -92,11 +101,14 @@ class Recalibration:
                 'classes of the recalibration, and not negative, but got '
                 f'{labels[has_no_class.argmax()]}: '
                 f'{REFIT} for the classes of this detector')
-        recalibrated = self.score_map(scores)
+        recalibrated = apply_map(self.score_map, scores, relative_areas)
         for label, one in enumerate(self.classes):
             if one.score_map is not None:
                 members = labels == label
-                recalibrated[members] = one.score_map(scores[members])
+                areas = None if relative_areas is None else relative_areas[
+                    members]
+                recalibrated[members] = apply_map(one.score_map,
+                                                  scores[members], areas)
         # NaN for no threshold: every comparison with it is false.
         thresholds = np.array([
             np.nan if one.score_thr is None else one.score_thr
@@ -104,11 +116,17 @@ class Recalibration:
         ])
         return recalibrated, ~(scores < thresholds[labels])
 
-    def apply_to_records(self, results: Sequence[Record]) -> List[Record]:
+    def apply_to_records(
+        self,
+        results: Sequence[Record],
+        image_sizes: Optional[Mapping[Any, Tuple[float, float]]] = None
+    ) -> List[Record]:
         """Recalibrate COCO results.
 
         Args:
             results (Sequence[Record]): Not changed.
+            image_sizes (Mapping, optional): Width and height by image id;
+                needed by a map that depends on the size. Defaults to None.
 
         Returns:
             List[Record]: New records, in order, without the detections
@@ -123,8 +141,18 @@ class Recalibration:
             sorted(
                 range(len(self.classes)),
                 key=lambda label: self.classes[label].category_id))
+        areas = None
+        if image_sizes is not None:
+            unknown = (math.nan, math.nan)
+            sizes = [
+                image_sizes.get(record['image_id'], unknown)
+                for record in results
+            ]
+            areas = relative_areas(detections.boxes,
+                                   np.reshape(sizes, (len(sizes), 2)))
         scores, is_kept = self.recalibrate(detections.scores,
-                                           label_of[detections.class_index])
+                                           label_of[detections.class_index],
+                                           areas)
         return [
             dict(record, score=score)
             for record, score, kept in zip(results, scores.tolist(), is_kept)
@@ -182,7 +210,7 @@ class Recalibration:
                                        f'{shortened(content["settings"])}')
             return cls(
                 settings=content['settings'],
-                score_map=_read_part('recalibrator', score_map_from,
+                score_map=_read_part('recalibrator', map_from,
                                      content['recalibrator']),
                 classes=_read_classes(content['classes']))
         except UserError as error:
@@ -240,7 +268,7 @@ def _read_class(form: Dict[str, Any]) -> ClassRecalibration:
         score_thr = check_fraction('score_thr', score_thr)
     score_map = form['recalibrator']
     if score_map is not None:
-        score_map = _read_part('recalibrator', score_map_from, score_map)
+        score_map = _read_part('recalibrator', map_from, score_map)
     return ClassRecalibration(category_id, name, score_thr, score_map)
 
 
@@ -282,8 +310,9 @@ def fit_recalibration(ground_truth: GroundTruth,
         detections (Detections): With original scores.
         categories (Sequence[Record]): With 'id' and perhaps 'name', by
             label.
-        method (str): 'temperature', 'platt', 'beta', 'isotonic' or
-            'histogram'. Defaults to 'isotonic'.
+        method (str): 'temperature', 'platt', 'beta', 'isotonic',
+            'histogram', or 'size_platt', which needs image sizes and can
+            change AP. Defaults to 'isotonic'.
         target (str): 'precision', which D-ECE compares with, or
             'precision_x_iou', as LaECE. Defaults to 'precision'.
         iou_thr (float, optional): Of the matching. Defaults to None: 0.5
@@ -305,7 +334,7 @@ def fit_recalibration(ground_truth: GroundTruth,
     Reference:
         Kuzucu et al., On Calibration of Object Detectors, ECCV 2024.
     """
-    check_choice('method', method, tuple(SCORE_MAPS))
+    check_choice('method', method, tuple(METHODS))
     check_choice('target', target, tuple(TARGETS))
     iou_thr = check_iou_thr('iou_thr',
                             TARGETS[target] if iou_thr is None else iou_thr)
@@ -320,7 +349,9 @@ def fit_recalibration(ground_truth: GroundTruth,
     counted = matches.is_counted
     targets = matches.is_tp if target == 'precision' else matches.iou
     targets = targets[counted].astype(np.float64)
-    score_map = SCORE_MAPS[method].fit(matches.scores[counted], targets)
+    areas = relative_areas(matches.boxes[counted],
+                           matches.image_sizes[counted])
+    score_map = fit_map(method, matches.scores[counted], targets, areas)
 
     index_of = {
         category_id: k
@@ -332,8 +363,8 @@ def fit_recalibration(ground_truth: GroundTruth,
         members = matches.class_index[counted] == k
         own_map = None
         if classwise and members.sum() >= FEWEST_DETECTIONS:
-            own_map = SCORE_MAPS[method].fit(matches.scores[counted][members],
-                                             targets[members])
+            own_map = fit_map(method, matches.scores[counted][members],
+                              targets[members], areas[members])
         name = ground_truth.category_names[k]
         if classwise and own_map is None:
             sharing.append(name)

@@ -16,7 +16,8 @@ be made of parameters that would break this: finite numbers, positive
 slopes, sorted knots and values in [0, 1] are checked when it is made.
 """
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
+from typing import (Any, ClassVar, Dict, List, Mapping, Optional, Sequence,
+                    Tuple, Type)
 
 import numpy as np
 from scipy.optimize import minimize
@@ -245,11 +246,15 @@ SCORE_MAPS = {
 }
 
 
-def score_map_from(form: Dict[str, Any]) -> ScoreMap:
+def score_map_from(
+        form: Dict[str, Any],
+        maps: Mapping[str, Type[ScoreMap]] = SCORE_MAPS) -> ScoreMap:
     """The map of a JSON form.
 
     Args:
         form (Dict[str, Any]): From ``to_json_dict``.
+        maps (Mapping[str, type]): Kinds of maps by type. Defaults to those
+            of the score alone.
 
     Raises:
         InvalidTypeError, InvalidValueError: If it is none; the message names
@@ -261,18 +266,18 @@ def score_map_from(form: Dict[str, Any]) -> ScoreMap:
         array([0.5  , 0.667])
     """
     kind = form.get('type') if isinstance(form, dict) else None
-    if not isinstance(kind, str) or kind not in SCORE_MAPS:
+    if not isinstance(kind, str) or kind not in maps:
         raise InvalidValueError(
-            f'a score map must be {{"type": one of {sorted(SCORE_MAPS)}, '
+            f'a score map must be {{"type": one of {sorted(maps)}, '
             f'...its parameters...}}, but got {shortened(form)}')
     parameters = {key: form[key] for key in form if key != 'type'}
-    expected = [field.name for field in fields(SCORE_MAPS[kind])]
+    expected = [field.name for field in fields(maps[kind])]
     if set(parameters) != set(expected):
         raise InvalidValueError(
             f'a score map of type {kind!r} must have the keys {expected} '
             f'beside `type`, but has {shortened(sorted(parameters, key=str))}')
     try:
-        return SCORE_MAPS[kind](**parameters)
+        return maps[kind](**parameters)
     except UserError as error:
         raise type(error)(
             f'a score map of type {kind!r} is wrong: {error}') from None

@@ -413,8 +413,7 @@ def measure_mean_ap(detector: nn.Module, dataloader: Iterable[dict]) -> float:
         class_index=class_index,
         boxes=boxes,
         iscrowd=iscrowd.astype(bool))
-    return average_precision(truth,
-                             Detections(*found.arrays())).overall['mAP']
+    return average_precision(truth, Detections(*found.arrays())).overall['mAP']
 
 
 def check_comparable(detectors: Dict[str, nn.Module]) -> None:

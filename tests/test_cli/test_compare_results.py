@@ -223,8 +223,8 @@ MISTAKES = dict(
     edges=(['--slice', 'altitude:1,,2'], 'ATTRIBUTE:NUMBER,NUMBER'),
     edges_of_texts=(['--slice', 'weather:1'], '`edges` are for attributes'),
     descending_edges=(['--slice', 'altitude:2,1'], '`edges` must be numbers'),
-    same_attribute=(['--slice', 'altitude:1', 'altitude:2'],
-                    'each attribute once'),
+    same_attribute=(['--slice', 'altitude:1',
+                     'altitude:2'], 'each attribute once'),
     out_is_a_folder=(['--out', '{folder}'], '`--out` must be a file'),
     many_files=(['{a}'] * 27, '1 to 26 files'),
 )

@@ -13,7 +13,8 @@ from tcal_det.evaluation.functional import (detections_from_coco,
                                             evaluate_detections,
                                             ground_truth_from_coco)
 from tcal_det.evaluation.functional.average_precision import average_precision
-from tcal_det.recalibration import SCORE_MAPS, Recalibration, fit_recalibration
+from tcal_det.recalibration import (METHODS, SCORE_MAPS, Recalibration,
+                                    fit_recalibration)
 
 MONOTONE = [name for name in SCORE_MAPS if name != 'histogram']
 pytestmark = pytest.mark.filterwarnings('ignore:undefined')
@@ -432,7 +433,7 @@ def places(content, path=()):
         yield from places(inner, (*path, key))
 
 
-@pytest.mark.parametrize('method', SCORE_MAPS)
+@pytest.mark.parametrize('method', METHODS)
 @settings(
     max_examples=60,
     deadline=None,
@@ -456,7 +457,8 @@ def test_a_corrupted_file_fails_in_one_line_or_is_a_calibration(
         return
     scores = np.linspace(0, 1, 301)
     for label in range(2):
-        calibrated, _ = read.recalibrate(scores, np.full(301, label))
+        calibrated, _ = read.recalibrate(scores, np.full(301, label),
+                                         np.linspace(0, 1, 301))
         assert np.isfinite(calibrated).all()
         assert calibrated.min() >= 0 and calibrated.max() <= 1
         if method != 'histogram':

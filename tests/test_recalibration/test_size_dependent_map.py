@@ -11,7 +11,8 @@ from tcal_det.evaluation.functional import (DetectionMatches,
                                             detection_calibration_error)
 from tcal_det.evaluation.functional.size_calibration import \
     calibration_error_by_size
-from tcal_det.recalibration import SCORE_MAPS, PlattMap, score_map_from
+from tcal_det.recalibration import PlattMap
+from tcal_det.recalibration.methods import map_from
 from tcal_det.recalibration.size_dependent_map import (SizeDependentPlattMap,
                                                        relative_areas)
 
@@ -154,12 +155,11 @@ def test_slopes_stay_positive_where_scores_mislead():
     assert min(fitted.scales) >= .01
 
 
-def test_json_form(monkeypatch):
+def test_json_form():
     fitted = SizeDependentPlattMap.fit(*samples(by_size, 500))
     form = json.loads(json.dumps(fitted.to_json_dict()))
     assert form['type'] == 'size_platt'
-    monkeypatch.setitem(SCORE_MAPS, 'size_platt', SizeDependentPlattMap)
-    assert score_map_from(form) == fitted
+    assert map_from(form) == fitted
 
 
 @pytest.mark.parametrize('change, message', [

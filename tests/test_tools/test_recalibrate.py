@@ -271,3 +271,19 @@ def test_a_field_that_is_nested_deeply(splits, succeed, call_tool, tmp_path):
             line, = stderr.splitlines()
             assert status == 2 and line.startswith('error: ')
             assert repr(odd) in line or repr(out) in line
+
+
+def test_map_that_depends_on_the_size(splits, succeed, complaint, tmp_path):
+    val_gt, val_dt, test_gt, test_dt = splits
+    stored, out = str(tmp_path / 'size.json'), str(tmp_path / 'new.json')
+    succeed(TOOL, 'fit', val_gt, val_dt, '--out', stored, '--method',
+            'size_platt')
+    line = complaint('apply', test_dt, stored, '--out', out)
+    assert 'needs the sizes of the images' in line and '--ground-truth' in line
+    succeed(TOOL, 'apply', test_dt, stored, '--out', out, '--ground-truth',
+            test_gt)
+    with open(test_dt) as before, open(out) as after:
+        before, after = json.load(before), json.load(after)
+    # Right half as often as they say: all boxes are of one size.
+    assert np.mean([one['score'] for one in after]) == pytest.approx(
+        np.mean([one['score'] for one in before]) / 2, abs=0.05)

@@ -11,10 +11,11 @@ precision of each IoU threshold, recall threshold and class, shape
 ``image_counts`` every image occurs once.
 """
 from dataclasses import dataclass
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 import numpy as np
 
+from .box_pairs import RankedPairs
 from .coco_arrays import Detections, GroundTruth
 from .precision_table import (ANY_AREA, AreaRange, interpolated_precision,
                               precision_tables, recall)
@@ -50,7 +51,8 @@ class AveragePrecision:
 
 
 def average_precision(ground_truth: GroundTruth,
-                      detections: Detections) -> AveragePrecision:
+                      detections: Detections,
+                      pairs: Optional[RankedPairs] = None) -> AveragePrecision:
     """Measure AP and AR as pycocotools' COCOeval does.
 
     Two differences, both for the better: objects of annotation id 0 can be
@@ -60,6 +62,8 @@ def average_precision(ground_truth: GroundTruth,
         ground_truth (GroundTruth): Objects.
         detections (Detections): Of the same images and classes; may be
             empty, which ``COCO.loadRes`` does not allow.
+        pairs (RankedPairs, optional): From :func:`rank_pairs` of the same
+            data, so that several functions share them. Defaults to None.
 
     Returns:
         AveragePrecision: The figures.
@@ -68,7 +72,8 @@ def average_precision(ground_truth: GroundTruth,
         Lin et al., Microsoft COCO, ECCV 2014; ``pycocotools.cocoeval``.
     """
     any_area, *by_area = precision_tables(ground_truth, detections,
-                                          (ANY_AREA, *AREA_RANGES.values()))
+                                          (ANY_AREA, *AREA_RANGES.values()),
+                                          pairs)
     of_any = interpolated_precision(any_area)
     # Figure to values of shape (thresholds, ..., K).
     values = {name: of_any[thrs] for name, thrs in _THRESHOLDS.items()}

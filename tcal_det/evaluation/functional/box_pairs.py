@@ -9,11 +9,13 @@ Names:
     rank: a detection's place in the order (class, image, score descending,
         file order), in which COCO takes the detections in turn
 """
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
 from .coco_arrays import Detections, GroundTruth
+from .serving_order import (ServingOrder, is_first_of_run, is_last_of_run,
+                            serving_order)
 
 # Pairs whose overlap is computed at a time: bounds the memory.
 _PAIRS_PER_BLOCK = 2**19
@@ -28,7 +30,17 @@ class BoxPairs(NamedTuple):
 
     def select(self, which: np.ndarray) -> 'BoxPairs':
         """The pairs of a mask or of indices."""
+        if which.dtype == bool:
+            # Cheaper than a mask for each column.
+            which = np.flatnonzero(which)
         return BoxPairs(*(part[which] for part in self))
+
+
+class RankedPairs(NamedTuple):
+    """Detections in the order of their turn, and whom they may match."""
+    turns: ServingOrder
+    max_dets: int  # detections per image and class that have pairs
+    pairs: BoxPairs  # by rank, then by IoU descending, then the later object
 
 
 class _BoxColumns(NamedTuple):
@@ -46,41 +58,51 @@ class _BoxColumns(NamedTuple):
         return cls(x, y, width + x, height + y, width * height)
 
 
-def serving_order(detections: Detections) -> Tuple[np.ndarray, np.ndarray]:
-    """Detections by (class, image, score descending, file order).
+def rank_pairs(ground_truth: GroundTruth,
+               detections: Detections,
+               max_dets: int = 100,
+               keeps_disjoint: bool = False) -> RankedPairs:
+    """Find the pairs that overlap, in the order in which COCO takes them.
 
-    Returns:
-        Tuple[ndarray, ndarray]: The order, indices of shape (D,), and the
-        place of each of its entries within its image and class, shape (D,).
+    Args:
+        ground_truth (GroundTruth): Objects.
+        detections (Detections): Of the same images and classes.
+        max_dets (int): Detections per image and class that exist, best
+            scores first. Defaults to 100.
+        keeps_disjoint (bool): Whether disjoint pairs are wanted as well.
+            Defaults to False.
     """
-    image_index = _narrowed(detections.image_index)
-    class_index = _narrowed(detections.class_index)
-    order = np.lexsort((-detections.scores, image_index, class_index))
-    is_first = (
-        is_first_of_run(image_index[order])
-        | is_first_of_run(class_index[order]))
-    start = np.flatnonzero(is_first)
-    length = np.diff(np.append(start, len(order)))
-    return order, np.arange(len(order)) - np.repeat(start, length)
+    turns = serving_order(detections)
+    pairs = overlapping_pairs(ground_truth, detections, turns.order,
+                              keeps_disjoint,
+                              np.flatnonzero(turns.place < max_dets))
+    return RankedPairs(turns, max_dets, _by_preference(pairs))
 
 
-def overlapping_pairs(ground_truth: GroundTruth, detections: Detections,
-                      order: np.ndarray, keeps_disjoint: bool) -> BoxPairs:
+def overlapping_pairs(
+        ground_truth: GroundTruth,
+        detections: Detections,
+        order: np.ndarray,
+        keeps_disjoint: bool,
+        existing: Optional[np.ndarray] = None) -> BoxPairs:
     """All pairs of one image and class that overlap.
 
     Args:
         ground_truth (GroundTruth): Objects.
         detections (Detections): Detections.
-        order (ndarray): Detections that exist, in serving order.
+        order (ndarray): All detections in serving order, shape (D,).
         keeps_disjoint (bool): Whether disjoint pairs are wanted as well.
+        existing (ndarray, optional): Ranks of the detections that exist,
+            ascending. Defaults to None, all of ``order``.
 
     Returns:
         BoxPairs: By rank, then by object in file order.
     """
+    if existing is None:
+        existing = np.arange(len(order))
     num_images = ground_truth.num_images
-    group_of_detection = (
-        detections.class_index[order] * num_images +
-        detections.image_index[order])
+    group_of_detection = (detections.class_index * num_images +
+                          detections.image_index)[order[existing]]
     group_of_object = (
         ground_truth.class_index * num_images + ground_truth.image_index)
     # Stable, so that objects stay in file order within their group.
@@ -92,7 +114,7 @@ def overlapping_pairs(ground_truth: GroundTruth, detections: Detections,
     # the few groups with objects are looked up, not every detection.
     first = np.searchsorted(group_of_detection, groups, side='left')
     last = np.searchsorted(group_of_detection, groups, side='right')
-    rank = _ranges(first, last - first)
+    rank = existing[_ranges(first, last - first)]
     num_partners = np.repeat(object_count, last - first)
     partner_start = np.repeat(object_start, last - first)
 
@@ -158,10 +180,10 @@ def paired_iou(detections: _BoxColumns, detection: np.ndarray,
     return iou
 
 
-def by_preference(pairs: BoxPairs) -> BoxPairs:
+def _by_preference(pairs: BoxPairs) -> BoxPairs:
     """Sort by rank, then by IoU descending, the later object first."""
     # Most detections overlap one object and need no sorting.
-    is_alone = is_first_of_run(pairs.rank) & _is_last_of_run(pairs.rank)
+    is_alone = is_first_of_run(pairs.rank) & is_last_of_run(pairs.rank)
     several = np.flatnonzero(~is_alone)
     order = np.arange(len(is_alone))
     order[several] = several[np.lexsort(
@@ -174,20 +196,6 @@ def _ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
     total = int(length.sum())
     offset = start - (np.cumsum(length) - length)
     return np.arange(total) + np.repeat(offset, length)
-
-
-def is_first_of_run(values: np.ndarray) -> np.ndarray:
-    """Whether a value differs from the one before it."""
-    is_first = np.ones(len(values), dtype=bool)
-    np.not_equal(values[1:], values[:-1], out=is_first[1:])
-    return is_first
-
-
-def _is_last_of_run(values: np.ndarray) -> np.ndarray:
-    """Whether a value differs from the one after it."""
-    is_last = np.ones(len(values), dtype=bool)
-    np.not_equal(values[1:], values[:-1], out=is_last[:-1])
-    return is_last
 
 
 def _narrowed(index: np.ndarray) -> np.ndarray:

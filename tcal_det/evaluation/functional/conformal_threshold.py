@@ -24,10 +24,10 @@ import numpy as np
 
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval, check_same_length
-from .box_pairs import _is_last_of_run, is_first_of_run
 from .coco_arrays import Detections, GroundTruth
 from .learn_then_test import ROUNDING, check_level, fixed_sequence_tests
 from .matching import DetectionMatches
+from .serving_order import is_first_of_run, is_last_of_run
 
 # Candidates of the tests of precision; fixed before any data is seen.
 _STEPS = 100
@@ -331,7 +331,7 @@ def _loss_by_step(scores: np.ndarray, is_tp: np.ndarray,
     num_false = np.cumsum(is_false)
     num_false -= (num_false - is_false)[num_before]
     # An image's loss changes where the last detection of a step joins it.
-    change = np.flatnonzero(_is_last_of_run(image) | _is_last_of_run(step))
+    change = np.flatnonzero(is_last_of_run(image) | is_last_of_run(step))
     loss = num_false[change] / num_kept[change]
     loss_before = np.append(0.0, loss)[:-1]
     loss_before[is_first_of_run(image[change])] = 0.0

@@ -16,6 +16,7 @@ import numpy as np
 from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
 from .average_precision import AveragePrecision, average_precision
+from .box_pairs import rank_pairs
 from .coco_arrays import Detections, GroundTruth
 from .debiased_calibration_error import DebiasedCalibrationError
 from .detection_calibration import (MAX_CELLS, DetectionCalibrationError,
@@ -76,11 +77,14 @@ class DetectionCalibrationReport:
             _ANY_OVERLAP, options.d_ece_iou_thr, options.laece_iou_thr,
             options.olrp_iou_thr
         })
+        # Of the matches and of AP.
+        self._pairs = rank_pairs(ground_truth, detections, options.max_dets)
         self._matches = dict(
             zip(
                 iou_thrs,
                 match_at_thresholds(ground_truth, detections, iou_thrs,
-                                    options.max_dets, options.zero_iou)))
+                                    options.max_dets, options.zero_iou,
+                                    self._pairs)))
         self.score_thresholds = _class_thresholds(options.score_thr,
                                                   ground_truth,
                                                   self._matches[_ANY_OVERLAP])
@@ -123,7 +127,8 @@ class DetectionCalibrationReport:
     @cached_property
     def average_precision(self) -> AveragePrecision:
         """COCO's AP and AR, of all detections."""
-        return average_precision(self._ground_truth, self._detections)
+        return average_precision(self._ground_truth, self._detections,
+                                 self._pairs)
 
     @cached_property
     def d_ece(self) -> DetectionCalibrationError:

@@ -11,14 +11,14 @@ Names:
         file order), in which COCO takes the detections in turn
 """
 from dataclasses import dataclass, replace
-from typing import Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from tcal_det.checks import check_choice, check_count, check_iou_thr
-from .box_pairs import (BoxPairs, by_preference, is_first_of_run,
-                        overlapping_pairs, serving_order)
+from .box_pairs import BoxPairs, RankedPairs, rank_pairs
 from .coco_arrays import Detections, GroundTruth
+from .serving_order import is_first_of_run
 
 FALSE_POSITIVE = 0
 TRUE_POSITIVE = 1
@@ -144,7 +144,8 @@ def match_at_thresholds(
         detections: Detections,
         iou_thrs: Sequence[float],
         max_dets: int = 100,
-        zero_iou: str = 'reject') -> Tuple[DetectionMatches, ...]:
+        zero_iou: str = 'reject',
+        pairs: Optional[RankedPairs] = None) -> Tuple[DetectionMatches, ...]:
     """:func:`match_detections` at several thresholds; IoUs computed once.
 
     Args:
@@ -153,6 +154,8 @@ def match_at_thresholds(
         iou_thrs (Sequence[float]): Each in [0, 1).
         max_dets (int): Defaults to 100.
         zero_iou (str): 'reject' or 'accept'. Defaults to 'reject'.
+        pairs (RankedPairs, optional): From :func:`rank_pairs` of the same
+            data, so that several functions share them. Defaults to None.
 
     Returns:
         Tuple[DetectionMatches, ...]: One for each threshold, in order.
@@ -161,30 +164,31 @@ def match_at_thresholds(
     check_count('max_dets', max_dets)
     check_choice('zero_iou', zero_iou, ZERO_IOU_RULES)
 
-    order, place = serving_order(detections)
-    is_dropped = place >= max_dets
     keeps_disjoint = zero_iou == 'accept' and min(iou_thrs, default=1) == 0
-    pairs = overlapping_pairs(ground_truth, detections, order[~is_dropped],
-                              keeps_disjoint)
-    pairs = by_preference(pairs)
+    if pairs is None or pairs.max_dets != max_dets or keeps_disjoint:
+        pairs = rank_pairs(ground_truth, detections, max_dets, keeps_disjoint)
+    order = pairs.turns.order
     status_before = np.full(len(detections), FALSE_POSITIVE, dtype=np.int8)
-    status_before[order[is_dropped]] = DROPPED
+    status_before[order[pairs.turns.place >= max_dets]] = DROPPED
     num_objects = ground_truth.num_objects
     image_sizes = ground_truth.image_sizes[detections.image_index]
 
     matches = []
     for iou_thr in iou_thrs:
-        won, on_crowd = serve(pairs, iou_thr, ground_truth.iscrowd,
-                              ground_truth.iscrowd)
+        won, on_crowd = serve(
+            pairs.pairs.select(reaches(pairs.pairs.iou, iou_thr)),
+            ground_truth.iscrowd, ground_truth.iscrowd)
         status = status_before.copy()
         iou = np.zeros(len(detections))
         object_index = np.full(len(detections), -1, dtype=np.int64)
-        status[won.detection] = TRUE_POSITIVE
+        found = order[won.rank]
+        status[found] = TRUE_POSITIVE
         # Rounding may leave the IoU of equal boxes a hair above 1.
-        iou[won.detection] = np.minimum(won.iou, 1.0)
-        object_index[won.detection] = won.object
-        status[on_crowd.detection] = IGNORED
-        object_index[on_crowd.detection] = on_crowd.object
+        iou[found] = np.minimum(won.iou, 1.0)
+        object_index[found] = won.object
+        ignored = order[on_crowd.rank]
+        status[ignored] = IGNORED
+        object_index[ignored] = on_crowd.object
         matches.append(
             DetectionMatches(iou_thr, detections.scores,
                              detections.class_index, detections.boxes,
@@ -193,13 +197,22 @@ def match_at_thresholds(
     return tuple(matches)
 
 
-def serve(pairs: BoxPairs, iou_thr: float, is_ignored: np.ndarray,
+def reaches(iou: np.ndarray, iou_thr: float) -> np.ndarray:
+    """Whether IoUs suffice for a match, boolean, shape of ``iou``.
+
+    COCOeval starts its search just below 1 if the threshold is 1. Disjoint
+    pairs, if there are any, reach a threshold of 0 only.
+    """
+    return iou >= min(iou_thr, 1 - 1e-10)
+
+
+def serve(pairs: BoxPairs, is_ignored: np.ndarray,
           iscrowd: np.ndarray) -> Tuple[BoxPairs, BoxPairs]:
     """Find what each detection matches, first among the objects that count.
 
     Args:
-        pairs (BoxPairs): From :func:`by_preference`.
-        iou_thr (float): In [0, 1).
+        pairs (BoxPairs): Those that reach the threshold, in the order of
+            :class:`RankedPairs`.
         is_ignored (ndarray): Objects that are taken by detections which
             find no other, boolean, shape (G,). All crowds are.
         iscrowd (ndarray): Objects that any number can take, boolean, shape
@@ -209,16 +222,12 @@ def serve(pairs: BoxPairs, iou_thr: float, is_ignored: np.ndarray,
         Tuple[BoxPairs, BoxPairs]: The pairs that match, by rank: with
         objects that count, and with ignored ones.
     """
-    # COCOeval starts its search at this value. Disjoint pairs, if there
-    # are any, reach a threshold of 0 only.
-    pairs = pairs.select(pairs.iou >= min(iou_thr, 1 - 1e-10))
     ignored = is_ignored[pairs.object]
     real = pairs.select(~ignored)
     won = real.select(_serve_in_turn(real.rank, real.object, len(iscrowd)))
 
-    is_served = np.zeros(pairs.rank[-1] + 1 if len(pairs.rank) else 0, bool)
-    is_served[won.rank] = True
-    rest = pairs.select(ignored & ~is_served[pairs.rank])
+    rest = pairs.select(ignored)
+    rest = rest.select(~_is_among(rest.rank, won.rank))
     # A crowd turns nobody away, as if each pair had a crowd of its own.
     wanted = rest.object.copy()
     on_crowd = np.flatnonzero(iscrowd[wanted])
@@ -227,6 +236,14 @@ def serve(pairs: BoxPairs, iou_thr: float, is_ignored: np.ndarray,
         _serve_in_turn(rest.rank, wanted,
                        len(iscrowd) + len(wanted)))
     return won, on_ignored
+
+
+def _is_among(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Whether values are among others, which ascend."""
+    if len(ascending) == 0:
+        return np.zeros(len(values), dtype=bool)
+    place = np.searchsorted(ascending, values)
+    return ascending[np.minimum(place, len(ascending) - 1)] == values
 
 
 def _serve_in_turn(rank: np.ndarray, object_: np.ndarray,
@@ -249,6 +266,8 @@ def _serve_in_turn(rank: np.ndarray, object_: np.ndarray,
         ndarray: Indices of the pairs that match, ascending.
     """
     start = np.flatnonzero(is_first_of_run(rank))
+    if len(start) == 0:
+        return start
     end = np.append(start[1:], len(rank))
     # Numbered anew over detections that have any pair; order unchanged.
     nobody = len(start)
@@ -264,7 +283,7 @@ def _serve_in_turn(rank: np.ndarray, object_: np.ndarray,
         turned_away = asking[keeper[wanted] != asking]
         ousted = previous[(previous != nobody) & (keeper[wanted] != previous)]
         # Several may have asked for the object that one was ousted from.
-        asking = np.unique(np.concatenate((turned_away, ousted)))
+        asking = np.concatenate((turned_away, np.unique(ousted)))
         wish[asking] += 1
-        asking = asking[wish[asking] < end[asking]]
+        asking = np.sort(asking[wish[asking] < end[asking]])
     return np.sort(wish[keeper[keeper != nobody]])

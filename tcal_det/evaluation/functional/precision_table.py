@@ -20,14 +20,18 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .box_pairs import by_preference, overlapping_pairs, serving_order
+from .box_pairs import BoxPairs, RankedPairs, rank_pairs
 from .coco_arrays import Detections, GroundTruth
-from .matching import serve
+from .matching import reaches, serve
+from .serving_order import ServingOrder, is_first_of_run
 
 # By the expressions of COCOeval: 0.55 is not linspace's second value.
 IOU_THRS = np.linspace(.5, .95, 10)
 RECALL_THRS = np.linspace(0, 1, 101)
 MAX_DETS = 100
+# What became of a detection.
+_TRUE = 1
+_IGNORED = 2
 
 
 class AreaRange(NamedTuple):
@@ -88,10 +92,10 @@ class PrecisionTable:
 
 
 def precision_tables(
-    ground_truth: GroundTruth,
-    detections: Detections,
-    area_ranges: Sequence[AreaRange] = (ANY_AREA, )
-) -> Tuple[PrecisionTable, ...]:
+        ground_truth: GroundTruth,
+        detections: Detections,
+        area_ranges: Sequence[AreaRange] = (ANY_AREA, ),
+        pairs: Optional[RankedPairs] = None) -> Tuple[PrecisionTable, ...]:
     """Match detections to objects at all IoU thresholds and area ranges.
 
     As in COCOeval, the 100 best detections of each image and class exist.
@@ -103,63 +107,142 @@ def precision_tables(
         ground_truth (GroundTruth): Objects.
         detections (Detections): Of the same images and classes.
         area_ranges (Sequence[AreaRange]): Defaults to any area.
+        pairs (RankedPairs, optional): From :func:`rank_pairs` of the same
+            data, so that several functions share them. Defaults to None.
 
     Returns:
         Tuple[PrecisionTable, ...]: One for each area range.
     """
-    order, place = serving_order(detections)
-    exists = place < MAX_DETS
-    order, place = order[exists], place[exists]
-    pairs = overlapping_pairs(ground_truth, detections, order, False)
-    pairs = by_preference(pairs.select(pairs.iou >= IOU_THRS[0]))
-
-    # From the order in which detections take objects to that of precision.
-    by_score = np.lexsort(
-        (-detections.scores[order], detections.class_index[order]))
-    row_of_rank = np.empty_like(by_score)
-    row_of_rank[by_score] = np.arange(len(by_score))
-    order, place = order[by_score], place[by_score]
-    image = detections.image_index[order]
-    num_classes = ground_truth.num_classes
-    class_index = detections.class_index[order]
-    class_start = np.searchsorted(class_index, np.arange(num_classes + 1))
-    area = detections.boxes[order, 2] * detections.boxes[order, 3]
-
+    if pairs is None or pairs.max_dets != MAX_DETS:
+        pairs = rank_pairs(ground_truth, detections, MAX_DETS)
+    rows = _rows(ground_truth, detections, pairs.turns)
+    pairs = pairs.pairs.select(reaches(pairs.pairs.iou, IOU_THRS[0]))
+    iscrowd = ground_truth.iscrowd
+    of_any_area = [
+        serve(pairs.select(reaches(pairs.iou, iou_thr)), iscrowd, iscrowd)
+        for iou_thr in IOU_THRS
+    ]
     tables = []
     for area_range in area_ranges:
-        is_ignored = (
-            ground_truth.iscrowd | ~area_range.holds(ground_truth.area))
-        is_candidate = area_range.holds(area)
-        candidates_so_far = np.append(0, np.cumsum(is_candidate))
-        rows, is_true, match_start = [], [], [np.zeros(1, dtype=np.int64)]
-        for iou_thr in IOU_THRS:
-            outcome = np.zeros(len(order), dtype=np.int8)
-            won, on_ignored = serve(pairs, iou_thr, is_ignored,
-                                    ground_truth.iscrowd)
-            outcome[row_of_rank[won.rank]] = 1
-            outcome[row_of_rank[on_ignored.rank]] = 2
-            matched = np.flatnonzero(outcome)
-            num_before = sum(map(len, rows))
-            rows.append(matched)
-            is_true.append(outcome[matched] == 1)
-            match_start.append(num_before +
-                               np.searchsorted(matched, class_start[1:]))
-        rows = np.concatenate(rows)
+        is_outside = ~area_range.holds(ground_truth.area)
+        is_ignored = iscrowd | is_outside
+        # Those whose matches are not the same as with any area: few.
+        others = pairs.select(_is_entangled(pairs, is_outside & ~iscrowd))
+        outcomes = []
+        for iou_thr, matched in zip(IOU_THRS, of_any_area):
+            outcome = np.zeros(len(rows.place), dtype=np.int8)
+            for part in matched:
+                outcome[rows.of_rank[part.rank]] = np.where(
+                    is_ignored[part.object], _IGNORED, _TRUE)
+            outcome[rows.of_rank[others.rank]] = 0
+            won, on_ignored = serve(
+                others.select(reaches(others.iou, iou_thr)), is_ignored,
+                iscrowd)
+            outcome[rows.of_rank[won.rank]] = _TRUE
+            outcome[rows.of_rank[on_ignored.rank]] = _IGNORED
+            outcomes.append(outcome)
         tables.append(
-            PrecisionTable(
-                num_classes=num_classes,
-                num_images=ground_truth.num_images,
-                candidate_image=image[is_candidate],
-                candidate_start=candidates_so_far[class_start],
-                match_start=np.concatenate(match_start),
-                match_image=image[rows],
-                is_true=np.concatenate(is_true),
-                is_candidate=is_candidate[rows],
-                candidates_so_far=candidates_so_far[rows + 1],
-                place=place[rows],
-                object_image=ground_truth.image_index[~is_ignored],
-                object_class=ground_truth.class_index[~is_ignored]))
+            _table(ground_truth, rows, area_range.holds(rows.area), outcomes,
+                   np.flatnonzero(~is_ignored)))
     return tuple(tables)
+
+
+class _Rows(NamedTuple):
+    """Detections that exist, by class, score, image and file order."""
+    of_rank: np.ndarray  # row of the detection of each rank, shape (D,)
+    class_start: np.ndarray  # first row of each class, shape (K + 1,)
+    image: np.ndarray
+    place: np.ndarray  # among the detections of the image and class
+    area: np.ndarray
+
+
+def _rows(ground_truth: GroundTruth, detections: Detections,
+          turns: ServingOrder) -> _Rows:
+    place = np.empty_like(turns.place)
+    place[turns.order] = turns.place
+    index = turns.by_score[place[turns.by_score] < MAX_DETS]
+    row_of = np.zeros_like(turns.order)
+    row_of[index] = np.arange(len(index))
+    width, height = detections.boxes[index, 2:].T
+    return _Rows(
+        of_rank=row_of[turns.order],
+        class_start=np.searchsorted(detections.class_index[index],
+                                    np.arange(ground_truth.num_classes + 1)),
+        image=detections.image_index[index],
+        place=place[index],
+        area=width * height)
+
+
+def _is_entangled(pairs: BoxPairs, is_outside: np.ndarray) -> np.ndarray:
+    """Pairs whose matches depend on which objects are out of the range.
+
+    A detection that reaches objects of both kinds may choose otherwise,
+    and so may those that reach an object which it reaches, and so on.
+    Where all are of one kind, the order of choice is as without a range.
+
+    Args:
+        pairs (BoxPairs): At the lowest threshold, in the order of
+            :class:`RankedPairs`.
+        is_outside (ndarray): Objects out of the range that are not crowds,
+            boolean, shape (G,).
+
+    Returns:
+        ndarray: Boolean, shape (P,).
+    """
+    is_first = is_first_of_run(pairs.rank)
+    start = np.flatnonzero(is_first)
+    run = np.cumsum(is_first) - 1
+    outside = is_outside[pairs.object]
+    if not outside.any():
+        return outside
+    entangled = (
+        np.logical_or.reduceat(outside, start)
+        & ~np.logical_and.reduceat(outside, start))
+    num_before = -1
+    while np.count_nonzero(entangled) > num_before:
+        num_before = np.count_nonzero(entangled)
+        reached = np.zeros(len(is_outside), dtype=bool)
+        reached[pairs.object[entangled[run]]] = True
+        entangled = np.logical_or.reduceat(reached[pairs.object], start)
+    return entangled[run]
+
+
+def _table(ground_truth: GroundTruth, rows: _Rows, is_candidate: np.ndarray,
+           outcomes: Sequence[np.ndarray],
+           objects: np.ndarray) -> PrecisionTable:
+    """Put together the table of one area range.
+
+    Args:
+        ground_truth (GroundTruth): Objects.
+        rows (_Rows): Detections.
+        is_candidate (ndarray): Whether a detection is in the area range.
+        outcomes (Sequence[ndarray]): Of each row at each threshold, 0 if it
+            matches nothing.
+        objects (ndarray): Indices of the objects that count.
+    """
+    candidates_so_far = _running_sum(is_candidate)
+    matched = [np.flatnonzero(outcome != 0) for outcome in outcomes]
+    ends = [0] + [len(index) for index in matched]
+    match_start = np.concatenate([
+        np.searchsorted(index, rows.class_start[:-1]) + before
+        for index, before in zip(matched, np.cumsum(ends))
+    ] + [[sum(ends)]])
+    is_true = np.concatenate(
+        [outcome[index] == _TRUE for outcome, index in zip(outcomes, matched)])
+    matched = np.concatenate(matched)
+    return PrecisionTable(
+        num_classes=ground_truth.num_classes,
+        num_images=ground_truth.num_images,
+        candidate_image=rows.image[is_candidate],
+        candidate_start=candidates_so_far[rows.class_start],
+        match_start=match_start,
+        match_image=rows.image[matched],
+        is_true=is_true,
+        is_candidate=is_candidate[matched],
+        candidates_so_far=candidates_so_far[matched + 1],
+        place=rows.place[matched],
+        object_image=ground_truth.image_index[objects],
+        object_class=ground_truth.class_index[objects])
 
 
 def interpolated_precision(

@@ -112,6 +112,8 @@ def crowd_flags(records: Sequence[Mapping[str, Any]],
     A record without it is not a crowd; 0, 1, false and true are flags.
     """
     flags = [record.get('iscrowd', 0) for record in records]
+    if set(map(type, flags)) <= {int, bool} and set(flags) <= {0, 1}:
+        return np.array(flags, dtype=bool)
     for number, flag in enumerate(flags):
         if not isinstance(flag,
                           (bool, np.bool_, *_NUMBERS)) or not (flag == 0
@@ -153,16 +155,19 @@ def image_sizes(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
     Only the box position and size features need them, so a file without, or
     with a placeholder such as 0, is not a mistake.
     """
-    sizes = np.full((len(images), 2), np.nan)
-    for row, image in enumerate(images):
-        size = (image.get('width'), image.get('height'))
-        if are_numbers(size):
-            size = _as_float64(size)
-            # Written so that NaN fails it.
-            if size is not None and (size
-                                     > 0).all() and np.isfinite(size).all():
-                sizes[row] = size
-    return sizes
+    rows = [(image.get('width'), image.get('height')) for image in images]
+    flat = list(chain.from_iterable(rows))
+    sizes = _as_float64(flat) if are_numbers(flat) else None
+    if sizes is None:
+        sizes = np.full(2 * len(rows), np.nan)
+        for row, size in enumerate(rows):
+            numbers = _as_float64(size) if are_numbers(size) else None
+            if numbers is not None:
+                sizes[2 * row:2 * row + 2] = numbers
+    sizes = sizes.reshape(-1, 2)
+    # Written so that NaN fails it.
+    is_size = ((sizes > 0) & (sizes < np.inf)).all(axis=1)
+    return np.where(is_size[:, None], sizes, np.nan)
 
 
 def are_numbers(values: Sequence[Any]) -> bool:

@@ -59,11 +59,13 @@ def figures_of_class(evaluator, k):
     recalls = evaluator.eval['recall'][:, k]
     return [
         mean_of_class(values)
-        for values in (precision[..., 0, 2], precision[0, :, 0, 2],
-                       precision[5, :, 0, 2], *(precision[..., a, 2]
-                                                for a in (1, 2, 3)),
-                       *(recalls[:, 0, m] for m in range(3)),
-                       *(recalls[:, a, 2] for a in (1, 2, 3)))
+        for values in (precision[..., 0, 2], precision[0, :, 0,
+                                                       2], precision[5, :, 0,
+                                                                     2],
+                       *(precision[..., a, 2] for a in (1, 2, 3)),
+                       *(recalls[:, 0, m]
+                         for m in range(3)), *(recalls[:, a, 2]
+                                               for a in (1, 2, 3)))
     ]
 
 
@@ -76,18 +78,8 @@ def assert_equal_to_cocoeval(annotations, results, which=''):
     ]
     for row, values in zip(rows, expected):
         assert list(row) == NAMES
-        assert [-1 if math.isnan(v) else v for v in row.values()] == [*values
-                                                                      ], which
-    for a, table in enumerate(
-            precision_tables(*arrays_of(annotations, results),
-                             [ANY_AREA, *AREA_RANGES.values()])):
-        np.testing.assert_array_equal(
-            np.nan_to_num(interpolated_precision(table), nan=-1),
-            evaluator.eval['precision'][..., a, 2])
-        for m, max_dets in enumerate((1, 10, 100)):
-            np.testing.assert_array_equal(
-                np.nan_to_num(recall(table, max_dets), nan=-1),
-                evaluator.eval['recall'][..., a, m])
+        assert [-1 if math.isnan(v) else v
+                for v in row.values()] == [*values], which
 
 
 def varied_scene(seed):
@@ -164,6 +156,51 @@ def test_a_detection_on_an_object_out_of_the_range_is_neither():
     # no sum, at the others it is wrong and stands before the right one.
     found = ours(annotations, results).overall
     assert found['AP_small'] == pytest.approx(0.3 * 1 + 0.7 * 0.5)
+
+
+def test_a_choice_in_the_range_frees_an_object_for_others():
+    """Of a detection that itself reaches one kind of objects only."""
+    small = dict(BOX, id=1, bbox=[0, 10, 30, 40], area=1000.0)
+    other = dict(BOX, id=3, bbox=[200, 200, 20, 20], area=400.0)
+    annotations = dict(
+        images=[dict(id=1)],
+        categories=[dict(id=1)],
+        annotations=[small, LARGE, other])
+    results = [
+        dict(BOX, bbox=[0, 0, 30, 50], score=.9),
+        # Of any area it finds LARGE taken; among small ones it is ignored.
+        dict(BOX, bbox=[0, 0, 30, 26], score=.8),
+        dict(BOX, bbox=[200, 200, 20, 20], score=.7)
+    ]
+    assert_equal_to_cocoeval(annotations, results)
+
+
+@pytest.mark.parametrize('num_objects', [20, 25, 50, 75, 100])
+def test_recall_thresholds_that_rounding_meets(num_objects):
+    """The share of objects found equals a threshold, or nearly so."""
+    rng = np.random.default_rng(num_objects)
+    objects = [
+        dict(BOX, id=1 + i, bbox=[50 * i, 0, 20, 20], area=400.0)
+        for i in range(num_objects)
+    ]
+    results = [
+        dict(
+            BOX,
+            bbox=[50 * i, 30 * int(rng.random() < 0.5), 20, 20],
+            score=float(rng.random())) for i in range(num_objects)
+        for _ in range(2)
+    ]
+    for record in results:
+        record['image_id'] = int(rng.integers(1, 3))
+    for record in objects:
+        record['image_id'] = 1 + record['id'] % 2
+    # Each object has a detection somewhere, so that all recalls occur.
+    results += [dict(one, score=float(rng.random())) for one in objects]
+    assert_equal_to_cocoeval(
+        dict(
+            images=[dict(id=1), dict(id=2)],
+            categories=[dict(id=1)],
+            annotations=objects), results)
 
 
 def test_annotation_id_0_is_found(golden):

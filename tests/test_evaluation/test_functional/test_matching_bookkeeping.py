@@ -6,10 +6,12 @@ import pytest
 from golden_files import load_scene
 
 from tcal_det.evaluation.functional import box_pairs
-from tcal_det.evaluation.functional.coco_arrays import (detections_from_coco,
+from tcal_det.evaluation.functional.coco_arrays import (Detections,
+                                                        detections_from_coco,
                                                         ground_truth_from_coco)
 from tcal_det.evaluation.functional.matching import (match_at_thresholds,
                                                      match_detections)
+from tcal_det.evaluation.functional.serving_order import serving_order
 
 
 def test_a_detection_below_the_threshold_forgets_its_object():
@@ -77,10 +79,25 @@ def test_hundred_detections_are_served_at_any_threshold():
         assert matches.is_counted.sum() == 100
 
 
-@pytest.mark.parametrize('largest', [2**15 - 1, 2**15, 2**16])
-def test_narrowed_indices_keep_their_values(largest):
-    index = np.array([0, largest, 7])
-    np.testing.assert_array_equal(matching._narrowed(index), index)
+@pytest.mark.parametrize('largest', [3, 2**15, 2**16, 2**33])
+def test_orders_with_large_indices(largest):
+    """Sorted 16 bits at a time: more images need several rounds."""
+    rng = np.random.default_rng(0)
+    detections = Detections(
+        rng.integers(0, largest, 300),
+        rng.integers(0, largest, 300) // 2, np.zeros((300, 4)),
+        rng.choice([0.0, -0.0, 0.25, 0.5, 1.0], 300))
+    image, label, score = (detections.image_index, detections.class_index,
+                           detections.scores)
+    found = serving_order(detections)
+    np.testing.assert_array_equal(found.order,
+                                  np.lexsort((-score, image, label)))
+    np.testing.assert_array_equal(found.by_score,
+                                  np.lexsort((image, -score, label)))
+    for rank, one in enumerate(found.order):
+        earlier = found.order[:rank]
+        assert found.place[rank] == ((image[earlier] == image[one]) &
+                                     (label[earlier] == label[one])).sum()
 
 
 @pytest.mark.parametrize('box', [
