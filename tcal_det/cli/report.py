@@ -1,0 +1,109 @@
+"""Write one HTML page about one or several results files.
+
+tcal-report GROUND_TRUTH RESULTS... --out report.html [--images DIR]
+"""
+import argparse
+import os.path as osp
+
+from tcal_det.commands import one_line_warnings, run_command
+from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.formats import (load_annotations_and_results,
+                                         read_annotations)
+from tcal_det.fileio import make_output_folder
+from .options import add_input_arguments
+
+SUFFIXES = ('.html', '.htm')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='One HTML page about the accuracy and calibration of '
+        'detections, which opens in a browser without a network')
+    add_input_arguments(parser, nargs='+')
+    parser.add_argument(
+        '--out', required=True, metavar='FILE.html', help='page to write')
+    parser.add_argument(
+        '--result-names',
+        nargs='+',
+        metavar='NAME',
+        help='what the page calls each results file (default: the names of '
+        'the files)')
+    parser.add_argument(
+        '--title',
+        default='Detector calibration report',
+        help='title of the page (default: %(default)s)')
+    parser.add_argument(
+        '--resamples',
+        type=int,
+        default=500,
+        metavar='NUM',
+        help='number of bootstrap samples of the images behind the 95 %% '
+        'intervals, at least 40; 0 for no intervals (default: %(default)s)')
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        help='random seed of the samples and of the halves on which '
+        'recalibration is tried (default: %(default)s)')
+    parser.add_argument(
+        '--num-images',
+        type=int,
+        default=6,
+        metavar='NUM',
+        help='largest number of pictures of each kind (default: %(default)s)')
+    return parser.parse_args()
+
+
+def result_names(paths, names):
+    """What the page calls each results file."""
+    if names is None:
+        names = [osp.splitext(osp.basename(path))[0] for path in paths]
+        if len(set(names)) < len(names):
+            names = list(paths)
+    if len(names) != len(paths):
+        raise InvalidValueError(
+            f'`--result-names` must be {len(paths)} name(s), one for each '
+            f'results file, but got {len(names)}')
+    repeated = [name for k, name in enumerate(names) if name in names[:k]]
+    if repeated:
+        raise InvalidValueError(
+            'each results file must have a name of its own, but got '
+            f'{repeated[0]!r} twice; give them with `--result-names`')
+    return names
+
+
+def report(args):
+    if not args.out.lower().endswith(SUFFIXES):
+        raise InvalidValueError(
+            f'`--out` must end in .html, but got {args.out!r}')
+    names = result_names(args.results, args.result_names)
+    # Slow to import.
+    from tcal_det.report import check_requirements, image_paths, write_report
+    check_requirements()
+    make_output_folder(osp.dirname(osp.abspath(args.out)))
+    image_files = None
+    # A file holds sizes and no pictures.
+    if args.images is not None and not osp.isfile(args.images):
+        image_files = image_paths(
+            read_annotations(args.ground_truth, args.images, args.names),
+            args.images)
+    results = {}
+    for name, path in zip(names, args.results):
+        ground_truth, results[name], _ = load_annotations_and_results(
+            args.ground_truth, path, args.classes, args.images, args.names)
+    write_report(
+        args.out,
+        ground_truth,
+        results,
+        image_files,
+        title=args.title,
+        num_resamples=args.resamples,
+        seed=args.seed,
+        num_images=args.num_images)
+    print(f'written: {args.out}')
+
+
+def main():
+    """Run ``tcal-report``."""
+    with one_line_warnings():
+        run_command(lambda: report(parse_args()))

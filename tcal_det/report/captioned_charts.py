@@ -1,0 +1,202 @@
+"""Charts of one results file with their captions and their numbers."""
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from tcal_det.evaluation.functional import GroundTruth
+from . import charts
+from .error_places import (detections_by_score, errors_by_size,
+                           gaps_by_position, misses_by_position)
+from .example_images import KINDS_OF_ERROR
+from .explanations import figure
+from .measurement import Measurement
+from .operating_point import threshold_curve
+
+# Diagrams of more classes would fill the page's file.
+_MOST_DIAGRAMS = 100
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table that sorts.
+
+    Attributes:
+        key (str): Field of the rows.
+        title (str): What the column is called.
+        explanation (str): What it means. Defaults to ''.
+        kind (str): 'text', 'count', 'figure' (3 decimals), 'signed' or
+            'share' (a percentage). Defaults to 'figure'.
+    """
+    key: str
+    title: str
+    explanation: str = ''
+    kind: str = 'figure'
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with its caption.
+
+    Attributes:
+        id (str): Of the element it is drawn in.
+        title (str): Its heading.
+        caption (str): What it shows, and how to read it.
+        specs (Tuple[dict, ...]): Vega-Lite, one below the other.
+        classes (Tuple[str, ...]): That can be chosen. Defaults to ().
+        columns (Tuple[Column, ...]): Of its numbers as a table. Defaults to
+            ().
+        rows (Sequence[Mapping]): Of that table. Defaults to ().
+        is_wide (bool): Whether it takes the whole width. Defaults to False.
+    """
+    id: str
+    title: str
+    caption: str
+    specs: Tuple[Dict[str, Any], ...]
+    classes: Tuple[str, ...] = ()
+    columns: Tuple[Column, ...] = ()
+    rows: Sequence[Mapping[str, Any]] = ()
+    is_wide: bool = False
+
+
+def reliability_charts(identity: str, ground_truth: GroundTruth,
+                       one: Measurement) -> List[Chart]:
+    """Reliability diagrams of D-ECE and LaECE.
+
+    Args:
+        identity (str): What the ids of the elements begin with.
+        ground_truth (GroundTruth): Names the classes.
+        one (Measurement): Of one results file.
+    """
+    report = one.report
+    frequent = np.argsort(-report.num_detections, kind='stable')
+    shown = np.sort(frequent[:_MOST_DIAGRAMS]).tolist()
+    names = tuple(ground_truth.category_names[k] for k in shown)
+    if len(names) < 2:  # one class is all classes
+        shown, names = [], ()
+    settings = report.settings
+    columns = (Column('label', 'Scores',
+                      kind='text'), Column('n', 'Detections', kind='count'),
+               Column('s', 'Mean score'))
+    diagrams = []
+    for key, error, target, text in (
+        ('d_ece', report.d_ece, 'precision',
+         f'{settings["d_ece_bins"]} bins, match at IoU '
+         f'{settings["d_ece_iou_thr"]:g}.'),
+        ('laece', report.laece, 'precision times IoU',
+         f'{settings["laece_bins"]} bins, match at IoU '
+         f'{settings["laece_iou_thr"]:g}; the figure is the mean over '
+         'classes, the diagram shows all classes together.')):
+        title = target[0].upper() + target[1:]
+        tables = [error.bins, *(error.per_class[k].bins for k in shown)]
+        diagrams.append(
+            Chart(
+                f'{identity}-{key}',
+                f'{figure(key).title} {_number(one.report.overall[key])}',
+                f'Blue bars: {target} of the detections in a bin of scores. '
+                'The line across a bin is their mean score, orange where it '
+                'is too high and grey where it is too low; the shaded part '
+                'between the two is the error. Bars of a calibrated detector '
+                'end on the dashed diagonal. Bins of fewer than 20 '
+                f'detections are faint. {text}', (charts.reliability_chart(
+                    tables, title), charts.count_chart(tables)), names,
+                (*columns, Column('t', title),
+                 Column('gap', 'Score minus that', kind='signed')),
+                charts.bin_rows([error.bins])))
+    return diagrams
+
+
+def error_charts(identity: str, ground_truth: GroundTruth,
+                 one: Measurement) -> List[Chart]:
+    """Where errors sit: score, kind, size, and place where it is known.
+
+    Args:
+        identity (str): What the ids of the elements begin with.
+        ground_truth (GroundTruth): Objects.
+        one (Measurement): Of one results file.
+    """
+    threshold = one.operating_point.threshold
+    at = f'at threshold {_number(threshold)}'
+    sizes = errors_by_size(ground_truth, one.matches, threshold)
+    kinds = [
+        dict(
+            kind=KINDS_OF_ERROR[kind],
+            cost=cost,
+            number=one.split.num_errors[kind])
+        for kind, cost in one.split.d_ap.items()
+    ]
+    places = [
+        Chart(
+            f'{identity}-scores',
+            'By score',
+            'Right and wrong detections by their score; the axis shows '
+            'square roots, so that small numbers are seen.',
+            (charts.score_chart(detections_by_score(one.matches)), ),
+            is_wide=True),
+        Chart(
+            f'{identity}-kinds', 'By kind of error',
+            'AP50 that would be gained if all errors of one kind were put '
+            'right, and no other (TIDE): the longest bar is the best place '
+            'to start.',
+            (charts.bar_chart(kinds, 'kind', 'cost', 'AP50 to gain'), ), (),
+            (Column('kind', 'Kind', kind='text'), Column(
+                'cost', 'AP50 to gain'),
+             Column('number', 'Errors', kind='count')), kinds),
+        Chart(
+            f'{identity}-sizes', 'By size',
+            f'Objects missed and detections that are wrong {at}. Small is '
+            'below 32 x 32 pixels, large above 96 x 96.',
+            (charts.size_chart(sizes), ), (),
+            (Column('size', 'Size',
+                    kind='text'), Column('objects', 'Objects', kind='count'),
+             Column('missed', 'Missed', kind='share'),
+             Column('detections', 'Detections',
+                    kind='count'), Column('false', 'Wrong', kind='share'),
+             Column('score', 'Mean score'),
+             Column('gap', 'Score minus precision', kind='signed')), sizes),
+    ]
+    misses = misses_by_position(ground_truth, one.matches, threshold)
+    if misses:
+        places.append(
+            Chart(
+                f'{identity}-misses', 'Missed, by place in the image',
+                f'Share of the objects missed {at}, by where their centre '
+                'lies; cells of fewer than 5 objects are blank.',
+                (charts.position_chart(misses, 'Missed', False), )))
+    gaps = gaps_by_position(one.report)
+    if gaps:
+        limit = max(0.05, max(abs(row['value']) for row in gaps))
+        places.append(
+            Chart(
+                f'{identity}-gaps', 'Calibration, by place in the image',
+                'Mean score minus precision by where the centre of the '
+                'predicted box lies: orange where scores are too high, blue '
+                'where they are too low; cells of few detections are blank.',
+                (charts.position_chart(gaps, 'Score minus precision', True,
+                                       math.ceil(limit * 20) / 20), )))
+    return places
+
+
+def threshold_curve_chart(identity: str, one: Measurement) -> Chart:
+    """Precision and recall over the score threshold.
+
+    Args:
+        identity (str): What the id of the element begins with.
+        one (Measurement): Of one results file.
+    """
+    curve = threshold_curve(one.matches)
+    return Chart(
+        f'{identity}-threshold-curve', 'Precision and recall by threshold',
+        'What is right among the detections that are left, and what share of '
+        'the objects they find, when scores below a threshold are dropped. '
+        'The dashed line marks the threshold with the least LRP error.',
+        (charts.threshold_chart(curve, one.operating_point.threshold), ), (),
+        (Column('threshold',
+                'Threshold'), Column('precision', 'Precision', kind='share'),
+         Column('recall', 'Recall', kind='share'),
+         Column('detections', 'Detections', kind='count')), curve[::10])
+
+
+def _number(value: float) -> str:
+    return 'undefined' if math.isnan(value) else f'{value:.3f}'

@@ -1,0 +1,255 @@
+"""The content of the page: what the template writes, in its order.
+
+Everything a template needs is prepared here, so that it holds no logic but
+loops. Numbers stay numbers: the template formats them.
+"""
+import datetime
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from tcal_det.evaluation.functional import GroundTruth
+from tcal_det.evaluation.functional.conformal_threshold import (
+    precision_thresholds, recall_thresholds)
+from tcal_det.evaluation.intervals import PairedDifference
+from tcal_det.version import __version__
+from .captioned_charts import (Chart, Column, error_charts, reliability_charts,
+                               threshold_curve_chart)
+from .example_images import (ExampleImage, false_positive_images,
+                             missed_object_images)
+from .explanations import CLASS_COLUMNS, HEADLINES, figure
+from .measurement import Measurement
+from .operating_point import class_operating_points
+from .recalibration_gain import TARGETS, best_gain
+from .summary import compared_in_short, in_short, is_certain
+
+# Largest share of missed objects or of wrong detections, and chance that the
+# second bound does not hold.
+_RISK, _CHANCE = 0.2, 0.1
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What the page says about one results file; see the template."""
+    id: str
+    name: str
+    short: List[str]
+    counts: Dict[str, int]
+    headlines: List[Dict[str, Any]]
+    diagrams: List[Chart]
+    class_columns: List[Column]
+    class_rows: List[Dict[str, Any]]
+    places: List[Chart]
+    threshold: Chart
+    threshold_columns: List[Column]
+    threshold_rows: List[Dict[str, Any]]
+    false_positives: List[ExampleImage]
+    missed: List[ExampleImage]
+    gain_columns: List[Column]
+    gain_rows: List[Dict[str, Any]]
+    best: Dict[str, Any]
+
+
+def page_contents(title: str, ground_truth: GroundTruth,
+                  measurements: Sequence[Measurement],
+                  image_files: Optional[Mapping[Any, str]], num_images: int,
+                  num_resamples: int, seed: int) -> Dict[str, Any]:
+    """All variables of the template.
+
+    Args:
+        title (str): Title of the page.
+        ground_truth (GroundTruth): Objects.
+        measurements (Sequence[Measurement]): One for each results file.
+        image_files (Mapping[Any, str], optional): Path of each image.
+        num_images (int): Largest number of images of each kind.
+        num_resamples (int): Bootstrap samples; 0 for none.
+        seed (int): Random seed.
+    """
+    chapters = [
+        _chapter(f'r{number}', ground_truth, one, image_files, num_images)
+        for number, one in enumerate(measurements, 1)
+    ]
+    return dict(
+        title=title,
+        date=datetime.date.today().isoformat(),
+        version=__version__,
+        chapters=chapters,
+        comparison=_comparison(measurements),
+        compared_short=[
+            compared_in_short(measurements[0], one) for one in measurements[1:]
+        ],
+        figures=HEADLINES,
+        settings=measurements[0].report.settings,
+        num_resamples=num_resamples,
+        seed=seed,
+        has_images=image_files is not None,
+        data={one.name: _data(one)
+              for one in measurements})
+
+
+def _data(one: Measurement) -> Dict[str, Any]:
+    """The evaluation as `tcal-eval` writes it, bins of classes left out."""
+    content = one.report.to_dict()
+    content['bins'].pop('per_class')
+    content['intervals'] = {
+        key: dict(low=interval.low, high=interval.high)
+        for key, interval in one.intervals.items()
+    }
+    content['error_split'] = one.split.to_dict()
+    return content
+
+
+def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
+             image_files: Optional[Mapping[Any,
+                                           str]], num_images: int) -> Chapter:
+    point = one.operating_point
+    false_positives, missed = [], []
+    if image_files is not None:
+        false_positives = false_positive_images(ground_truth, one.detections,
+                                                one.matches, one.split,
+                                                image_files, num_images)
+        missed = missed_object_images(ground_truth, one.matches,
+                                      point.threshold, image_files, num_images)
+    return Chapter(
+        id=identity,
+        name=one.name,
+        short=in_short(one),
+        counts=one.report.counts,
+        headlines=_headlines(one),
+        diagrams=reliability_charts(identity, ground_truth, one),
+        class_columns=[
+            Column('name', 'Class', kind='text'),
+            Column('num_objects', 'Objects', kind='count'),
+            Column('num_detections', 'Detections', kind='count'),
+            *(Column(f.key, f.title, f.sentence) for f in CLASS_COLUMNS)
+        ],
+        class_rows=one.report.to_dict()['per_class'],
+        places=error_charts(identity, ground_truth, one),
+        threshold=threshold_curve_chart(identity, one),
+        threshold_columns=[
+            Column('name', 'Class', kind='text'),
+            Column('threshold', 'Threshold',
+                   'Keep detections of this score and more.'),
+            Column('precision', 'Precision',
+                   'Share of right ones among the detections left.', 'share'),
+            Column('recall', 'Recall', 'Share of the objects found.', 'share'),
+            Column('lrp', 'LRP',
+                   figure('olrp').sentence),
+            Column(
+                'for_recall', 'For recall 80 %', 'The highest threshold '
+                'that misses at most 20 % of the objects of a new image, '
+                'on average.'),
+            Column(
+                'for_precision', 'For precision 80 %', 'The lowest '
+                'threshold at which at most 20 % of the detections of a '
+                'new image are wrong, on average, with 90 % confidence.')
+        ],
+        threshold_rows=_threshold_rows(ground_truth, one),
+        false_positives=false_positives,
+        missed=missed,
+        gain_columns=[
+            Column('method', 'Map', kind='text'),
+            Column('scope', 'Fitted to', kind='text'),
+            Column('d_ece', 'D-ECE', 'After maps to precision.'),
+            Column('laece_0', 'LaECE_0', 'After maps to precision times IoU.')
+        ],
+        gain_rows=_gain_rows(one),
+        best={
+            target: best
+            for target in TARGETS
+            for best in [_best_row(one, target)] if best is not None
+        })
+
+
+def _headlines(one: Measurement) -> List[Dict[str, Any]]:
+    overall = one.report.overall
+    return [
+        dict(
+            figure=f, value=overall[f.key], interval=one.intervals.get(f.key))
+        for f in HEADLINES
+    ]
+
+
+def _comparison(measurements: Sequence[Measurement]) -> List[Dict[str, Any]]:
+    """One row per figure; empty with one result."""
+    if len(measurements) < 2:
+        return []
+    rows = []
+    for f in HEADLINES:
+        cells = [
+            dict(
+                value=one.report.overall[f.key],
+                interval=one.intervals.get(f.key),
+                difference=one.differences.get(f.key)) for one in measurements
+        ]
+        for cell in cells:
+            cell['verdict'] = _verdict(cell['difference'], f.higher_is_better)
+        rows.append(dict(figure=f, cells=cells))
+    return rows
+
+
+def _verdict(difference: Optional[PairedDifference],
+             higher_is_better: bool) -> str:
+    if difference is None or not difference.excludes_zero:
+        return ''
+    return 'better' if (difference.low > 0) == higher_is_better else 'worse'
+
+
+def _threshold_rows(ground_truth: GroundTruth,
+                    one: Measurement) -> List[Dict[str, Any]]:
+    """One threshold for all classes, then one for each class."""
+    for_recall = recall_thresholds(ground_truth, one.matches, _RISK)
+    for_precision = precision_thresholds(one.detections, one.matches, _RISK,
+                                         _CHANCE)
+    names = ('All, one for all', *ground_truth.category_names)
+    points = (one.operating_point, *class_operating_points(one.report))
+    rows = [
+        dict(
+            name=name,
+            for_recall=recall.threshold,
+            for_precision=precision.threshold,
+            **vars(point))
+        for name, point, recall, precision in zip(names, points, (
+            for_recall.overall,
+            *for_recall.per_class), (for_precision.overall,
+                                     *for_precision.per_class))
+    ]
+    rows[0]['is_total'] = True
+    return rows
+
+
+def _gain_rows(one: Measurement) -> List[Dict[str, Any]]:
+    """The scores as they are, then one row per kind of map."""
+    if not one.gains:
+        return []
+    overall = one.report.overall
+    rows = [
+        dict(
+            method='Scores as they are',
+            scope='',
+            d_ece=overall['d_ece'],
+            laece_0=overall['laece_0'],
+            is_total=True)
+    ]
+    by_map = {}
+    for gain in one.gains:
+        row = by_map.setdefault(
+            (gain.method, gain.classwise),
+            dict(
+                method=gain.method.capitalize(),
+                scope='each class' if gain.classwise else 'all classes'))
+        row[gain.figure] = gain.value
+    return rows + list(by_map.values())
+
+
+def _best_row(one: Measurement, target: str) -> Optional[Dict[str, Any]]:
+    best = best_gain(one.gains, target)
+    if best is None:
+        return None
+    return dict(
+        figure=figure(best.figure),
+        before=one.report.overall[best.figure],
+        after=best.value,
+        method=best.method,
+        classwise=best.classwise,
+        helps=is_certain(one, best),
+        difference=one.gain_differences.get(target))

@@ -1,0 +1,140 @@
+"""The page in a few sentences, for readers who stop there."""
+import math
+from typing import List
+
+from .example_images import KINDS_OF_ERROR
+from .explanations import figure
+from .measurement import Measurement
+from .recalibration_gain import TARGETS, RecalibrationGain, best_gain
+
+# Fewer detections of a class say little about its calibration.
+_FEWEST_DETECTIONS = 100
+
+
+def in_short(one: Measurement) -> List[str]:
+    """Sentences about accuracy, calibration, thresholds and what to do.
+
+    Args:
+        one (Measurement): Of one results file.
+    """
+    sentences = (_accuracy(one), _calibration(one), _worst_class(one),
+                 _kind_of_error(one), _threshold(one), *_recalibration(one))
+    return [sentence for sentence in sentences if sentence]
+
+
+def compared_in_short(first: Measurement, other: Measurement) -> str:
+    """One sentence about accuracy and calibration beside another result.
+
+    Args:
+        first (Measurement): What is compared with.
+        other (Measurement): Of the same images.
+    """
+    parts = []
+    for f in (figure('mAP'), figure('d_ece')):
+        change = (other.report.overall[f.key] - first.report.overall[f.key])
+        if math.isnan(change):
+            continue
+        difference = other.differences.get(f.key)
+        text = (f'{f.title} {abs(change):.3f} '
+                f'{"higher" if change > 0 else "lower"}')
+        if difference is not None:
+            chance = '' if difference.excludes_zero else ', may be chance'
+            text += (f' (95 % interval of the difference {difference.low:+.3f}'
+                     f' to {difference.high:+.3f}{chance})')
+        parts.append(text)
+    if not parts:
+        return ''
+    return f'{other.name} beside {first.name}: {"; ".join(parts)}.'
+
+
+def _accuracy(one: Measurement) -> str:
+    figures = one.report.overall
+    if math.isnan(figures['mAP']):
+        return 'There is no object to be found, so AP is undefined.'
+    return (f'Accuracy: mAP {figures["mAP"]:.3f}{_range(one, "mAP")}; AP50 '
+            f'{figures["AP50"]:.3f}.')
+
+
+def _calibration(one: Measurement) -> str:
+    figures = one.report.overall
+    error, over, under = (
+        figures[key] for key in ('d_ece', 'd_ece_over', 'd_ece_under'))
+    if math.isnan(error):
+        return 'No detection counts, so calibration is undefined.'
+    if over > 2 * under:
+        tendency = 'mostly too high'
+    elif under > 2 * over:
+        tendency = 'mostly too low'
+    else:
+        tendency = 'too high in some places and too low in others'
+    return (f'Calibration: scores are {100 * error:.1f} percentage points '
+            f'off on average, {tendency} (D-ECE {error:.3f}'
+            f'{_range(one, "d_ece")}).')
+
+
+def _worst_class(one: Measurement) -> str:
+    rows = [
+        row for row in one.report.per_class
+        if row['num_detections'] >= _FEWEST_DETECTIONS
+    ]
+    if len(rows) < 2:
+        return ''
+    worst = max(rows, key=lambda row: row['d_ece'])
+    return (f'The scores of {worst["name"]!r} are furthest off: D-ECE '
+            f'{worst["d_ece"]:.3f}.')
+
+
+def _kind_of_error(one: Measurement) -> str:
+    kind, cost = max(one.split.d_ap.items(), key=lambda item: item[1])
+    if not cost > 0:
+        return ''
+    return (f'The costliest kind of error is "{KINDS_OF_ERROR[kind]}": '
+            f'without it AP50 would be {cost:.3f} higher.')
+
+
+def _threshold(one: Measurement) -> str:
+    point = one.operating_point
+    if math.isnan(point.threshold):
+        return ''
+    return (f'Threshold: keep scores of {point.threshold:.2f} and more; then '
+            f'{100 * point.precision:.0f} % of the detections are right and '
+            f'{100 * point.recall:.0f} % of the objects are found.')
+
+
+def _recalibration(one: Measurement) -> List[str]:
+    sentences = []
+    for target in TARGETS:
+        best = best_gain(one.gains, target)
+        if best is None:
+            continue
+        name = 'D-ECE' if target == 'precision' else 'LaECE_0'
+        before = one.report.overall[best.figure]
+        if is_certain(one, best):
+            kind = f'{best.method}{", a map for each class" * best.classwise}'
+            sentences.append(
+                f'Recalibration ({kind}) is expected to bring {name} from '
+                f'{before:.3f} to {best.value:.3f}; mAP stays as it is.')
+        else:
+            sentences.append(f'No recalibration is certain to lower {name} '
+                             f'({before:.3f}).')
+    return sentences
+
+
+def is_certain(one: Measurement, gain: RecalibrationGain) -> bool:
+    """Whether a map lowers its figure, and the interval leaves out 0.
+
+    Args:
+        one (Measurement): Of one results file.
+        gain (RecalibrationGain): The best one of its target.
+    """
+    difference = one.gain_differences.get(gain.target)
+    if difference is not None and not difference.high < 0:
+        return False
+    return gain.value < one.report.overall[gain.figure]
+
+
+def _range(one: Measurement, key: str) -> str:
+    interval = one.intervals.get(key)
+    if interval is None or math.isnan(interval.low):
+        return ''
+    return f', 95 % interval {interval.low:.3f} to {interval.high:.3f}'

@@ -1,0 +1,56 @@
+"""Measure results files and write the report of them."""
+from typing import Any, Mapping, Optional
+
+from tcal_det.checks import check_count
+from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.functional import Detections, GroundTruth
+from tcal_det.fileio import write_text_atomically
+from .contents import page_contents
+from .measurement import measure
+from .page import check_requirements, render_page
+
+
+def write_report(path: str,
+                 ground_truth: GroundTruth,
+                 results: Mapping[str, Detections],
+                 image_files: Optional[Mapping[Any, str]] = None,
+                 title: str = 'Detector calibration report',
+                 num_resamples: int = 500,
+                 seed: int = 0,
+                 num_images: int = 6) -> None:
+    """Measure detections and write one self-contained HTML page.
+
+    Args:
+        path (str): File to write; an old one is replaced when the new one
+            is whole.
+        ground_truth (GroundTruth): Objects.
+        results (Mapping[str, Detections]): At least one, by the name the
+            page gives it; the others are compared with the first.
+        image_files (Mapping[Any, str], optional): Path of each image, by
+            its id. Defaults to None, no pictures.
+        title (str): Title of the page. Defaults to 'Detector calibration
+            report'.
+        num_resamples (int): Bootstrap samples of the images behind the 95 %
+            intervals, at least 40; 0 for no intervals. Defaults to 500.
+        seed (int): Random seed of those samples and of the halves that
+            recalibration is tried on. Defaults to 0.
+        num_images (int): Largest number of pictures of each kind and
+            results file. Defaults to 6.
+
+    Raises:
+        InvalidTypeError: If an option has the wrong type.
+        InvalidValueError: If an option is out of range, a package is
+            missing, or the file cannot be written.
+        MissingFileError: If an image does not exist.
+    """
+    if not results:
+        raise InvalidValueError(
+            '`results` must hold at least one results file, but is empty')
+    check_count('num_resamples', num_resamples, 0)
+    check_count('seed', seed, 0)
+    check_count('num_images', num_images, 0)
+    check_requirements()
+    measurements = measure(ground_truth, results, num_resamples, seed)
+    contents = page_contents(title, ground_truth, measurements, image_files,
+                             num_images, num_resamples, seed)
+    write_text_atomically(path, render_page(contents))

@@ -1,0 +1,104 @@
+"""tcal-report, in this process."""
+import os.path as osp
+import sys
+
+import pytest
+from report_scenes import GOLDEN
+
+from tcal_det.cli import report as command
+
+GROUND_TRUTH = osp.join(GOLDEN, 'det_small_gt.json')
+RESULTS = osp.join(GOLDEN, 'det_small_dt.json')
+pytestmark = pytest.mark.filterwarnings('ignore:undefined')
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Exit status, stdout and stderr of the command."""
+
+    def run(*arguments, out='page.html'):
+        monkeypatch.setattr(
+            sys, 'argv',
+            ['tcal-report', *arguments, '--out',
+             str(tmp_path / out)])
+        status = 0
+        try:
+            command.main()
+        except SystemExit as stop:
+            status = stop.code
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def with_packages():
+    pytest.importorskip('jinja2')
+    pytest.importorskip('vl_convert')
+
+
+@pytest.fixture
+def without_library(monkeypatch):
+    from tcal_det.report import page
+    monkeypatch.setattr(page, '_chart_library', lambda: '')
+
+
+def complaint(answer):
+    status, _, stderr = answer
+    lines = stderr.splitlines()
+    assert status == 2 and len(lines) == 1, stderr
+    assert lines[0].startswith('error: ')
+    return lines[0]
+
+
+def test_page_is_written(call, with_packages, without_library, tmp_path):
+    out = osp.join('new', 'page.html')
+    status, stdout, _ = call(
+        GROUND_TRUTH, RESULTS, '--resamples', '40', '--title', 'Mine', out=out)
+    assert status == 0
+    assert stdout == f'written: {tmp_path / out}\n'
+    text = (tmp_path / out).read_text(encoding='utf-8')
+    assert '<h1>Mine</h1>' in text and 'det_small_dt' in text
+
+
+def test_names_of_results(call):
+    assert command.result_names(['a/x.json', 'b/y.pkl'], None) == ['x', 'y']
+    assert command.result_names(['a/x.json', 'b/x.json'],
+                                None) == ['a/x.json', 'b/x.json']
+    assert command.result_names(['a', 'b'], ['one', 'two']) == ['one', 'two']
+    assert '--result-names' in complaint(call(GROUND_TRUTH, RESULTS, RESULTS))
+    assert '2 name(s)' in complaint(
+        call(GROUND_TRUTH, RESULTS, 'other.json', '--result-names', 'one'))
+
+
+def test_page_must_be_html(call, tmp_path):
+    assert '.html' in complaint(call(GROUND_TRUTH, RESULTS, out='page.json'))
+    assert not (tmp_path / 'page.json').exists()
+
+
+@pytest.mark.parametrize('arguments, word', [
+    (('absent.json', RESULTS), 'absent.json'),
+    ((GROUND_TRUTH, 'absent.json'), 'absent.json'),
+    ((GROUND_TRUTH, RESULTS, '--images', 'absent'), '--images'),
+    ((GROUND_TRUTH, RESULTS, '--resamples', '39'), 'num_resamples'),
+    ((GROUND_TRUTH, RESULTS, '--num-images', '-1'), 'num_images'),
+    ((GROUND_TRUTH, RESULTS, '--classes', 'unicorn'), 'unicorn'),
+])
+def test_mistakes_are_one_line(call, with_packages, arguments, word, tmp_path):
+    assert word in complaint(call(*arguments))
+    assert not (tmp_path / 'page.html').exists()
+
+
+def test_page_that_cannot_be_written(call, with_packages, without_library,
+                                     tmp_path):
+    (tmp_path / 'file').write_text('')
+    message = complaint(
+        call(GROUND_TRUTH, RESULTS, out=osp.join('file', 'page.html')))
+    assert '--out' in message
+
+
+def test_missing_package_is_said_before_work(call, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'vl_convert', None)
+    pytest.importorskip('jinja2')
+    assert "pip install 'tcal_det[report]'" in complaint(
+        call('absent.json', 'absent.json'))
