@@ -67,7 +67,7 @@ setup(
     ]),
     extras_require={
         # Pages of tcal-report.
-        'report': ['jinja2', 'plotly'],
+        'report': ['jinja2', 'pillow', 'vl-convert-python'],
         # JSON files read several times faster.
         'fast': ['msgspec'],
         # Class names of YOLO's data.yaml.

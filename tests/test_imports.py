@@ -27,6 +27,7 @@ FORBIDDEN = {
     'evaluation': (*PLUGIN, 'tcal_det.recalibration', 'tcal_det.cli'),
     'recalibration': (*PLUGIN, 'tcal_det.visualization', 'tcal_det.cli'),
     'visualization': (*PLUGIN, 'tcal_det.cli'),
+    'report': (*PLUGIN, 'tcal_det.cli'),
     'cli':
     PLUGIN,
 }

@@ -116,6 +116,7 @@ def _decode(content: bytes) -> Any:
     if msgspec is not None:
         try:
             return msgspec.json.decode(content)
-        except (ValueError, RecursionError):
+        # Its error is a ValueError since 0.19 only.
+        except (msgspec.DecodeError, ValueError, RecursionError):
             pass
     return json.loads(content.decode('utf-8'))

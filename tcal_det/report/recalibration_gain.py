@@ -21,6 +21,11 @@ from tcal_det.recalibration.score_maps import ScoreMap
 
 # More detections do not change a map that has three parameters.
 _MOST_TO_FIT = 20_000
+# Histogram binning makes ties, and mAP falls.
+_ORDER_KEEPING = {
+    name: score_map
+    for name, score_map in SCORE_MAPS.items() if name != 'histogram'
+}
 # A map for each class is left out where it would take minutes.
 _MOST_CLASSES = 200
 
@@ -75,7 +80,7 @@ def cross_fitted_gains(ground_truth: GroundTruth,
     for target, iou_thr in TARGETS.items():
         matches = at_half if iou_thr == 0.5 else at_zero
         goal = matches.is_tp if target == 'precision' else matches.iou
-        for method, score_map in _usable_maps().items():
+        for method, score_map in _ORDER_KEEPING.items():
             for classwise in (False, True):
                 if classwise and not (1 < ground_truth.num_classes <=
                                       _MOST_CLASSES):
@@ -94,20 +99,6 @@ def best_gain(gains: List[RecalibrationGain],
     """The gain whose target's own figure is least; None without any."""
     mine = [gain for gain in gains if gain.target == target]
     return min(mine, key=lambda gain: gain.value, default=None)
-
-
-def _usable_maps() -> Dict[str, Type[ScoreMap]]:
-    """Kinds of maps that keep mAP and whose packages are installed."""
-    # Histogram binning makes ties, and mAP falls.
-    maps = {
-        name: score_map
-        for name, score_map in SCORE_MAPS.items() if name != 'histogram'
-    }
-    try:
-        import sklearn.isotonic  # noqa: F401
-    except ImportError:
-        maps.pop('isotonic')
-    return maps
 
 
 def _cross_fitted(matches: DetectionMatches, goal: np.ndarray,

@@ -46,8 +46,8 @@ def test_no_detection_is_mapped_by_its_own_half(overconfident, monkeypatch):
     monkeypatch.setattr(recalibration_gain, 'SCORE_MAPS',
                         dict(recording=RecordingMap))
     monkeypatch.setattr(recalibration_gain, 'TARGETS', dict(precision=0.5))
-    monkeypatch.setattr(recalibration_gain, '_usable_maps',
-                        lambda: dict(recording=RecordingMap))
+    monkeypatch.setattr(recalibration_gain, '_ORDER_KEEPING',
+                        dict(recording=RecordingMap))
     gain, _ = cross_fitted_gains(*overconfident)
     detections = overconfident[1]
     first, second = RecordingMap.fits[:2]
@@ -106,7 +106,7 @@ def test_too_little_to_halve():
 def test_large_halves_are_sampled(overconfident, monkeypatch):
     monkeypatch.setattr(recalibration_gain, '_MOST_TO_FIT', 50)
     monkeypatch.setattr(RecordingMap, 'fits', [])
-    monkeypatch.setattr(recalibration_gain, '_usable_maps',
-                        lambda: dict(recording=RecordingMap))
+    monkeypatch.setattr(recalibration_gain, '_ORDER_KEEPING',
+                        dict(recording=RecordingMap))
     cross_fitted_gains(*overconfident)
     assert max(map(len, RecordingMap.fits)) == 50
