@@ -7,6 +7,7 @@ calibrator=dict(type='TemperatureScaling',
 and that of a student with a sigmoid head with type='PlattScaling'.
 """
 import argparse
+import os.path as osp
 
 from tcal_det.commands import ConfigOptions, one_line_warnings, run_command
 from tcal_det.teacher_options import (CALIBRATORS, MAX_SAMPLES, OBJECTIVES,
@@ -27,6 +28,11 @@ def parse_args():
         required=True,
         metavar='DIR',
         help='folder of teacher_calibration.json and the diagrams')
+    parser.add_argument(
+        '--report',
+        metavar='FILE.html',
+        help="page about the teacher's detections on the same images to "
+        'write, as `tcal-report` does; a second pass (default: none)')
     parser.add_argument(
         '--split',
         choices=SPLITS,
@@ -91,13 +97,18 @@ def main():
 
     from mmengine.logging import print_log
 
+    from tcal_det.models.head_adapters import adapter_for
+    from tcal_det.report import prepare_report, write_report
     from tcal_det.teachers.calibration import check_calibration_options
+    from tcal_det.teachers.detections import collect_detections
     from tcal_det.teachers.fitting import fit_teacher
     from tcal_det.teachers.sources import (annotation_files,
                                            build_calibration_dataloader,
                                            build_teacher, load_teacher_config,
                                            shares_annotations)
 
+    if args.report is not None:
+        prepare_report(args.report, '--report')
     check_calibration_options(args.calibrator, args.objective, args.softening)
     cfg, checkpoint = load_teacher_config(args.config, args.checkpoint,
                                           args.cfg_options)
@@ -109,8 +120,9 @@ def main():
             'images',
             logger='current',
             level=logging.WARNING)
+    detector = build_teacher(cfg, checkpoint)
     calibration, path = fit_teacher(
-        build_teacher(cfg, checkpoint),
+        detector,
         dataloader,
         args.out,
         teacher=dict(config=args.config, checkpoint=checkpoint),
@@ -125,6 +137,15 @@ def main():
         seed=args.seed)
     print(calibration.table())
     print(f'{calibration.calibrator}\nwritten to {path}')
+    if args.report is not None:
+        collected = collect_detections(
+            detector, dataloader,
+            adapter_for(detector, 'teacher').num_classes,
+            dataloader.dataset.metainfo.get('classes'))
+        write_report(args.report, collected.ground_truth,
+                     {osp.basename(args.config): collected.detections},
+                     collected.image_files)
+        print(f'report written to {args.report}')
 
 
 if __name__ == '__main__':

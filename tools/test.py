@@ -22,6 +22,11 @@ def parse_args():
         'work_dirs/CONFIG_NAME)')
     parser.add_argument('--out', help='.pkl file for the predictions')
     parser.add_argument(
+        '--report',
+        metavar='FILE.html',
+        help='page of accuracy and calibration to write, as `tcal-report` '
+        'does (default: none)')
+    parser.add_argument(
         '--show', action='store_true', help='show the predictions')
     parser.add_argument(
         '--show-dir',
@@ -98,6 +103,10 @@ def main():
         RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
     runner.register_hook(
         CheckpointFitHook(args.checkpoint, args.allow_partial))
+    if args.report is not None:
+        # jinja2 and vl_convert are optional.
+        from tcal_det.engine.hooks.report_hook import ReportHook
+        runner.register_hook(ReportHook(args.report))
     if args.out is not None:
         runner.test_evaluator.metrics.append(
             AtomicDumpDetResults(out_file_path=args.out))

@@ -9,10 +9,7 @@ from tcal_det.commands import one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.formats import (load_annotations_and_results,
                                          read_annotations)
-from tcal_det.fileio import make_output_folder
 from .options import add_input_arguments
-
-SUFFIXES = ('.html', '.htm')
 
 
 def parse_args():
@@ -73,14 +70,10 @@ def result_names(paths, names):
 
 
 def report(args):
-    if not args.out.lower().endswith(SUFFIXES):
-        raise InvalidValueError(
-            f'`--out` must end in .html, but got {args.out!r}')
     names = result_names(args.results, args.result_names)
     # Slow to import.
-    from tcal_det.report import check_requirements, image_paths, write_report
-    check_requirements()
-    make_output_folder(osp.dirname(osp.abspath(args.out)))
+    from tcal_det.report import image_paths, prepare_report, write_report
+    prepare_report(args.out, '--out')
     image_files = None
     # A file holds sizes and no pictures.
     if args.images is not None and not osp.isfile(args.images):

@@ -1,6 +1,5 @@
 """The report of one or several results files as one HTML page."""
 from .example_images import image_paths
-from .page import check_requirements
-from .writer import write_report
+from .writer import prepare_report, write_report
 
-__all__ = ['check_requirements', 'image_paths', 'write_report']
+__all__ = ['image_paths', 'prepare_report', 'write_report']

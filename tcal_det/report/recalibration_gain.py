@@ -8,7 +8,7 @@ of the binned errors is the same before and after.
 """
 import warnings
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Type
+from typing import List, Optional, Type
 
 import numpy as np
 

@@ -1,13 +1,32 @@
 """Measure results files and write the report of them."""
+import os.path as osp
 from typing import Any, Mapping, Optional
 
 from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional import Detections, GroundTruth
-from tcal_det.fileio import write_text_atomically
+from tcal_det.fileio import make_output_folder, write_text_atomically
 from .contents import page_contents
 from .measurement import measure
 from .page import check_requirements, render_page
+
+
+def prepare_report(path: str, argument: str) -> None:
+    """Refuse, before any work, a page that could not be written.
+
+    Args:
+        path (str): HTML file to write; its folder is made.
+        argument (str): What the user knows it as, e.g. '--out'.
+
+    Raises:
+        InvalidValueError: If the suffix is another, a package is missing, or
+            the folder cannot be made.
+    """
+    if not path.lower().endswith(('.html', '.htm')):
+        raise InvalidValueError(
+            f'`{argument}` must end in .html, but got {path!r}')
+    check_requirements()
+    make_output_folder(osp.dirname(osp.abspath(path)))
 
 
 def write_report(path: str,

@@ -2,28 +2,24 @@
 import math
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Dict, Iterable, List, Tuple, Union
+from typing import Any, ClassVar, Dict, Iterable, List, Tuple
 
 import numpy as np
-import torch
 import torch.nn as nn
-from mmengine.structures import InstanceData
-from mmengine.utils import ProgressBar
 from scipy.special import expit, softmax
-from torch import Tensor
 
 from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.evaluation.functional.calibration_error import (
     adaptive_calibration_error, calibration_error, top_label)
-from tcal_det.evaluation.functional.coco_arrays import Detections, GroundTruth
 # yapf: enable
 from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
 from tcal_det.models.calibrators.fitting import top_confidence
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.teacher_options import NUM_RESAMPLES
 # yapf: disable
+from .detections import collect_detections
 from .image_bootstrap import (CONFIDENCE_LEVEL, Estimate, draw_images,
                               resampled_ace, resampled_ece, resampled_platt,
                               resampled_sum_ratio, resampled_temperature)
@@ -379,41 +375,16 @@ def measure_mean_ap(detector: nn.Module, dataloader: Iterable[dict]) -> float:
 
     Args:
         detector (nn.Module): In eval.
-        dataloader (Iterable[dict]): Of ``build_calibration_dataloader``;
-            the boxes stay in its scale, which no IoU depends on.
+        dataloader (Iterable[dict]): Of ``build_calibration_dataloader``.
 
     Returns:
         float: In [0, 1]; NaN without objects.
     """
-    objects, found = _Boxes(), _Boxes()
-    num_images = 0
-    progress = ProgressBar(len(dataloader.dataset))
-    with torch.no_grad():
-        for data in dataloader:
-            data = detector.data_preprocessor(data, False)
-            for sample in detector.predict(
-                    data['inputs'], data['data_samples'], rescale=False):
-                objects.add(num_images, sample.gt_instances, False)
-                ignored = sample.get('ignored_instances')
-                if ignored is not None:
-                    objects.add(num_images, ignored, True)
-                found.add(num_images, sample.pred_instances,
-                          sample.pred_instances.scores)
-                num_images += 1
-            progress.update(len(data['data_samples']))
-    print()
     num_classes = adapter_for(detector, 'teacher').num_classes
-    image_index, class_index, boxes, iscrowd = objects.arrays()
-    truth = GroundTruth(
-        image_ids=np.arange(num_images),
-        image_sizes=np.full((num_images, 2), math.nan),
-        category_ids=np.arange(num_classes),
-        category_names=tuple(map(str, range(num_classes))),
-        image_index=image_index,
-        class_index=class_index,
-        boxes=boxes,
-        iscrowd=iscrowd.astype(bool))
-    return average_precision(truth, Detections(*found.arrays())).overall['mAP']
+    collected = collect_detections(detector, dataloader, num_classes)
+    precision = average_precision(collected.ground_truth,
+                                  collected.detections)
+    return precision.overall['mAP']
 
 
 def check_comparable(detectors: Dict[str, nn.Module]) -> None:
@@ -451,26 +422,6 @@ def check_comparable(detectors: Dict[str, nn.Module]) -> None:
         raise InvalidValueError(
             'the teachers must classify the same classes to be compared on '
             f'one split, but their numbers of classes are {counts}')
-
-
-class _Boxes:
-    """Boxes of image after image, with a score, or a crowd's mark, of each."""
-
-    def __init__(self) -> None:
-        self.parts = []
-
-    def add(self, image: int, instances: InstanceData,
-            values: Union[Tensor, bool]) -> None:
-        boxes = instances.bboxes.cpu().numpy().astype(np.float64)
-        boxes[:, 2:] -= boxes[:, :2]
-        if torch.is_tensor(values):
-            values = values.cpu().numpy()
-        self.parts.append(
-            (np.full(len(boxes), image), instances.labels.cpu().numpy(), boxes,
-             np.broadcast_to(values, len(boxes)).astype(np.float64)))
-
-    def arrays(self) -> tuple:
-        return tuple(np.concatenate(column) for column in zip(*self.parts))
 
 
 def _text(estimate: Estimate, digits: int = 4) -> str:

@@ -71,8 +71,8 @@ class DetectionCalibrationReport:
         check_count('position_bins', options.position_bins, 1,
                     _most_position_bins(ground_truth.num_classes))
         self.options = options
-        self._ground_truth = ground_truth
-        self._detections = detections
+        self.ground_truth = ground_truth
+        self.detections = detections
         iou_thrs = sorted({
             _ANY_OVERLAP, options.d_ece_iou_thr, options.laece_iou_thr,
             options.olrp_iou_thr
@@ -127,7 +127,7 @@ class DetectionCalibrationReport:
     @cached_property
     def average_precision(self) -> AveragePrecision:
         """COCO's AP and AR, of all detections."""
-        return average_precision(self._ground_truth, self._detections,
+        return average_precision(self.ground_truth, self.detections,
                                  self._pairs)
 
     @cached_property
@@ -221,12 +221,12 @@ class DetectionCalibrationReport:
     @cached_property
     def oce(self) -> ObjectCalibrationError:
         """Object-level calibration error, of all detections."""
-        return object_calibration_error(self._ground_truth, self._detections)
+        return object_calibration_error(self.ground_truth, self.detections)
 
     @cached_property
     def error_split(self) -> ErrorSplit:
         """Errors by type, at the IoU threshold of D-ECE."""
-        return error_split(self._ground_truth, self._detections, self.matches)
+        return error_split(self.ground_truth, self.detections, self.matches)
 
     @property
     def brier(self) -> np.ndarray:
