@@ -28,14 +28,15 @@ from .intervals import Interval, PairedDifference
 from .weighted_figures import (Figures, WeightedAnyOverlap,
                                WeightedAveragePrecision,
                                WeightedLocalizationAwareError,
-                               WeightedOptimalLRP, WeightedScores)
+                               WeightedObjectError, WeightedOptimalLRP,
+                               WeightedScores)
 
 RESAMPLED_FIGURES = ('mAP', 'AP50', 'AP75', 'd_ece', 'd_ece_over',
                      'd_ece_under', 'laece', 'laece_0', 'laace_0', 'lrp_0',
-                     'lrp_0_loc', 'lrp_0_fp', 'lrp_0_fn', 'olrp', 'brier',
-                     'nll')
+                     'lrp_0_loc', 'lrp_0_fp', 'lrp_0_fn', 'olrp', 'oce',
+                     'brier', 'nll')
 # The others lie in [0, 1].
-_UNBOUNDED = ('nll', )
+_UNBOUNDED = ('oce', 'nll')
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,7 +270,10 @@ def _calibration_parts(
             WeightedLocalizationAwareError('laece_0', for_laece_0, images,
                                            objects, num_bins, closed),
             WeightedAnyOverlap(for_laece_0, images, objects),
-            WeightedOptimalLRP(for_olrp, images, objects))
+            WeightedOptimalLRP(for_olrp, images, objects),
+            WeightedObjectError(report.oce.per_object,
+                                ground_truth.image_index,
+                                ground_truth.num_images))
 
 
 class _Figures:

@@ -219,6 +219,31 @@ class WeightedOptimalLRP:
         return dict(olrp=class_mean(least, num_objects > 0))
 
 
+class WeightedObjectError:
+    """OCE: the mean over objects of what each costs.
+
+    Args:
+        per_object (ndarray): Cost of each object, NaN for crowds, shape
+            (G,).
+        image_index (ndarray): Image of each object, shape (G,).
+        num_images (int): Number of images I.
+    """
+
+    def __init__(self, per_object: np.ndarray, image_index: np.ndarray,
+                 num_images: int) -> None:
+        is_object = ~np.isnan(per_object)
+        images = image_index[is_object]
+        one_cell = np.zeros(len(images), np.int64)
+        self._sums = vstack([
+            sums_by_image(one_cell, images, (1, num_images), values)
+            for values in (per_object[is_object], np.ones(len(images)))
+        ], 'csr')
+
+    def __call__(self, weights: np.ndarray) -> Figures:
+        """As :meth:`WeightedScores.__call__`."""
+        return dict(oce=ratio(*(self._sums @ weights)))
+
+
 class WeightedAveragePrecision:
     """'mAP', 'AP50' and 'AP75'.
 

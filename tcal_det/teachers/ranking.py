@@ -17,6 +17,7 @@ from tcal_det.evaluation.functional.calibration_error import (
 from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
 from tcal_det.models.calibrators.fitting import top_confidence
 from tcal_det.models.head_adapters import adapter_for
+from tcal_det.tables import markdown_table
 from tcal_det.teacher_options import NUM_RESAMPLES
 # yapf: disable
 from .detections import collect_detections
@@ -332,22 +333,18 @@ class TeacherRanking:
     def as_markdown(self) -> str:
         """The table, the recommendation and its grounds."""
         columns = self.recommended.columns
-        headings = ['teacher', 'mAP', *(name for name, _ in columns.values())]
-        lines = [
-            '| ' + ' | '.join(headings) + ' |', '|' + '---|' * len(headings)
-        ]
+        rows = [['teacher', 'mAP', *(name for name, _ in columns.values())]]
         for score in self.scores:
-            cells = [
+            rows.append([
                 f'**{score.name}**'
                 if score is self.recommended else score.name,
                 _per_cent(score.mean_ap),
                 *(_text(getattr(score, attribute), digits)
                   for attribute, (_, digits) in columns.items())
-            ]
-            lines.append('| ' + ' | '.join(cells) + ' |')
+            ])
         chosen = self.recommended
-        lines += [
-            '', f'Recommended: `{chosen.name}` with '
+        lines = [
+            markdown_table(rows), '', f'Recommended: `{chosen.name}` with '
             f'`calibrator={chosen.config}`', ''
         ]
         return '\n'.join(lines + [f'- {line}' for line in self.grounds()])
