@@ -1,6 +1,7 @@
 # make setup   .venv with everything (PYTHON=, STACK=classic|modern override)
 # make demo    digits: teacher, baseline, KD and TCal student, table, picture
-# make test    the whole suite
+# make test    the whole suite; MARKS='not slow and not zoo': without the tests
+#              that run end to end
 # make test-lite
 #              the half without torch, in an environment that has what
 #              `pip install` brings, for each of PYTHONS
@@ -17,6 +18,7 @@ STACK ?=
 FOLDER ?= functional
 NUMBER ?= 100
 SEED ?= 0
+MARKS ?= not zoo
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.complete
 
@@ -36,7 +38,7 @@ demo: setup
 
 test: setup
 	$(RUN) -m pytest --doctest-modules tcal_det
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal --durations=10
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -m '$(MARKS)' -n auto --dist worksteal --durations=20
 
 LITE_TESTS = tests/test_numpy_half.py tests/test_packaging.py \
 	tests/test_checks.py tests/test_fileio.py tests/test_evaluation/test_functional \
