@@ -41,8 +41,10 @@ test: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -m '$(MARKS)' -n auto --dist worksteal --durations=20
 
 LITE_TESTS = tests/test_numpy_half.py tests/test_packaging.py \
-	tests/test_checks.py tests/test_fileio.py tests/test_evaluation/test_functional \
-	tests/test_recalibration tests/test_visualization
+	tests/test_checks.py tests/test_cli tests/test_recalibration \
+	tests/test_report tests/test_visualization \
+	$(addprefix tests/test_evaluation/test_, functional formats bootstrap.py \
+	slices.py plausibility.py json_reading.py)
 
 test-lite:
 	for python in $(PYTHONS); do \

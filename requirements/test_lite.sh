@@ -10,7 +10,7 @@ VENV=.venv-lite-$version
 echo "== tests without torch: Python $version"
 "$PYTHON" -m venv "$VENV"
 "$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
-    setuptools wheel pytest hypothesis
+    setuptools wheel $(grep -E '^(pytest|hypothesis)==' requirements/dev.txt)
 # Not editable: the tests see what users install. A left-over build folder
 # would bring back modules that are gone.
 rm -rf build

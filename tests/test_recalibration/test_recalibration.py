@@ -457,8 +457,9 @@ def test_a_corrupted_file_fails_in_one_line_or_is_a_calibration(
         return
     scores = np.linspace(0, 1, 301)
     for label in range(2):
+        # Boxes of one area: a map that depends on it keeps their order.
         calibrated, _ = read.recalibrate(scores, np.full(301, label),
-                                         np.linspace(0, 1, 301))
+                                         np.full(301, 0.1))
         assert np.isfinite(calibrated).all()
         assert calibrated.min() >= 0 and calibrated.max() <= 1
         if method != 'histogram':
