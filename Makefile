@@ -1,12 +1,12 @@
 # make setup   .venv with everything (PYTHON=, STACK=classic|modern override)
 # make demo    digits: teacher, baseline, KD and TCal student, table, picture
-# make test    the whole suite; MARKS='not slow and not zoo': without the tests
-#              that run end to end
+# make test    the whole suite (TESTS=, MARKS= choose a part)
 # make test-lite
 #              the half without torch, in an environment that has what
 #              `pip install` brings, for each of PYTHONS
 # make test-zoo
-#              every kind of detector that mmdet packages, minutes
+#              every kind of detector that mmdet packages, and the runner of
+#              the study, minutes
 # make lint    style
 # make mutate  how many changed lines the tests notice (docs/mutation.md):
 #              FOLDER=functional|losses|calibrators|distillers
@@ -18,7 +18,8 @@ STACK ?=
 FOLDER ?= functional
 NUMBER ?= 100
 SEED ?= 0
-MARKS ?= not zoo
+MARKS ?= not zoo and not study
+TESTS ?= tests
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.complete
 
@@ -38,7 +39,7 @@ demo: setup
 
 test: setup
 	$(RUN) -m pytest --doctest-modules tcal_det
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -m '$(MARKS)' -n auto --dist worksteal --durations=20
+	OMP_NUM_THREADS=1 $(RUN) -m pytest $(TESTS) -m '$(MARKS)' -n auto --dist worksteal --durations=20
 
 LITE_TESTS = tests/test_numpy_half.py tests/test_packaging.py \
 	tests/test_checks.py tests/test_cli tests/test_recalibration \
@@ -55,6 +56,7 @@ test-lite:
 test-zoo: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_zoo.py -m 'zoo or not zoo' -k kind_ -n auto --dist worksteal
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_zoo.py -m zoo -k every_packaged -s
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_benchmarks -m study -n auto
 
 lint: setup
 	$(RUN) -m ruff check .

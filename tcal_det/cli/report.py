@@ -28,26 +28,26 @@ def parse_args():
     parser.add_argument(
         '--title',
         default='Detector calibration report',
-        help='title of the page (default: %(default)s)')
+        help='title of the page (default: Detector calibration report)')
     parser.add_argument(
         '--resamples',
         type=int,
         default=500,
         metavar='NUM',
         help='number of bootstrap samples of the images behind the 95 %% '
-        'intervals, at least 40; 0 for no intervals (default: %(default)s)')
+        'intervals, at least 40; 0 for no intervals (default: 500)')
     parser.add_argument(
         '--seed',
         type=int,
         default=0,
         help='random seed of the samples and of the halves on which '
-        'recalibration is tried (default: %(default)s)')
+        'recalibration is tried (default: 0)')
     parser.add_argument(
         '--num-images',
         type=int,
         default=6,
         metavar='NUM',
-        help='largest number of pictures of each kind (default: %(default)s)')
+        help='largest number of pictures of each kind (default: 6)')
     return parser.parse_args()
 
 

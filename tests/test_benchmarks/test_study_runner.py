@@ -253,6 +253,9 @@ import signal, sys
 sys.path.insert(0, {repository!r})
 from benchmarks.study.run_folder import PlannedRun
 from benchmarks.study.runner import StudyRunner
+
+# The study's runner is frozen with its results.
+pytestmark = pytest.mark.study
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 run = PlannedRun('seeds/baseline/seed7', 'seeds', 'baseline', {student!r}, 7)
 StudyRunner({folder!r}, train_tool={train_tool!r},

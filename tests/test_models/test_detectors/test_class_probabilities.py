@@ -203,7 +203,7 @@ def test_recalibrated_scores_leave_the_rows(tmp_path):
         def __init__(self):
             pass
 
-        def __call__(self, instances):
+        def __call__(self, instances, image_size):
             result = instances.clone()
             result.scores = result.scores / 2
             return result[torch.arange(len(result)) % 3 > 0]
