@@ -20,6 +20,8 @@ from benchmarks.study.run_folder import (REPOSITORY, PlannedRun,
 from benchmarks.study.runner import VAL_CONFIG, StudyRunner, config_text
 from tcal_det.errors import InvalidValueError
 
+# The runner is frozen with the study's results.
+pytestmark = pytest.mark.study
 STUDENT = plan.STUDENT
 # Counts to 3, one step a file; what it has counted outlives it. Fails where
 # the config's seed is 13, and takes a second a step where it is 7.
@@ -253,9 +255,6 @@ import signal, sys
 sys.path.insert(0, {repository!r})
 from benchmarks.study.run_folder import PlannedRun
 from benchmarks.study.runner import StudyRunner
-
-# The study's runner is frozen with its results.
-pytestmark = pytest.mark.study
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 run = PlannedRun('seeds/baseline/seed7', 'seeds', 'baseline', {student!r}, 7)
 StudyRunner({folder!r}, train_tool={train_tool!r},
