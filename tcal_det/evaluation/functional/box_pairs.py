@@ -79,12 +79,11 @@ def rank_pairs(ground_truth: GroundTruth,
     return RankedPairs(turns, max_dets, _by_preference(pairs))
 
 
-def overlapping_pairs(
-        ground_truth: GroundTruth,
-        detections: Detections,
-        order: np.ndarray,
-        keeps_disjoint: bool,
-        existing: Optional[np.ndarray] = None) -> BoxPairs:
+def overlapping_pairs(ground_truth: GroundTruth,
+                      detections: Detections,
+                      order: np.ndarray,
+                      keeps_disjoint: bool,
+                      existing: Optional[np.ndarray] = None) -> BoxPairs:
     """All pairs of one image and class that overlap.
 
     Args:
