@@ -1,6 +1,7 @@
 """What `pip install` brings runs away from the repository."""
 import os
 import os.path as osp
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,18 +22,29 @@ def run(*command, **options):
 
 @pytest.fixture(scope='module')
 def sdist(tmp_path_factory):
-    """A source distribution, made from a copy without build folders."""
+    """A source distribution, made from a copy without build folders.
+
+    setuptools packs in the folder of the sources, where another process of
+    the tests may be packing too.
+    """
     folder = str(tmp_path_factory.mktemp('sdist'))
+    sources = osp.join(folder, 'sources')
+    os.makedirs(sources)
+    for name in ('tcal_det', 'configs', 'tools'):
+        shutil.copytree(
+            osp.join(ROOT, name),
+            osp.join(sources, name),
+            ignore=shutil.ignore_patterns('__pycache__', '.mim'))
+    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md',
+                 'LICENSE', 'model-index.yml'):
+        shutil.copy(osp.join(ROOT, name), sources)
     run(sys.executable,
         'setup.py',
         '--quiet',
-        'egg_info',
-        '--egg-base',
-        folder,
         'sdist',
         '--dist-dir',
         folder,
-        cwd=ROOT)
+        cwd=sources)
     path, = glob(osp.join(folder, '*.tar.gz'))
     return path
 
