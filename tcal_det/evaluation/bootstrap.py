@@ -19,8 +19,7 @@ import numpy as np
 
 from tcal_det.checks import check_count, check_fraction
 from tcal_det.errors import InvalidValueError
-from .functional import (DetectionCalibrationReport, Detections, GroundTruth,
-                         match_at_thresholds)
+from .functional import DetectionCalibrationReport, Detections, GroundTruth
 from .functional.precision_table import precision_tables
 from .image_resampling import Progress, resample_images
 from .image_sums import objects_by_image
@@ -254,17 +253,14 @@ def _calibration_parts(
     report: DetectionCalibrationReport
 ) -> Tuple[Callable[[np.ndarray], Figures], ...]:
     """The functions that give a report's figures for weighted images."""
-    settings = report.settings
-    closed, num_bins = settings['closed'], settings['laece_bins']
-    for_d_ece, for_laece, for_laece_0, for_olrp = (
-        matches.above(report.score_thresholds)
-        for matches in match_at_thresholds(ground_truth, detections, (
-            settings['d_ece_iou_thr'], settings['laece_iou_thr'], 0.0,
-            settings['olrp_iou_thr']
-        ), settings['max_dets'], settings['zero_iou']))
+    options = report.options
+    closed, num_bins = options.closed, options.laece_bins
+    for_d_ece, for_laece, for_laece_0, for_olrp = map(
+        report.matches_at, (options.d_ece_iou_thr, options.laece_iou_thr, 0.0,
+                            options.olrp_iou_thr))
     images, objects = detections.image_index, objects_by_image(ground_truth)
     return (WeightedScores(for_d_ece, images, ground_truth.num_images,
-                           settings['d_ece_bins'], closed),
+                           options.d_ece_bins, closed),
             WeightedLocalizationAwareError('laece', for_laece, images, objects,
                                            num_bins, closed),
             WeightedLocalizationAwareError('laece_0', for_laece_0, images,

@@ -198,12 +198,13 @@ def compare_files(ground_truth_path: str,
         detections.append(one)
     # Sorted before anything takes long, as the rules may be wrong.
     parts_of = {}
+    annotations = read_annotations(ground_truth_path, images,
+                                   names) if slice_rules else {}
     for rule in slice_rules:
         if rule.attribute in parts_of:
             raise InvalidValueError(
                 '`slice_rules` must have each attribute once, but got '
                 f'{rule.attribute!r} twice')
-        annotations = read_annotations(ground_truth_path, images, names)
         parts_of[rule.attribute] = _slices(rule, ground_truth_path,
                                            annotations, ground_truth,
                                            detections)

@@ -5,9 +5,8 @@ from typing import Dict, List, Mapping
 from tcal_det.evaluation.bootstrap import check_resampling, resample_figures
 from tcal_det.evaluation.functional import (DetectionCalibrationReport,
                                             DetectionMatches, Detections,
-                                            GroundTruth, evaluate_detections,
-                                            match_detections)
-from tcal_det.evaluation.functional.error_split import ErrorSplit, error_split
+                                            GroundTruth, evaluate_detections)
+from tcal_det.evaluation.functional.error_split import ErrorSplit
 from tcal_det.evaluation.intervals import Interval, PairedDifference
 from .operating_point import OperatingPoint, overall_operating_point
 from .recalibration_gain import (TARGETS, RecalibrationGain, best_gain,
@@ -80,12 +79,9 @@ def measure(ground_truth: GroundTruth, results: Mapping[str, Detections],
 def _measure_one(name: str, ground_truth: GroundTruth, detections: Detections,
                  seed: int) -> Measurement:
     report = evaluate_detections(ground_truth, detections)
-    matches = match_detections(ground_truth, detections,
-                               report.settings['d_ece_iou_thr'],
-                               report.settings['max_dets'])
-    return Measurement(name, detections, report, matches,
-                       error_split(ground_truth, detections, matches),
-                       overall_operating_point(matches),
+    return Measurement(name, detections, report, report.matches,
+                       report.error_split,
+                       overall_operating_point(report.matches),
                        cross_fitted_gains(ground_truth, detections, seed))
 
 

@@ -122,7 +122,15 @@ class DetectionCalibrationReport:
     @property
     def matches(self) -> DetectionMatches:
         """Matches at the IoU threshold of D-ECE."""
-        return self._matches[self.options.d_ece_iou_thr]
+        return self.matches_at(self.options.d_ece_iou_thr)
+
+    def matches_at(self, iou_thr: float) -> DetectionMatches:
+        """Matches above the score thresholds.
+
+        Args:
+            iou_thr (float): IoU threshold of one of the figures, or 0.
+        """
+        return self._matches[iou_thr]
 
     @cached_property
     def average_precision(self) -> AveragePrecision:
