@@ -20,10 +20,11 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from ..detectors import RecalibratedScoresMixin, detector_subclass
-from ..head_adapters import adapter_for
+from ..head_adapters import adapter_for, recorded_calls
 from .frozen_teacher import FrozenTeacher
-from .lesson import Lesson
 from .teacher_ensemble import TeacherEnsemble
+from .terms import Term, check_mixture, term_of
+from .training_step import TrainingStep
 
 TEACHER_KEYS = tuple(inspect.signature(FrozenTeacher).parameters)
 # What the losses call the modes of a key that they replace.
@@ -109,22 +110,48 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
             # Without parameters of its own a loss adds nothing to the state.
             self.distill_losses = nn.ModuleDict({
                 name:
-                self._build_loss(name, cfg)
+                build_configured_part(f'distill_losses.{name}', cfg)
                 for name, cfg in distill_losses.items()
             })
+            self._serve_losses()
 
-    def _build_loss(self, name: str, cfg: dict) -> nn.Module:
-        distill_loss = build_configured_part(f'distill_losses.{name}', cfg)
-        made_for = getattr(distill_loss, 'head_activation', None)
-        if made_for not in (None, self._adapter.activation):
-            raise InvalidValueError(
-                f'`distill_losses.{name}` {type(distill_loss).__name__} is '
-                f'made for {made_for} heads, but the student '
-                f'{self._adapter.name} classifies with '
-                f'{self._adapter.activation}: choose a loss for '
-                f'{self._adapter.activation} heads, see docs/methods.md, '
-                '"Which heads"')
-        return distill_loss
+    def _terms(self) -> Dict[str, Term]:
+        """What each loss compares.
+
+        Made anew for each step: a copy of the model has losses of its own.
+        """
+        return {
+            name: term_of(name, loss, self._adapter)
+            for name, loss in self.distill_losses.items()
+        }
+
+    def _serve_losses(self) -> None:
+        """Tell each teacher what the losses need of it."""
+        terms = self._terms()
+        for teacher in set(self._teacher_of.values()):
+            served = [
+                term for name, term in terms.items()
+                if self._teacher_of[name] == teacher
+            ]
+            needs = (any(term.needs_answers for term in served),
+                     [part for term in served for part in term.parts])
+            if isinstance(self.teacher, FrozenTeacher):
+                self.teacher.serve(*needs)
+            elif teacher is None:
+                for term in served:
+                    check_mixture(term)
+            else:
+                self.teacher.serve(teacher, *needs)
+
+    def _build_teacher(self) -> None:
+        self.teacher.build(self)
+        for name, term in self._terms().items():
+            teacher = self.teacher
+            if isinstance(teacher, TeacherEnsemble):
+                if self._teacher_of[name] is None:
+                    continue
+                teacher = teacher.teachers[self._teacher_of[name]]
+            term.check_teacher(self._adapter, teacher.adapter)
 
     @property
     def is_distilling(self) -> bool:
@@ -138,7 +165,7 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         """
         super().init_weights()
         if self.is_distilling and not self.teacher.is_built:
-            self.teacher.build(self)
+            self._build_teacher()
 
     def loss(self, batch_inputs: Tensor,
              batch_data_samples: SampleList) -> dict:
@@ -154,21 +181,29 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         if not self.is_distilling:
             return super().loss(batch_inputs, batch_data_samples)
         if not self.teacher.is_built:
-            self.teacher.build(self)
-        seen = self.teacher.look(batch_inputs, batch_data_samples)
-        with self._adapter.observe(batch_data_samples) as observation:
+            self._build_teacher()
+        looks = self.teacher.look(batch_inputs, batch_data_samples)
+        terms = self._terms()
+        parts = self._adapter.parts
+        recorded = {
+            part: parts[part]
+            for term in terms.values()
+            for part in term.parts if part in parts
+        }
+        with self._adapter.observe(batch_data_samples) as observation, \
+                recorded_calls(recorded) as calls:
             losses = super().loss(batch_inputs, batch_data_samples)
-        taken = sorted(set(losses) & set(self.distill_losses))
+        taken = sorted(set(losses) & set(terms))
         if taken:
             raise InvalidValueError(
                 f'the keys of `distill_losses` must not be keys of the '
                 f'student\'s own losses, but got {taken}: rename them, e.g. '
                 "'loss_kd_cls'")
-        lessons = self.teacher.lessons(seen, observation)
-        for name, distill_loss in self.distill_losses.items():
-            losses[name] = sum(
-                distilled_loss(distill_loss, lesson)
-                for lesson in lessons[self._teacher_of[name]])
+        step = TrainingStep(self._adapter, batch_inputs, batch_data_samples,
+                            dict(losses), observation, calls)
+        taught = self.teacher.taught(looks, observation)
+        for name, term in terms.items():
+            losses[name] = term.value(step, taught[self._teacher_of[name]])
         return losses
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs):
@@ -176,32 +211,6 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         if self.teacher is not None:
             self.teacher.apply_to_tensors(fn)
         return super()._apply(fn, *args, **kwargs)
-
-
-def distilled_loss(distill_loss: nn.Module, lesson: Lesson) -> Tensor:
-    """A distillation loss of one group of samples.
-
-    Args:
-        distill_loss (nn.Module): One of ``distill_losses``.
-        lesson (Lesson): What the teacher says of the samples.
-
-    Returns:
-        Tensor: A scalar, the group's weight included.
-    """
-    samples = lesson.samples
-    logits = samples.logits
-    if getattr(distill_loss, 'loss_weight', 1) == 0:
-        # A gradient of zeros may have another layout in memory than the
-        # student's own: their sum would be rounded in another order.
-        logits = logits.detach()
-    return samples.group_weight * distill_loss(
-        logits,
-        lesson.logits,
-        labels=samples.labels,
-        weight=samples.weight,
-        avg_factor=samples.avg_factor,
-        image_index=samples.image_index,
-        num_classes=lesson.num_classes)
 
 
 def _check_losses(distill_losses: Optional[dict]) -> dict:

@@ -1,7 +1,9 @@
 """The teacher: found, checked, loaded, calibrated, and never trained."""
 import logging
 from collections.abc import Mapping
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from dataclasses import dataclass
+from typing import (Any, Callable, ContextManager, Dict, List, Optional,
+                    Sequence, Tuple, Union)
 
 import torch
 import torch.nn as nn
@@ -20,7 +22,8 @@ from ..class_names import (ClassNames, checkpoint_class_names,
                            dataset_class_names)
 from ..configured_part import build_configured_part
 from ..detectors import detector_name
-from ..head_adapters import HeadAdapter, Observation, adapter_for
+from ..head_adapters import (HeadAdapter, ModuleCall, Observation, adapter_for,
+                             recorded_calls)
 from .batch_norm_folding import fold_batch_norms
 from .detector_files import (build_detector, describe_config, find_detector,
                              load_whole_checkpoint)
@@ -29,6 +32,7 @@ from .lesson import Lecturer, Lesson
 from .sample_transport import (TRANSPORT_NAMES, SameSamples, SampleTransport,
                                choose_transport)
 from .teacher_check import STEPS, TeacherCheck
+from .training_step import Taught
 
 RULE = '-' * 60
 DECODER_LAYERS = ('last', 'all')
@@ -112,6 +116,20 @@ class FrozenTeacher(Lecturer):
         self._renormalize: Optional[ImageRenormalization] = None
         self._check: Optional[TeacherCheck] = None
         self._counterparts: Optional[_CounterpartCount] = None
+        self._answers = True
+        self._parts: Tuple[str, ...] = ()
+
+    def serve(self, answers: bool, parts: Sequence[str]) -> None:
+        """Say what the losses need of it.
+
+        Args:
+            answers (bool): Whether it answers for samples; else it extracts
+                features only, and need not share the student's samples or
+                classes.
+            parts (sequence[str]): Those of ``HeadAdapter.parts`` whose runs
+                are recorded.
+        """
+        self._answers, self._parts = answers, tuple(parts)
 
     def __reduce__(self) -> tuple:
         # An EMA copy or a pickle of the student must not carry the teacher;
@@ -119,7 +137,8 @@ class FrozenTeacher(Lecturer):
         return FrozenTeacher, (self.config, self.checkpoint,
                                self.calibrator_cfg, self.transport_name,
                                self.class_map, self.stops_if_chance,
-                               self.decoder_layers)
+                               self.decoder_layers), dict(
+                                   _answers=self._answers, _parts=self._parts)
 
     def _build_calibrator(self) -> nn.Module:
         if self.calibrator_cfg is None:
@@ -160,8 +179,10 @@ class FrozenTeacher(Lecturer):
                 "`teacher.decoder_layers='all'` is for students with "
                 f'queries, but the student {self._student.name} classifies '
                 f'{self._student.sample_name}: leave it out')
-        transport = choose_transport(self._student, adapter,
-                                     self.transport_name)
+        transport = None
+        if self._answers:
+            transport = choose_transport(self._student, adapter,
+                                         self.transport_name)
         if self.calibrator is None:
             self.calibrator = self._build_calibrator()
         if isinstance(self.calibrator, Calibrator):
@@ -171,24 +192,27 @@ class FrozenTeacher(Lecturer):
         if (self._class_names is not None
                 and len(self._class_names) != adapter.num_classes):
             self._class_names = None
-        if self._class_names is None:
+        if self._class_names is None and self._answers:
             self._check_unnamed_classes(adapter)
         detector.requires_grad_(False).eval()
         self._renormalize = ImageRenormalization(student.data_preprocessor,
                                                  detector.data_preprocessor)
         print_log(
-            self._summary(adapter, checkpoint, transport.name), 'current')
+            self._summary(
+                adapter, checkpoint, 'none, its features only'
+                if transport is None else transport.name), 'current')
         device = next(student.parameters()).device
         self.adapter = adapter_for(
             fold_batch_norms(detector.to(device)), 'teacher')
         self.adapter.prepare_as_teacher(self._student)
-        self.transport = transport(self._student, self.adapter,
-                                   self.decoder_layers)
-        self._check = TeacherCheck(
-            has_background=self._student.activation == 'softmax',
-            sample_name=self._student.sample_name,
-            stops=self.stops_if_chance)
-        self._counterparts = _CounterpartCount(self._student.sample_name)
+        if transport is not None:
+            self.transport = transport(self._student, self.adapter,
+                                       self.decoder_layers)
+            self._check = TeacherCheck(
+                has_background=self._student.activation == 'softmax',
+                sample_name=self._student.sample_name,
+                stops=self.stops_if_chance)
+            self._counterparts = _CounterpartCount(self._student.sample_name)
         self.calibrator.to(device).requires_grad_(False).eval()
 
     def _check_unnamed_classes(self, adapter: HeadAdapter) -> None:
@@ -236,7 +260,7 @@ class FrozenTeacher(Lecturer):
             RULE,
         ])
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Any:
+    def look(self, images: Tensor, data_samples: SampleList) -> 'Look':
         """See a batch, before it is known what the student samples.
 
         Args:
@@ -244,20 +268,30 @@ class FrozenTeacher(Lecturer):
             data_samples (list[DetDataSample]): Samples of these images.
 
         Returns:
-            Any: What :meth:`teach` takes.
+            Look: What :meth:`teach` takes.
 
         Raises:
             InvalidValueError: In the first step, if no class is shared with
                 the run's train dataset.
         """
-        if self.classes is None:
+        if self.classes is None and self._answers:
             # mmengine's RuntimeInfoHook writes it when training starts.
             metainfo = MessageHub.get_current_instance().get_info(
                 'dataset_meta')
             self._meet_classes(dataset_class_names(metainfo))
-        with torch.no_grad():
-            return self.transport.look(
-                self._renormalize(images, data_samples), data_samples)
+        with torch.no_grad(), self._recorded() as calls:
+            images = self._renormalize(images, data_samples)
+            if self._answers:
+                seen = self.transport.look(images, data_samples)
+            else:
+                seen = self.detector.extract_feat(images)
+        return Look(images, seen, calls)
+
+    def _recorded(self) -> ContextManager[Dict[str, ModuleCall]]:
+        parts = self.adapter.parts
+        return recorded_calls(
+            {name: parts[name]
+             for name in self._parts if name in parts})
 
     def _meet_classes(self, names: Optional[ClassNames]) -> None:
         """Find the shared classes, once the student's names are known."""
@@ -293,11 +327,11 @@ class FrozenTeacher(Lecturer):
                 ]), 'current')
         return shared
 
-    def teach(self, seen: Any, observation: Observation) -> List[Lesson]:
+    def teach(self, look: 'Look', observation: Observation) -> List[Lesson]:
         """Calibrated answers for the student's samples, without gradient.
 
         Args:
-            seen (Any): What :meth:`look` returned of the batch.
+            look (Look): What :meth:`look` returned of the batch.
             observation (Observation): What the student classified.
 
         Returns:
@@ -307,9 +341,13 @@ class FrozenTeacher(Lecturer):
             InvalidValueError: With ``check``, in the first steps, if the
                 teacher is not better than chance.
         """
-        lessons = list(
-            self.transport.teach(seen, observation, self._translate,
-                                 self.classes))
+        if not self._answers:
+            return []
+        with self._recorded() as calls:
+            lessons = list(
+                self.transport.teach(look.seen, observation, self._translate,
+                                     self.classes))
+        look.calls.update(calls)
         if self._check is not None:
             self._check.observe(lessons)
             if self._check.is_finished:
@@ -321,15 +359,31 @@ class FrozenTeacher(Lecturer):
         self._say(lessons)
         return lessons
 
-    def lessons(self, seen: Any,
-                observation: Observation) -> Dict[Optional[str], List[Lesson]]:
+    def taught(self, look: 'Look',
+               observation: Observation) -> Dict[Optional[str], Taught]:
         """:meth:`teach`, for losses that name no teacher.
 
         Args:
-            seen (Any): What :meth:`look` returned of the batch.
+            look (Look): What :meth:`look` returned of the batch.
             observation (Observation): What the student classified.
         """
-        return {None: self.teach(seen, observation)}
+        lessons = self.teach(look, observation)
+        return {None: Taught(lessons, self, look.images, look.calls)}
+
+    @torch.no_grad()
+    def score_maps(self, maps: Sequence[Tensor],
+                   calls: Dict[str, ModuleCall]) -> List[Tensor]:
+        """Its calibrated scores at each place of its maps.
+
+        Args:
+            maps (sequence[Tensor]): What its neck returned, of each level.
+            calls (dict[str, ModuleCall]): What of it ran on them.
+
+        Returns:
+            list[Tensor]: Of each level, shape (N, 1, H, W).
+        """
+        return self.adapter.score_maps(maps, calls.get('head.0'),
+                                       self.calibrator)
 
     @property
     def calibrates_own_samples(self) -> bool:
@@ -360,6 +414,20 @@ class FrozenTeacher(Lecturer):
         if self.is_built:
             self.detector._apply(fn)
             self.calibrator._apply(fn)
+
+
+@dataclass
+class Look:
+    """What a teacher saw of a batch.
+
+    Attributes:
+        images (Tensor): In its normalisation, shape (N, 3, H, W).
+        seen (Any): What its transport takes.
+        calls (dict[str, ModuleCall]): Runs of its parts that are recorded.
+    """
+    images: Tensor
+    seen: Any
+    calls: Dict[str, ModuleCall]
 
 
 class _CounterpartCount:

@@ -1,6 +1,6 @@
 """Several teachers of one student, apart or as their mixture."""
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
 import torch.nn as nn
 from mmdet.structures import SampleList
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidValueError, UserError
 from ..head_adapters import Observation, adapter_for
-from .frozen_teacher import FrozenTeacher
+from .frozen_teacher import FrozenTeacher, Look
 from .lesson import Lecturer, Lesson, mixed_lesson
 from .mixture_weights import NLL, Weights, check_weights, weights_by_likelihood
+from .training_step import Taught
 
 
 class TeacherEnsemble(Lecturer):
@@ -72,6 +73,17 @@ class TeacherEnsemble(Lecturer):
             if name in self._named or name in self._mixed
         }
 
+    def serve(self, name: str, answers: bool, parts: Sequence[str]) -> None:
+        """Say what the losses that name a teacher need of it.
+
+        Args:
+            name (str): Name of the teacher.
+            answers (bool): As in ``FrozenTeacher.serve``; a teacher of the
+                mixture answers in any case.
+            parts (sequence[str]): As in ``FrozenTeacher.serve``.
+        """
+        self.teachers[name].serve(answers or name in self._mixed, parts)
+
     def build(self, student: nn.Module) -> None:
         """Build all teachers that are asked; see ``FrozenTeacher.build``.
 
@@ -96,7 +108,8 @@ class TeacherEnsemble(Lecturer):
                                for name in self._mixed)
             print_log(f'Mixture of teachers: {shares}', 'current')
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Dict[str, Any]:
+    def look(self, images: Tensor,
+             data_samples: SampleList) -> Dict[str, Look]:
         """See a batch; see ``FrozenTeacher.look``.
 
         Args:
@@ -104,7 +117,7 @@ class TeacherEnsemble(Lecturer):
             data_samples (list[DetDataSample]): Samples of these images.
 
         Returns:
-            dict[str, Any]: What :meth:`lessons` takes.
+            dict[str, Look]: What :meth:`taught` takes.
         """
         seen = {}
         for name in self.asked:
@@ -112,32 +125,33 @@ class TeacherEnsemble(Lecturer):
                 seen[name] = self.teachers[name].look(images, data_samples)
         return seen
 
-    def lessons(self, seen: Dict[str, Any],
-                observation: Observation) -> Dict[Optional[str], List[Lesson]]:
-        """Answers of each teacher that a loss names, and of the mixture.
+    def taught(self, looks: Dict[str, Look],
+               observation: Observation) -> Dict[Optional[str], Taught]:
+        """What each teacher that a loss names says, and the mixture.
 
         Args:
-            seen (dict[str, Any]): What :meth:`look` returned of the batch.
+            looks (dict[str, Look]): What :meth:`look` returned of the batch.
             observation (Observation): What the student classified.
 
         Returns:
-            dict[str | None, list[Lesson]]: By the teacher's name; None, of
-            the mixture.
+            dict[str | None, Taught]: By the teacher's name; None, of the
+            mixture.
 
         Raises:
             InvalidValueError: If the teachers of the mixture share other
                 classes with the student, or other samples.
         """
-        taught: Dict[Optional[str], List[Lesson]] = {}
+        taught: Dict[Optional[str], Taught] = {}
         for name in self.asked:
             with named_in_errors(name):
-                taught[name] = self.teachers[name].teach(
-                    seen.pop(name), observation)
+                taught[name], = self.teachers[name].taught(
+                    looks.pop(name), observation).values()
         if self._mixed:
-            taught[None] = self._mixture(
-                {name: taught[name]
+            mixture = self._mixture(
+                {name: taught[name].lessons
                  for name in self._mixed})
-            self._say(taught[None])
+            self._say(mixture)
+            taught[None] = Taught(mixture)
         return {name: taught[name] for name in self._named}
 
     def _mixture(self, taught: Dict[str, List[Lesson]]) -> List[Lesson]:

@@ -2,8 +2,9 @@ from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions)
 from .families import FAMILIES, adapter_for
 from .head_adapter import HeadAdapter
+from .module_calls import ModuleCall, recorded_calls
 
 __all__ = [
-    'ClassificationSamples', 'FAMILIES', 'HeadAdapter', 'Observation',
-    'Predictions', 'adapter_for'
+    'ClassificationSamples', 'FAMILIES', 'HeadAdapter', 'ModuleCall',
+    'Observation', 'Predictions', 'adapter_for', 'recorded_calls'
 ]

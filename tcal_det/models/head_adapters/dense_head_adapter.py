@@ -8,7 +8,8 @@ Shapes: N images, :math:`P_l` priors of level l in an image, C columns of
 logits, K classes.
 """
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
+                    Tuple)
 
 import torch
 import torch.nn as nn
@@ -26,6 +27,7 @@ from .dense_grid import DenseGrid, anchors_as_text
 from .dense_readings import LossCall, Targets, reading_of
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
+from .module_calls import ModuleCall
 
 # A level of stride 128 has more than one cell there.
 PROBE_SIZE = 512
@@ -60,6 +62,10 @@ class DenseHeadAdapter(HeadAdapter):
     @property
     def loss_cls(self) -> Optional[nn.Module]:
         return getattr(self._head, 'loss_cls', None)
+
+    @property
+    def parts(self) -> Dict[str, nn.Module]:
+        return dict(super().parts, **{'head.0': self._head})
 
     @property
     def _head(self) -> nn.Module:
@@ -269,6 +275,22 @@ class DenseHeadAdapter(HeadAdapter):
                 list(torch.cat(kept_boxes, dim=1)),
                 list(torch.cat(kept_logits, dim=1)))
         ]
+
+    def reason_against_scoring(self) -> Optional[str]:
+        return None
+
+    def score_maps(self, maps: Sequence[Tensor], call: Optional[ModuleCall],
+                   calibrate: Callable[[Tensor], Tensor]) -> List[Tensor]:
+        outputs = self._head(maps) if call is None else call.output
+        scores = []
+        for level, places in enumerate(outputs[0]):
+            logits = self._reading.logits(self._head, outputs, level)
+            best = self._best_scores(calibrate(logits.flatten(0, 1)))
+            num_images, (height, width) = len(logits), places.shape[-2:]
+            # The priors of a place come after each other.
+            scores.append(
+                best.view(num_images, height, width, -1).amax(dim=-1)[:, None])
+        return scores
 
     def look(self, images: Tensor,
              data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:

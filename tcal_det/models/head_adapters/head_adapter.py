@@ -4,7 +4,8 @@ A family of heads is one subclass of :class:`HeadAdapter`; nothing else in
 the package knows how a head is called.
 """
 from abc import ABCMeta, abstractmethod
-from typing import Any, ContextManager, List, Optional, Sequence
+from typing import (Any, Callable, ContextManager, Dict, List, Optional,
+                    Sequence)
 
 import torch.nn as nn
 from mmdet.structures import SampleList
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..detectors import detector_name
 from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions)
+from .module_calls import ModuleCall
 
 
 class HeadAdapter(metaclass=ABCMeta):
@@ -65,6 +67,22 @@ class HeadAdapter(metaclass=ABCMeta):
     @abstractmethod
     def loss_cls(self) -> Optional[nn.Module]:
         """The head's classification loss; None if it has no module for it."""
+
+    @property
+    def parts(self) -> Dict[str, nn.Module]:
+        """Modules whose runs can be recorded, by name.
+
+        'backbone'; 'neck', the backbone of a detector without one; 'rpn',
+        where there is an RPN; 'head.0', 'head.1', ... of each stage of a head
+        that is run once in a step.
+        """
+        detector = self.detector
+        parts = dict(backbone=detector.backbone, neck=detector.backbone)
+        if getattr(detector, 'neck', None) is not None:
+            parts['neck'] = detector.neck
+        if getattr(detector, 'rpn_head', None) is not None:
+            parts['rpn'] = detector.rpn_head
+        return parts
 
     @classmethod
     @abstractmethod
@@ -207,6 +225,31 @@ class HeadAdapter(metaclass=ABCMeta):
             list[Predictions]: The last are the detector's own; before them,
             those of earlier decoder layers of a detector with queries.
         """
+
+    def reason_against_scoring(self) -> Optional[str]:
+        """Why :meth:`score_maps` cannot serve; None if it can.
+
+        Returns:
+            str, optional: What follows 'the teacher DINO ...' in a message.
+        """
+        return f'classifies {self.sample_name}, not the places of its maps'
+
+    def score_maps(self, maps: Sequence[Tensor], call: Optional[ModuleCall],
+                   calibrate: Callable[[Tensor], Tensor]) -> List[Tensor]:
+        """How sure this detector is of an object, at each place of its maps.
+
+        Args:
+            maps (sequence[Tensor]): What its neck returned, of each level.
+            call (ModuleCall, optional): The run of its head on them; None
+                where it did not run.
+            calibrate (callable): Its calibrator, logits to logits of shape
+                (S, C).
+
+        Returns:
+            list[Tensor]: Probability of the most probable class, of each
+            level, at least float32, shape (N, 1, H, W).
+        """
+        raise NotImplementedError
 
     def reason_against_labelling(self) -> Optional[str]:
         """Why :meth:`label` cannot serve; None if it can.

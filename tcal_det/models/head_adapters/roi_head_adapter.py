@@ -5,11 +5,13 @@ and, but for one kind of loss, background last.
 """
 import logging
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
+                    Tuple)
 
 import torch
 import torch.nn as nn
 from mmcv.ops import RoIAlign
+from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyCustomLoss, SeesawLoss
 from mmdet.models.roi_heads import (CascadeRoIHead, MultiInstanceRoIHead,
                                     StandardRoIHead)
@@ -25,6 +27,7 @@ from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions)
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
+from .module_calls import ModuleCall
 from .observed_stage import ObservedStage
 from .roi_samples import assign_and_sample, propose, regressed_boxes
 
@@ -79,6 +82,14 @@ class RoIHeadAdapter(HeadAdapter):
     @property
     def loss_cls(self) -> nn.Module:
         return self._bbox_heads[0].loss_cls
+
+    @property
+    def parts(self) -> Dict[str, nn.Module]:
+        stages = {
+            f'head.{index}': bbox_head
+            for index, bbox_head in enumerate(self._bbox_heads)
+        }
+        return dict(super().parts, **stages)
 
     @property
     def _bbox_heads(self) -> Sequence[nn.Module]:
@@ -313,6 +324,21 @@ class RoIHeadAdapter(HeadAdapter):
         return [
             Predictions([rois[chosen, 1:] for chosen in of_images],
                         [rows[chosen] for chosen in of_images])
+        ]
+
+    def reason_against_scoring(self) -> Optional[str]:
+        if isinstance(
+                self.detector.rpn_head if self.detector.with_rpn else None,
+                RPNHead):
+            return None
+        return 'has no RPNHead, whose objectness would be the score of a place'
+
+    def score_maps(self, maps: Sequence[Tensor], call: Optional[ModuleCall],
+                   calibrate: Callable[[Tensor], Tensor]) -> List[Tensor]:
+        """The objectness of the RPN, which no calibrator is fitted to."""
+        return [
+            at_least_float32(level).sigmoid().amax(dim=1, keepdim=True)
+            for level in self.detector.rpn_head(maps)[0]
         ]
 
     def reason_against_labelling(self) -> Optional[str]:

@@ -11,8 +11,7 @@ from dense_cases import batch, build, tiny_model
 from live_memory import LiveMemory
 
 from tcal_det.models.calibrators import focal_posterior
-from tcal_det.models.distillers.calibrated_teacher_distiller import \
-    distilled_loss
+from tcal_det.models.distillers.terms import distilled_loss
 from tcal_det.models.losses import class_sum
 from tcal_det.registry import MODELS
 

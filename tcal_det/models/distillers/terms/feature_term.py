@@ -1,0 +1,41 @@
+"""Losses on feature maps."""
+from typing import List, Optional
+
+from torch import Tensor
+
+from ...head_adapters import HeadAdapter
+from ...losses import FeatureLoss
+from ..training_step import Taught, TrainingStep
+from .feature_maps import matched_maps, scene_of
+from .term import Term, without_graph_if_off
+
+
+class FeatureTerm(Term):
+    """Feature maps of both, level by level."""
+
+    needs_answers = False
+
+    def __init__(self, name: str, loss: FeatureLoss,
+                 student: HeadAdapter) -> None:
+        super().__init__(name, loss, student)
+        self.parts = (loss.features, )
+        if loss.needs_scores:
+            # Where the teacher's dense head runs, it need not run again.
+            self.parts += ('head.0', )
+
+    def reason_against_teacher(self, student: HeadAdapter,
+                               teacher: HeadAdapter) -> Optional[str]:
+        if not self._loss.needs_scores:
+            return None
+        reason = teacher.reason_against_scoring()
+        return reason and f'{reason}: choose PKDLoss, or another teacher'
+
+    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+        student, teacher, levels = matched_maps(step, taught,
+                                                self._loss.features)
+        return self._loss(
+            [without_graph_if_off(self._loss, level) for level in student],
+            teacher, scene_of(self._loss, step, taught, levels))
+
+    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+        return list(step.calls[self._loss.features].output)

@@ -1,0 +1,49 @@
+"""The kind of term of each kind of loss."""
+from typing import Dict, Type
+
+import torch.nn as nn
+
+from tcal_det.errors import InvalidValueError
+from ...head_adapters import HeadAdapter
+from ...losses import FeatureLoss, LogitLoss
+from .feature_term import FeatureTerm
+from .logit_term import LogitTerm
+from .term import Term
+
+# By class of the loss; the row of the nearest base class is taken.
+TERMS: Dict[type, Type[Term]] = {
+    FeatureLoss: FeatureTerm,
+    LogitLoss: LogitTerm,
+}
+
+
+def term_of(name: str, loss: nn.Module, student: HeadAdapter) -> Term:
+    """The term of a loss.
+
+    Args:
+        name (str): Its key in ``distill_losses``.
+        loss (nn.Module): The loss.
+        student (HeadAdapter): Adapter of the student.
+
+    Raises:
+        InvalidValueError: If the loss is not made for this student.
+    """
+    kinds = (TERMS[cls] for cls in type(loss).__mro__ if cls in TERMS)
+    # A user's own loss with the signature of a LogitLoss needs no base.
+    return next(kinds, LogitTerm)(name, loss, student)
+
+
+def check_mixture(term: Term) -> None:
+    """Refuse a loss that names none of several teachers, but needs one.
+
+    Args:
+        term (Term): Term of the loss.
+
+    Raises:
+        InvalidValueError: If it must name one.
+    """
+    if not term.takes_mixture:
+        raise InvalidValueError(
+            f'`distill_losses.{term.name}` must name one of the teachers, as '
+            'only logits can be mixed, but has no key `teacher`: add it, '
+            "teacher='NAME'")

@@ -1,0 +1,114 @@
+"""What a loss compares of student and teacher.
+
+A loss sees tensors and knows no detector. Its term reads them from the
+training step.
+"""
+from abc import ABCMeta, abstractmethod
+from typing import List, Optional, Tuple
+
+import torch.nn as nn
+from torch import Tensor
+
+from tcal_det.errors import InvalidValueError
+from ...head_adapters import HeadAdapter
+from ..training_step import Taught, TrainingStep
+
+
+class Term(metaclass=ABCMeta):
+    """A loss of ``distill_losses``, and what it compares.
+
+    Args:
+        name (str): Its key there.
+        loss (nn.Module): The loss.
+        student (HeadAdapter): Adapter of the student.
+
+    Attributes:
+        parts (tuple[str]): Those of ``HeadAdapter.parts`` whose runs are
+            recorded, of student and teacher.
+        needs_answers (bool): Whether the teacher answers for the student's
+            samples; else its ``extract_feat`` is all that runs.
+        takes_mixture (bool): Whether it meets the mixture of several
+            teachers, if it names none.
+
+    Raises:
+        InvalidValueError: If the loss is not made for this student.
+    """
+
+    parts: Tuple[str, ...] = ()
+    needs_answers = True
+    takes_mixture = False
+
+    def __init__(self, name: str, loss: nn.Module,
+                 student: HeadAdapter) -> None:
+        self.name = name
+        self._loss = loss
+
+    def reason_against_teacher(self, student: HeadAdapter,
+                               teacher: HeadAdapter) -> Optional[str]:
+        """Why a teacher has nothing to compare; None if it has.
+
+        Args:
+            student (HeadAdapter): Adapter of the student.
+            teacher (HeadAdapter): Adapter of the teacher.
+
+        Returns:
+            str, optional: What follows 'the teacher X of the student Y ...',
+            with the remedy.
+        """
+        return None
+
+    def check_teacher(self, student: HeadAdapter,
+                      teacher: HeadAdapter) -> None:
+        """Refuse a teacher that has nothing to compare.
+
+        Args:
+            student (HeadAdapter): Adapter of the student.
+            teacher (HeadAdapter): Adapter of the teacher.
+
+        Raises:
+            InvalidValueError: If there is a reason against it.
+        """
+        reason = self.reason_against_teacher(student, teacher)
+        if reason is not None:
+            raise InvalidValueError(
+                f'`distill_losses.{self.name}` {type(self._loss).__name__} '
+                f'cannot be computed: the teacher {teacher.name} of the '
+                f'student {student.name} {reason}')
+
+    @abstractmethod
+    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+        """The loss of a step.
+
+        Args:
+            step (TrainingStep): What the student did.
+            taught (Taught): What its teacher said.
+
+        Returns:
+            Tensor: A scalar.
+        """
+
+    @abstractmethod
+    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+        """What of the student the loss pulls at.
+
+        Args:
+            step (TrainingStep): What the student did.
+            taught (Taught): What its teacher said.
+
+        Returns:
+            list[Tensor]: With their graph.
+        """
+
+
+def without_graph_if_off(loss: nn.Module, tensor: Tensor) -> Tensor:
+    """A tensor of the student; without its graph if the loss weighs 0.
+
+    A gradient of zeros may have another layout in memory than the student's
+    own: their sum would be rounded in another order.
+
+    Args:
+        loss (nn.Module): One of ``distill_losses``.
+        tensor (Tensor): What it is given of the student.
+    """
+    is_off = getattr(loss, 'loss_weight', 1) == 0
+    return tensor.detach() if is_off else tensor
