@@ -17,6 +17,9 @@ METHODS = {
     'AEKTLoss': dict(cls_channels=4),
     'ATKDLoss': dict(),
     'CKDLoss': dict(),
+    'LogitStandardizationLoss': dict(),
+    'ATSLoss': dict(),
+    'ISATSLoss': dict(),
 }
 
 
