@@ -49,8 +49,8 @@ class MaxLogitScaling(Calibrator):
 
     Example:
         >>> calibrator = MaxLogitScaling(ratio=2.0)
-        >>> calibrator(torch.tensor([[8., 0., -8.], [5., 3., 1.]])).tolist()
-        [[2.0, 0.0, -2.0], [2.0, 0.0, -2.0]]
+        >>> calibrator(torch.tensor([[8., -8.], [1., 2.]])).tolist()
+        [[2.0, -2.0], [-2.0, 2.0]]
 
     Reference: Luong et al., "Consistently Informative Soft-Label Temperature
     for Knowledge Distillation" (CIST), arXiv 2605.20357.

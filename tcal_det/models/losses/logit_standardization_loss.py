@@ -41,7 +41,7 @@ def standardized(logits: Tensor, smallest: float = 0.0) -> Tensor:
         masked and has no part in mean and deviation.
 
     Example:
-        >>> standardized(torch.tensor([[1., 3., 1., 3.]])).tolist()
+        >>> standardized(torch.tensor([[0., 4., 0., 4.]])).tolist()
         [[-1.0, 1.0, -1.0, 1.0]]
     """
     is_masked = logits == -math.inf
