@@ -72,7 +72,9 @@ class LogitStandardizationLoss(LogitLoss):
     **A temperature of the teacher changes nothing here**: it is part of the
     scale. So is what a calibrated teacher says of how sure to be. Standard
     scores are at most :math:`\sqrt{C - 1}`, which bounds the confidence that
-    is taught: at T = 2 and C = 81 to 0.54.
+    is taught: at T = 2 and C = 81 to 0.54. The gradient goes by the inverse
+    of the deviation of the student's logits: it is large at the start of a
+    training, when they are near 0.
 
     Adapted: a sample is a RoI, background being one of the classes. For two
     classes standard scores are -1 and 1 whatever the logits: nothing but the

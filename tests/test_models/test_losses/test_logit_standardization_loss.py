@@ -85,6 +85,9 @@ def test_gradient_has_no_part_along_the_logits():
     along = (student.grad * student.detach()).sum(dim=1)
     assert along.abs().max() < 1e-12
     assert student.grad.sum(dim=1).abs().max() < 1e-12
+    smaller = (student.detach() / 10).requires_grad_()
+    LogitStandardizationLoss()(smaller, teacher).backward()
+    torch.testing.assert_close(smaller.grad, 10 * student.grad)
 
 
 @pytest.mark.parametrize('level', [0., 1e-3, 7.])
