@@ -91,16 +91,26 @@ def test_fit_is_the_smallest_nll():
     assert -kept[np.arange(4000), labels].mean() < nll(fitted.ratio)
 
 
-@pytest.mark.parametrize('level', [0., .1, 1e6])
-def test_logits_that_do_not_vary(level):
+@pytest.mark.parametrize('classes, level', [(5, 0.), (5, .1), (11, .1),
+                                            (81, 1e6 / 3)])
+def test_logits_that_do_not_vary(classes, level):
     """Rounding is not blown up to a preference."""
-    logits = torch.full((2, 7), level) / 3
+    logits = torch.full((2, classes), level)
     assert (MaxLogitScaling(ratio=5.)(logits) == 0).all()
     masked = logits.clone()
     masked[:, 2] = -INF
     calibrated = MaxLogitScaling(ratio=5.)(masked)
     assert torch.equal(calibrated == -INF, masked == -INF)
     assert (calibrated[:, [0, 1, 3]] == 0).all()
+
+
+def test_small_differences_are_kept():
+    logits = torch.tensor([[20., 20.001, 20., 20.]])
+    torch.testing.assert_close(
+        MaxLogitScaling(ratio=3.)(logits),
+        torch.tensor([[-1., 3., -1., -1.]]),
+        rtol=1e-2,
+        atol=1e-2)
 
 
 def test_masked_classes_do_not_count():

@@ -77,6 +77,16 @@ def test_student_of_another_scale_has_reached_the_teacher():
     assert student.grad.abs().max() < 1e-12
 
 
+@pytest.mark.parametrize('temperature', [1e-25, 1e8, 1e30])
+def test_teacher_of_any_temperature(temperature):
+    """As far as float32 has numbers for its logits."""
+    student, teacher, _ = random_inputs()
+    student, teacher = student.detach().float(), teacher.float()
+    expected = LogitStandardizationLoss()(student, teacher)
+    torch.testing.assert_close(
+        LogitStandardizationLoss()(student, teacher / temperature), expected)
+
+
 def test_gradient_has_no_part_along_the_logits():
     """Euler's theorem: the loss is homogeneous of degree 0."""
     student, teacher, _ = random_inputs()
