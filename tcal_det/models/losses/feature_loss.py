@@ -40,6 +40,8 @@ class FeatureLoss(nn.Module):
     convolution, which is trained with the student and is no part of it.
 
     Attributes:
+        projects (bool): Whether unlike channels are projected; a loss that
+            takes them as they are says False.
         needs_scores (bool): Whether :class:`Scene` must have ``scores``.
         needs_boxes (bool): Whether :class:`Scene` must have ``boxes``.
 
@@ -58,6 +60,7 @@ class FeatureLoss(nn.Module):
         InvalidTypeError, InvalidValueError: If an argument is wrong.
     """
 
+    projects = True
     needs_scores = False
     needs_boxes = False
 
@@ -81,7 +84,7 @@ class FeatureLoss(nn.Module):
                 f'entry for each level, but got {student} and {teacher}')
         self.student_channels = student
         self.teacher_channels = student if teacher is None else teacher
-        if self.student_channels != self.teacher_channels:
+        if self.projects and self.student_channels != self.teacher_channels:
             self.projections = nn.ModuleList(
                 nn.Identity() if own == other else nn.Conv2d(own, other, 1)
                 for own, other in zip(student, teacher))
@@ -146,6 +149,8 @@ class FeatureLoss(nn.Module):
                     teacher: Sequence[Tensor]) -> None:
         own, other = ([level.shape[1] for level in maps]
                       for maps in (student, teacher))
+        if self.student_channels is None and not self.projects:
+            return
         if own == (self.student_channels
                    or other) and other == (self.teacher_channels or other):
             return
