@@ -42,6 +42,8 @@ class FeatureLoss(nn.Module):
     Attributes:
         projects (bool): Whether unlike channels are projected; a loss that
             takes them as they are says False.
+        needs_channels (bool): Whether ``student_channels`` must be given:
+            that of a loss with learnable parts of its own.
         needs_scores (bool): Whether :class:`Scene` must have ``scores``.
         needs_boxes (bool): Whether :class:`Scene` must have ``boxes``.
 
@@ -61,6 +63,7 @@ class FeatureLoss(nn.Module):
     """
 
     projects = True
+    needs_channels = False
     needs_scores = False
     needs_boxes = False
 
@@ -74,6 +77,11 @@ class FeatureLoss(nn.Module):
         self.features = check_choice('features', features, PLACES)
         student = _check_channels('student_channels', student_channels)
         teacher = _check_channels('teacher_channels', teacher_channels)
+        if student is None and self.needs_channels:
+            raise InvalidTypeError(
+                '`student_channels` must be a list with the channels of each '
+                f'level, as {type(self).__name__} has parts that learn, but '
+                'got None')
         if student is None and teacher is not None:
             raise InvalidValueError(
                 '`student_channels` must be given with `teacher_channels`, '

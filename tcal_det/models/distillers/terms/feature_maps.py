@@ -1,10 +1,11 @@
 """Feature maps of student and teacher, paired by stride."""
-from typing import List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
+from ...head_adapters import HeadAdapter, ModuleCall
 from ...losses.feature_loss import FeatureLoss, Scene
 from ..training_step import Taught, TrainingStep
 
@@ -29,10 +30,11 @@ def matched_maps(step: TrainingStep, taught: Taught,
         teacher.
 
     Raises:
-        InvalidValueError: If no two levels have the same stride, or strides
-            within a factor of 2.
+        InvalidValueError: If one of them returns no maps, or no two levels
+            have the same stride, or strides within a factor of 2.
     """
-    student, teacher = step.calls[part].output, taught.calls[part].output
+    student = _maps_of('student', step.student, step.calls, part)
+    teacher = _maps_of('teacher', taught.adapter, taught.calls, part)
     pairs = match_levels(*([tuple(level.shape[-2:]) for level in maps]
                            for maps in (student, teacher)))
     if not pairs or student[0].shape[0] != teacher[0].shape[0]:
@@ -48,6 +50,19 @@ def matched_maps(step: TrainingStep, taught: Taught,
     return ([student[own]
              for own, _ in pairs], [teacher[other] for _, other in pairs],
             [other for _, other in pairs])
+
+
+def _maps_of(role: str, adapter: HeadAdapter, calls: Dict[str, ModuleCall],
+             part: str) -> Tuple[Tensor, ...]:
+    maps = calls[part].output if part in calls else None
+    if not isinstance(maps, tuple) or not all(
+            isinstance(level, Tensor) and level.dim() == 4 for level in maps):
+        raise InvalidValueError(
+            f'the {part} of the {role} {adapter.name} must return a tuple of '
+            'maps, shape (N, D, H, W) each, to be compared by a loss on '
+            "features, but does not: choose the other of features='neck' and "
+            "features='backbone', or a loss on logits")
+    return maps
 
 
 def match_levels(student: Sequence[Tuple[int, int]],
@@ -114,6 +129,9 @@ def scene_of(loss: FeatureLoss, step: TrainingStep, taught: Taught,
                 get_box_tensor(sample.gt_instances.bboxes),
                 step.images.shape[-2:]) for sample in step.data_samples
         ]
+        # A TridentNet repeats the batch for each of its branches.
+        num_maps = len(step.calls[loss.features].output[0])
+        boxes = boxes * (num_maps // len(boxes))
     return Scene(scores, boxes)
 
 
