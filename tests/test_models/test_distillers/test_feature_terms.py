@@ -442,13 +442,15 @@ def test_odd_necks(tmp_path, name, features):
     maps = {}
     part = getattr(detector, features, detector.backbone)
     part.register_forward_hook(lambda *args: maps.update(found=args[2]))
-    detector.eval().extract_feat(torch.rand(1, 3, 64, 96))
+    detector.eval().extract_feat(torch.rand(1, 3, 128, 192))
     channels = [level.shape[1] for level in maps['found']]
     losses = feature_losses(
         channels,
         features=features,
         kinds=['PKDLoss', 'MGDLoss', 'FGDLoss', 'InformationFlowLoss'])
     model = roi_cases.distiller_of(cfg, teacher, losses)
+    model.load_state_dict(
+        roi_cases.build_detector(cfg).state_dict(), strict=False)
     model.teacher.build(model)
     counts = count_runs(model, 'backbone')
     values = roi_cases.training_losses(model)
@@ -637,9 +639,10 @@ def test_what_learns_is_trained_and_is_no_part_of_the_student(
         if name.endswith('weight')
     }
     before = {name: weight.clone() for name, weight in learning.items()}
-    for _ in range(2):
+    for _ in range(6):
         # A context block's first layers wait for its last one, which starts
-        # with zeros.
+        # with zeros; the only patch of a level is not the student's in each
+        # step.
         optimizer.zero_grad()
         training_step(model)[1].backward()
         optimizer.step()
