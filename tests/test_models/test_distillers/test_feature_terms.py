@@ -110,6 +110,13 @@ class TestMatchLevels:
         coarse = [(4, 4), (2, 2), (1, 1), (1, 1), (1, 1)]
         assert match_levels(fine, coarse) == [(1, 0), (2, 1), (3, 2), (4, 3)]
 
+    def test_order_of_the_levels_does_not_matter(self):
+        """As of a YOLOv3, whose first map is the smallest."""
+        rising = [(5, 5), (10, 10), (20, 20)]
+        falling = [(40, 40), (20, 20), (10, 10), (5, 5)]
+        assert match_levels(rising, falling) == [(2, 1), (1, 2), (0, 3)]
+        assert match_levels(rising, rising) == [(2, 2), (1, 1), (0, 0)]
+
     def test_sizes_that_were_rounded_otherwise(self):
         assert match_levels([(25, 34), (13, 17)],
                             [(25, 33), (12, 17)]) == [(0, 0), (1, 1)]
@@ -264,6 +271,28 @@ def test_nothing_of_a_query_pair_runs_twice(tmp_path, transport):
     counts = count_runs(model, 'backbone', 'neck')
     model.loss(*query_batch('DINO'))
     assert set(counts.values()) == {1}, counts
+
+
+@pytest.mark.parametrize('family, other, levels', [
+    ('gfl', 'faster', 3),
+    ('retinanet', 'faster', 3),
+    ('retinanet', 'gfl', 3),
+    ('faster', 'gfl', 3),
+])
+def test_unlike_heads(tmp_path, training_step, family, other, levels):
+    """Of which each needs another way for the logits of the teacher."""
+    losses = feature_losses([16] * levels)
+    cfg = student_cfg(family, write_teacher(tmp_path, other), losses)
+    cfg.distill_losses.update(
+        distiller_cfg(family, dict(), None).distill_losses)
+    model = build(cfg, MODELS)
+    model.init_weights()
+    counts = count_runs(model, 'backbone', 'neck')
+    values, total = training_step(model)
+    assert set(counts.values()) == {1}, counts
+    assert all(values[name] > 0 for name in losses)
+    assert 'loss_kd_cls' in values
+    total.backward()
 
 
 def test_features_alone_need_no_more_than_features(tmp_path, training_step):

@@ -1,4 +1,5 @@
 """Feature maps of student and teacher, paired by stride."""
+import math
 from typing import Dict, List, Sequence, Tuple
 
 from mmdet.structures.bbox import get_box_tensor
@@ -73,21 +74,27 @@ def match_levels(student: Sequence[Tuple[int, int]],
     but for rounding.
 
     Args:
-        student (sequence[tuple]): Height and width of each level, falling.
+        student (sequence[tuple]): Height and width of each level, in any
+            order: a YOLOv3 begins with the smallest.
         teacher (sequence[tuple]): The same of the teacher.
 
     Returns:
-        list[tuple[int, int]]: Positions of student and teacher, ascending.
-        Where no strides are equal, those of a ratio of at most 2.
+        list[tuple[int, int]]: Positions of student and teacher, of the
+        smallest stride first. Where no strides are equal, those of a ratio of
+        at most 2.
 
     Example:
         >>> match_levels([(16, 16), (8, 8)], [(32, 32), (16, 16), (8, 8)])
         [(0, 1), (1, 2)]
     """
+    own, other = (
+        sorted(range(len(sizes)), key=lambda level: -math.prod(sizes[level]))
+        for sizes in (student, teacher))
     for most in (ROUNDING, MOST_RESIZED):
-        pairs = _pairs_within(student, teacher, most)
+        pairs = _pairs_within([student[level] for level in own],
+                              [teacher[level] for level in other], most)
         if pairs:
-            return pairs
+            return [(own[first], other[second]) for first, second in pairs]
     return []
 
 
@@ -97,8 +104,9 @@ def _pairs_within(student: Sequence[Tuple[int, int]],
     pairs, start = [], 0
     for own, size in enumerate(student):
         ratios = [
-            max(*(max(one / other, other / one)
-                  for one, other in zip(size, other_size)))
+            max(
+                max(one / other, other / one)
+                for one, other in zip(size, other_size))
             for other_size in teacher[start:]
         ]
         if ratios and min(ratios) <= most:
