@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Callable, Dict, Optional, Union
 
+import torch
 import torch.nn as nn
 from mmdet.structures import SampleList
 from mmengine.logging import print_log
@@ -112,10 +113,13 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         self.teacher = _make_teacher(teacher, self._teacher_of)
         if distill_losses:
             # Without parameters of its own a loss adds nothing to the state.
-            self.distill_losses = nn.ModuleDict({
-                name: _build_loss(name, cfg)
-                for name, cfg in distill_losses.items()
-            })
+            # With them their random values must not move those of the student.
+            with torch.random.fork_rng(devices=[]):
+                self.distill_losses = nn.ModuleDict({
+                    name:
+                    _build_loss(name, cfg)
+                    for name, cfg in distill_losses.items()
+                })
             self._size_watch = SizeWatch()
             self._serve_losses()
 

@@ -6,12 +6,16 @@ from .cmkd_loss import CMKDLoss
 from .cwd_loss import CWDLoss
 from .dist_loss import DISTLoss
 from .dkd_loss import DKDLoss
+from .dpk_loss import DPKLoss
 from .feature_loss import FeatureLoss, Scene
+from .fgd_loss import FGDLoss
+from .information_flow_loss import InformationFlowLoss
 from .isats_loss import ISATSLoss
 from .logit_binary_kl_div_loss import LogitBinaryKLDivLoss, logit_binary_kl_div
 from .logit_kl_div_loss import LogitKLDivLoss, logit_kl_div
 from .logit_loss import LogitLoss
 from .logit_standardization_loss import LogitStandardizationLoss
+from .mgd_loss import MGDLoss
 from .mlld_loss import MLLDLoss
 from .pkd_loss import PKDLoss
 from .quality_focal_kd_loss import QualityFocalKDLoss, quality_focal_kd
@@ -21,9 +25,10 @@ from .wttm_loss import WTTMLoss
 
 __all__ = [
     'AEKTLoss', 'ATKDLoss', 'ATSLoss', 'CKDLoss', 'CMKDLoss', 'CWDLoss',
-    'DISTLoss', 'DKDLoss', 'FeatureLoss', 'ISATSLoss', 'LogitBinaryKLDivLoss',
-    'LogitKLDivLoss', 'LogitLoss', 'LogitStandardizationLoss', 'MLLDLoss',
-    'PKDLoss', 'QualityFocalKDLoss', 'SAMPLE_WEIGHT_MODES', 'Scene',
+    'DISTLoss', 'DKDLoss', 'DPKLoss', 'FGDLoss', 'FeatureLoss', 'ISATSLoss',
+    'InformationFlowLoss', 'LogitBinaryKLDivLoss', 'LogitKLDivLoss',
+    'LogitLoss', 'LogitStandardizationLoss', 'MGDLoss', 'MLLDLoss', 'PKDLoss',
+    'QualityFocalKDLoss', 'SAMPLE_WEIGHT_MODES', 'Scene',
     'ScoreWeightedL2Loss', 'WTTMLoss', 'logit_binary_kl_div', 'logit_kl_div',
     'quality_focal_kd', 'sample_weight'
 ]
