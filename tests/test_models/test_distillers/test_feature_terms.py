@@ -2,6 +2,7 @@
 import copy
 import pickle
 import re
+from types import SimpleNamespace
 
 import pytest
 import roi_cases
@@ -22,7 +23,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.distillers.terms.feature_maps import (match_levels,
+                                                           matched_maps,
                                                            relative_boxes)
+from tcal_det.models.distillers.training_step import Taught, TrainingStep
+from tcal_det.models.head_adapters import ModuleCall
 from tcal_det.registry import MODELS
 
 KINDS = ('PKDLoss', 'CWDLoss', 'ScoreWeightedL2Loss', 'MGDLoss', 'FGDLoss',
@@ -140,6 +144,21 @@ class TestMatchLevels:
 def test_boxes_are_shares_of_the_padded_input():
     boxes = torch.tensor([[0., 10., 50., 20.]])
     assert relative_boxes(boxes, (40, 200)).tolist() == [[0., .25, .25, .5]]
+
+
+@pytest.mark.parametrize(
+    'output',
+    [None, torch.zeros(2, 3, 4, 4), (torch.zeros(2, 3), ), (None, )])
+def test_part_that_returns_no_maps(output):
+    detector = SimpleNamespace(name='Student')
+    calls = {} if output is None else dict(neck=ModuleCall((), output))
+    step = TrainingStep(detector, None, [], {}, None, calls)
+    with pytest.raises(
+            InvalidValueError,
+            match='the neck of the student Student must return a tuple of '
+            'maps.*choose'):
+        matched_maps(step, Taught([], SimpleNamespace(adapter=detector)),
+                     'neck')
 
 
 @pytest.mark.parametrize('family, levels', [('faster', 5), ('retinanet', 3),
@@ -481,8 +500,15 @@ def test_odd_necks(tmp_path, name, features):
     model.load_state_dict(
         roi_cases.build_detector(cfg).state_dict(), strict=False)
     model.teacher.build(model)
-    counts = count_runs(model, 'backbone')
+    counts, seen = count_runs(model, 'backbone'), {}
+    model.distill_losses['loss_FGDLoss'].register_forward_pre_hook(
+        lambda _, args: seen.update(maps=args[0], scene=args[2]))
     values = roi_cases.training_losses(model)
+    # Boxes of each image, as often as the images are there.
+    boxes = seen['scene'].boxes
+    assert len(boxes) == len(
+        seen['maps'][0]) == (6 if name == 'trident' else 2)
+    assert all(map(torch.equal, boxes, boxes[:2] * 3))
     assert set(counts.values()) == {1}
     for key in losses:
         assert torch.isfinite(values[key]) and values[key] > 0, key

@@ -67,6 +67,19 @@ class TestPKDLoss:
         assert value.item() == pytest.approx(1 / 3, rel=1e-5)
         assert PKDLoss()(maps([4., 4., 4.]), maps([5., 5., 5.])).item() == 0
 
+    @pytest.mark.parametrize('constant', [0.0, 0.1, 0.7, -3.3, 100.1])
+    def test_rounding_of_a_constant_has_no_gradient(self, constant):
+        """In float32 the mean of equal values is not those values."""
+        student, teacher = (
+            level[0].float()
+            for level in (random_maps([4], sizes=[(20, 30)]),
+                          random_maps([4], seed=1, sizes=[(20, 30)])))
+        student[:, 0] = constant
+        student.requires_grad_()
+        PKDLoss()([student], [teacher]).backward()
+        assert (student.grad[:, 0] == 0).all()
+        assert 0 < student.grad[:, 1].norm() < 0.1
+
 
 class TestCWDLoss:
 
