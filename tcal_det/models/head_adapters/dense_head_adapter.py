@@ -13,6 +13,7 @@ from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
 
 import torch
 import torch.nn as nn
+from mmdet.models.dense_heads import GFLHead
 from mmdet.models.losses import QualityFocalLoss, VarifocalLoss
 from mmdet.structures import SampleList
 from mmdet.utils import reduce_mean
@@ -56,6 +57,8 @@ class DenseHeadAdapter(HeadAdapter):
                 getattr(head, 'loss_cls', None),
                 (QualityFocalLoss, VarifocalLoss))
             or 'loss_obj' in self._reading.loss_modules)
+        if isinstance(head, GFLHead):
+            self.reg_max = head.reg_max
         # Which of its levels has the stride of each level of its student.
         self._levels: Optional[List[int]] = None
 
@@ -291,6 +294,16 @@ class DenseHeadAdapter(HeadAdapter):
             scores.append(
                 best.view(num_images, height, width, -1).amax(dim=-1)[:, None])
         return scores
+
+    def edge_distributions(self, maps: Sequence[Tensor],
+                           call: Optional[ModuleCall]) -> List[Tensor]:
+        outputs = self._head(maps) if call is None else call.output
+        levels = self._levels or range(len(outputs[1]))
+        return [
+            outputs[1][level].permute(0, 2, 3,
+                                      1).reshape(-1, 4, self.reg_max + 1)
+            for level in levels
+        ]
 
     def look(self, images: Tensor,
              data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:

@@ -1,11 +1,14 @@
 from .aekt_loss import AEKTLoss
 from .atkd_loss import ATKDLoss
+from .box_loss import BoxLoss
 from .ckd_loss import CKDLoss
 from .cmkd_loss import CMKDLoss
 from .cwd_loss import CWDLoss
 from .dist_loss import DISTLoss
 from .dkd_loss import DKDLoss
 from .feature_loss import FeatureLoss, Scene
+from .localization_distillation_loss import (LocalizationDistillationLoss,
+                                             edge_kl_div)
 from .logit_binary_kl_div_loss import LogitBinaryKLDivLoss, logit_binary_kl_div
 from .logit_kl_div_loss import LogitKLDivLoss, logit_kl_div
 from .logit_loss import LogitLoss
@@ -17,9 +20,10 @@ from .score_weighted_l2_loss import ScoreWeightedL2Loss
 from .wttm_loss import WTTMLoss
 
 __all__ = [
-    'AEKTLoss', 'ATKDLoss', 'CKDLoss', 'CMKDLoss', 'CWDLoss', 'DISTLoss',
-    'DKDLoss', 'FeatureLoss', 'LogitBinaryKLDivLoss', 'LogitKLDivLoss',
-    'LogitLoss', 'MLLDLoss', 'PKDLoss', 'QualityFocalKDLoss',
-    'SAMPLE_WEIGHT_MODES', 'Scene', 'ScoreWeightedL2Loss', 'WTTMLoss',
-    'logit_binary_kl_div', 'logit_kl_div', 'quality_focal_kd', 'sample_weight'
+    'AEKTLoss', 'ATKDLoss', 'BoxLoss', 'CKDLoss', 'CMKDLoss', 'CWDLoss',
+    'DISTLoss', 'DKDLoss', 'FeatureLoss', 'LocalizationDistillationLoss',
+    'LogitBinaryKLDivLoss', 'LogitKLDivLoss', 'LogitLoss', 'MLLDLoss',
+    'PKDLoss', 'QualityFocalKDLoss', 'SAMPLE_WEIGHT_MODES', 'Scene',
+    'ScoreWeightedL2Loss', 'WTTMLoss', 'edge_kl_div', 'logit_binary_kl_div',
+    'logit_kl_div', 'quality_focal_kd', 'sample_weight'
 ]

@@ -5,14 +5,16 @@ import torch.nn as nn
 
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
-from ...losses import FeatureLoss, LogitLoss
+from ...losses import FeatureLoss, LocalizationDistillationLoss, LogitLoss
 from .feature_term import FeatureTerm
+from .localization_term import LocalizationTerm
 from .logit_term import LogitTerm
 from .term import Term
 
 # By class of the loss; the row of the nearest base class is taken.
 TERMS: Dict[type, Type[Term]] = {
     FeatureLoss: FeatureTerm,
+    LocalizationDistillationLoss: LocalizationTerm,
     LogitLoss: LogitTerm,
 }
 
