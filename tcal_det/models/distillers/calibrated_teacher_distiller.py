@@ -8,6 +8,7 @@ detector.
 import inspect
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Callable, Dict, Optional, Union
 
 import torch.nn as nn
@@ -191,7 +192,10 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
             for part in term.parts if part in parts
         }
         with self._adapter.observe(batch_data_samples) as observation, \
-                recorded_calls(recorded) as calls:
+                recorded_calls(recorded) as calls, ExitStack() as watches:
+            for term in terms.values():
+                watches.enter_context(
+                    term.watching(self._adapter, batch_data_samples))
             losses = super().loss(batch_inputs, batch_data_samples)
         taken = sorted(set(losses) & set(terms))
         if taken:

@@ -254,6 +254,34 @@ class HeadAdapter(metaclass=ABCMeta):
         """
         raise NotImplementedError
 
+    def reason_against_regressing(self) -> Optional[str]:
+        """Why :meth:`regress` cannot serve; None if it can.
+
+        Returns:
+            str, optional: What follows 'the student DINO ...' in a message.
+        """
+        return f'makes its boxes of {self.sample_name} that are its own'
+
+    def regress(self, calls: Dict[str, ModuleCall],
+                groups: Sequence[ClassificationSamples],
+                labels: Sequence[Tensor]) -> List[Tensor]:
+        """The boxes that its head makes of samples, with their graph.
+
+        Args:
+            calls (dict[str, ModuleCall]): The run of each stage of its head
+                on these samples.
+            groups (sequence[ClassificationSamples]): The samples: its own, or
+                those of its student.
+            labels (sequence[Tensor]): Class of each sample, of which the box
+                is taken where each class has one of its own, int64, shape
+                (S,) for each group.
+
+        Returns:
+            list[Tensor]: For each group corners in the pixels of the
+            network's input, not clipped, at least float32, shape (S, 4).
+        """
+        raise NotImplementedError
+
     def edge_distributions(self, maps: Sequence[Tensor],
                            call: Optional[ModuleCall]) -> List[Tensor]:
         """How far from each of its priors the edges of the box may be.

@@ -1,5 +1,6 @@
 from .aekt_loss import AEKTLoss
 from .atkd_loss import ATKDLoss
+from .box_distillation_loss import BoxDistillationLoss
 from .box_loss import BoxLoss
 from .ckd_loss import CKDLoss
 from .cmkd_loss import CMKDLoss
@@ -15,15 +16,17 @@ from .logit_loss import LogitLoss
 from .mlld_loss import MLLDLoss
 from .pkd_loss import PKDLoss
 from .quality_focal_kd_loss import QualityFocalKDLoss, quality_focal_kd
+from .rpn_distillation_loss import RPNDistillationLoss
 from .sample_weight import SAMPLE_WEIGHT_MODES, sample_weight
 from .score_weighted_l2_loss import ScoreWeightedL2Loss
 from .wttm_loss import WTTMLoss
 
 __all__ = [
-    'AEKTLoss', 'ATKDLoss', 'BoxLoss', 'CKDLoss', 'CMKDLoss', 'CWDLoss',
-    'DISTLoss', 'DKDLoss', 'FeatureLoss', 'LocalizationDistillationLoss',
-    'LogitBinaryKLDivLoss', 'LogitKLDivLoss', 'LogitLoss', 'MLLDLoss',
-    'PKDLoss', 'QualityFocalKDLoss', 'SAMPLE_WEIGHT_MODES', 'Scene',
+    'AEKTLoss', 'ATKDLoss', 'BoxDistillationLoss', 'BoxLoss', 'CKDLoss',
+    'CMKDLoss', 'CWDLoss', 'DISTLoss', 'DKDLoss', 'FeatureLoss',
+    'LocalizationDistillationLoss', 'LogitBinaryKLDivLoss', 'LogitKLDivLoss',
+    'LogitLoss', 'MLLDLoss', 'PKDLoss', 'QualityFocalKDLoss',
+    'RPNDistillationLoss', 'SAMPLE_WEIGHT_MODES', 'Scene',
     'ScoreWeightedL2Loss', 'WTTMLoss', 'edge_kl_div', 'logit_binary_kl_div',
     'logit_kl_div', 'quality_focal_kd', 'sample_weight'
 ]

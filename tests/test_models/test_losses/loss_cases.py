@@ -4,7 +4,8 @@ import torch
 from tcal_det.models.losses import (AEKTLoss, ATKDLoss, CKDLoss, CMKDLoss,
                                     DISTLoss, DKDLoss, LogitBinaryKLDivLoss,
                                     LogitKLDivLoss, MLLDLoss,
-                                    QualityFocalKDLoss, WTTMLoss)
+                                    QualityFocalKDLoss, RPNDistillationLoss,
+                                    WTTMLoss)
 
 # What makes each loss for C columns of logits.
 LOSSES = {
@@ -14,6 +15,8 @@ LOSSES = {
     lambda classes, **kwargs: LogitKLDivLoss(**kwargs),
     'tcal_sigmoid':
     lambda classes, **kwargs: LogitBinaryKLDivLoss(**kwargs),
+    'rpn':
+    lambda classes, **kwargs: RPNDistillationLoss(**kwargs),
     'qfl':
     lambda classes, **kwargs: QualityFocalKDLoss(**kwargs),
     'qfl_half':
@@ -38,7 +41,7 @@ LOSSES = {
     'ckd':
     lambda classes, **kwargs: CKDLoss(**kwargs),
 }
-SIGMOID = {'tcal_sigmoid', 'qfl', 'qfl_half'}
+SIGMOID = {'tcal_sigmoid', 'rpn', 'qfl', 'qfl_half'}
 # Compares logits rather than probabilities.
 LOGIT_SPACE = {'ckd'}
 
