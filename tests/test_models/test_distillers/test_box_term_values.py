@@ -8,6 +8,7 @@ from head_families import build, detector_cfg, write_teacher
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import ConfigDict
+from mmengine.logging import MessageHub
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.head_adapters import adapter_for
@@ -218,3 +219,31 @@ def test_objectness_of_the_rpn(tmp_path, batch):
             count += 1
     assert count == 32
     assert value.item() == pytest.approx(total, rel=1e-4)
+
+
+def test_boxes_of_classes_in_another_order(tmp_path, batch, monkeypatch):
+    """The box of a class is that of the same name."""
+    names, order = ('cat', 'dog', 'cow'), [2, 0, 1]
+    hub = MessageHub.get_current_instance()
+    monkeypatch.setitem(hub.runtime_info, 'dataset_meta', dict(classes=names))
+    teacher = write_teacher(tmp_path, 'faster')
+    content = torch.load(teacher['checkpoint'])
+    values = []
+    for labels in ([0, 1, 2], order):
+        state = dict(content['state_dict'])
+        for key in ('weight', 'bias'):
+            rows = state[f'roi_head.bbox_head.fc_cls.{key}']
+            state[f'roi_head.bbox_head.fc_cls.{key}'] = rows[[*labels, 3]]
+            rows = state[f'roi_head.bbox_head.fc_reg.{key}']
+            state[f'roi_head.bbox_head.fc_reg.{key}'] = rows.view(
+                3, 4, -1)[labels].view_as(rows)
+        torch.save(
+            dict(
+                state_dict=state,
+                meta=dict(
+                    dataset_meta=dict(
+                        classes=[names[label] for label in labels]))),
+            teacher['checkpoint'])
+        model = build(student_cfg('boxes_of_rois', teacher), MODELS)
+        values.append(step(model, batch())[NAME].item())
+    assert values[0] > 0 and values[0] == values[1]

@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from typing import Iterator, List, Optional
 
 import torch
+import torch.nn as nn
 from mmdet.structures import SampleList
 from torch import Tensor
 
@@ -22,8 +23,9 @@ class RPNTerm(Term):
     needs_answers = False
     parts = ('neck', )
 
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
+    def __init__(self, name: str, loss: nn.Module,
+                 student: HeadAdapter) -> None:
+        super().__init__(name, loss, student)
         self._observed: Optional[Observation] = None
 
     def reason_against_teacher(self, student: HeadAdapter,
