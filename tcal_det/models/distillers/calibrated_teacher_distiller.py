@@ -8,6 +8,7 @@ detector.
 import inspect
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Callable, Dict, Optional, Union
 
 import torch
@@ -193,7 +194,11 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         looks = self.teacher.look(batch_inputs, batch_data_samples)
         terms = self._terms()
         with self._adapter.observe(batch_data_samples) as observation, \
-                recorded_calls(self._recorded_parts(terms)) as calls:
+                recorded_calls(self._recorded_parts(terms)) as calls, \
+                ExitStack() as watches:
+            for term in terms.values():
+                watches.enter_context(
+                    term.watching(self._adapter, batch_data_samples))
             losses = super().loss(batch_inputs, batch_data_samples)
         taken = sorted(set(losses) & set(terms))
         if taken:

@@ -3,8 +3,9 @@ from .classification_samples import (ClassificationSamples, Observation,
 from .families import FAMILIES, adapter_for
 from .head_adapter import HeadAdapter
 from .module_calls import ModuleCall, recorded_calls
+from .rpn_adapter import RPNAdapter
 
 __all__ = [
     'ClassificationSamples', 'FAMILIES', 'HeadAdapter', 'ModuleCall',
-    'Observation', 'Predictions', 'adapter_for', 'recorded_calls'
+    'Observation', 'Predictions', 'RPNAdapter', 'adapter_for', 'recorded_calls'
 ]

@@ -1,6 +1,8 @@
 from .aekt_loss import AEKTLoss
 from .atkd_loss import ATKDLoss
 from .ats_loss import ATSLoss
+from .box_distillation_loss import BoxDistillationLoss
+from .box_loss import BoxLoss
 from .ckd_loss import CKDLoss
 from .cmkd_loss import CMKDLoss
 from .cwd_loss import CWDLoss
@@ -11,6 +13,8 @@ from .feature_loss import FeatureLoss, Scene
 from .fgd_loss import FGDLoss
 from .information_flow_loss import InformationFlowLoss
 from .isats_loss import ISATSLoss
+from .localization_distillation_loss import (LocalizationDistillationLoss,
+                                             edge_kl_div)
 from .logit_binary_kl_div_loss import LogitBinaryKLDivLoss, logit_binary_kl_div
 from .logit_kl_div_loss import LogitKLDivLoss, logit_kl_div
 from .logit_loss import LogitLoss
@@ -19,16 +23,18 @@ from .mgd_loss import MGDLoss
 from .mlld_loss import MLLDLoss
 from .pkd_loss import PKDLoss
 from .quality_focal_kd_loss import QualityFocalKDLoss, quality_focal_kd
+from .rpn_distillation_loss import RPNDistillationLoss
 from .sample_weight import SAMPLE_WEIGHT_MODES, sample_weight
 from .score_weighted_l2_loss import ScoreWeightedL2Loss
 from .wttm_loss import WTTMLoss
 
 __all__ = [
-    'AEKTLoss', 'ATKDLoss', 'ATSLoss', 'CKDLoss', 'CMKDLoss', 'CWDLoss',
-    'DISTLoss', 'DKDLoss', 'DPKLoss', 'FGDLoss', 'FeatureLoss', 'ISATSLoss',
-    'InformationFlowLoss', 'LogitBinaryKLDivLoss', 'LogitKLDivLoss',
+    'AEKTLoss', 'ATKDLoss', 'ATSLoss', 'BoxDistillationLoss', 'BoxLoss',
+    'CKDLoss', 'CMKDLoss', 'CWDLoss', 'DISTLoss', 'DKDLoss', 'DPKLoss',
+    'FGDLoss', 'FeatureLoss', 'ISATSLoss', 'InformationFlowLoss',
+    'LocalizationDistillationLoss', 'LogitBinaryKLDivLoss', 'LogitKLDivLoss',
     'LogitLoss', 'LogitStandardizationLoss', 'MGDLoss', 'MLLDLoss', 'PKDLoss',
-    'QualityFocalKDLoss', 'SAMPLE_WEIGHT_MODES', 'Scene',
-    'ScoreWeightedL2Loss', 'WTTMLoss', 'logit_binary_kl_div', 'logit_kl_div',
-    'quality_focal_kd', 'sample_weight'
+    'QualityFocalKDLoss', 'RPNDistillationLoss', 'SAMPLE_WEIGHT_MODES',
+    'Scene', 'ScoreWeightedL2Loss', 'WTTMLoss', 'edge_kl_div',
+    'logit_binary_kl_div', 'logit_kl_div', 'quality_focal_kd', 'sample_weight'
 ]

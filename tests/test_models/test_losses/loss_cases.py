@@ -5,7 +5,8 @@ from tcal_det.models.losses import (AEKTLoss, ATKDLoss, ATSLoss, CKDLoss,
                                     CMKDLoss, DISTLoss, DKDLoss, ISATSLoss,
                                     LogitBinaryKLDivLoss, LogitKLDivLoss,
                                     LogitStandardizationLoss, MLLDLoss,
-                                    QualityFocalKDLoss, WTTMLoss)
+                                    QualityFocalKDLoss, RPNDistillationLoss,
+                                    WTTMLoss)
 from tcal_det.models.losses.ats_loss import asymmetric_logits
 from tcal_det.models.losses.isats_loss import widest_asymmetric_logits
 
@@ -17,6 +18,8 @@ LOSSES = {
     lambda classes, **kwargs: LogitKLDivLoss(**kwargs),
     'tcal_sigmoid':
     lambda classes, **kwargs: LogitBinaryKLDivLoss(**kwargs),
+    'rpn':
+    lambda classes, **kwargs: RPNDistillationLoss(**kwargs),
     'qfl':
     lambda classes, **kwargs: QualityFocalKDLoss(**kwargs),
     'qfl_half':
@@ -47,7 +50,7 @@ LOSSES = {
     'isats':
     lambda classes, **kwargs: ISATSLoss(2., (1., 1.5, 2.), **kwargs),
 }
-SIGMOID = {'tcal_sigmoid', 'qfl', 'qfl_half'}
+SIGMOID = {'tcal_sigmoid', 'rpn', 'qfl', 'qfl_half'}
 # Compares logits rather than probabilities.
 LOGIT_SPACE = {'ckd'}
 LABELLED = {'dkd', 'aekt', 'atkd', 'ats', 'isats'}

@@ -5,15 +5,23 @@ import torch.nn as nn
 
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
-from ...losses import FeatureLoss, LogitLoss
+from ...losses import (BoxDistillationLoss, FeatureLoss,
+                       LocalizationDistillationLoss, LogitLoss,
+                       RPNDistillationLoss)
+from .box_term import BoxTerm
 from .feature_term import FeatureTerm
+from .localization_term import LocalizationTerm
 from .logit_term import LogitTerm
+from .rpn_term import RPNTerm
 from .term import Term
 
 # By class of the loss; the row of the nearest base class is taken.
 TERMS: Dict[type, Type[Term]] = {
+    BoxDistillationLoss: BoxTerm,
     FeatureLoss: FeatureTerm,
+    LocalizationDistillationLoss: LocalizationTerm,
     LogitLoss: LogitTerm,
+    RPNDistillationLoss: RPNTerm,
 }
 
 
