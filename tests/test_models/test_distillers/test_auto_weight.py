@@ -4,8 +4,11 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from head_families import build, distiller_cfg, write_teacher
 
+from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.distillers import auto_weight
 from tcal_det.models.distillers.auto_weight import (LARGE, STEPS, AutoWeight,
@@ -96,6 +99,28 @@ def test_maps_stand_in_where_the_task_does_not_depend():
     aside = maps * 10
     weight.measure(aside.sum(), maps.sum() * 5, [aside], [maps])
     assert weight.factor.item() == pytest.approx(0.5)
+
+
+def measure_on(rank, init_file, results):
+    dist.init_process_group(
+        'gloo', init_method=f'file://{init_file}', rank=rank, world_size=2)
+    weight = AutoWeight('loss_x', 1.0)
+    tensor = torch.ones(1, requires_grad=True)
+    # Ratios of 8 and 2; in the second step one process has no gradient.
+    weight.measure(tensor.sum(), tensor.sum() * (8, 2)[rank], [tensor], [])
+    weight.measure(tensor.sum() * rank, tensor.sum() * 2, [tensor], [tensor])
+    torch.save(weight.mean_log, f'{results}.{rank}')
+    leave_process_group()
+
+
+@pytest.mark.slow
+def test_processes_agree(tmp_path):
+    results = str(tmp_path / 'factor')
+    mp.spawn(measure_on, (str(tmp_path / 'init'), results), nprocs=2)
+    first, second = (torch.load(f'{results}.{rank}') for rank in (0, 1))
+    # The first step gives 4, the second 2.
+    assert first == second
+    assert first.exp().item() == pytest.approx(math.sqrt(4 * 2))
 
 
 def losses_of(family, tmp_path, training_step, losses, steps=1):
