@@ -123,9 +123,8 @@ def test_config_builds_and_takes_a_step(path, batch, tmp_path):
     losses.backward()
     assert torch.isfinite(losses)
     assert set(losses_asked) <= set(logged)
-    if any(
-            not isinstance(loss, FeatureLoss)
-            for loss in getattr(model, 'distill_losses', {}).values()):
+    if any(not isinstance(loss, FeatureLoss)
+           for loss in getattr(model, 'distill_losses', {}).values()):
         shared = model.teacher.classes.num_classes
         assert shared == (8 if 'other-classes' in path else len(
             class_names(cfg)['classes'])), path

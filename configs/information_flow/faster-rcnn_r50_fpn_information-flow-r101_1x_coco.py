@@ -1,6 +1,6 @@
 # The last stage all the time, the earlier ones while they are formed, but for
-# the first, which is frozen. An auxiliary teacher, as deep as the student, is a
-# teacher as any other.
+# the first, which is frozen. An auxiliary teacher, as deep as the student, is
+# a teacher as any other.
 _base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
 
 model = dict(

@@ -125,7 +125,7 @@ class FGDLoss(FeatureLoss):
         loss_weight, features: As in :class:`FeatureLoss`.
 
     Reference: Yang et al., "Focal and Global Knowledge Distillation for
-    Detectors", CVPR 2022, arXiv 2111.11837, equations 2 to 12.
+    Detectors", CVPR 2022, arXiv 2111.11837.
     """
 
     needs_boxes = True

@@ -38,7 +38,7 @@ class MGDLoss(FeatureLoss):
         loss_weight, features: As in :class:`FeatureLoss`.
 
     Reference: Yang et al., "Masked Generative Distillation", ECCV 2022,
-    arXiv 2205.01529, equations 4 and 5.
+    arXiv 2205.01529.
     """
 
     needs_channels = True

@@ -25,7 +25,7 @@ def softmax(values):
 
 
 def paper_attention(image, temperature):
-    """Of one image, shape (D, H, W): equations 3 to 5."""
+    """Of one image, shape (D, H, W)."""
     channels, height, width = image.shape
     of_positions = np.abs(image).mean(axis=0)
     of_channels = np.abs(image).mean(axis=(1, 2))
@@ -35,7 +35,7 @@ def paper_attention(image, temperature):
 
 
 def paper_masks(boxes, height, width):
-    """Object by object and position by position: equations 6 and 7."""
+    """Object by object and position by position."""
     objects = np.zeros((height, width))
     for x1, y1, x2, y2 in boxes:
         inside = [(row, column) for row in range(height)
