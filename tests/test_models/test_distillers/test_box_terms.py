@@ -118,6 +118,24 @@ def test_nothing_runs_twice(case, with_tcal, tmp_path, batch):
 
 
 @EACH
+def test_pulls_at_what_it_says(case, tmp_path, batch):
+    model = make_student(case, tmp_path)
+    model.teacher.build(model)
+    terms = model._terms()
+    value, tensors = terms[NAME].value, []
+
+    def watched(*of_the_step):
+        tensors.extend(terms[NAME].acts_on(*of_the_step))
+        return value(*of_the_step)
+
+    terms[NAME].value = watched
+    model._terms = lambda: terms
+    loss = step(model, batch())[NAME]
+    pulls = torch.autograd.grad(loss, tensors, allow_unused=True)
+    assert any(pull is not None and pull.any() for pull in pulls)
+
+
+@EACH
 def test_without_objects(case, tmp_path, batch):
     """A zero with a gradient, where only positives count."""
     model = make_student(case, tmp_path)
@@ -194,6 +212,46 @@ def test_ensemble_must_name_a_teacher(case, tmp_path, batch):
         step(named, batch())[NAME],
         step(build(alone, MODELS), batch())[NAME])
     assert not named.teacher.teachers['big'].is_built
+
+
+@pytest.mark.parametrize('case', ['ld', 'boxes_of_distributions'])
+def test_levels_are_those_of_the_students_strides(case, tmp_path, batch):
+    """A teacher with one more, of a smaller stride, that says nonsense.
+
+    Its other levels are those of a teacher without it.
+    """
+
+    def two_levels(model):
+        model.neck.update(start_level=2, num_outs=2)
+        model.bbox_head.anchor_generator.strides = [16, 32]
+
+    values = []
+    for edit in (None, two_levels):
+        teacher = write_teacher(tmp_path, 'gfl', edit=edit)
+        if edit is None:
+            state = torch.load(teacher['checkpoint'])['state_dict']
+        else:
+            content = torch.load(teacher['checkpoint'])
+            # The same weights for a level of the same stride.
+            for kind in ('lateral_convs', 'fpn_convs'):
+                for level in (0, 1):
+                    for key in ('weight', 'bias'):
+                        content['state_dict'][
+                            f'neck.{kind}.{level}.conv.{key}'] = state[
+                                f'neck.{kind}.{level + 1}.conv.{key}']
+            for key, value in state.items():
+                if 'scales' in key and not key.endswith('0.scale'):
+                    level = int(key.split('.')[-2])
+                    content['state_dict'][
+                        f'bbox_head.scales.{level - 1}.scale'] = value
+                elif not key.startswith('neck') and 'scales' not in key:
+                    content['state_dict'][key] = value
+            torch.save(content, teacher['checkpoint'])
+        cfg = student_cfg(case, teacher)
+        two_levels(cfg)
+        values.append(step(build(cfg, MODELS), batch())[NAME].item())
+    assert values[0] > 0
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
 # The student's own loss, and so the term, divides by a mean over the ranks.
