@@ -3,7 +3,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import (Any, Callable, ContextManager, Dict, List, Optional,
-                    Sequence, Tuple, Union)
+                    Sequence, Tuple, Type, Union)
 
 import torch
 import torch.nn as nn
@@ -65,10 +65,12 @@ class FrozenTeacher(Lecturer):
             Defaults to False.
         decoder_layers (str): Layers of a student with queries that are
             taught, 'last' or 'all'. Defaults to 'last'.
+        sampling (dict, optional): Which samples it is asked about, see
+            ``SpeculativeSamples``. Defaults to None, those of the student.
 
     Raises:
         InvalidTypeError, InvalidValueError: If an argument is not of these
-            kinds, or the calibrator refuses its own.
+            kinds, or calibrator or sampling refuse their own.
     """
 
     def __init__(self,
@@ -78,7 +80,8 @@ class FrozenTeacher(Lecturer):
                  transport: str = 'auto',
                  classes: ClassMap = 'auto',
                  check: bool = False,
-                 decoder_layers: str = 'last') -> None:
+                 decoder_layers: str = 'last',
+                 sampling: Optional[dict] = None) -> None:
         super().__init__()
         if not isinstance(config, (str, Config, Mapping)):
             raise InvalidTypeError(
@@ -101,6 +104,10 @@ class FrozenTeacher(Lecturer):
         self.stops_if_chance = check
         self.decoder_layers = check_choice('teacher.decoder_layers',
                                            decoder_layers, DECODER_LAYERS)
+        self.sampling_cfg = sampling
+        self.sampling: Any = None
+        if sampling is not None:
+            self.sampling = build_configured_part('teacher.sampling', sampling)
         self.calibrator: Optional[nn.Module] = None
         if calibrator is not None and not (isinstance(calibrator, Mapping)
                                            and 'load_from' in calibrator):
@@ -137,7 +144,7 @@ class FrozenTeacher(Lecturer):
         return FrozenTeacher, (self.config, self.checkpoint,
                                self.calibrator_cfg, self.transport_name,
                                self.class_map, self.stops_if_chance,
-                               self.decoder_layers), dict(
+                               self.decoder_layers, self.sampling_cfg), dict(
                                    _answers=self._answers, _parts=self._parts)
 
     def _build_calibrator(self) -> nn.Module:
@@ -183,6 +190,8 @@ class FrozenTeacher(Lecturer):
         if self._answers:
             transport = choose_transport(self._student, adapter,
                                          self.transport_name)
+        if self.sampling is not None:
+            self.sampling.check(self._student, adapter, transport)
         if self.calibrator is None:
             self.calibrator = self._build_calibrator()
         if isinstance(self.calibrator, Calibrator):
@@ -198,9 +207,8 @@ class FrozenTeacher(Lecturer):
         self._renormalize = ImageRenormalization(student.data_preprocessor,
                                                  detector.data_preprocessor)
         print_log(
-            self._summary(
-                adapter, checkpoint, 'none, its features only'
-                if transport is None else transport.name), 'current')
+            self._summary(adapter, checkpoint, self._describe(transport)),
+            'current')
         device = next(student.parameters()).device
         self.adapter = adapter_for(
             fold_batch_norms(detector.to(device)), 'teacher')
@@ -208,12 +216,22 @@ class FrozenTeacher(Lecturer):
         if transport is not None:
             self.transport = transport(self._student, self.adapter,
                                        self.decoder_layers)
+            if self.sampling is not None:
+                self.transport = self.sampling.transport(
+                    self._student, self.adapter, self.transport)
             self._check = TeacherCheck(
                 has_background=self._student.activation == 'softmax',
                 sample_name=self._student.sample_name,
                 stops=self.stops_if_chance)
             self._counterparts = _CounterpartCount(self._student.sample_name)
         self.calibrator.to(device).requires_grad_(False).eval()
+
+    def _describe(self, transport: Optional[Type[SampleTransport]]) -> str:
+        if transport is None:
+            return 'none, its features only'
+        if self.sampling is None:
+            return transport.name
+        return f'{transport.name}, {self.sampling}'
 
     def _check_unnamed_classes(self, adapter: HeadAdapter) -> None:
         """Without names only equal numbers can be the same classes."""

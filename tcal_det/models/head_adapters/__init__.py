@@ -3,8 +3,10 @@ from .classification_samples import (ClassificationSamples, Observation,
 from .families import FAMILIES, adapter_for
 from .head_adapter import HeadAdapter
 from .module_calls import ModuleCall, recorded_calls
+from .roi_samples import RoICandidates
 
 __all__ = [
     'ClassificationSamples', 'FAMILIES', 'HeadAdapter', 'ModuleCall',
-    'Observation', 'Predictions', 'adapter_for', 'recorded_calls'
+    'Observation', 'Predictions', 'RoICandidates', 'adapter_for',
+    'recorded_calls'
 ]

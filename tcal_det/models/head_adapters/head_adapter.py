@@ -179,6 +179,19 @@ class HeadAdapter(metaclass=ABCMeta):
             student (HeadAdapter): One that ``check_pair`` lets pass.
         """
 
+    def reason_against_exchange(self, student: 'HeadAdapter') -> Optional[str]:
+        """Why no sample of a student can be exchanged for one of its own.
+
+        Args:
+            student (HeadAdapter): Adapter of the student.
+
+        Returns:
+            str, optional: What follows 'of the teacher X and the student Y
+            ...' in a message; None if they can be.
+        """
+        return (f'the teacher classifies {self.sample_name} and the student '
+                f'{student.sample_name}')
+
     def reason_against_boxes(self) -> Optional[str]:
         """Why the boxes of its samples cannot be read; None if they can.
 
