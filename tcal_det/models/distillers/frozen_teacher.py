@@ -377,6 +377,29 @@ class FrozenTeacher(Lecturer):
         self._say(lessons)
         return lessons
 
+    def ask(self, images: Tensor, data_samples: SampleList,
+            observation: Observation) -> List[Lesson]:
+        """Calibrated answers for other images, of which nobody hears.
+
+        Of a teacher that ``has_same_samples`` as its student.
+
+        Args:
+            images (Tensor): In the student's normalisation, (N, 3, H, W), of
+                the size of the batch.
+            data_samples (list[DetDataSample]): Samples of the batch.
+            observation (Observation): What the student classified, with its
+                logits for these images.
+
+        Returns:
+            list[Lesson]: Of each group.
+        """
+        with torch.no_grad():
+            seen = self.transport.look(
+                self._renormalize(images, data_samples), data_samples)
+        return list(
+            self.transport.teach(seen, observation, self._translate,
+                                 self.classes))
+
     def taught(self, look: 'Look',
                observation: Observation) -> Dict[Optional[str], Taught]:
         """:meth:`teach`, for losses that name no teacher.
@@ -404,14 +427,24 @@ class FrozenTeacher(Lecturer):
                                        self.calibrator)
 
     @property
+    def has_same_samples(self) -> bool:
+        """Whether it classifies the very samples of its student."""
+        return isinstance(self.transport, SameSamples)
+
+    @property
     def calibrates_own_samples(self) -> bool:
         """Whether its calibrator sees a row for each row of a lesson.
 
         And in the same columns: only then can both be compared. Known when
         it has seen a batch.
         """
-        return (isinstance(self.transport, SameSamples)
-                and self.classes is not None and self.classes.is_identity)
+        return (self.has_same_samples and self.classes is not None
+                and self.classes.is_identity)
+
+    @property
+    def asks_for_own_samples(self) -> bool:
+        """Whether it is asked about the samples of the student's own loss."""
+        return self.transport.asks_for_own_samples
 
     def speaks_like(self, other: 'FrozenTeacher') -> bool:
         """Whether both answer of the same classes, for the same samples.
@@ -420,12 +453,22 @@ class FrozenTeacher(Lecturer):
             other (FrozenTeacher): One that has seen a batch, as this one.
         """
         return (self.classes.known == other.classes.known
-                and self.transport.asks_for_own_samples
-                and other.transport.asks_for_own_samples)
+                and self.asks_for_own_samples and other.asks_for_own_samples)
+
+    def translate(self, logits: Tensor) -> Tensor:
+        """Calibrate, and bring to the student's classes and activation.
+
+        Args:
+            logits (Tensor): Its own, shape (S, C).
+
+        Returns:
+            Tensor: With the graph of the logits, if they have one.
+        """
+        return self.classes.of_teacher(self.calibrator(logits))
 
     @torch.no_grad()
     def _translate(self, logits: Tensor) -> Tensor:
-        return self.classes.of_teacher(self.calibrator(logits))
+        return self.translate(logits)
 
     def apply_to_tensors(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Move with the student: what ``nn.Module._apply`` gave it."""

@@ -74,7 +74,8 @@ class HeadAdapter(metaclass=ABCMeta):
 
         'backbone'; 'neck', the backbone of a detector without one; 'rpn',
         where there is an RPN; 'head.0', 'head.1', ... of each stage of a head
-        that is run once in a step.
+        that is run once in a step, and 'classifier.0', ... the last layer of
+        each stage of an RoI head.
         """
         detector = self.detector
         parts = dict(backbone=detector.backbone, neck=detector.backbone)

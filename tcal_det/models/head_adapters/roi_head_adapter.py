@@ -87,11 +87,11 @@ class RoIHeadAdapter(HeadAdapter):
 
     @property
     def parts(self) -> Dict[str, nn.Module]:
-        stages = {
-            f'head.{index}': bbox_head
-            for index, bbox_head in enumerate(self._bbox_heads)
-        }
-        return dict(super().parts, **stages)
+        parts = super().parts
+        for index, bbox_head in enumerate(self._bbox_heads):
+            parts[f'head.{index}'] = bbox_head
+            parts[f'classifier.{index}'] = bbox_head.fc_cls
+        return parts
 
     @property
     def _bbox_heads(self) -> Sequence[nn.Module]:
@@ -192,6 +192,18 @@ class RoIHeadAdapter(HeadAdapter):
             Tensor: Shape (S, C).
         """
         return self._classify(features, self._context(features), rois, stage=0)
+
+    def classify_features(self, inputs: Tuple[Tensor, ...]) -> Tensor:
+        """Logits of what the bbox head was given; no cascade.
+
+        Args:
+            inputs (tuple[Tensor]): Its arguments.
+
+        Returns:
+            Tensor: With their graph, shape (S, C).
+        """
+        bbox_head, = self._bbox_heads
+        return self._columns(bbox_head(*inputs)[0])
 
     def reason_against_exchange(self, student: HeadAdapter) -> Optional[str]:
         if not isinstance(student, RoIHeadAdapter):

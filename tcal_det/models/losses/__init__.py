@@ -6,6 +6,7 @@ from .cwd_loss import CWDLoss
 from .dist_loss import DISTLoss
 from .dkd_loss import DKDLoss
 from .feature_loss import FeatureLoss, Scene
+from .igdm_loss import IGDMLoss
 from .logit_binary_kl_div_loss import LogitBinaryKLDivLoss, logit_binary_kl_div
 from .logit_kl_div_loss import LogitKLDivLoss, logit_kl_div
 from .logit_loss import LogitLoss
@@ -18,8 +19,8 @@ from .wttm_loss import WTTMLoss
 
 __all__ = [
     'AEKTLoss', 'ATKDLoss', 'CKDLoss', 'CMKDLoss', 'CWDLoss', 'DISTLoss',
-    'DKDLoss', 'FeatureLoss', 'LogitBinaryKLDivLoss', 'LogitKLDivLoss',
-    'LogitLoss', 'MLLDLoss', 'PKDLoss', 'QualityFocalKDLoss',
+    'DKDLoss', 'FeatureLoss', 'IGDMLoss', 'LogitBinaryKLDivLoss',
+    'LogitKLDivLoss', 'LogitLoss', 'MLLDLoss', 'PKDLoss', 'QualityFocalKDLoss',
     'SAMPLE_WEIGHT_MODES', 'Scene', 'ScoreWeightedL2Loss', 'WTTMLoss',
     'logit_binary_kl_div', 'logit_kl_div', 'quality_focal_kd', 'sample_weight'
 ]

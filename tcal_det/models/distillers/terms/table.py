@@ -5,14 +5,16 @@ import torch.nn as nn
 
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
-from ...losses import FeatureLoss, LogitLoss
+from ...losses import FeatureLoss, IGDMLoss, LogitLoss
 from .feature_term import FeatureTerm
 from .logit_term import LogitTerm
+from .perturbed_term import PerturbedTerm
 from .term import Term
 
 # By class of the loss; the row of the nearest base class is taken.
 TERMS: Dict[type, Type[Term]] = {
     FeatureLoss: FeatureTerm,
+    IGDMLoss: PerturbedTerm,
     LogitLoss: LogitTerm,
 }
 
