@@ -50,12 +50,15 @@ SPECULATIVE = dict(sampling=dict(type='SpeculativeSamples', top_k=8))
 
 @pytest.mark.slow
 @pytest.mark.parametrize('teacher, loss', [
-    ({}, 'LogitKLDivLoss'),
-    (SPECULATIVE, 'LogitKLDivLoss'),
+    ({}, dict(type='LogitKLDivLoss')),
+    (SPECULATIVE, dict(type='LogitKLDivLoss')),
+    ({}, dict(type='IGDMLoss')),
+    ({}, dict(type='KDIGALoss')),
+    ({}, dict(type='PretrainingStateLoss', in_features=32)),
 ])
 def test_two_ranks_equal_the_averaged_gradients(distiller_cfg, batch, tmp_path,
                                                 teacher, loss):
-    cfg = distiller_cfg(losses=dict(loss_kd_cls=dict(type=loss)))
+    cfg = distiller_cfg(losses=dict(loss_kd_cls=loss))
     cfg.teacher.update(teacher)
     # Every candidate is a sample: nothing random in the step.
     cfg.train_cfg.rpn.sampler.num = cfg.train_cfg.rcnn.sampler.num = 10**6

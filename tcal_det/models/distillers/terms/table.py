@@ -5,17 +5,21 @@ import torch.nn as nn
 
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
-from ...losses import FeatureLoss, IGDMLoss, LogitLoss
+from ...losses import (FeatureLoss, IGDMLoss, KDIGALoss, LogitLoss,
+                       PretrainingStateLoss)
 from .feature_term import FeatureTerm
 from .logit_term import LogitTerm
 from .perturbed_term import PerturbedTerm
+from .roi_terms import GradientTerm, StateTerm
 from .term import Term
 
 # By class of the loss; the row of the nearest base class is taken.
 TERMS: Dict[type, Type[Term]] = {
     FeatureLoss: FeatureTerm,
     IGDMLoss: PerturbedTerm,
+    KDIGALoss: GradientTerm,
     LogitLoss: LogitTerm,
+    PretrainingStateLoss: StateTerm,
 }
 
 
