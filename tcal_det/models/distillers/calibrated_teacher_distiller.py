@@ -193,6 +193,8 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
             self._build_teacher()
         looks = self.teacher.look(batch_inputs, batch_data_samples)
         terms = self._terms()
+        if any(term.needs_image_gradient for term in terms.values()):
+            batch_inputs = batch_inputs.detach().requires_grad_()
         with self._adapter.observe(batch_data_samples) as observation, \
                 recorded_calls(self._recorded_parts(terms)) as calls, \
                 ExitStack() as watches:

@@ -3,7 +3,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import (Any, Callable, ContextManager, Dict, List, Optional,
-                    Sequence, Tuple, Union)
+                    Sequence, Tuple, Type, Union)
 
 import torch
 import torch.nn as nn
@@ -65,10 +65,12 @@ class FrozenTeacher(Lecturer):
             Defaults to False.
         decoder_layers (str): Layers of a student with queries that are
             taught, 'last' or 'all'. Defaults to 'last'.
+        sampling (dict, optional): Which samples it is asked about, see
+            ``SpeculativeSamples``. Defaults to None, those of the student.
 
     Raises:
         InvalidTypeError, InvalidValueError: If an argument is not of these
-            kinds, or the calibrator refuses its own.
+            kinds, or calibrator or sampling refuse their own.
     """
 
     def __init__(self,
@@ -78,7 +80,8 @@ class FrozenTeacher(Lecturer):
                  transport: str = 'auto',
                  classes: ClassMap = 'auto',
                  check: bool = False,
-                 decoder_layers: str = 'last') -> None:
+                 decoder_layers: str = 'last',
+                 sampling: Optional[dict] = None) -> None:
         super().__init__()
         if not isinstance(config, (str, Config, Mapping)):
             raise InvalidTypeError(
@@ -101,6 +104,10 @@ class FrozenTeacher(Lecturer):
         self.stops_if_chance = check
         self.decoder_layers = check_choice('teacher.decoder_layers',
                                            decoder_layers, DECODER_LAYERS)
+        self.sampling_cfg = sampling
+        self.sampling: Any = None
+        if sampling is not None:
+            self.sampling = build_configured_part('teacher.sampling', sampling)
         self.calibrator: Optional[nn.Module] = None
         if calibrator is not None and not (isinstance(calibrator, Mapping)
                                            and 'load_from' in calibrator):
@@ -137,7 +144,7 @@ class FrozenTeacher(Lecturer):
         return FrozenTeacher, (self.config, self.checkpoint,
                                self.calibrator_cfg, self.transport_name,
                                self.class_map, self.stops_if_chance,
-                               self.decoder_layers), dict(
+                               self.decoder_layers, self.sampling_cfg), dict(
                                    _answers=self._answers, _parts=self._parts)
 
     def _build_calibrator(self) -> nn.Module:
@@ -188,6 +195,8 @@ class FrozenTeacher(Lecturer):
         if self._answers:
             transport = choose_transport(self._student, adapter,
                                          self.transport_name)
+        if self.sampling is not None:
+            self.sampling.check(self._student, adapter, transport)
         if self.calibrator is None:
             self.calibrator = self._build_calibrator()
         if isinstance(self.calibrator, Calibrator):
@@ -203,9 +212,8 @@ class FrozenTeacher(Lecturer):
         self._renormalize = ImageRenormalization(student.data_preprocessor,
                                                  detector.data_preprocessor)
         print_log(
-            self._summary(
-                adapter, checkpoint, 'none, its features only'
-                if transport is None else transport.name), 'current')
+            self._summary(adapter, checkpoint, self._describe(transport)),
+            'current')
         device = next(student.parameters()).device
         self.adapter = adapter_for(
             fold_batch_norms(detector.to(device)), 'teacher')
@@ -213,12 +221,22 @@ class FrozenTeacher(Lecturer):
         if transport is not None:
             self.transport = transport(self._student, self.adapter,
                                        self.decoder_layers)
+            if self.sampling is not None:
+                self.transport = self.sampling.transport(
+                    self._student, self.adapter, self.transport)
             self._check = TeacherCheck(
                 has_background=self._student.activation == 'softmax',
                 sample_name=self._student.sample_name,
                 stops=self.stops_if_chance)
             self._counterparts = _CounterpartCount(self._student.sample_name)
         self.calibrator.to(device).requires_grad_(False).eval()
+
+    def _describe(self, transport: Optional[Type[SampleTransport]]) -> str:
+        if transport is None:
+            return 'none, its features only'
+        if self.sampling is None:
+            return transport.name
+        return f'{transport.name}, {self.sampling}'
 
     def _check_unnamed_classes(self, adapter: HeadAdapter) -> None:
         """Without names only equal numbers can be the same classes."""
@@ -364,6 +382,29 @@ class FrozenTeacher(Lecturer):
         self._say(lessons)
         return lessons
 
+    def ask(self, images: Tensor, data_samples: SampleList,
+            observation: Observation) -> List[Lesson]:
+        """Calibrated answers for other images, of which nobody hears.
+
+        Of a teacher that ``has_same_samples`` as its student.
+
+        Args:
+            images (Tensor): In the student's normalisation, (N, 3, H, W), of
+                the size of the batch.
+            data_samples (list[DetDataSample]): Samples of the batch.
+            observation (Observation): What the student classified, with its
+                logits for these images.
+
+        Returns:
+            list[Lesson]: Of each group.
+        """
+        with torch.no_grad():
+            seen = self.transport.look(
+                self._renormalize(images, data_samples), data_samples)
+        return list(
+            self.transport.teach(seen, observation, self._translate,
+                                 self.classes))
+
     def taught(self, look: 'Look',
                observation: Observation) -> Dict[Optional[str], Taught]:
         """:meth:`teach`, for losses that name no teacher.
@@ -391,14 +432,24 @@ class FrozenTeacher(Lecturer):
                                        self.calibrator)
 
     @property
+    def has_same_samples(self) -> bool:
+        """Whether it classifies the very samples of its student."""
+        return isinstance(self.transport, SameSamples)
+
+    @property
     def calibrates_own_samples(self) -> bool:
         """Whether its calibrator sees a row for each row of a lesson.
 
         And in the same columns: only then can both be compared. Known when
         it has seen a batch.
         """
-        return (isinstance(self.transport, SameSamples)
-                and self.classes is not None and self.classes.is_identity)
+        return (self.has_same_samples and self.classes is not None
+                and self.classes.is_identity)
+
+    @property
+    def asks_for_own_samples(self) -> bool:
+        """Whether it is asked about the samples of the student's own loss."""
+        return self.transport.asks_for_own_samples
 
     def speaks_like(self, other: 'FrozenTeacher') -> bool:
         """Whether both answer of the same classes, for the same samples.
@@ -407,12 +458,22 @@ class FrozenTeacher(Lecturer):
             other (FrozenTeacher): One that has seen a batch, as this one.
         """
         return (self.classes.known == other.classes.known
-                and self.transport.asks_for_own_samples
-                and other.transport.asks_for_own_samples)
+                and self.asks_for_own_samples and other.asks_for_own_samples)
+
+    def translate(self, logits: Tensor) -> Tensor:
+        """Calibrate, and bring to the student's classes and activation.
+
+        Args:
+            logits (Tensor): Its own, shape (S, C).
+
+        Returns:
+            Tensor: With the graph of the logits, if they have one.
+        """
+        return self.classes.of_teacher(self.calibrator(logits))
 
     @torch.no_grad()
     def _translate(self, logits: Tensor) -> Tensor:
-        return self.classes.of_teacher(self.calibrator(logits))
+        return self.translate(logits)
 
     def apply_to_tensors(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Move with the student: what ``nn.Module._apply`` gave it."""

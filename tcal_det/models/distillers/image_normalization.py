@@ -12,8 +12,17 @@ from tcal_det.errors import InvalidTypeError
 CHANNELS_REVERSED = (2, 1, 0)
 
 
-def _statistics(preprocessor: ImgDataPreprocessor) -> Tuple[Tensor, Tensor]:
-    """Mean and std in float64, 0 and 1 where nothing is normalised."""
+def statistics_of(preprocessor: ImgDataPreprocessor) -> Tuple[Tensor, Tensor]:
+    """What a data preprocessor takes off the channels, and divides by.
+
+    Args:
+        preprocessor (ImgDataPreprocessor): Makes the images.
+
+    Returns:
+        tuple[Tensor, Tensor]: Mean and standard deviation of each channel, in
+        levels of 0 to 255, float64, shape (3,); 0 and 1 where nothing is
+        normalised.
+    """
     if not preprocessor._enable_normalize:
         return torch.zeros(
             3, dtype=torch.float64), torch.ones(
@@ -50,8 +59,8 @@ class ImageRenormalization:
                     f'the {role} must have an ImgDataPreprocessor (mmdet\'s '
                     'DetDataPreprocessor is one) as `data_preprocessor`, but '
                     f'has a {type(preprocessor).__name__}')
-        student_mean, student_std = _statistics(student)
-        teacher_mean, teacher_std = _statistics(teacher)
+        student_mean, student_std = statistics_of(student)
+        teacher_mean, teacher_std = statistics_of(teacher)
         self.reverse_channels = (
             student._channel_conversion != teacher._channel_conversion)
         if self.reverse_channels:

@@ -3,9 +3,11 @@ from .classification_samples import (ClassificationSamples, Observation,
 from .families import FAMILIES, adapter_for
 from .head_adapter import HeadAdapter
 from .module_calls import ModuleCall, recorded_calls
+from .roi_samples import RoICandidates
 from .rpn_adapter import RPNAdapter
 
 __all__ = [
     'ClassificationSamples', 'FAMILIES', 'HeadAdapter', 'ModuleCall',
-    'Observation', 'Predictions', 'RPNAdapter', 'adapter_for', 'recorded_calls'
+    'Observation', 'Predictions', 'RPNAdapter', 'RoICandidates', 'adapter_for',
+    'recorded_calls'
 ]

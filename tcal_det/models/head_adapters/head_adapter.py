@@ -77,7 +77,8 @@ class HeadAdapter(metaclass=ABCMeta):
 
         'backbone'; 'neck', the backbone of a detector without one; 'rpn',
         where there is an RPN; 'head.0', 'head.1', ... of each stage of a head
-        that is run once in a step.
+        that is run once in a step, and 'classifier.0', ... the last layer of
+        each stage of an RoI head.
         """
         detector = self.detector
         parts = dict(backbone=detector.backbone, neck=detector.backbone)
@@ -181,6 +182,19 @@ class HeadAdapter(metaclass=ABCMeta):
         Args:
             student (HeadAdapter): One that ``check_pair`` lets pass.
         """
+
+    def reason_against_exchange(self, student: 'HeadAdapter') -> Optional[str]:
+        """Why no sample of a student can be exchanged for one of its own.
+
+        Args:
+            student (HeadAdapter): Adapter of the student.
+
+        Returns:
+            str, optional: What follows 'of the teacher X and the student Y
+            ...' in a message; None if they can be.
+        """
+        return (f'the teacher classifies {self.sample_name} and the student '
+                f'{student.sample_name}')
 
     def reason_against_boxes(self) -> Optional[str]:
         """Why the boxes of its samples cannot be read; None if they can.

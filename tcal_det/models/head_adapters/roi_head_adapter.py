@@ -18,6 +18,7 @@ from mmdet.models.roi_heads import (CascadeRoIHead, MultiInstanceRoIHead,
 from mmdet.models.roi_heads.bbox_heads import MultiInstanceBBoxHead
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import InstanceList
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from torch import Tensor
@@ -29,7 +30,8 @@ from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
 from .module_calls import ModuleCall
 from .observed_stage import ObservedStage
-from .roi_samples import (assign_and_sample, boxes_of_deltas, propose,
+from .roi_samples import (RoICandidates, assign_and_sample,
+                          assigned_candidates, boxes_of_deltas, propose,
                           regressed_boxes)
 
 UNORDERED = (
@@ -86,11 +88,11 @@ class RoIHeadAdapter(HeadAdapter):
 
     @property
     def parts(self) -> Dict[str, nn.Module]:
-        stages = {
-            f'head.{index}': bbox_head
-            for index, bbox_head in enumerate(self._bbox_heads)
-        }
-        return dict(super().parts, **stages)
+        parts = super().parts
+        for index, bbox_head in enumerate(self._bbox_heads):
+            parts[f'head.{index}'] = bbox_head
+            parts[f'classifier.{index}'] = bbox_head.fc_cls
+        return parts
 
     @property
     def _bbox_heads(self) -> Sequence[nn.Module]:
@@ -179,6 +181,71 @@ class RoIHeadAdapter(HeadAdapter):
             self._classify(features, context, group.where, group.stage)
             for group in groups
         ]
+
+    def classify(self, features: Tuple[Tensor], rois: Tensor) -> Tensor:
+        """Logits of any boxes; by the first stage of a cascade, or by all.
+
+        Args:
+            features (tuple[Tensor]): What ``extract_feat`` returned.
+            rois (Tensor): Shape (S, 5).
+
+        Returns:
+            Tensor: Shape (S, C).
+        """
+        return self._classify(features, self._context(features), rois, stage=0)
+
+    def classify_features(self, inputs: Tuple[Tensor, ...]) -> Tensor:
+        """Logits of what the bbox head was given; no cascade.
+
+        Args:
+            inputs (tuple[Tensor]): Its arguments.
+
+        Returns:
+            Tensor: With their graph, shape (S, C).
+        """
+        bbox_head, = self._bbox_heads
+        return self._columns(bbox_head(*inputs)[0])
+
+    def reason_against_exchange(self, student: HeadAdapter) -> Optional[str]:
+        if not isinstance(student, RoIHeadAdapter):
+            return super().reason_against_exchange(student)
+        if student.num_stages > 1:
+            return ('the student is a cascade, whose stages make the RoIs of '
+                    'those that follow')
+        if student.num_branch > 1 or self.num_branch > 1:
+            return 'one repeats each image in several branches'
+        if self.reason_against_predicting() is not None:
+            return f'the teacher {self.reason_against_predicting()}'
+        return None
+
+    def propose(self, features: Tuple[Tensor],
+                data_samples: SampleList) -> InstanceList:
+        """Proposals of this detector's RPN, after its NMS.
+
+        Args:
+            features (tuple[Tensor]): What ``extract_feat`` returned.
+            data_samples (list[DetDataSample]): Samples of the images.
+
+        Returns:
+            list[InstanceData]: By image, with ``bboxes`` and ``scores``.
+        """
+        return propose(self.detector, features, data_samples, 'test')
+
+    def candidates(self, features: Tuple[Tensor], proposals: InstanceList,
+                   data_samples: SampleList) -> List[RoICandidates]:
+        """Proposals of any detector, with this one's labels; no cascade.
+
+        Args:
+            features (tuple[Tensor]): What ``extract_feat`` returned.
+            proposals (list[InstanceData]): By image, with ``bboxes`` and
+                ``scores``; renamed.
+            data_samples (list[DetDataSample]): With ``gt_instances``.
+
+        Returns:
+            list[RoICandidates]: By image.
+        """
+        return assigned_candidates(self.detector.roi_head, self._train_cfg(0),
+                                   features, proposals, data_samples)
 
     def _classify(self, features: Tuple[Tensor], context: Dict[str, Any],
                   rois: Tensor, stage: int) -> Tensor:

@@ -1,17 +1,48 @@
 """RoIs of images, as a detector's training or test has them."""
 import copy
+from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple, Union
 
+import torch
 import torch.nn as nn
 from mmdet.models.dense_heads import CascadeRPNHead, GuidedAnchorHead
 from mmdet.models.task_modules.samplers import PseudoSampler, SamplingResult
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import SampleList
-from mmdet.structures.bbox import get_box_tensor
+from mmdet.structures.bbox import bbox2roi, get_box_tensor
 from mmdet.utils import InstanceList
+from mmengine.config import ConfigDict
 from torch import Tensor
 
 from ..logits import at_least_float32
+
+
+@dataclass
+class RoICandidates:
+    """Proposals that could have been sampled, with what a loss is told.
+
+    Attributes:
+        rois (Tensor): Position of the image in the batch, and corners, shape
+            (P, 5).
+        scores (Tensor): Scores that the proposals came with, shape (P,).
+        labels (Tensor): Assigned classes, K for background, shape (P,).
+        weight (Tensor): Weights in the head's own loss, shape (P,).
+    """
+    rois: Tensor
+    scores: Tensor
+    labels: Tensor
+    weight: Tensor
+
+    def subset(self, index: Tensor) -> 'RoICandidates':
+        """Some of them, in the order of ``index``, shape (P',)."""
+        return RoICandidates(self.rois[index], self.scores[index],
+                             self.labels[index], self.weight[index])
+
+    @classmethod
+    def joined(cls, parts: Sequence['RoICandidates']) -> 'RoICandidates':
+        """Those of several images after each other."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts])
+                     for name in ('rois', 'scores', 'labels', 'weight')))
 
 
 def propose(detector: nn.Module, features: Tuple[Tensor],
@@ -93,6 +124,39 @@ def assign_and_sample(roi_head: nn.Module, stage: Optional[int],
                 objects[index],
                 feats=[level[index][None] for level in features]))
     return results
+
+
+def assigned_candidates(roi_head: nn.Module, train_cfg: ConfigDict,
+                        features: Tuple[Tensor], proposals: InstanceList,
+                        data_samples: SampleList) -> List[RoICandidates]:
+    """Give proposals the labels that a RoI head's training would.
+
+    Args:
+        roi_head (nn.Module): With assigner; no cascade.
+        train_cfg (ConfigDict): Settings of its training.
+        features (tuple[Tensor]): What ``extract_feat`` returned.
+        proposals (list[InstanceData]): By image, with ``bboxes`` and
+            ``scores``; renamed.
+        data_samples (list[DetDataSample]): With ``gt_instances``.
+
+    Returns:
+        list[RoICandidates]: By image, without those that the assigner
+        ignores.
+    """
+    results = assign_and_sample(roi_head, None, features, proposals,
+                                data_samples, 'test')
+    counts = [len(result.priors) for result in results]
+    rois = bbox2roi([result.priors for result in results])
+    labels, weight = roi_head.bbox_head.get_targets(results, train_cfg)[:2]
+    scores = torch.cat([
+        found.scores[torch.cat([result.pos_inds, result.neg_inds])]
+        for found, result in zip(proposals, results)
+    ])
+    return [
+        RoICandidates(*parts)
+        for parts in zip(*(of_all.split(counts)
+                           for of_all in (rois, scores, labels, weight)))
+    ]
 
 
 def regressed_boxes(bbox_head: nn.Module, rois: Tensor, labels: Tensor,

@@ -21,6 +21,8 @@ def build(cfg):
 
 
 def halves_loss(model, raw):
+    # Each of the two processes draws from the beginning.
+    model.teacher.transport._generator = None
     data = model.data_preprocessor(raw, True)
     return model.parse_losses(model(**data, mode='loss'))[0]
 
@@ -43,10 +45,21 @@ def train_one_half(rank, cfg, halves, init_file, results):
     leave_process_group()
 
 
+SPECULATIVE = dict(sampling=dict(type='SpeculativeSamples', top_k=8))
+
+
 @pytest.mark.slow
-def test_two_ranks_equal_the_averaged_gradients(distiller_cfg, batch,
-                                                tmp_path):
-    cfg = distiller_cfg()
+@pytest.mark.parametrize('teacher, loss', [
+    ({}, dict(type='LogitKLDivLoss')),
+    (SPECULATIVE, dict(type='LogitKLDivLoss')),
+    ({}, dict(type='IGDMLoss')),
+    ({}, dict(type='KDIGALoss')),
+    ({}, dict(type='PretrainingStateLoss', in_features=32)),
+])
+def test_two_ranks_equal_the_averaged_gradients(distiller_cfg, batch, tmp_path,
+                                                teacher, loss):
+    cfg = distiller_cfg(losses=dict(loss_kd_cls=loss))
+    cfg.teacher.update(teacher)
     # Every candidate is a sample: nothing random in the step.
     cfg.train_cfg.rpn.sampler.num = cfg.train_cfg.rcnn.sampler.num = 10**6
     halves = [batch(num_images=1, seed=seed) for seed in (0, 1)]

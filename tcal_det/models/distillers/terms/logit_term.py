@@ -4,11 +4,10 @@ from typing import List
 import torch.nn as nn
 from torch import Tensor
 
-from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
 from ..lesson import Lesson
 from ..training_step import Taught, TrainingStep
-from .term import Term, without_graph_if_off
+from .term import Term, check_activation, without_graph_if_off
 
 
 class LogitTerm(Term):
@@ -19,21 +18,17 @@ class LogitTerm(Term):
     def __init__(self, name: str, loss: nn.Module,
                  student: HeadAdapter) -> None:
         super().__init__(name, loss, student)
-        made_for = getattr(loss, 'head_activation', None)
-        if made_for not in (None, student.activation):
-            raise InvalidValueError(
-                f'`distill_losses.{name}` {type(loss).__name__} is '
-                f'made for {made_for} heads, but the student '
-                f'{student.name} classifies with '
-                f'{student.activation}: choose a loss for '
-                f'{student.activation} heads, see docs/methods.md, '
-                '"Which heads"')
+        check_activation(name, loss, student)
 
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
         return sum(
             distilled_loss(self._loss, lesson) for lesson in taught.lessons)
 
     def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+        if (taught.teacher is not None
+                and not taught.teacher.asks_for_own_samples):
+            # Logits of others are no part of the student's own loss.
+            return []
         groups = step.observation.groups
         return [groups[lesson.group].logits for lesson in taught.lessons]
 

@@ -31,6 +31,8 @@ class Term(metaclass=ABCMeta):
             samples; else its ``extract_feat`` is all that runs.
         takes_mixture (bool): Whether it meets the mixture of several
             teachers, if it names none.
+        needs_image_gradient (bool): Whether the student's own losses are to
+            have a gradient at the images.
 
     Raises:
         InvalidValueError: If the loss is not made for this student.
@@ -39,6 +41,7 @@ class Term(metaclass=ABCMeta):
     parts: Tuple[str, ...] = ()
     needs_answers = True
     takes_mixture = False
+    needs_image_gradient = False
 
     def __init__(self, name: str, loss: nn.Module,
                  student: HeadAdapter) -> None:
@@ -77,6 +80,24 @@ class Term(metaclass=ABCMeta):
                 f'cannot be computed: the teacher {teacher.name} of the '
                 f'student {student.name} {reason}')
 
+    def check_same_samples(self, step: TrainingStep, taught: Taught) -> None:
+        """Refuse answers of a teacher for other samples than the student's.
+
+        Args:
+            step (TrainingStep): What the student did.
+            taught (Taught): What its teacher said.
+
+        Raises:
+            InvalidValueError: If its transport or its sampling brings others.
+        """
+        if not taught.teacher.has_same_samples:
+            raise InvalidValueError(
+                f'`distill_losses.{self.name}` {type(self._loss).__name__} '
+                f'must be given what the teacher {taught.adapter.name} says '
+                f'of the very samples of the student {step.student.name}, but '
+                f'its transport is {taught.teacher.transport.name!r}: leave '
+                '`teacher.transport` and `teacher.sampling` out')
+
     @contextmanager
     def watching(self, student: HeadAdapter,
                  data_samples: SampleList) -> Iterator[None]:
@@ -111,6 +132,28 @@ class Term(metaclass=ABCMeta):
         Returns:
             list[Tensor]: With their graph.
         """
+
+
+def check_activation(name: str, loss: nn.Module, student: HeadAdapter) -> None:
+    """Refuse a loss that is made for another kind of head.
+
+    Args:
+        name (str): Its key in ``distill_losses``.
+        loss (nn.Module): The loss; one without ``head_activation`` is for all.
+        student (HeadAdapter): Adapter of the student.
+
+    Raises:
+        InvalidValueError: If the activations differ.
+    """
+    made_for = getattr(loss, 'head_activation', None)
+    if made_for not in (None, student.activation):
+        raise InvalidValueError(
+            f'`distill_losses.{name}` {type(loss).__name__} is '
+            f'made for {made_for} heads, but the student '
+            f'{student.name} classifies with '
+            f'{student.activation}: choose a loss for '
+            f'{student.activation} heads, see docs/methods.md, '
+            '"Which heads"')
 
 
 def without_graph_if_off(loss: nn.Module, tensor: Tensor) -> Tensor:

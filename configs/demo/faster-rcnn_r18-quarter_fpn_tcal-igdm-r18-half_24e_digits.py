@@ -1,0 +1,13 @@
+_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+
+model = dict(
+    distill_losses=dict(
+        loss_igdm=dict(type='IGDMLoss', epsilon=2.0, loss_weight=1.0)))
+train_cfg = dict(max_epochs=24, val_interval=8)
+# From 0 to the weight, as in the paper.
+custom_hooks = [
+    dict(
+        type='tcal_det.LossWeightScheduleHook',
+        loss='loss_igdm',
+        schedule=dict(type='linear', start_factor=0.0, end_factor=1.0))
+]

@@ -1,0 +1,14 @@
+_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+
+model = dict(
+    distill_losses=dict(
+        loss_state=dict(
+            type='PretrainingStateLoss', in_features=128, threshold=0.8)))
+train_cfg = dict(max_epochs=24, val_interval=8)
+# In the place of a training of its own before this one.
+custom_hooks = [
+    dict(
+        type='tcal_det.LossWeightScheduleHook',
+        loss='loss_state',
+        schedule=dict(type='early_decay', gamma=0.5, hold=4))
+]

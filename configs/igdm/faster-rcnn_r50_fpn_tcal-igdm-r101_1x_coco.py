@@ -1,0 +1,12 @@
+_base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
+
+model = dict(
+    distill_losses=dict(
+        loss_igdm=dict(type='IGDMLoss', epsilon=2.0, loss_weight=1.0)))
+# From 0 to the weight, as in the paper.
+custom_hooks = [
+    dict(
+        type='tcal_det.LossWeightScheduleHook',
+        loss='loss_igdm',
+        schedule=dict(type='linear', start_factor=0.0, end_factor=1.0))
+]

@@ -1,0 +1,120 @@
+"""Losses on what logits do when the images are perturbed."""
+from dataclasses import replace
+from typing import List, Optional
+
+import torch
+from mmdet.structures import SampleList
+from torch import Tensor
+
+from tcal_det.errors import InvalidValueError
+from ...head_adapters import HeadAdapter
+from ...losses.igdm_loss import response
+from ..image_normalization import statistics_of
+from ..lesson import Lesson
+from ..sample_transport import SameSamples
+from ..second_run import without_traces
+from ..training_step import Taught, TrainingStep
+from .logit_term import LogitTerm, distilled_loss
+
+# Half precision would lose small gradients; their sign is all that is used.
+GRADIENT_SCALE = 1024.0
+
+
+class PerturbedTerm(LogitTerm):
+    """Responses of both to a step along the student's own gradient.
+
+    Two further runs of both models, of which only the graph stays.
+    """
+
+    takes_mixture = False
+
+    @property
+    def needs_image_gradient(self) -> bool:
+        return self._loss.loss_weight > 0
+
+    def reason_against_teacher(self, student: HeadAdapter,
+                               teacher: HeadAdapter) -> Optional[str]:
+        if any(
+                getattr(module, 'with_cp', False)
+                for module in student.detector.modules()):
+            return ('must be perturbed along the gradient of the images, '
+                    "which stops at the student's `with_cp=True`: train it "
+                    'without')
+        reason = SameSamples.reason_against(student, teacher)
+        return reason and f'{reason}: choose a teacher of the same kind'
+
+    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+        if not self.needs_image_gradient:
+            return step.images.new_zeros(())
+        self.check_same_samples(step, taught)
+        shift = self._perturbation(step)
+        lessons = [
+            self._lessons(step, taught,
+                          images) for images in (step.images.detach() + shift,
+                                                 step.images.detach() - shift)
+        ]
+        return sum(
+            distilled_loss(self._loss, _difference(*pair))
+            for pair in zip(*lessons))
+
+    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+        # Its runs are others than that of the student's own loss: what both
+        # have in common are the weights.
+        parts = step.student.parts
+        return [
+            weight for name, part in parts.items() if name.startswith('head.')
+            for weight in part.parameters() if weight.requires_grad
+        ]
+
+    def _perturbation(self, step: TrainingStep) -> Tensor:
+        """In the student's normalisation; 0 on the padding."""
+        detector = step.student.detector
+        total, _ = detector.parse_losses(step.losses)
+        gradient, = torch.autograd.grad(
+            total * GRADIENT_SCALE,
+            step.images,
+            retain_graph=True,
+            allow_unused=True)
+        if gradient is None:
+            raise InvalidValueError(
+                f'`distill_losses.{self.name}` {type(self._loss).__name__} '
+                'must be given a student whose losses depend on the images, '
+                f'but those of the student {step.student.name} have no '
+                'gradient there: choose another loss')
+        _, std = statistics_of(detector.data_preprocessor)
+        levels = (self._loss.epsilon / std).view(1, -1, 1, 1).to(gradient)
+        # An overflow in half precision says nothing of the direction.
+        return _inside(
+            gradient.nan_to_num(nan=0.).sign() * levels, step.data_samples)
+
+    def _lessons(self, step: TrainingStep, taught: Taught,
+                 images: Tensor) -> List[Lesson]:
+        """What both say of other images, at the samples of the step."""
+        student, groups = step.student, step.observation.groups
+        with without_traces(student.detector, images):
+            logits = student.answer(
+                student.look(images, step.data_samples), groups)
+        observation = replace(
+            step.observation,
+            groups=[
+                replace(group, logits=one)
+                for group, one in zip(groups, logits)
+            ])
+        return taught.teacher.ask(images, step.data_samples, observation)
+
+
+def _difference(plus: Lesson, minus: Lesson) -> Lesson:
+    samples = replace(
+        plus.samples,
+        logits=response(plus.samples.logits, minus.samples.logits))
+    return replace(
+        plus, samples=samples, logits=response(plus.logits, minus.logits))
+
+
+def _inside(shift: Tensor, data_samples: SampleList) -> Tensor:
+    """Without what lies on the padding, in place."""
+    for image, sample in zip(shift, data_samples):
+        height, width = sample.img_shape[:2]
+        image[:, height:] = 0
+        image[:, :, width:] = 0
+    return shift

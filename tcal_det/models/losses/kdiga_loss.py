@@ -1,0 +1,146 @@
+"""Input gradient alignment, at the features of samples.
+
+Shapes: N samples (RoIs), D channels, H x W positions of a sample's features,
+C = K + 1 classes with background last.
+"""
+from typing import Optional, Union
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from tcal_det.checks import check_non_negative
+from tcal_det.registry import MODELS
+from ..logits import at_least_float32
+from .reduction import reduce_loss
+
+
+def classification_gradient(logits: Tensor,
+                            labels: Tensor,
+                            features: Tensor,
+                            create_graph: bool = False) -> Tensor:
+    """Gradient of each sample's cross entropy at its features.
+
+    Args:
+        logits (Tensor): Of a softmax head, with the graph from the features,
+            shape (N, C).
+        labels (Tensor): Classes, int64, shape (N,).
+        features (Tensor): What the head was given, shape (N, D, H, W).
+        create_graph (bool): Whether the gradient is to be differentiated.
+            Defaults to False.
+
+    Returns:
+        Tensor: At least float32, of the shape of the features.
+
+    Example:
+        >>> import torch
+        >>> features = torch.zeros(1, 2, 1, 1, requires_grad=True)
+        >>> classification_gradient(
+        ...     features.flatten(1), torch.tensor([0]), features).flatten()
+        tensor([-0.5000,  0.5000])
+    """
+    total = F.cross_entropy(at_least_float32(logits), labels, reduction='sum')
+    gradient, = torch.autograd.grad(
+        total, features, retain_graph=True, create_graph=create_graph)
+    return at_least_float32(gradient)
+
+
+def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
+    """One minus the cosine between maps of squared gradients.
+
+    The squares are summed over channels, and pooled to the smaller of both
+    sizes: for gradients that have no channel in common.
+
+    Args:
+        student (Tensor): Shape (N, D, H, W).
+        teacher (Tensor): Shape (N, D', H', W').
+
+    Returns:
+        Tensor: In [0, 1], shape (N,).
+
+    Example:
+        >>> import torch
+        >>> energy_gap(torch.tensor([[[[1., 0.]]]]),
+        ...            torch.tensor([[[[0., 2.]], [[0., 1.]]]]))
+        tensor([1.])
+    """
+    size = [
+        min(*sides) for sides in zip(student.shape[-2:], teacher.shape[-2:])
+    ]
+    maps = [
+        F.adaptive_avg_pool2d(one.square().sum(dim=1, keepdim=True),
+                              size).flatten(1) for one in (student, teacher)
+    ]
+    return 1 - F.cosine_similarity(*maps, dim=1)
+
+
+@MODELS.register_module()
+class KDIGALoss(nn.Module):
+    r"""Gradients of both classification losses are alike, sample by sample.
+
+    .. math::
+        \big\| \nabla_{f_s} \mathrm{CE}(z_s, y) -
+        \nabla_{f_t} \mathrm{CE}(z_t, y) \big\|_2
+
+    with the assigned class y of a RoI and its features f, which the bbox head
+    is given (N x 256 x 7 x 7 in Faster R-CNN). It is for RoI heads of a
+    single stage with softmax.
+
+    Adapted: this is not at pixels, as in the paper, but at the features of a
+    RoI. A gradient that is trained is differentiated twice, and RoIAlign
+    is not differentiable twice; what lies above it is. What is
+    aligned is how each RoI's decision depends on its features, not the
+    robustness at the image: for that see :class:`IGDMLoss`. Features of
+    other channels or another size have no difference: there it is
+    :func:`energy_gap`. The teacher's logits are calibrated.
+
+    Args:
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+
+    Raises:
+        InvalidTypeError, InvalidValueError: If it is no such number.
+
+    Reference: Shao et al., "How and When Adversarial Robustness Transfers in
+    Knowledge Distillation?", arXiv 2110.12072.
+    """
+
+    head_activation = 'softmax'
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = check_non_negative('loss_weight', loss_weight)
+
+    def forward(self,
+                student_gradient: Tensor,
+                teacher_gradient: Tensor,
+                weight: Optional[Tensor] = None,
+                avg_factor: Union[float, Tensor, None] = None) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            student_gradient (Tensor): Of each sample, with its graph, shape
+                (N, D, H, W).
+            teacher_gradient (Tensor): Of each sample, shape (N, D', H', W').
+                No gradient flows into it.
+            weight (Tensor, optional): Weight of each sample, shape (N,).
+                Defaults to None, every sample weighs 1.
+            avg_factor (float | Tensor, optional): Divides the sum over
+                samples instead of N. Defaults to None.
+
+        Returns:
+            Tensor: A scalar, at least float32.
+        """
+        student = at_least_float32(student_gradient)
+        teacher = at_least_float32(teacher_gradient.detach())
+        if student.shape == teacher.shape:
+            gap = (student - teacher).flatten(1).square().sum(dim=1)
+            # The root of 0 has no derivative.
+            is_zero = gap == 0
+            gap = gap.masked_fill(is_zero, 1).sqrt().masked_fill(is_zero, 0)
+        else:
+            gap = energy_gap(student, teacher)
+        return self.loss_weight * reduce_loss(gap, weight, avg_factor)
+
+    def extra_repr(self) -> str:
+        return f'loss_weight={self.loss_weight!r}'
