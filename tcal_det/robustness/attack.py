@@ -41,8 +41,8 @@ def fgsm(loss_of: Loss, images: Images, epsilon: float,
     return ascend(loss_of, images, epsilon, epsilon, 1, masks)
 
 
-def pgd(loss_of: Loss, images: Images, epsilon: float,
-        masks: Sequence[Tensor], seeds: Sequence[int]) -> Images:
+def pgd(loss_of: Loss, images: Images, epsilon: float, masks: Sequence[Tensor],
+        seeds: Sequence[int]) -> Images:
     """Projected gradient descent: ten steps of epsilon / 4 from anywhere.
 
     The start of an image is uniform in the allowed changes and depends on

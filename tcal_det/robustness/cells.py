@@ -40,15 +40,18 @@ class Figures:
             parts (Sequence[Figures]): P figures of the same resamples, with
                 the same keys.
         """
-        return cls(
-            {
-                key: float(
-                    function(np.array([[one.values[key]] for one in parts]))[0])
-                for key in parts[0].values
-            }, {
-                key: function(np.stack([one.resamples[key] for one in parts]))
-                for key in parts[0].resamples
-            })
+        values = {
+            key: function(np.array([[one.values[key]] for one in parts]))
+            for key in parts[0].values
+        }
+        resamples = {
+            key: function(np.stack([one.resamples[key] for one in parts]))
+            for key in parts[0].resamples
+        }
+        return cls({
+            key: float(value[0])
+            for key, value in values.items()
+        }, resamples)
 
     def intervals(self, highest: float = 1.0) -> Dict[str, Interval]:
         """The confidence interval of each figure.
@@ -58,23 +61,24 @@ class Figures:
                 to 1.
         """
         return {
-            key: Interval.from_resamples(value, self.resamples[key],
-                                         CONFIDENCE, highest)
+            key:
+            Interval.from_resamples(value, self.resamples[key], CONFIDENCE,
+                                    highest)
             for key, value in self.values.items()
         }
 
-    def differences_from(
-            self, reference: 'Figures') -> Dict[str, PairedDifference]:
+    def differences_from(self,
+                         reference: 'Figures') -> Dict[str, PairedDifference]:
         """How each figure differs from a reference, on the same resamples.
 
         Args:
             reference (Figures): Of the same resamples.
         """
         return {
-            key: PairedDifference.from_resamples(reference.values[key], value,
-                                                 reference.resamples[key],
-                                                 self.resamples[key],
-                                                 CONFIDENCE)
+            key:
+            PairedDifference.from_resamples(reference.values[key], value,
+                                            reference.resamples[key],
+                                            self.resamples[key], CONFIDENCE)
             for key, value in self.values.items()
         }
 
@@ -140,6 +144,8 @@ class Cell:
         shift = Shift(**content['shift'])
         values, resamples = content['values'], content['resamples']
         figures = Figures(
-            {key: float(np.array(values[key], float)) for key in FIGURES},
-            {key: np.array(resamples[key], float) for key in FIGURES})
+            {key: float(np.array(values[key], float))
+             for key in FIGURES},
+            {key: np.array(resamples[key], float)
+             for key in FIGURES})
         return cls(shift, figures, int(content['num_detections']))

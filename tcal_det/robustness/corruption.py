@@ -17,7 +17,9 @@ from .random_state import seed_of, seeded_numpy
 _WITH_OWN_SEED = ('impulse_noise', 'glass_blur')
 # Height and width of the least image that can be corrupted.
 LEAST_SIZE = 32
-_REMEDY = 'pip install imagecorruptions-imaug, or --corruptions none'
+# What it needs is pinned to no version: without numpy's own here pip would
+# bring the newest, with which an older torch does not work.
+_INSTALL = f'pip install imagecorruptions-imaug numpy=={np.__version__}'
 
 
 def check_imagecorruptions() -> None:
@@ -32,13 +34,14 @@ def check_imagecorruptions() -> None:
     except ImportError as error:
         raise InvalidValueError(
             'corruptions need the package imagecorruptions-imaug, which '
-            f'cannot be imported ({error}): {_REMEDY}') from None
+            f'cannot be imported ({error}): {_INSTALL}, or --corruptions none'
+        ) from None
     if 'seed' not in inspect.signature(impulse_noise).parameters:
         raise InvalidValueError(
             'corruptions need the package imagecorruptions-imaug, but '
             'imagecorruptions, which has the same import name, draws '
             'impulse noise that cannot be repeated: pip uninstall '
-            'imagecorruptions, then pip install imagecorruptions-imaug')
+            f'imagecorruptions, then {_INSTALL}')
     if not hasattr(importlib.resources, 'files'):
         raise InvalidValueError(
             'corruptions need Python 3.9 or newer: use one, or '

@@ -6,12 +6,16 @@ from typing import Any, Dict, Iterable, Iterator, List
 import torch
 import torch.nn as nn
 from mmdet.structures import DetDataSample, SampleList
+from mmengine.logging import MessageHub
 from torch import Tensor
 
 from tcal_det.errors import InvalidTypeError
 from .attack import fgsm, pgd
 from .corruption import identity_of
 from .random_state import seed_of, seeded_torch
+
+# An epoch, or an iteration, that no training reaches.
+_AFTER_TRAINING = 10**9
 
 
 class AttackedBatches:
@@ -126,8 +130,9 @@ def prepared_for_loss(detector: nn.Module) -> Iterator[None]:
 
     Heads, and detectors with queries, return less in testing, or boxes of
     another scale. They are told that they are in training, by their own flag
-    alone: norms and dropout have flags of their own. Some losses keep a state
-    that every call moves; it is put back.
+    alone: norms and dropout have flags of their own. The first epochs, in
+    which some assign or weigh otherwise, are over. Some losses keep buffers
+    that every call moves; these are put back.
 
     Args:
         detector (nn.Module): In eval; as it was on leaving.
@@ -135,14 +140,20 @@ def prepared_for_loss(detector: nn.Module) -> Iterator[None]:
     told = [
         module for module in detector.modules()
         if callable(getattr(module, 'loss', None))
-        # TridentNet's blocks, which branch as their detector does.
-        or hasattr(module, 'test_branch_idx')
+        # They do as their detector does: TridentNet's blocks branch, and
+        # DDQ-DETR's decoder takes queries beside its own.
+        or hasattr(module, 'test_branch_idx') or module is getattr(
+            detector, 'decoder', None)
     ]
     were_training = [module.training for module in told]
+    hub = MessageHub.get_current_instance()
+    progress = {key: hub.get_info(key, None) for key in ('epoch', 'iter')}
     learning = [one for one in detector.parameters() if one.requires_grad]
     buffers = [(one, one.clone()) for one in detector.buffers()]
     for module in told:
         module.training = True
+    for key in progress:
+        hub.update_info(key, _AFTER_TRAINING)
     for parameter in learning:
         parameter.requires_grad_(False)
     try:
@@ -150,6 +161,8 @@ def prepared_for_loss(detector: nn.Module) -> Iterator[None]:
     finally:
         for module, was_training in zip(told, were_training):
             module.training = was_training
+        for key, value in progress.items():
+            hub.update_info(key, value)
         for parameter in learning:
             parameter.requires_grad_(True)
         with torch.no_grad():

@@ -12,12 +12,12 @@ from tcal_det.teachers.sources import build_calibration_dataloader
 from .corruption import ImageCorruption
 
 
-def build_images(cfg: Config,
-                 split: str = 'test',
-                 max_images: Optional[int] = None,
-                 seed: int = 0,
-                 for_losses: bool = False
-                 ) -> Tuple[DataLoader, ImageCorruption]:
+def build_images(
+        cfg: Config,
+        split: str = 'test',
+        max_images: Optional[int] = None,
+        seed: int = 0,
+        for_losses: bool = False) -> Tuple[DataLoader, ImageCorruption]:
     """Images of a split as in testing, with annotations and a corruption.
 
     Args:
@@ -102,9 +102,8 @@ def _innermost(dataset: Any) -> Iterator[Any]:
     if hasattr(dataset, 'pipeline'):
         yield dataset
     else:
-        inner: List[Any] = getattr(dataset, 'datasets', None) or [
-            dataset.dataset
-        ]
+        inner: List[Any] = getattr(dataset, 'datasets',
+                                   None) or [dataset.dataset]
         for one in inner:
             yield from _innermost(one)
 

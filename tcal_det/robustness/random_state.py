@@ -22,7 +22,7 @@ def seed_of(*parts: Any) -> int:
 
 @contextmanager
 def seeded_numpy(seed: int) -> Iterator[None]:
-    """numpy's global stream begins at a seed, and is then as it was.
+    """Begin numpy's global stream at a seed, then have it as it was.
 
     Args:
         seed (int): In [0, 2**32).
@@ -37,7 +37,7 @@ def seeded_numpy(seed: int) -> Iterator[None]:
 
 @contextmanager
 def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's global streams begin at a seed, and are then as they were.
+    """Begin torch's global streams at a seed, then have them as they were.
 
     Args:
         seed (int): In [0, 2**32).

@@ -59,12 +59,12 @@ class RobustnessSummary:
         mean = relative = None
         if corrupted:
             mean = mean_of([one.figures for one in corrupted])
-            relative = ratio_of(*(Figures(
-                {key: figures.values[key]
-                 for key in ACCURACY},
-                {key: figures.resamples[key]
-                 for key in ACCURACY}) for figures in (mean,
-                                                       cells[0].figures)))
+            relative = ratio_of(
+                *(Figures({key: figures.values[key]
+                           for key in ACCURACY},
+                          {key: figures.resamples[key]
+                           for key in ACCURACY})
+                  for figures in (mean, cells[0].figures)))
         return cls(
             list(cells), mean, relative, means_by('strength', int),
             means_by('name', str))
@@ -94,8 +94,8 @@ class RobustnessSummary:
                 mPC=_plain(self.mean.intervals()),
                 rPC=_plain(self.relative.intervals(highest=float('inf'))),
                 difference_to_clean={
-                    key: dict(
-                        value=one.difference, low=one.low, high=one.high)
+                    key:
+                    dict(value=one.difference, low=one.low, high=one.high)
                     for key, one in self.mean.differences_from(clean).items()
                 },
                 by_severity={

@@ -1,6 +1,6 @@
 """The summary as Markdown."""
 import math
-from typing import Dict, List, Mapping, Optional, Sequence, Union
+from typing import List, Mapping, Optional, Union
 
 from tcal_det.evaluation.intervals import Interval, PairedDifference
 from tcal_det.tables import markdown_table
@@ -41,8 +41,7 @@ def overview_table(summary: RobustnessSummary) -> str:
     if summary.mean is not None:
         rows += [
             _row('corrupted (mPC)', summary.mean.intervals()),
-            _row('corrupted - clean',
-                 summary.mean.differences_from(clean)),
+            _row('corrupted - clean', summary.mean.differences_from(clean)),
             _row('corrupted / clean (rPC)',
                  summary.relative.intervals(math.inf))
         ]
@@ -66,20 +65,21 @@ def _overview(summary: RobustnessSummary) -> str:
         lines.append(f'In brackets: {CONFIDENCE:.0%} intervals over resampled '
                      'images, the same ones in all rows.')
     if summary.mean is not None:
-        lines.append(
-            f'The means are over {len(summary.by_corruption)} corruptions at '
-            f'the severities {", ".join(map(str, sorted(summary.by_severity)))}.')
+        severities = ', '.join(map(str, sorted(summary.by_severity)))
+        lines.append(f'The means are over {len(summary.by_corruption)} '
+                     f'corruptions at the severities {severities}.')
     return f'{overview_table(summary)}\n\n{" ".join(lines)}'
 
 
 def _table(what: str, figures: Mapping[str, Figures]) -> str:
-    return markdown_table([[what, *_HEADER], *(
-        _row(name, one.intervals()) for name, one in figures.items())])
+    return markdown_table([[what, *_HEADER],
+                           *(_row(name, one.intervals())
+                             for name, one in figures.items())])
 
 
 def _row(
-    name: str, figures: Mapping[str, Union[Interval, PairedDifference]]
-) -> List[str]:
+        name: str,
+        figures: Mapping[str, Union[Interval, PairedDifference]]) -> List[str]:
     return [name, *(_text(figures.get(key)) for key in FIGURES)]
 
 

@@ -61,8 +61,14 @@ def robustness_figure(content: Dict[str, Any],
         above.set_ylim(bottom=0)
         if corrupted:
             axes = figure.add_subplot(grid[row, column])
-            _draw_cells(axes, corrupted, names, key, clean[0], colors,
-                        has_names=column == 0)
+            _draw_cells(
+                axes,
+                corrupted,
+                names,
+                key,
+                clean[0],
+                colors,
+                has_names=column == 0)
     if title:
         figure.suptitle(title, fontweight='bold')
     return figure
@@ -71,14 +77,13 @@ def robustness_figure(content: Dict[str, Any],
 def _triple(row: Row, key: str) -> Tuple[float, float, float]:
     """Value and interval x 100, NaN where there is none."""
     figure = row[key]
-    return tuple(
-        np.nan if figure[part] is None else 100 * figure[part]
-        for part in ('value', 'low', 'high'))
+    return tuple(np.nan if figure[part] is None else 100 * figure[part]
+                 for part in ('value', 'low', 'high'))
 
 
-def _draw_severities(axes: 'Axes', content: Dict[str, Any],
-                     corrupted: List[Row], key: str,
-                     clean: Tuple[float, float, float]) -> None:
+def _draw_severities(axes: 'Axes', content: Dict[str,
+                                                 Any], corrupted: List[Row],
+                     key: str, clean: Tuple[float, float, float]) -> None:
     by_name: Dict[str, List[Tuple[float, float]]] = {}
     for cell in corrupted:
         by_name.setdefault(cell['name'], []).append(
@@ -110,9 +115,8 @@ def _draw_attacks(axes: 'Axes', attacked: List[Row], key: str,
         _draw_line(axes, [(0, clean), *points], *style, name.upper())
     if not attacked:
         _draw_line(axes, [(0, clean)], BLUE, 'o', '-', 'clean')
-    axes.set_xticks(
-        sorted({0, *(cell['strength'] for cell in attacked)}))
-    axes.set_xlabel('largest change of a pixel, of 255; 0 is clean')
+    axes.set_xticks(sorted({0, *(cell['strength'] for cell in attacked)}))
+    axes.set_xlabel('epsilon of the attack in 1/255, 0 is clean')
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -121,6 +125,8 @@ def _draw_line(axes: 'Axes', points: Sequence[Tuple[float, Tuple]], color: str,
     """A line through values, with their intervals as a band."""
     places = [place for place, _ in points]
     values, low, high = np.array([triple for _, triple in points]).T
+    if not np.isnan(low).all():
+        label += ', 95 % interval'
     axes.plot(
         places,
         values,
@@ -172,8 +178,8 @@ def _draw_cells(axes: 'Axes', corrupted: List[Row], names: Sequence[str],
         ['clean', *(f'{severity:g}' for severity in severities)])
     axes.set_yticks(
         range(len(names)),
-        [name.replace('_', ' ') for name in names] if has_names else [''] *
-        len(names))
+        [name.replace('_', ' ')
+         for name in names] if has_names else [''] * len(names))
     axes.tick_params(length=0)
     axes.set_xlabel('severity; darker is worse')
     for spine in axes.spines.values():

@@ -142,10 +142,9 @@ def main():
     from tcal_det.robustness.detector_attack import check_losses
     from tcal_det.robustness.images import (build_images, class_names,
                                             image_infos)
-    from tcal_det.robustness.loading import (load_detector,
-                                             load_detector_config)
-    from tcal_det.robustness.measurement import (ShiftedDetector, measure_all,
-                                                 settings_of)
+    from tcal_det.robustness.loading import load_detector, load_detector_config
+    from tcal_det.robustness.measurement import ShiftedDetector
+    from tcal_det.robustness.run import measure_all, settings_of
     from tcal_det.robustness.shifts import plan_shifts
     from tcal_det.robustness.summary import RobustnessSummary
     from tcal_det.robustness.table import overview_table, robustness_tables
