@@ -60,7 +60,6 @@ class CellFile:
         ]
         if others:
             raise InvalidValueError(
-                f'{self.path!r} holds cells of other settings: '
-                f'{", ".join(others)} differ. Remove it, or choose another '
-                '`--out`')
+                f'{self.path!r} holds cells that were measured with another '
+                f'{", ".join(others)}: remove it, or choose another `--out`')
         return cells
