@@ -22,7 +22,7 @@ def quadratic(images):
 
 
 def test_fgsm_of_a_linear_loss():
-    """x + 8 sign(w): up, down, nowhere, and up to the end of the range."""
+    """Step 8 sign(w): up, down, nowhere, and up to the end of the range."""
     attacked, = fgsm(linear, [IMAGE], 8.0, [EVERYWHERE])
     assert attacked.tolist() == [[[108.0, 92.0], [100.0, 255.0]]]
 
@@ -64,8 +64,9 @@ def test_steps_one_by_one():
 def test_mask():
     """What is masked stays, also at the random start."""
     mask = torch.tensor([[[True, False], [True, False]]])
-    for attacked in (fgsm(linear, [IMAGE], 8.0, [mask])[0],
-                     pgd(linear, [IMAGE], 8.0, [mask], [0])[0]):
+    for attacked in (fgsm(linear, [IMAGE], 8.0,
+                          [mask])[0], pgd(linear, [IMAGE], 8.0, [mask],
+                                          [0])[0]):
         assert torch.equal(attacked[~mask], IMAGE[~mask])
         assert attacked[0, 0, 0] == 108.0
 

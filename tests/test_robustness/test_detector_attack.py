@@ -56,9 +56,8 @@ class TestLoss:
         """In training but for norms and dropout, with plain mmengine."""
         detector = copy.deepcopy(detector).train()
         for module in detector.modules():
-            if isinstance(
-                    module,
-                (_BatchNorm, _DropoutNd, nn.MultiheadAttention)):
+            if isinstance(module,
+                          (_BatchNorm, _DropoutNd, nn.MultiheadAttention)):
                 module.eval()
         torch.manual_seed(0)
         losses = detector.loss(images, copy.deepcopy(samples))
@@ -224,8 +223,7 @@ class TestAttack:
         assert content_mask(image, sample).all()
         # Halves are rounded as Resize rounds them, and what was cut away is
         # not missed.
-        sample.set_metainfo(
-            dict(ori_shape=(100, 30), scale_factor=(0.2, 0.1)))
+        sample.set_metainfo(dict(ori_shape=(100, 30), scale_factor=(0.2, 0.1)))
         mask = content_mask(image, sample)
         assert mask[0, :, :6].all() and not mask[0, :, 6:].any()
 
@@ -237,8 +235,8 @@ class TestAttack:
         cfg.distill_losses = {}
         student = head_families.build(cfg, MODELS).eval()
         plain, attacked = (
-            attacked_images(one, batches[:1]) for one in (build('faster'),
-                                                          student))
+            attacked_images(one, batches[:1])
+            for one in (build('faster'), student))
         assert all(map(torch.equal, plain, attacked))
         assert not student.teacher.is_built
 

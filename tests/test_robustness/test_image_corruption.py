@@ -44,8 +44,8 @@ def test_follows_from_the_seed_alone(imagecorruptions, name):
 @pytest.mark.parametrize(
     'name', ['gaussian_noise', 'impulse_noise', 'glass_blur', 'snow', 'frost'])
 def test_another_seed_gives_another_image(imagecorruptions, name):
-    assert (corrupt_image(IMAGE, name, 3, 11) !=
-            corrupt_image(IMAGE, name, 3, 12)).any()
+    assert (corrupt_image(IMAGE, name, 3, 11)
+            != corrupt_image(IMAGE, name, 3, 12)).any()
 
 
 def test_gaussian_noise_by_its_formula(imagecorruptions):

@@ -15,12 +15,15 @@ from tcal_det.robustness.table import overview_table, robustness_tables
 
 def make_cell(shift, mean_ap, error, num_resamples=0, spread=0.0):
     """AP50 is twice mAP, LaECE_0 twice D-ECE."""
-    values = dict(mAP=mean_ap, AP50=2 * mean_ap, d_ece=error, laece_0=2 * error)
+    values = dict(
+        mAP=mean_ap, AP50=2 * mean_ap, d_ece=error, laece_0=2 * error)
     around = np.linspace(-spread, spread, num_resamples)
     return Cell(
         shift,
-        Figures(values, {key: value + around
-                         for key, value in values.items()}), 10)
+        Figures(values, {
+            key: value + around
+            for key, value in values.items()
+        }), 10)
 
 
 def corruption(name, severity):
@@ -43,8 +46,8 @@ class TestPlan:
 
     def test_order(self):
         assert [
-            str(one) for one in plan_shifts(['fog', 'frost'], [1, 5], ['pgd'],
-                                            [0.5, 8])
+            str(one)
+            for one in plan_shifts(['fog', 'frost'], [1, 5], ['pgd'], [0.5, 8])
         ] == [
             'clean', 'fog 1', 'fog 5', 'frost 1', 'frost 5', 'PGD 0.5/255',
             'PGD 8/255'
@@ -73,7 +76,10 @@ class TestSummary:
         assert {
             severity: figures.values['mAP']
             for severity, figures in summary.by_severity.items()
-        } == pytest.approx({1: 0.27, 5: 0.05})
+        } == pytest.approx({
+            1: 0.27,
+            5: 0.05
+        })
         assert {
             name: figures.values['d_ece']
             for name, figures in summary.by_corruption.items()
@@ -81,8 +87,8 @@ class TestSummary:
 
     def test_the_attack_is_in_no_mean(self):
         cells = make_cells()
-        assert (RobustnessSummary.of(cells[:-1]).mean.values ==
-                RobustnessSummary.of(cells).mean.values)
+        assert (RobustnessSummary.of(
+            cells[:-1]).mean.values == RobustnessSummary.of(cells).mean.values)
 
     def test_intervals_of_means_are_those_of_the_same_resamples(self):
         """The mean of mirrored resamples is always the same."""
@@ -92,11 +98,10 @@ class TestSummary:
         assert (interval.low, interval.high) == pytest.approx(
             (0.19 - 0.038, 0.19 + 0.038))
         first, second = cells[1], cells[2]
-        mirrored = Figures(
-            second.figures.values, {
-                key: values[::-1]
-                for key, values in second.figures.resamples.items()
-            })
+        mirrored = Figures(second.figures.values, {
+            key: values[::-1]
+            for key, values in second.figures.resamples.items()
+        })
         still = mean_of([first.figures, mirrored]).intervals()['mAP']
         assert (still.low, still.high) == pytest.approx((0.2, 0.2))
 
@@ -104,14 +109,13 @@ class TestSummary:
         half, whole = (
             Figures(dict(mAP=value), dict(mAP=np.array([value, 3 * value])))
             for value in (0.1, 0.2))
-        assert ratio_of(half, whole).resamples['mAP'] == pytest.approx(
-            [0.5, 0.5])
+        assert ratio_of(half,
+                        whole).resamples['mAP'] == pytest.approx([0.5, 0.5])
 
     def test_nothing_is_relative_to_nothing(self):
         cells = make_cells()
         cells[0] = make_cell(CLEAN, 0.0, 0.0)
-        assert np.isnan(
-            RobustnessSummary.of(cells).relative.values['mAP'])
+        assert np.isnan(RobustnessSummary.of(cells).relative.values['mAP'])
 
     def test_undefined_cell_leaves_its_mean_undefined(self):
         cells = make_cells()
@@ -197,7 +201,8 @@ class TestCellFile:
     def test_other_settings_are_refused(self, path):
         CellFile(path, self.SETTINGS).add(make_cells()[0])
         with pytest.raises(
-                InvalidValueError, match='measured with another seed: remove it'):
+                InvalidValueError,
+                match='measured with another seed: remove it'):
             CellFile(path, dict(self.SETTINGS, seed=1))
 
     @pytest.mark.parametrize('content', [
