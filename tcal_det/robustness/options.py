@@ -20,5 +20,3 @@ MOST_EPSILON = 255
 NONE = 'none'
 SPLITS = ('test', 'val', 'train')
 NUM_RESAMPLES = 500
-# numpy's global generator takes 32 bits.
-LARGEST_SEED = 2**32 - 1

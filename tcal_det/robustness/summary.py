@@ -79,11 +79,6 @@ class RobustnessSummary:
         """The cells of attacks."""
         return [one for one in self.cells if one.shift.kind == 'attack']
 
-    @property
-    def corrupted(self) -> List[Cell]:
-        """The cells of corruptions."""
-        return [one for one in self.cells if one.shift.kind == 'corruption']
-
     def to_dict(self) -> Dict[str, Any]:
         """Plain numbers, each figure with its interval; NaN stays NaN."""
         clean = self.clean.figures

@@ -1,10 +1,10 @@
 """The summary as Markdown."""
 import math
-from typing import List, Mapping, Optional, Union
+from typing import List, Mapping, Optional, Sequence, Union
 
 from tcal_det.evaluation.intervals import Interval, PairedDifference
 from tcal_det.tables import markdown_table
-from .cells import CONFIDENCE, FIGURES, Figures
+from .cells import CONFIDENCE, FIGURES, Cell
 from .summary import RobustnessSummary
 
 NAMES = dict(mAP='mAP', AP50='AP50', d_ece='D-ECE', laece_0='LaECE_0')
@@ -21,12 +21,11 @@ def robustness_tables(summary: RobustnessSummary) -> str:
     if summary.by_corruption:
         parts += [
             '## Corruptions, mean over severities',
-            _table('corruption', summary.by_corruption),
-            '## Corruptions, every severity',
-            _table('corruption and severity',
-                   {str(one.shift): one.figures
-                    for one in summary.corrupted})
+            markdown_table([['corruption', *_HEADER],
+                            *(_row(name, one.intervals())
+                              for name, one in summary.by_corruption.items())])
         ]
+    parts += ['## Every cell', _cell_table(summary.cells)]
     return '\n\n'.join(parts)
 
 
@@ -71,10 +70,12 @@ def _overview(summary: RobustnessSummary) -> str:
     return f'{overview_table(summary)}\n\n{" ".join(lines)}'
 
 
-def _table(what: str, figures: Mapping[str, Figures]) -> str:
-    return markdown_table([[what, *_HEADER],
-                           *(_row(name, one.intervals())
-                             for name, one in figures.items())])
+def _cell_table(cells: Sequence[Cell]) -> str:
+    """With the number of detections: an error of a few says little."""
+    return markdown_table([['images', *_HEADER, 'detections'], *([
+        *_row(str(one.shift), one.figures.intervals()),
+        str(one.num_detections)
+    ] for one in cells)])
 
 
 def _row(

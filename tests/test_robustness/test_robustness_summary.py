@@ -168,6 +168,8 @@ class TestTable:
             RobustnessSummary.of(make_cells(num_resamples=81, spread=0.04)))
         row, = [line for line in text.splitlines() if '| fog 5' in line]
         assert '| 10.0 [6.2, 13.8]' in row
+        # Of make_cell's.
+        assert row.split('|')[-2].strip() == '10'
         assert '2 corruptions at the severities 1, 5' in text
         assert '95% intervals' in text
 

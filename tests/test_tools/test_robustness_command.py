@@ -109,8 +109,8 @@ def test_corruptions(robustness):
     assert mean['value'] == pytest.approx(
         sum(cell['d_ece']['value'] for cell in content['cells'][1:]) / 4)
     assert mean['low'] <= mean['value'] <= mean['high']
-    assert '## Corruptions, every severity' in robustness.out.with_suffix(
-        '.md').read_text()
+    text = robustness.out.with_suffix('.md').read_text()
+    assert '## Corruptions, mean over severities' in text
 
 
 def test_missing_package(robustness, monkeypatch):
@@ -131,7 +131,7 @@ def test_missing_package(robustness, monkeypatch):
     (('--severities', '6'), 'invalid choice: 6'),
     (('--num-resamples', '-1'), '`num_resamples` must be >= 0'),
     (('--num-resamples', '30'), '`num_resamples` must be >= 40'),
-    (('--seed', '-1'), '`seed` must be in [0'),
+    (('--seed', '-1'), '`seed` must be >= 0'),
     (('--max-images', '0'), '`max_images` must be >= 1'),
     (('--split', 'none'), "invalid choice: 'none'"),
     (('--out', '/'), '`--out` must be the beginning'),

@@ -13,8 +13,8 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import (make_output_folder, write_json_atomically,
                              write_text_atomically)
 from tcal_det.robustness.options import (ATTACKS, CORRUPTIONS, EPSILONS,
-                                         LARGEST_SEED, MOST_EPSILON, NONE,
-                                         NUM_RESAMPLES, SEVERITIES, SPLITS)
+                                         MOST_EPSILON, NONE, NUM_RESAMPLES,
+                                         SEVERITIES, SPLITS)
 
 
 def parse_args():
@@ -115,7 +115,7 @@ def check_args(args):
                 f'`--epsilons` must be in [0, {MOST_EPSILON}], but got '
                 f'{epsilon:g}')
     check_count('num_resamples', args.num_resamples, 0)
-    check_count('seed', args.seed, 0, LARGEST_SEED)
+    check_count('seed', args.seed, 0)
     if args.max_images is not None:
         check_count('max_images', args.max_images)
 
