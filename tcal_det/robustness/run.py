@@ -13,7 +13,7 @@ from tcal_det.fileio import plain_json
 from .cell_file import CellFile
 from .cells import Cell
 from .measurement import ShiftedDetector
-from .shifts import Shift
+from .shifts import CLEAN, Shift
 
 # Without influence on what is measured.
 _SPEED_KEYS = ('num_workers', 'persistent_workers', 'pin_memory',
@@ -36,9 +36,10 @@ def measure_all(shifted: ShiftedDetector,
         list[Cell]: In the order of the shifts.
     """
     missing = [one for one in shifts if one not in cell_file.cells]
-    if len(missing) < len(shifts):
-        taken = ', '.join(str(one) for one in shifts if one in cell_file.cells)
-        say(f'taken over from {cell_file.path}: {taken}')
+    taken = [one for one in shifts if one in cell_file.cells]
+    if taken:
+        say(f'{len(taken)} cells taken over from {cell_file.path}: '
+            f'{_listed(taken)}')
     remaining = _RemainingTime(missing)
     for number, shift in enumerate(missing):
         say(f'{shift} (cell {number + 1} of {len(missing)}'
@@ -46,6 +47,15 @@ def measure_all(shifted: ShiftedDetector,
         cell_file.add(shifted.measure(shift))
         remaining.done(shift)
     return [cell_file.cells[one] for one in shifts]
+
+
+def _listed(shifts: Sequence[Shift]) -> str:
+    """Each name once, with its strengths."""
+    strengths: Dict[str, List[str]] = {}
+    for shift in shifts:
+        strengths.setdefault(shift.name, []).append(f'{shift.strength:g}')
+    return ', '.join(name if name == CLEAN.name else ' '.join([name, *those])
+                     for name, those in strengths.items())
 
 
 class _RemainingTime:

@@ -17,8 +17,10 @@ COLUMNS = dict(
 # Told apart by marks and line styles, too.
 ATTACK_STYLES = ((VERMILION, 's', '--'), (BLUE, 'o', '-'), (BLACK, '^', ':'))
 _WIDTH, _LINES_HEIGHT, _ROW_HEIGHT = 11.0, 2.7, 0.25
-# Share of the colours from where on a text is white.
-_DARK = 0.55
+# Lines pass beneath it.
+_LEGEND = dict(fontsize=8, framealpha=0.85, edgecolor='none')
+# How bright red, green and blue are, and from where on a ground is dark.
+_LUMA, _DARK = (0.299, 0.587, 0.114), 0.5
 
 Row = Dict[str, Any]
 
@@ -101,7 +103,7 @@ def _draw_severities(axes: 'Axes', content: Dict[str,
     _draw_line(axes, [(0, clean), *means], BLUE, 'o', '-', 'their mean')
     axes.set_xticks([0, *(severity for severity, _ in means)])
     axes.set_xlabel('severity of the corruption, 0 is clean')
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(**_LEGEND)
 
 
 def _draw_attacks(axes: 'Axes', attacked: List[Row], key: str,
@@ -117,7 +119,7 @@ def _draw_attacks(axes: 'Axes', attacked: List[Row], key: str,
         _draw_line(axes, [(0, clean)], BLUE, 'o', '-', 'clean')
     axes.set_xticks(sorted({0, *(cell['strength'] for cell in attacked)}))
     axes.set_xlabel('epsilon of the attack in 1/255, 0 is clean')
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(**_LEGEND)
 
 
 def _draw_line(axes: 'Axes', points: Sequence[Tuple[float, Tuple]], color: str,
@@ -162,8 +164,8 @@ def _draw_cells(axes: 'Axes', corrupted: List[Row], names: Sequence[str],
         vmax=largest,
         aspect='auto')
     for (row, column), value in np.ndenumerate(values):
-        share = value / largest
-        is_dark = (1 - share if colors.endswith('_r') else share) > _DARK
+        ground = color_map(value / largest)[:3]
+        is_dark = np.dot(ground, _LUMA) < _DARK
         axes.text(
             column,
             row,

@@ -240,7 +240,7 @@ class TestRun:
             lambda shift: measured.append(shift) or measure(shift))
         cells = measure_all(one, self.SHIFTS, CellFile(path, {}), lines.append)
         assert measured == self.SHIFTS[2:]
-        assert lines[0].endswith('cells.json: clean, FGSM 0/255')
+        assert lines[0].endswith('cells.json: clean, fgsm 0')
         assert lines[2].startswith('FGSM 8/255 (cell 2 of 2, about 1 min left')
         assert [cell.shift for cell in cells] == self.SHIFTS
         # What was read is what would have been measured.

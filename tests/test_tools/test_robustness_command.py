@@ -87,7 +87,8 @@ def test_goes_on(robustness):
     status, error, second = robustness(*QUICK, '--epsilons', '0', '4', '8')
     assert status == 0, error
     output = robustness.call_tool.output
-    assert 'clean, FGSM 0/255, FGSM 4/255\n' in output
+    assert '3 cells taken over from' in output
+    assert 'cells.json: clean, fgsm 0 4\n' in output
     assert 'cell 1 of 1' in output
     assert figures_of(second, strength=4.0) == figures_of(first, strength=4.0)
     assert {cell['strength'] for cell in second['cells']} == {0.0, 4.0, 8.0}
