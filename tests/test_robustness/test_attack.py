@@ -47,6 +47,23 @@ def test_pgd_of_a_linear_loss_ends_in_the_corner():
     assert attacked[0, 1, 0].item() == pytest.approx(expected.item(), abs=1e-4)
 
 
+def test_pgd_goes_ten_steps_of_a_quarter():
+    """From the start, of which 8 / 4 is added until the edge at 108."""
+    seen = []
+
+    def loss_of(images):
+        seen.append(images[0].item())
+        return images[0].sum()
+
+    image = torch.full((1, 1, 1), 100.0)
+    attacked, = pgd(loss_of, [image], 8.0, [EVERYWHERE], [5])
+    uniform = torch.rand(1, 1, 1, generator=torch.Generator().manual_seed(5))
+    start = 100 + 8 * (2 * uniform.item() - 1)
+    expected = [min(start + 2 * step, 108) for step in range(11)]
+    assert seen == pytest.approx(expected[:-1], abs=1e-4)
+    assert attacked.item() == expected[-1] == 108
+
+
 def test_steps_one_by_one():
     """Two steps of 1 from a start of 0.5, in a ball of radius 2.
 

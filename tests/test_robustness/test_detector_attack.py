@@ -132,6 +132,29 @@ class TestAttack:
                 other = getattr(getattr(attacked, part), name)
                 assert np.array_equal(values, other), name
 
+    def test_detector_with_queries(self, batches):
+        """DINO, whose denoising queries are drawn anew in every loss."""
+        detector = query_cases.build(query_cases.tiny_model('DINO')).eval()
+        batches = batches[:1]
+        clean, same, other = (
+            collect_detections(detector, one, 4)
+            for one in (batches,
+                        AttackedBatches(batches, detector, 'fgsm', 0.0, 0),
+                        AttackedBatches(batches, detector, 'fgsm', 8.0, 0)))
+        assert np.array_equal(clean.detections.boxes, same.detections.boxes)
+        assert np.array_equal(clean.detections.scores, same.detections.scores)
+        assert not np.array_equal(clean.detections.scores,
+                                  other.detections.scores)
+        attacked = attacked_images(detector, batches, 'fgsm', 8.0)
+        assert all(
+            map(torch.equal, attacked,
+                attacked_images(detector, batches, 'fgsm', 8.0)))
+        torch.manual_seed(0)
+        before = loss_at(detector, batches[0]['inputs'],
+                         batches[0]['data_samples'])
+        torch.manual_seed(0)
+        assert loss_at(detector, attacked, batches[0]['data_samples']) > before
+
     @pytest.mark.parametrize('family', FAMILIES)
     def test_loss_rises_with_epsilon(self, family, batches):
         detector, data = build(family), batches[0]

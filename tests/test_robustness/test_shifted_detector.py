@@ -193,6 +193,16 @@ class TestMeasurement:
         assert same_detections(one.collect(CLEAN), clean)
         assert not same_detections(clean, noisy)
 
+    def test_workers_corrupt_as_this_process_does(self, shifted, digits_cfg,
+                                                  imagecorruptions):
+        expected = shifted().collect(NOISE)
+        digits_cfg.test_dataloader.num_workers = 1
+        digits_cfg.test_dataloader.persistent_workers = True
+        one = shifted()
+        clean = one.collect(CLEAN)
+        assert same_detections(one.collect(NOISE), expected)
+        assert same_detections(one.collect(CLEAN), clean)
+
     def test_attack_of_another_kind_of_images(self, shifted):
         one = shifted()
         clean = one.collect(CLEAN)
