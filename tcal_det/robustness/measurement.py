@@ -13,6 +13,7 @@ from tcal_det.teachers.detections import (CollectedDetections,
 from .cells import CONFIDENCE, FIGURES, Cell, Figures
 from .corruption import ImageCorruption
 from .detector_attack import AttackedBatches
+from .options import NUM_RESAMPLES
 from .shifts import Shift
 
 
@@ -38,7 +39,7 @@ class ShiftedDetector:
                  dataloader: DataLoader,
                  corruption: ImageCorruption,
                  class_names: Sequence[str],
-                 num_resamples: int = 500,
+                 num_resamples: int = NUM_RESAMPLES,
                  seed: int = 0) -> None:
         if num_resamples:
             check_resampling(num_resamples, CONFIDENCE)
