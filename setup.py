@@ -68,6 +68,8 @@ setup(
     extras_require={
         # Pages of tcal-report.
         'report': ['jinja2', 'pillow', 'vl-convert-python'],
+        # Corrupted images of tools/analysis_tools/robustness.py.
+        'robustness': ['imagecorruptions-imaug'],
         # JSON files read several times faster.
         'fast': ['msgspec'],
         # Class names of YOLO's data.yaml.

@@ -86,7 +86,7 @@ def checkpoint(run_configs, tmp_path, mark):
 
 
 @pytest.mark.parametrize('command', [
-    'publish', 'test', 'calibrate_teacher', 'rank_teachers',
+    'publish', 'test', 'calibrate_teacher', 'rank_teachers', 'robustness',
     'compare_detections', 'train'
 ])
 def test_checkpoint(call_tool, run_configs, checkpoint, tmp_path, command):
@@ -99,6 +99,9 @@ def test_checkpoint(call_tool, run_configs, checkpoint, tmp_path, command):
         rank_teachers=('analysis_tools/rank_teachers.py', '--teacher', 'a',
                        plain, checkpoint, '--teacher', 'b', plain, checkpoint,
                        '--num-resamples', '2', '--out', out),
+        robustness=('analysis_tools/robustness.py', plain, checkpoint,
+                    '--corruptions', 'none', '--attacks', 'none',
+                    '--num-resamples', '0', '--out', out),
         compare_detections=('analysis_tools/compare_detections.py', '--model',
                             'a', plain, checkpoint, '--num-images', '1',
                             '--out', out + '.png'),

@@ -1,0 +1,81 @@
+"""The detector that a command was given, and its config."""
+from typing import Any, Dict, Optional, Tuple
+
+import torch.nn as nn
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+
+from tcal_det.config_file import load_config, merge_options
+from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.models.distillers.detector_files import (ZOO_PREFIX,
+                                                       build_detector,
+                                                       find_detector,
+                                                       load_whole_checkpoint)
+
+
+def load_detector_config(
+        config: str,
+        checkpoint: str,
+        cfg_options: Optional[Dict[str, Any]] = None) -> Tuple[Config, str]:
+    """Read a detector's config, and find its checkpoint.
+
+    Of a distill config the student is left, without teacher and
+    distillation losses.
+
+    Args:
+        config (str): Path or 'mmdet::' name of a detector config.
+        checkpoint (str): A path, a URL, or 'auto' for the zoo weights of an
+            'mmdet::' config.
+        cfg_options (dict, optional): Overrides by dotted key. Defaults to
+            None.
+
+    Returns:
+        tuple[Config, str]: The config, and a path or URL.
+
+    Raises:
+        MissingFileError, InvalidTypeError, InvalidValueError: If the config
+            cannot be found or read, or has no model.
+    """
+    if config.startswith(ZOO_PREFIX):
+        cfg, checkpoint = find_detector(config, checkpoint)
+    else:
+        cfg = load_config(config)
+    merge_options(cfg, cfg_options)
+    if 'model' not in cfg:
+        raise InvalidValueError(
+            f'config {config!r} must have the key `model`, but has only '
+            f'{sorted(cfg.keys())}')
+    if not isinstance(cfg['model'], dict):
+        raise InvalidTypeError(
+            f'`model` of config {config!r} must be a dict, but is '
+            f'{type(cfg["model"]).__name__}')
+    if 'distill_losses' in cfg['model']:
+        cfg['model']['distill_losses'] = {}
+        cfg['model'].pop('teacher', None)
+    return cfg, checkpoint
+
+
+def load_detector(cfg: Config,
+                  checkpoint: str,
+                  allow_partial: bool = False) -> nn.Module:
+    """Build a detector and load its weights.
+
+    Args:
+        cfg (Config): Of :func:`load_detector_config`.
+        checkpoint (str): A path or a URL; code in it is not run.
+        allow_partial (bool): Whether to load what fits and log the rest.
+            Defaults to False.
+
+    Returns:
+        nn.Module: In eval, on the GPU if there is one.
+
+    Raises:
+        MissingFileError, InvalidValueError: If the checkpoint cannot be
+            read, or is not this detector's.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    detector = build_detector(cfg)
+    load_whole_checkpoint(
+        detector, checkpoint, role='detector', allow_partial=allow_partial)
+    return detector.to(get_device()).eval()

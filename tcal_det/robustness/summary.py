@@ -1,0 +1,118 @@
+"""Means over corruptions and severities: mPC, rPC and their counterparts."""
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Sequence
+
+from tcal_det.evaluation.intervals import Interval
+from .cells import (ACCURACY, CONFIDENCE, FIGURES, Cell, Figures, mean_of,
+                    ratio_of)
+
+
+@dataclass(frozen=True, eq=False)
+class RobustnessSummary:
+    r"""What the cells of a detector say together.
+
+    With P the figure of corruption c at severity s,
+
+    .. math::
+        \mathrm{mPC} = \frac{1}{N_c} \sum_c \frac{1}{N_s} \sum_s P_{c, s},
+        \quad \mathrm{rPC} = \mathrm{mPC} / P_\mathrm{clean} .
+
+    Both are defined for an accuracy (mAP, AP50). The mean is taken of D-ECE
+    and LaECE_0 too; an error may be 0 on clean images, so that its
+    difference to them is told instead of the ratio. Attacks are in no mean.
+
+    Attributes:
+        cells (list[Cell]): All cells, the clean one first.
+        mean (Figures, optional): mPC of each figure; None without
+            corruptions.
+        relative (Figures, optional): rPC of mAP and AP50; None without
+            corruptions.
+        by_severity (dict[int, Figures]): Means over the corruptions.
+        by_corruption (dict[str, Figures]): Means over the severities.
+
+    Reference: Michaelis et al., Benchmarking Robustness in Object
+    Detection, arXiv 1907.07484, eq. 1 and 2.
+    """
+    cells: List[Cell]
+    mean: Optional[Figures]
+    relative: Optional[Figures]
+    by_severity: Dict[int, Figures]
+    by_corruption: Dict[str, Figures]
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell]) -> 'RobustnessSummary':
+        """Summarise the cells of one detector.
+
+        Args:
+            cells (Sequence[Cell]): The clean one first, and all corruptions
+                at the same severities.
+        """
+        corrupted = [one for one in cells if one.shift.kind == 'corruption']
+
+        def means_by(attribute, kind):
+            groups: Dict[Any, List[Figures]] = {}
+            for one in corrupted:
+                group = kind(getattr(one.shift, attribute))
+                groups.setdefault(group, []).append(one.figures)
+            return {key: mean_of(parts) for key, parts in groups.items()}
+
+        mean = relative = None
+        if corrupted:
+            mean = mean_of([one.figures for one in corrupted])
+            relative = ratio_of(
+                *(Figures({key: figures.values[key]
+                           for key in ACCURACY},
+                          {key: figures.resamples[key]
+                           for key in ACCURACY})
+                  for figures in (mean, cells[0].figures)))
+        return cls(
+            list(cells), mean, relative, means_by('strength', int),
+            means_by('name', str))
+
+    @property
+    def clean(self) -> Cell:
+        """The images as they are."""
+        return self.cells[0]
+
+    @property
+    def attacked(self) -> List[Cell]:
+        """The cells of attacks."""
+        return [one for one in self.cells if one.shift.kind == 'attack']
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain numbers, each figure with its interval; NaN stays NaN."""
+        clean = self.clean.figures
+        content = dict(
+            clean=_plain(clean.intervals()), confidence_level=CONFIDENCE)
+        if self.mean is not None:
+            content.update(
+                mPC=_plain(self.mean.intervals()),
+                rPC=_plain(self.relative.intervals(highest=float('inf'))),
+                difference_to_clean={
+                    key:
+                    dict(value=one.difference, low=one.low, high=one.high)
+                    for key, one in self.mean.differences_from(clean).items()
+                },
+                by_severity={
+                    severity: _plain(figures.intervals())
+                    for severity, figures in self.by_severity.items()
+                },
+                by_corruption={
+                    name: _plain(figures.intervals())
+                    for name, figures in self.by_corruption.items()
+                })
+        return dict(
+            content,
+            cells=[
+                dict(
+                    one.shift.to_dict(),
+                    num_detections=one.num_detections,
+                    **_plain(one.figures.intervals())) for one in self.cells
+            ])
+
+
+def _plain(intervals: Dict[str, Interval]) -> Dict[str, Dict[str, float]]:
+    return {
+        key: dict(value=one.value, low=one.low, high=one.high)
+        for key, one in intervals.items() if key in FIGURES
+    }
