@@ -180,6 +180,22 @@ def make_output_folder(folder: str, rule: str = '`--out` must be in') -> None:
             f'{rule} a folder that you may write to, but {folder!r} is not')
 
 
+def make_output_prefix_folder(prefix: str) -> None:
+    """Make the folder of files whose names begin alike.
+
+    Args:
+        prefix (str): Beginning of their paths, what ``--out`` was given.
+
+    Raises:
+        InvalidValueError: If it is a folder, or its folder cannot be made.
+    """
+    if os.path.isdir(prefix) or prefix.endswith('/'):
+        raise InvalidValueError(
+            '`--out` must be the beginning of file names, but got the '
+            f'folder {prefix!r}')
+    make_output_folder(os.path.dirname(os.path.abspath(prefix)))
+
+
 def write_text_atomically(path: str, text: str) -> None:
     """Write a UTF-8 text file, or leave the old one whole.
 

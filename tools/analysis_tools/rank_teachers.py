@@ -11,7 +11,7 @@ import os.path as osp
 from tcal_det.checks import check_count
 from tcal_det.commands import ConfigOptions, run_command
 from tcal_det.errors import InvalidValueError
-from tcal_det.fileio import (make_output_folder, write_json_atomically,
+from tcal_det.fileio import (make_output_prefix_folder, write_json_atomically,
                              write_text_atomically)
 from tcal_det.teacher_options import (MAX_SAMPLES, NUM_RESAMPLES, PROTOCOLS,
                                       SPLITS)
@@ -94,15 +94,6 @@ def check_args(args):
     check_count('num_resamples', args.num_resamples, 2, MOST_RESAMPLES)
 
 
-def check_output(prefix):
-    """Before, not after, the teachers have seen thousands of images."""
-    if osp.isdir(prefix) or prefix.endswith('/'):
-        raise InvalidValueError(
-            '`--out` must be the beginning of file names, but got the '
-            f'folder {prefix!r}')
-    make_output_folder(osp.dirname(osp.abspath(prefix)))
-
-
 def write_results(prefix, ranking, title, provenance):
     """The JSON file last: where it stands, all is there."""
     write_text_atomically(f'{prefix}.md', ranking.as_markdown() + '\n')
@@ -142,7 +133,7 @@ def main():
         for name, source in sources.items()
     }
     check_comparable(detectors)
-    check_output(args.out)
+    make_output_prefix_folder(args.out)
     data_cfg = next(iter(sources.values()))[0]
     dataloader = build_calibration_dataloader(data_cfg, args.split)
     for name, (cfg, _) in sources.items():

@@ -10,7 +10,7 @@ import os.path as osp
 from tcal_det.checks import check_count, check_non_negative
 from tcal_det.commands import ConfigOptions, one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
-from tcal_det.fileio import (make_output_folder, write_json_atomically,
+from tcal_det.fileio import (make_output_prefix_folder, write_json_atomically,
                              write_text_atomically)
 from tcal_det.robustness.options import (ATTACKS, CORRUPTIONS, EPSILONS,
                                          MOST_EPSILON, NONE, NUM_RESAMPLES,
@@ -120,21 +120,12 @@ def check_args(args):
         check_count('max_images', args.max_images)
 
 
-def check_output(prefix):
-    """Before, not after, hours of work."""
-    if osp.isdir(prefix) or prefix.endswith('/'):
-        raise InvalidValueError(
-            '`--out` must be the beginning of file names, but got the '
-            f'folder {prefix!r}')
-    make_output_folder(osp.dirname(osp.abspath(prefix)))
-
-
 def main():
     args = parse_args()
     check_args(args)
     corruptions = chosen('--corruptions', args.corruptions, CORRUPTIONS)
     attacks = chosen('--attacks', args.attacks, ATTACKS)
-    check_output(args.out)
+    make_output_prefix_folder(args.out)
     # Slow to import.
     from tcal_det.robustness.cell_file import CellFile
     from tcal_det.robustness.corruption import (check_image_sizes,
