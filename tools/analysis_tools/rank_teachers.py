@@ -6,7 +6,6 @@ python tools/analysis_tools/rank_teachers.py \
 writes PREFIX.md, PREFIX.png and PREFIX.json.
 """
 import argparse
-import os.path as osp
 
 from tcal_det.checks import check_count
 from tcal_det.commands import ConfigOptions, run_command
