@@ -110,11 +110,10 @@ class AutoWeight(nn.Module):
             maps (sequence[Tensor]): What the heads were given: it stands in
                 where the classification loss does not depend on ``acted_on``.
         """
-        norms = [gradient_norm(task, acted_on), gradient_norm(term, acted_on)]
-        if norms[0] == 0:
-            norms = [gradient_norm(task, maps), gradient_norm(term, maps)]
-        norms = torch.stack(norms)
-        log_ratio = (self.ratio * norms[0] / norms[1]).log()
+        term_norm, task_norm = gradient_norms(term, task, acted_on)
+        if task_norm == 0:
+            term_norm, task_norm = gradient_norms(term, task, maps)
+        log_ratio = (self.ratio * task_norm / term_norm).log()
         # A step without objects may have no gradient at all.
         is_known = log_ratio.isfinite()
         sums = torch.stack([
@@ -133,31 +132,41 @@ class AutoWeight(nn.Module):
                 f'loss_weight {float(self.factor):.4g}', 'current')
 
 
-def gradient_norm(loss: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-    """Euclidean norm of the gradient of a loss, over several tensors.
+def gradient_norms(term: Tensor, task: Tensor,
+                   tensors: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
+    """Euclidean norms of the gradients of two losses.
 
     Args:
-        loss (Tensor): A scalar; its graph is kept.
-        tensors (sequence[Tensor]): What it is differentiated by. One that it
-            does not depend on, or that has no gradient, as behind a frozen
-            stage, counts 0.
+        term (Tensor): A scalar; its graph is kept.
+        task (Tensor): A scalar; its graph is kept.
+        tensors (sequence[Tensor]): What they are differentiated by. Those
+            that ``term`` does not depend on, levels that are not compared
+            say, do not count for either.
 
     Returns:
-        Tensor: A scalar of float32.
+        tuple[Tensor, Tensor]: Scalars of float32, 0 without a tensor.
     """
-    tensors = [one for one in tensors if one.requires_grad]
-    zero = loss.new_zeros((), dtype=torch.float32)
-    if not tensors or not loss.requires_grad:
-        return zero
     is_half = any(one.dtype == torch.float16 for one in tensors)
     scale = HALF_SCALE if is_half else 1.0
-    gradients = torch.autograd.grad(
-        loss * scale, tensors, retain_graph=True, allow_unused=True)
-    squares = [
-        gradient.float().div(scale).square().sum() for gradient in gradients
-        if gradient is not None
-    ]
-    return sum(squares, zero).sqrt()
+
+    def gradients_of(loss: Tensor, tensors: Sequence[Tensor]) -> list:
+        # Behind a frozen stage there is no graph.
+        tensors = [one for one in tensors if one.requires_grad]
+        if not tensors or not loss.requires_grad:
+            return []
+        gradients = torch.autograd.grad(
+            loss * scale, tensors, retain_graph=True, allow_unused=True)
+        return [(tensor, gradient.float() / scale)
+                for tensor, gradient in zip(tensors, gradients)
+                if gradient is not None]
+
+    def norm(gradients: list) -> Tensor:
+        zero = term.new_zeros((), dtype=torch.float32)
+        return sum((one.square().sum() for _, one in gradients), zero).sqrt()
+
+    of_term = gradients_of(term, tensors)
+    return norm(of_term), norm(
+        gradients_of(task, [tensor for tensor, _ in of_term]))
 
 
 def classification_loss(losses: Losses) -> Tensor:

@@ -14,7 +14,7 @@ from tcal_det.models.distillers import auto_weight
 from tcal_det.models.distillers.auto_weight import (LARGE, STEPS, AutoWeight,
                                                     SizeWatch,
                                                     classification_loss,
-                                                    gradient_norm,
+                                                    gradient_norms,
                                                     parse_loss_weight)
 from tcal_det.registry import MODELS
 
@@ -38,24 +38,25 @@ def test_other_texts_are_refused(weight):
         parse_loss_weight('distill_losses.loss_x', weight)
 
 
-def test_gradient_norm_is_that_of_all_tensors_together():
-    first, second = (
-        torch.tensor(one, requires_grad=True) for one in ([1., 2.], [3.]))
-    unused = torch.ones(2, requires_grad=True)
+def test_norms_are_those_of_what_the_term_depends_on():
+    first, second, other = (
+        torch.tensor(one, requires_grad=True)
+        for one in ([1., 2.], [3.], [5.]))
     frozen = torch.ones(2)
-    loss = (first * torch.tensor([3., 0.])).sum() + 4 * second.sum()
-    tensors = [first, unused, frozen, second]
-    assert gradient_norm(loss, tensors).item() == 5
+    term = (first * torch.tensor([3., 0.])).sum() + 4 * second.sum()
+    task = 12 * first.sum() - 1 * second.sum() + 100 * other.sum()
+    norms = gradient_norms(term, task, [first, other, frozen, second])
+    assert [norm.item() for norm in norms] == [5, 17]
     # The graph is still there for the step's own backward.
-    loss.backward()
-    assert first.grad.tolist() == [3, 0]
+    (term + task).backward()
+    assert first.grad.tolist() == [15, 12]
 
 
 def test_half_precision_loses_no_small_gradient():
     tensor = torch.zeros(4, dtype=torch.float16, requires_grad=True)
     loss = (tensor.float() * 1e-8).sum()
-    assert gradient_norm(loss, [tensor]).item() == pytest.approx(
-        2e-8, rel=1e-2)
+    for norm in gradient_norms(loss, loss, [tensor]):
+        assert norm.item() == pytest.approx(2e-8, rel=1e-2)
 
 
 def test_classification_loss_is_that_of_all_stages():
