@@ -3,6 +3,7 @@
     python benchmarks/step_time.py --out times.json
     python benchmarks/step_time.py --pairs 'R101->R18' --sizes small
     python benchmarks/step_time.py --growth --pairs --out growth.json
+    python benchmarks/step_time.py --pairs --methods pkd ld --out methods.json
 
 Models are those of configs/tcal with random weights, images and objects are
 made from seeds: no data is needed. Every variant runs in a process of its
@@ -40,6 +41,7 @@ import os.path as osp
 import platform
 import sys
 from dataclasses import replace
+from glob import glob
 from typing import Any, Dict, Optional
 
 # Runs from a checkout, installed or not.
@@ -47,8 +49,8 @@ REPOSITORY = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, REPOSITORY)
 
 import torch  # noqa: E402
-from step_time.comparison import compare, grow  # noqa: E402
-from step_time.tables import comparison_table, growth_table  # noqa: E402
+from step_time import tables  # noqa: E402
+from step_time.comparison import compare, compare_methods, grow  # noqa: E402
 from step_time.workload import Case  # noqa: E402
 
 from tcal_det.commands import run_command  # noqa: E402
@@ -62,6 +64,9 @@ PAIRS = {
     'RetinaNet R101->R50': 'retinanet_r50_fpn_tcal-r101_1x_coco.py',
     'GFL R101->R50': 'gfl_r50_fpn_tcal-r101_1x_coco.py',
 }
+# A config of each method: Faster R-CNN R101 -> R50, or GFL's.
+METHOD_CONFIGS = ('faster-rcnn_r50_fpn_*-r101_1x_coco.py',
+                  'gfl_r50_fpn_*-r101_1x_coco.py')
 SIZES = dict(small=(256, 256), coco=(800, 1344))
 BATCH_SIZE = dict(
     cpu=dict(small=2, coco=1),
@@ -85,6 +90,17 @@ def make_case(pair: str, size: str, device: str) -> Case:
         image_size=SIZES[size],
         batch_size=BATCH_SIZE[device][size],
         device=device)
+
+
+def method_configs() -> Dict[str, str]:
+    """Paths of the configs that differ in their method only, by folder."""
+    folder = osp.join(REPOSITORY, 'configs')
+    found = {}
+    for pattern in METHOD_CONFIGS:
+        for path in sorted(glob(osp.join(folder, '*', pattern))):
+            name = osp.relpath(path, folder)[:-len('_1x_coco.py')]
+            found[name] = path
+    return found
 
 
 def compare_pair(pair: str, size: str, device: str,
@@ -140,6 +156,12 @@ def parse_args() -> argparse.Namespace:
         choices=list(GROWTH),
         help='also vary these, one at a time (without names: all)')
     parser.add_argument(
+        '--methods',
+        nargs='*',
+        metavar='FOLDER',
+        help='also the configs of R101 -> R50 in these folders of configs/, '
+        'on small images (without names: all)')
+    parser.add_argument(
         '--mmrazor', metavar='DIR', help='where mmrazor is importable from')
     parser.add_argument(
         '--out', metavar='FILE.json', help='write the figures there')
@@ -187,15 +209,39 @@ def main() -> None:
                                   show_progress):
             report['growth'][factor].append(point)
             save()
+    if args.methods is not None:
+        report['methods'] = {}
+        cases = {
+            name:
+            Case(
+                path,
+                SIZES['small'],
+                BATCH_SIZE[args.device]['small'],
+                device=args.device)
+            for name, path in method_configs().items()
+            if not args.methods or osp.dirname(name) in args.methods
+        }
+        if not cases:
+            known = sorted({osp.dirname(name) for name in method_configs()})
+            raise InvalidValueError(
+                f'--methods must be folders of {known}, but got '
+                f'{args.methods}')
+        for name, figures in compare_methods(
+                cases, args.repeats or REPETITIONS[args.device]['small'],
+                show_progress):
+            report['methods'][name] = figures
+            save()
     show_progress('')
     print(f'{args.device} {report["device_name"]}, torch {torch.__version__}, '
           f'{report["threads"]} threads on {report["cores"]} cores')
     if args.pairs:
-        print('\n' + comparison_table(report['pairs']))
+        print('\n' + tables.comparison_table(report['pairs']))
+    if args.methods is not None:
+        print('\n' + tables.methods_table(report['methods']))
     if args.growth is not None:
         print(f'\nGrowth, {GROWTH_PAIR}, otherwise 2 images of 256x256, 512 '
               f'RoIs per image, 80 classes:\n\n'
-              f'{growth_table(report["growth"])}')
+              f'{tables.growth_table(report["growth"])}')
     save()
 
 

@@ -11,10 +11,10 @@ SPLITS = ('val', 'test', 'train')
 PROTOCOLS = ('train', 'test')
 # By what the head applies to its logits; the first is the default.
 CALIBRATORS_BY_ACTIVATION = dict(
-    softmax=('TemperatureScaling', 'VectorScaling'),
+    softmax=('TemperatureScaling', 'VectorScaling', 'MaxLogitScaling'),
     sigmoid=('PlattScaling', 'TemperatureScaling', 'FocalPosterior'))
-CALIBRATORS = ('TemperatureScaling', 'VectorScaling', 'PlattScaling',
-               'FocalPosterior')
+CALIBRATORS = ('TemperatureScaling', 'VectorScaling', 'MaxLogitScaling',
+               'PlattScaling', 'FocalPosterior')
 # Pairs of a sigmoid head: with a score above a threshold, or all.
 SELECTIONS = ('scored', 'all')
 # What is smallest at a fitted temperature.

@@ -1,5 +1,6 @@
 """Tiny detectors with each dense head of mmdet, and a batch for them."""
 import copy
+import json
 
 import numpy as np
 import torch
@@ -135,10 +136,20 @@ def _shrink_masks(model):
             masks.segm_branch.num_classes = NUM_CLASSES
 
 
+# Of plain detectors, by config and seed: computed once.
+_states = {}
+
+
 def build(cfg, registry=MMDET_MODELS, seed=0):
     """A detector in training, that says something in each logit."""
+    key = (
+        json.dumps(cfg.to_dict(), sort_keys=True),
+        seed) if isinstance(cfg, ConfigDict) and 'teacher' not in cfg else None
     torch.manual_seed(seed)
     detector = registry.build(copy.deepcopy(cfg))
+    if key in _states:
+        detector.load_state_dict(_states[key])
+        return detector.train()
     detector.init_weights()
     for name, weight in detector.bbox_head.named_parameters():
         # Not the offsets of deformable convolutions.
@@ -146,6 +157,8 @@ def build(cfg, registry=MMDET_MODELS, seed=0):
             nn.init.kaiming_normal_(weight)
             weight.data *= 0.3
     _take_statistics(detector)
+    if key is not None:
+        _states[key] = copy.deepcopy(detector.state_dict())
     return detector.train()
 
 

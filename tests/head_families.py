@@ -3,6 +3,7 @@ import copy
 import os
 
 import torch
+from config_files import read_config
 from mmengine.config import Config, ConfigDict
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -35,7 +36,7 @@ def detector_cfg(family, num_classes=3):
     The samplers of an RoI head take every candidate; detections are found
     whatever their scores.
     """
-    model = Config.fromfile(
+    model = read_config(
         os.path.join(REPOSITORY, 'configs', '_base_', 'models',
                      f'{FAMILIES[family][0]}.py')).model
     if model.backbone.type == 'ResNet':

@@ -1,10 +1,12 @@
 """Tiny detectors and batches shared by the tests."""
-import copy
+import functools
 import os
 
+import mmengine.config.utils
 import numpy as np
 import pytest
 import torch
+from config_files import read_config
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -33,6 +35,16 @@ def unformatted_configs():
         # Where mmengine has imported it already.
         patch.setattr(
             'mmengine.config.config.FormatCode', as_it_is, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope='session')
+def zoo_index_that_is_read_once():
+    """For each 'mmdet::' name mmengine parses the metafiles of all models."""
+    load = mmengine.config.utils.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.config.utils.load',
+                      functools.lru_cache(maxsize=None)(load))
         yield
 
 
@@ -84,10 +96,9 @@ def detector_cfg():
     """Build configs of tiny Faster R-CNNs that a CPU runs in milliseconds."""
 
     def make(width=8, num_classes=NUM_CLASSES, **preprocessor):
-        cfg = Config.fromfile(
+        model = read_config(
             os.path.join(REPOSITORY, 'configs', '_base_', 'models',
-                         'faster-rcnn_r18-half_fpn64.py'))
-        model = copy.deepcopy(cfg.model)
+                         'faster-rcnn_r18-half_fpn64.py')).model
         model.backbone.base_channels = width
         model.neck.in_channels = [width, 2 * width, 4 * width, 8 * width]
         model.neck.out_channels = 16

@@ -1,5 +1,4 @@
 """Every config loads, builds and takes a step, without network or data."""
-import copy
 import json
 import os.path as osp
 import re
@@ -9,6 +8,7 @@ from unittest import mock
 
 import pytest
 import torch
+from config_files import read_config
 from mmdet.registry import DATASETS, TASK_UTILS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
@@ -19,6 +19,7 @@ from mmengine.registry import HOOKS, METRICS, init_default_scope
 from tcal_det.dataset_files import innermost_datasets
 from tcal_det.errors import MissingFileError
 from tcal_det.models.distillers import frozen_teacher
+from tcal_det.models.losses import FeatureLoss
 from tcal_det.registry import MODELS
 
 REPOSITORY = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -75,19 +76,9 @@ def class_names(cfg):
 STEPPED = set()
 
 
-@lru_cache(maxsize=None)
-def read_config(path):
-    return Config.fromfile(path)
-
-
-def load_config(path):
-    """Read once: mmengine parses mmdet's whole zoo for an 'mmdet::' base."""
-    return copy.deepcopy(read_config(path))
-
-
 @pytest.mark.parametrize('path', CONFIGS)
 def test_config_builds_and_takes_a_step(path, batch, tmp_path):
-    cfg = load_config(path)
+    cfg = read_config(path)
     init_default_scope(cfg.default_scope)
     model_text = json.dumps(cfg.model.to_dict(), sort_keys=True)
     if model_text in STEPPED:
@@ -105,7 +96,7 @@ def test_config_builds_and_takes_a_step(path, batch, tmp_path):
     if losses_asked:
         teacher = model.teacher.config
         names = class_names((zoo_config if teacher.startswith('mmdet::') else
-                             load_config)(teacher))
+                             read_config)(teacher))
         with mock.patch.multiple(
                 frozen_teacher,
                 load_whole_checkpoint=lambda *_: dict(
@@ -132,7 +123,9 @@ def test_config_builds_and_takes_a_step(path, batch, tmp_path):
     losses.backward()
     assert torch.isfinite(losses)
     assert set(losses_asked) <= set(logged)
-    if losses_asked:
+    if any(
+            not isinstance(loss, FeatureLoss)
+            for loss in getattr(model, 'distill_losses', {}).values()):
         shared = model.teacher.classes.num_classes
         assert shared == (8 if 'other-classes' in path else len(
             class_names(cfg)['classes'])), path
@@ -141,7 +134,7 @@ def test_config_builds_and_takes_a_step(path, batch, tmp_path):
 
 @pytest.mark.parametrize('path', CONFIGS)
 def test_config_names_what_exists(path):
-    cfg = load_config(path)
+    cfg = read_config(path)
     hooks = [*cfg.default_hooks.values(), *cfg.get('custom_hooks', ())]
     evaluators = cfg.val_evaluator
     if not isinstance(evaluators, list):
@@ -156,7 +149,7 @@ def test_config_names_what_exists(path):
     'path',
     [path for path in CONFIGS if '-quarter' in path and '-half_' in path])
 def test_teacher_of_a_small_config_is_a_config_here(path):
-    assert osp.isfile(load_config(path).model.teacher.config)
+    assert osp.isfile(read_config(path).model.teacher.config)
 
 
 SMALL_PAIRS = [
@@ -186,7 +179,7 @@ def test_small_pair_has_the_same_priors_and_classes(student, teacher):
     """A sample of a dense head is a prior: both models need the same ones."""
     priors, outputs = [], []
     for path in (student, teacher):
-        model = load_config(path).model
+        model = read_config(path).model
         generator = TASK_UTILS.build(dense_head_of(model).anchor_generator)
         map_sizes = [(160 // height, 160 // width)
                      for width, height in generator.strides]
@@ -228,7 +221,7 @@ def learning_rules(model):
 ])
 def test_small_detector_learns_as_its_family_in_the_zoo(small, zoo):
     """Sizes and anchors differ, and nothing else about the training."""
-    ours = load_config(f'configs/_base_/models/{small}.py').model
+    ours = read_config(f'configs/_base_/models/{small}.py').model
     assert learning_rules(ours) == learning_rules(
         get_config(f'mmdet::{zoo}.py').model)
 
@@ -252,8 +245,8 @@ def baseline_of(path):
     and osp.isfile(osp.join(REPOSITORY, baseline_of(path)))
 ])
 def test_method_differs_from_its_baseline_in_the_three_keys_only(path):
-    method = load_config(path).to_dict()
-    baseline = load_config(baseline_of(path)).to_dict()
+    method = read_config(path).to_dict()
+    baseline = read_config(baseline_of(path)).to_dict()
     model = method['model']
     assert {'student_type', 'teacher',
             'distill_losses'} == set(model) - set(baseline['model'])
@@ -289,7 +282,7 @@ def without_scopes(node):
 def test_baseline_trains_as_in_mmdet(name):
     """Only what is measured and how checkpoints are written differ."""
     ours = without_scopes(
-        load_config(f'configs/baseline/{osp.basename(name)}.py').to_dict())
+        read_config(f'configs/baseline/{osp.basename(name)}.py').to_dict())
     zoo = get_config(f'mmdet::{name}.py').to_dict()
     zoo['default_hooks']['checkpoint'][
         'type'] = 'tcal_det.AtomicCheckpointHook'
@@ -317,7 +310,7 @@ WITH_ZOO_TEACHER = [
 
 @pytest.mark.parametrize('path', WITH_ZOO_TEACHER)
 def test_zoo_has_weights_of_the_teacher(path):
-    teacher = load_config(path).model.teacher
+    teacher = read_config(path).model.teacher
     assert teacher.checkpoint == 'auto'
     assert zoo_config(teacher.config).model_path.endswith('.pth')
 
@@ -325,7 +318,7 @@ def test_zoo_has_weights_of_the_teacher(path):
 @pytest.mark.parametrize('path', WITH_ZOO_TEACHER)
 def test_calibrator_is_that_of_the_teachers_loss(path):
     """Focal loss has a formula, a score of class and IoU needs a fit."""
-    model = load_config(path).model
+    model = read_config(path).model
     calibrator = model.teacher.get('calibrator')
     if calibrator is None:
         return
@@ -344,12 +337,16 @@ def test_calibrator_is_that_of_the_teachers_loss(path):
         assert re.search(
             f'calibrate_teacher.py +{model.teacher.config} +auto '
             f'+--calibrator PlattScaling +--out {folder}\n', command)
+    elif calibrator.type == 'MaxLogitScaling':
+        # No figure of the paper is known, so none is claimed.
+        with open(path, encoding='utf-8') as file:
+            assert file.read().startswith('# Not tuned')
     else:
         assert calibrator == dict(type='TemperatureScaling', temperature=1.5)
 
 
 def test_calibrator_that_was_not_fitted_yet_says_so():
-    model = load_config('configs/tcal/gfl_r50_fpn_tcal-r101_1x_coco.py').model
+    model = read_config('configs/tcal/gfl_r50_fpn_tcal-r101_1x_coco.py').model
     teacher = frozen_teacher.FrozenTeacher(**model.teacher)
     with pytest.raises(
             MissingFileError,

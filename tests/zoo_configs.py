@@ -2,7 +2,7 @@
 import os.path as osp
 
 import mmdet
-from mmengine.config import Config
+from config_files import read_config
 
 PACKAGED = osp.join(osp.dirname(mmdet.__file__), '.mim', 'configs')
 
@@ -18,5 +18,5 @@ def packaged_model(path):
         ConfigDict | None: The key ``model``.
     """
     # Backbones of another package are not built here.
-    return Config.fromfile(
+    return read_config(
         osp.join(PACKAGED, path), import_custom_modules=False).get('model')

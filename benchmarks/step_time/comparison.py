@@ -103,6 +103,37 @@ def compare(case: Case, repetitions: int,
         added_logits=added / figures['logit_memory'])
 
 
+def compare_methods(cases: Dict[str, Case], repetitions: int,
+                    progress: Progress) -> Iterator[Tuple[str, Dict]]:
+    """What a method costs above the step and the teacher that it needs.
+
+    Args:
+        cases (dict[str, Case]): A config of each method.
+        repetitions (int): Steps of each.
+        progress (Callable): Is told what is being done.
+
+    Yields:
+        tuple[str, dict]: Name of the method, and what :func:`measure`
+        returns, with ``limit``, ``ratio``, ``over_plain`` and
+        ``added_memory`` as :func:`compare` has them.
+    """
+    for name, case in cases.items():
+
+        def tell(text: str, name: str = name) -> None:
+            progress(f'{name}: {text}')
+
+        figures = measure(case, ('plain', 'teacher_as_ours', 'ours'),
+                          repetitions, tell)
+        limit = figures['plain'] + figures['teacher_as_ours']
+        memory = figures['step_memory']
+        yield name, dict(
+            figures,
+            limit=limit,
+            ratio=figures['ours'] / limit,
+            over_plain=figures['ours'] / figures['plain'],
+            added_memory=memory['ours'] - memory['plain'])
+
+
 def grow(base: Case, factors: Dict[str, Sequence], repetitions: int,
          progress: Progress) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Student and distiller with one factor varied at a time.

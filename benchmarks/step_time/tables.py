@@ -58,6 +58,22 @@ def _comparison_row(pair: str, images: str, figures: Dict[str,
     ]
 
 
+def methods_table(methods: Dict[str, Dict[str, Any]]) -> str:
+    """One line for each method."""
+    rows = [[
+        name,
+        _seconds(figures['plain']),
+        _seconds(figures['limit']),
+        _seconds(figures['ours']), f'{figures["ratio"]:.2f}',
+        f'{figures["over_plain"]:.2f}',
+        f'{figures["added_memory"] / 2**20:.0f}'
+    ] for name, figures in methods.items()]
+    return _table([
+        'config', 'plain, s', 'limit, s', 'ours, s', 'ours / limit',
+        'ours / plain', 'memory added to a step, MiB'
+    ], rows)
+
+
 def growth_table(growth: Dict[str, List[Dict[str, Any]]]) -> str:
     """One line for each value of each factor."""
     rows = []

@@ -96,6 +96,21 @@ class ClassCorrespondence:
         """Whether nothing changes on either side."""
         return self._keeps_student and self._keeps_teacher
 
+    def labels_of_both(self, shared: Tensor) -> Tuple[Tensor, Tensor]:
+        """What the two call shared classes.
+
+        Args:
+            shared (Tensor): Positions among the shared classes, int64, shape
+                (S,).
+
+        Returns:
+            tuple[Tensor, Tensor]: Labels of the student and of the teacher,
+            of which several may mean one class: the first. Shape (S,) each.
+        """
+        first = [labels[0] for labels in self._meanings]
+        return (shared.new_tensor(self.known)[shared],
+                shared.new_tensor(first)[shared])
+
     def of_student(self,
                    samples: ClassificationSamples) -> ClassificationSamples:
         """The student's samples, of the shared classes.

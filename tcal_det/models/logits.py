@@ -1,4 +1,6 @@
 """What calibrators and losses agree on about logits, shape (N, C)."""
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,30 @@ def at_least_float32(logits: Tensor) -> Tensor:
     if logits.dtype in (torch.float16, torch.bfloat16):
         return logits.float()
     return logits
+
+
+def centred(logits: Tensor) -> Tensor:
+    """Take the mean over the classes off the logits of each sample.
+
+    A softmax ignores the offset of a sample's logits. What multiplies single
+    logits does not, and needs an offset that means the same in every model.
+
+    Args:
+        logits (Tensor): At least float32, shape (N, C).
+
+    Returns:
+        Tensor: Same shape and type. A masked class (a logit of -inf) stays
+        masked and has no part in the mean.
+
+    Example:
+        >>> centred(torch.tensor([[5., 1., 3.]])).tolist()
+        [[2.0, -2.0, 0.0]]
+    """
+    is_masked = logits == -math.inf
+    count = (~is_masked).sum(dim=1, keepdim=True).clamp(min=1)
+    # Divided before they are summed: huge logits have a sum beyond the type.
+    mean = (logits.masked_fill(is_masked, 0) / count).sum(dim=1, keepdim=True)
+    return logits - mean
 
 
 def class_probabilities(logits: Tensor, activation: str,

@@ -19,8 +19,8 @@ from tcal_det.evaluation.functional.calibration_error import (
 from tcal_det.evaluation.functional.scoring_rules import (
     brier_score, negative_log_likelihood)
 from tcal_det.fileio import write_json_atomically
-from tcal_det.models.calibrators import (Calibrator, TemperatureScaling,
-                                         VectorScaling)
+from tcal_det.models.calibrators import (Calibrator, MaxLogitScaling,
+                                         TemperatureScaling, VectorScaling)
 from tcal_det.models.calibrators.fitting import softmax_confidence_and_nll
 from tcal_det.teacher_options import (CALIBRATORS, CALIBRATORS_BY_ACTIVATION,
                                       OBJECTIVES, SELECTIONS)
@@ -37,6 +37,9 @@ GROUPS = ('all', 'foreground', 'background')
 GROUP_RULE = 'by the predicted class'
 SWEEP_TEMPERATURES = np.linspace(0.5, 5.0, 46)
 CALIBRATION_FILE = 'teacher_calibration.json'
+# Softmax calibrators that are fitted by likelihood and have no softening.
+WITHOUT_OPTIONS = dict(
+    VectorScaling=VectorScaling, MaxLogitScaling=MaxLogitScaling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +225,7 @@ def check_calibration_options(calibrator: Optional[str], objective: str,
             default of the teacher's head.
         objective (str): 'nll', or 'ece' for the temperature of a softmax
             head.
-        softening (float): > 0; 1 for 'VectorScaling'.
+        softening (float): > 0; 1 for 'VectorScaling' and 'MaxLogitScaling'.
 
     Raises:
         InvalidTypeError, InvalidValueError: If they do not.
@@ -231,7 +234,7 @@ def check_calibration_options(calibrator: Optional[str], objective: str,
         check_choice('calibrator', calibrator, CALIBRATORS)
     check_choice('objective', objective, OBJECTIVES)
     check_positive('softening', softening)
-    if calibrator == 'VectorScaling' and (objective != 'nll'
+    if calibrator in WITHOUT_OPTIONS and (objective != 'nll'
                                           or softening != 1):
         raise InvalidValueError(
             f"{calibrator} is fitted with objective 'nll' and has no "
@@ -287,8 +290,8 @@ def calibrate_teacher(samples: TeacherSamples,
 
     Args:
         samples (TeacherSamples): Of held-out images.
-        calibrator (str): 'TemperatureScaling' or 'VectorScaling'. Defaults
-            to 'TemperatureScaling'.
+        calibrator (str): 'TemperatureScaling', 'VectorScaling' or
+            'MaxLogitScaling'. Defaults to 'TemperatureScaling'.
         objective (str): 'nll', or 'ece' for a temperature. Defaults to
             'nll'.
         softening (float): Multiplies a fitted temperature, also where
@@ -308,8 +311,9 @@ def calibrate_teacher(samples: TeacherSamples,
     logits, labels = samples.logits, samples.labels
 
     def fit(rows: Union[np.ndarray, slice]) -> Calibrator:
-        if calibrator == 'VectorScaling':
-            return VectorScaling().fit(logits[rows], labels[rows])
+        if calibrator in WITHOUT_OPTIONS:
+            return WITHOUT_OPTIONS[calibrator]().fit(logits[rows],
+                                                     labels[rows])
         return TemperatureScaling(softening=softening).fit(
             logits[rows], labels[rows], objective)
 

@@ -194,6 +194,21 @@ def resampled_sum_ratio(scores: np.ndarray, targets: np.ndarray,
         return of_scores / of_targets
 
 
+def resampled_mean(values: np.ndarray, image_ids: np.ndarray,
+                   draws: np.ndarray) -> np.ndarray:
+    """Mean over the samples of each resample.
+
+    Args:
+        values (ndarray): Shape (N,).
+        image_ids (ndarray): In [0, I), shape (N,).
+        draws (ndarray): Of ``draw_images``, shape (B, I).
+
+    Returns:
+        ndarray: Shape (B,); NaN where a resample has no sample.
+    """
+    return resampled_sum_ratio(values, np.ones(len(values)), image_ids, draws)
+
+
 def resampled_platt(logits: np.ndarray, targets: np.ndarray, scale: float,
                     bias: float, image_ids: np.ndarray,
                     draws: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ Each column of a sigmoid head is a yes or no of its own, so a sample is a
 pair of a place (prior, RoI or query) and a class. Nearly all pairs are
 background.
 
-Shapes: S places of a batch; C columns of logits; N kept pairs.
+Shapes: S places of a batch; C columns of logits; N kept pairs or places.
 """
 from dataclasses import dataclass
 from typing import Dict
@@ -17,6 +17,7 @@ from torch import Tensor
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.head_adapters import ClassificationSamples, HeadAdapter
 from .reservoir import Reservoir
+from .soft_label_figures import non_target_variance
 
 # mmdet's usual `test_cfg.score_thr`: below it detection does not look.
 SCORE_THRESHOLD = 0.05
@@ -40,6 +41,22 @@ class PairSelection:
 
 
 @dataclass(frozen=True, eq=False)
+class PlaceSelection:
+    """Places, each with all of its classes.
+
+    Attributes:
+        non_target_variance (ndarray): Variance of the scores, not
+            calibrated, of all classes but the assigned one; of all where the
+            place is background; float64, shape (N,).
+        image_ids (ndarray): Position of the image in the split, shape (N,).
+        num_seen (int): Places of which these N were drawn.
+    """
+    non_target_variance: np.ndarray
+    image_ids: np.ndarray
+    num_seen: int
+
+
+@dataclass(frozen=True, eq=False)
 class TeacherPairs:
     """What a sigmoid teacher said about pairs, and what they were.
 
@@ -47,6 +64,8 @@ class TeacherPairs:
         scored (PairSelection): Of the pairs with a score above
             ``score_threshold``.
         all (PairSelection): Of all pairs.
+        scored_places (PlaceSelection): Of the places with a score above
+            ``score_threshold`` that have another class than the assigned one.
         score_threshold (float): In (0, 1).
         sum_scores (float): Over all pairs.
         sum_targets (float): Over all pairs, > 0.
@@ -57,6 +76,7 @@ class TeacherPairs:
     """
     scored: PairSelection
     all: PairSelection
+    scored_places: PlaceSelection
     score_threshold: float
     sum_scores: float
     sum_targets: float
@@ -89,7 +109,7 @@ class TeacherPairs:
 
 
 class PairCollector:
-    """Draws both selections from groups of samples, in bounded memory.
+    """Draws all selections from groups of samples, in bounded memory.
 
     Args:
         adapter (HeadAdapter): Adapter of the teacher.
@@ -103,6 +123,7 @@ class PairCollector:
         self._threshold = score_threshold(adapter.detector)
         self._all, self._scored = (
             Reservoir(max_samples, seed, 'pairs') for _ in range(2))
+        self._scored_places = Reservoir(max_samples, seed, 'places')
         self._sum_scores = self._sum_targets = 0.0
 
     def add(self, group: ClassificationSamples, first_image: int) -> None:
@@ -113,11 +134,12 @@ class PairCollector:
             first_image (int): Position of the batch in the split.
         """
         logits, targets = group.logits.float(), pair_targets(group)
-        image_ids = group.image_index + first_image
+        image_ids, labels = group.image_index + first_image, group.labels
         if group.weight is not None:
             kept = group.weight > 0
-            logits, targets, image_ids = (
-                values[kept] for values in (logits, targets, image_ids))
+            logits, targets, image_ids, labels = (
+                values[kept]
+                for values in (logits, targets, image_ids, labels))
         if not logits.isfinite().all():
             raise InvalidValueError(
                 "the teacher's logits must be finite, but some are NaN or "
@@ -142,6 +164,25 @@ class PairCollector:
         self._scored.add(
             len(is_scored), lambda chosen: take(is_scored[torch.from_numpy(
                 chosen).to(logits.device)]))
+        self._add_places(scores, labels, image_ids)
+
+    def _add_places(self, scores: Tensor, labels: Tensor,
+                    image_ids: Tensor) -> None:
+        is_taken = (scores > self._threshold).any(dim=1)
+        if scores.shape[1] == 1:
+            # Of an only class that is the target, no other is left.
+            is_taken &= labels != 0
+        places = is_taken.nonzero()[:, 0]
+
+        def take(chosen: np.ndarray) -> Dict[str, np.ndarray]:
+            rows = places[torch.from_numpy(chosen).to(places.device)]
+            return dict(
+                non_target_variance=non_target_variance(
+                    _to_numpy(scores[rows]).astype(np.float64),
+                    _to_numpy(labels[rows])),
+                image_ids=_to_numpy(image_ids[rows]))
+
+        self._scored_places.add(len(places), take)
 
     def result(self, num_images: int) -> TeacherPairs:
         """The pairs of all images.
@@ -168,9 +209,16 @@ class PairCollector:
         scored, every = (
             PairSelection(**one.columns(), num_seen=one.num_seen)
             for one in (self._scored, self._all))
+        places = dict(
+            dict(
+                non_target_variance=np.empty(0),
+                image_ids=np.empty(0, np.int64)),
+            **self._scored_places.columns())
         return TeacherPairs(
             scored=scored,
             all=every,
+            scored_places=PlaceSelection(
+                **places, num_seen=self._scored_places.num_seen),
             score_threshold=self._threshold,
             sum_scores=self._sum_scores,
             sum_targets=self._sum_targets,

@@ -22,10 +22,13 @@ from tcal_det.teacher_options import NUM_RESAMPLES
 # yapf: disable
 from .detections import collect_detections
 from .image_bootstrap import (CONFIDENCE_LEVEL, Estimate, draw_images,
-                              resampled_ace, resampled_ece, resampled_platt,
-                              resampled_sum_ratio, resampled_temperature)
+                              resampled_ace, resampled_ece, resampled_mean,
+                              resampled_platt, resampled_sum_ratio,
+                              resampled_temperature)
 from .logits import TeacherSamples, TeacherScores
 from .pairs import TeacherPairs
+from .soft_label_figures import (binary_entropy, non_target_variance,
+                                 softmax_entropy)
 
 NUM_BINS = 15
 PAPER = ('Kim et al. (arXiv 2508.20224) find that the calibration error of '
@@ -34,6 +37,8 @@ PAPER = ('Kim et al. (arXiv 2508.20224) find that the calibration error of '
 
 # What a column of a table is called, and its decimal places.
 Column = Tuple[str, int]
+SOFT_LABEL_COLUMNS = dict(
+    entropy=('entropy', 4), non_target_variance=('non-target variance', 6))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,10 @@ class TeacherScore(metaclass=ABCMeta):
         ece (Estimate): Of all samples, or scored pairs; not calibrated.
         over (Estimate): Its over-confident part.
         under (Estimate): Its under-confident part.
+        entropy (Estimate): Mean, in nats, of a sample's classes, background
+            included, or of a scored pair's yes or no.
+        non_target_variance (Estimate): Mean variance of the probabilities of
+            all classes but the assigned one, over samples or scored places.
         calibrated_ece (Estimate): ECE after the default calibrator of the
             activation, on the samples that it was fitted to.
         num_samples (int): Samples, or scored pairs, measured.
@@ -57,6 +66,8 @@ class TeacherScore(metaclass=ABCMeta):
     ece: Estimate
     over: Estimate
     under: Estimate
+    entropy: Estimate
+    non_target_variance: Estimate
     calibrated_ece: Estimate
     num_samples: int
     resampled_ece: np.ndarray
@@ -111,6 +122,7 @@ class SoftmaxScore(TeacherScore):
         over=('over', 4),
         under=('under', 4),
         ace=('ACE', 4),
+        **SOFT_LABEL_COLUMNS,
         temperature=('T', 3),
         calibrated_ece=('ECE at T', 4))
     calibrated_at = 'at its fitted temperature'
@@ -152,6 +164,7 @@ class SigmoidScore(TeacherScore):
         ece=('ECE', 4),
         over=('over', 4),
         under=('under', 4),
+        **SOFT_LABEL_COLUMNS,
         sum_ratio=('sum ratio', 2),
         scale=('a', 3),
         bias=('b', 3),
@@ -220,6 +233,9 @@ def _score_samples(name: str, samples: TeacherSamples, mean_ap: float,
         name=name,
         mean_ap=mean_ap,
         ace=ace,
+        entropy=_mean(softmax_entropy(probs), image_ids, draws),
+        non_target_variance=_mean(
+            non_target_variance(probs, labels), image_ids, draws),
         temperature=Estimate.from_resamples(
             temperature,
             resampled_temperature(logits, labels, temperature, image_ids,
@@ -235,11 +251,15 @@ def _score_pairs(name: str, pairs: TeacherPairs, mean_ap: float,
     logits, targets = scored.logits, scored.targets.astype(np.float64)
     platt = PlattScaling().fit(logits[:, None], scored.targets[:, None])
     scores = expit(logits.astype(np.float64))
+    places = pairs.scored_places
     scale, bias = resampled_platt(logits, targets, platt.scale, platt.bias,
                                   scored.image_ids, draws)
     return SigmoidScore(
         name=name,
         mean_ap=mean_ap,
+        entropy=_mean(binary_entropy(logits), scored.image_ids, draws),
+        non_target_variance=_mean(places.non_target_variance, places.image_ids,
+                                  draws),
         sum_ratio=Estimate.from_resamples(
             scores.sum() / targets.sum() if targets.any() else math.nan,
             resampled_sum_ratio(scores, targets, scored.image_ids, draws),
@@ -250,6 +270,15 @@ def _score_pairs(name: str, pairs: TeacherPairs, mean_ap: float,
             scores,
             expit(platt.scale * logits.astype(np.float64) + platt.bias),
             targets, scored.image_ids, draws))
+
+
+def _mean(values: np.ndarray, image_ids: np.ndarray,
+          draws: np.ndarray) -> Estimate:
+    """Mean of figures that are not negative; NaN of none."""
+    return Estimate.from_resamples(
+        float(values.mean()) if len(values) else math.nan,
+        resampled_mean(values, image_ids, draws),
+        lowest=0)
 
 
 def _calibration_errors(confidence: np.ndarray, calibrated: np.ndarray,
@@ -422,6 +451,8 @@ def check_comparable(detectors: Dict[str, nn.Module]) -> None:
 
 
 def _text(estimate: Estimate, digits: int = 4) -> str:
+    if math.isnan(estimate.value):
+        return 'n/a'
     interval = 'no interval'
     if not math.isnan(estimate.low):
         interval = f'{estimate.low:.{digits}f}, {estimate.high:.{digits}f}'

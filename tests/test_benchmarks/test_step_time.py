@@ -16,9 +16,8 @@ BENCHMARKS = osp.join(
     osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'benchmarks')
 sys.path.insert(0, BENCHMARKS)
 
-from step_time import workers  # noqa: E402
-from step_time.comparison import compare, grow  # noqa: E402
-from step_time.tables import comparison_table, growth_table  # noqa: E402
+from step_time import tables, workers  # noqa: E402
+from step_time.comparison import compare, compare_methods, grow  # noqa: E402
 from step_time.variants import VARIANTS  # noqa: E402
 from step_time.workload import Case, Workload  # noqa: E402
 
@@ -123,9 +122,22 @@ def test_comparison(case, tmp_path):
     write_json_atomically(path, figures)
     with open(path) as file:
         assert json.load(file)['ours'] == figures['ours']
-    table = comparison_table({'a->b': {'64x96': dict(figures, amp=figures)}})
+    table = tables.comparison_table(
+        {'a->b': {
+            '64x96': dict(figures, amp=figures)
+        }})
     assert '| a->b | 2 of 64x96, AMP |' in table
     assert f' {figures["ratio"]:.3f} ' in table
+
+
+def test_methods(case):
+    (name, figures), = compare_methods({'pkd/a->b': case}, 1, silent)
+    limit = figures['plain'] + figures['teacher_as_ours']
+    assert figures['ratio'] == figures['ours'] / limit
+    assert figures['added_memory'] == (
+        figures['step_memory']['ours'] - figures['step_memory']['plain'])
+    assert f'| pkd/a->b | {figures["plain"]:.3f} |' in tables.methods_table(
+        {name: figures})
 
 
 def test_dense_detectors(dense_case):
@@ -137,10 +149,8 @@ def test_dense_detectors(dense_case):
     added = (figures['step_memory']['ours'] - figures['step_memory']['plain'])
     assert figures['added_memory'] == added
     assert figures['added_logits'] == added / figures['logit_memory']
-    assert 'naive did not run: written for RoI heads' in comparison_table(
-        {'a->b': {
-            '128x160': figures
-        }})
+    table = tables.comparison_table({'a->b': {'128x160': figures}})
+    assert 'naive did not run: written for RoI heads' in table
 
 
 def test_losses_of_a_dense_student_are_the_plain_ones(dense_case):
@@ -176,7 +186,7 @@ def test_growth(case):
     for point in growth['num_classes']:
         assert point['over_plain'] == point['ours'] / point['plain']
         assert set(point['memory']) == {'plain', 'ours'}
-    assert growth_table(growth).count('num_classes') == 2
+    assert tables.growth_table(growth).count('num_classes') == 2
 
 
 @pytest.mark.parametrize('arguments',

@@ -493,6 +493,13 @@ def test_model_without_a_teacher(detector_cfg, distiller_cfg, student):
         hook.before_train(make_runner(MODELS.build(cfg)))
 
 
+def test_model_that_learns_from_features_only(distiller_cfg):
+    cfg = distiller_cfg(losses=dict(loss_pkd=dict(type='PKDLoss')))
+    hook = HOOKS.build(dict(type='tcal_det.TeacherCalibrationHook'))
+    with pytest.raises(InvalidValueError, match=r"\['loss_pkd'\].*remove"):
+        hook.before_train(make_runner(MODELS.build(cfg)))
+
+
 @pytest.mark.parametrize('argument', ['interval', 'num_bins'])
 def test_bad_arguments(argument):
     with pytest.raises(InvalidValueError, match=f'`{argument}`'):

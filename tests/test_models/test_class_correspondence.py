@@ -211,3 +211,15 @@ def test_half_precision_is_widened_where_classes_are_merged():
     merged = ClassCorrespondence(**SOFTMAX, shared=SHARED).of_teacher(raw)
     assert merged.dtype == torch.float32
     assert merged[0, 1].item() == pytest.approx(-10 + math.log(2))
+
+
+def test_labels_of_both():
+    columns = LogitColumns('softmax', 4, 5)
+    classes = ClassCorrespondence(
+        columns, columns,
+        [SharedClass(1, (3, )), SharedClass(2, (2, 0))])
+    own, other = classes.labels_of_both(torch.tensor([1, 0, 1]))
+    assert own.tolist() == [2, 1, 2] and other.tolist() == [2, 3, 2]
+    own, other = ClassCorrespondence(columns, columns).labels_of_both(
+        torch.tensor([3, 0]))
+    assert own.tolist() == other.tolist() == [3, 0]

@@ -8,7 +8,7 @@ from tcal_det.evaluation.functional import (adaptive_calibration_error,
 from tcal_det.models.calibrators import PlattScaling, TemperatureScaling
 from tcal_det.teachers.image_bootstrap import (Estimate, draw_images,
                                                resampled_ace, resampled_ece,
-                                               resampled_platt,
+                                               resampled_mean, resampled_platt,
                                                resampled_sum_ratio,
                                                resampled_temperature)
 
@@ -112,6 +112,14 @@ def test_platt_is_close_to_that_of_the_drawn_samples():
             resampled_platt(logits, targets, fitted.scale, fitted.bias,
                             image_ids, once), (fitted.scale, fitted.bias)):
         assert values == pytest.approx([expected], abs=1e-5)
+
+
+def test_mean_equals_that_of_the_drawn_samples():
+    _, _, image_ids = make_samples()
+    values = np.random.default_rng(0).gamma(2, 1, len(image_ids))
+    draws = draw_images(30, 20, seed=0)
+    expected = [values[rows_of(draw, image_ids)].mean() for draw in draws]
+    assert resampled_mean(values, image_ids, draws) == pytest.approx(expected)
 
 
 def test_interval_covers_the_value_though_noise_adds_to_errors():

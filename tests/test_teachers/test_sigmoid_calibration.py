@@ -16,7 +16,7 @@ from tcal_det.teachers import calibration as teacher_calibration
 from tcal_det.teachers.calibration import (choose_calibrator,
                                            write_teacher_calibration)
 from tcal_det.teachers.image_folds import fold_of_image
-from tcal_det.teachers.pairs import PairSelection, TeacherPairs
+from tcal_det.teachers.pairs import PairSelection, PlaceSelection, TeacherPairs
 from tcal_det.teachers.sigmoid_calibration import (calibrate_pairs,
                                                    measure_pairs)
 
@@ -42,6 +42,8 @@ def as_pairs(logits, targets, threshold=0.05, scores_iou=False):
     return TeacherPairs(
         scored=select(expit(logits) > threshold),
         all=select(slice(None)),
+        # No calibrator is fitted to them.
+        scored_places=PlaceSelection(np.empty(0), np.empty(0, int), 0),
         score_threshold=threshold,
         sum_scores=float(expit(logits).sum()),
         sum_targets=float(targets.sum()),

@@ -10,7 +10,8 @@ import torch
 from scipy.special import softmax
 
 from tcal_det.errors import InvalidValueError
-from tcal_det.models.calibrators import TemperatureScaling, VectorScaling
+from tcal_det.models.calibrators import (MaxLogitScaling, TemperatureScaling,
+                                         VectorScaling)
 from tcal_det.registry import MODELS
 from tcal_det.teachers import calibration as teacher_calibration
 from tcal_det.teachers.calibration import (calibrate_teacher, measure_groups,
@@ -154,6 +155,17 @@ class TestCalibrate:
         assert by_vector.after['all'].nll < by_vector.before['all'].nll
         assert 'effective_temperature' not in by_vector.to_dict()
 
+    def test_max_logit_scaling(self, calibration):
+        """Fitted, and worse than a temperature all the same."""
+        samples = make_samples()
+        scaled = calibrate_teacher(samples, 'MaxLogitScaling')
+        assert scaled.calibrator.to_json_dict() == MaxLogitScaling().fit(
+            samples.logits, samples.labels).to_json_dict()
+        before, after = scaled.before['all'], scaled.after['all']
+        assert after.accuracy == before.accuracy
+        assert after.nll > calibration.after['all'].nll
+        assert 'effective_temperature' not in scaled.to_dict()
+
     def test_seed_deals_the_images(self, calibration):
         other = calibrate_teacher(make_samples(), seed=1)
         assert other.calibrator.temperature == (
@@ -167,6 +179,7 @@ class TestCalibrate:
         (dict(softening=0.0), '`softening` must be in'),
         (dict(calibrator='VectorScaling', softening=2.0), 'no softening'),
         (dict(calibrator='VectorScaling', objective='ece'), "objective 'nll'"),
+        (dict(calibrator='MaxLogitScaling', softening=2.0), 'no softening'),
     ])
     def test_bad_options(self, options, message):
         with pytest.raises(InvalidValueError, match=message):
@@ -264,7 +277,8 @@ class TestWrite:
         gap = np.nansum(count * np.abs(confidence - target)) / count.sum()
         assert row['ece'] == pytest.approx(gap)
 
-    @pytest.mark.parametrize('kind', ['TemperatureScaling', 'VectorScaling'])
+    @pytest.mark.parametrize(
+        'kind', ['TemperatureScaling', 'VectorScaling', 'MaxLogitScaling'])
     def test_a_config_loads_the_file(self, tmp_path, kind):
         calibration = calibrate_teacher(make_samples(), kind)
         path = write_teacher_calibration(str(tmp_path), calibration)

@@ -55,6 +55,23 @@ def rows_of(groups, threshold):
     return np.array(rows)
 
 
+def variances_of(groups, threshold):
+    """Of each place with a score above the threshold, by numpy, and image."""
+    variances, image_ids = [], []
+    for first_image, group in groups:
+        for i in range(len(group.logits)):
+            scores = 1 / (1 + np.exp(-group.logits[i].double().numpy()))
+            if group.weight is not None and group.weight[i] == 0:
+                continue
+            others = [
+                score for c, score in enumerate(scores) if c != group.labels[i]
+            ]
+            if scores.max() > threshold and others:
+                variances.append(np.var(others))
+                image_ids.append(first_image + group.image_index[i].item())
+    return variances, image_ids
+
+
 def collect(groups, max_samples=10**4, **test_cfg):
     collector = PairCollector(make_adapter(**test_cfg), max_samples, seed=0)
     for first_image, group in groups:
@@ -86,6 +103,11 @@ def test_selections_and_sums_equal_those_of_loops(test_cfg, threshold):
     assert pairs.sum_scores == pytest.approx(
         (1 / (1 + np.exp(-every[:, 0]))).sum())
     assert 0 < len(pairs.scored.logits) < len(pairs.all.logits)
+    found = pairs.scored_places
+    variances, image_ids = variances_of(groups, threshold)
+    assert found.non_target_variance == pytest.approx(variances, rel=1e-6)
+    assert found.image_ids.tolist() == image_ids
+    assert found.num_seen == len(variances) < 120
 
 
 def test_sums_are_over_all_pairs_where_few_are_kept():
@@ -147,3 +169,33 @@ def test_logits_that_are_not_finite():
     group.logits[3, 1] = float('nan')
     with pytest.raises(InvalidValueError, match='logits must be finite'):
         collect([(0, group)])
+
+
+def test_an_only_class_that_is_the_target_leaves_no_other():
+    group = make_group(columns=1)
+    group.labels = group.labels.clamp(max=1)
+    group.quality = None
+    found = collect([(0, group)]).scored_places
+    # Of background its own column is the other one: a variance of 0.
+    variances, image_ids = variances_of([(0, group)], .05)
+    assert 0 < len(variances) == found.num_seen
+    assert (found.non_target_variance == 0).all()
+    assert found.image_ids.tolist() == image_ids
+    group.labels[:] = 0
+    none = collect([(0, group)]).scored_places
+    assert none.num_seen == len(none.non_target_variance) == 0
+    assert len(none.image_ids) == 0
+
+
+def test_places_that_are_drawn_are_those_of_the_stream():
+    groups = [(0, make_group(400)), (2, make_group(400, seed=1))]
+    variances, image_ids = variances_of(groups, .05)
+    found = collect(groups, max_samples=50).scored_places
+    assert found.num_seen == len(variances)
+    assert len(found.non_target_variance) == 50
+    # Known again by their variance, which is no two places' own.
+    nearest = np.abs(found.non_target_variance[:, None] - variances)
+    assert nearest.min(axis=1).max() < 1e-7
+    drawn = nearest.argmin(axis=1)
+    assert len(set(drawn)) == 50
+    assert found.image_ids.tolist() == np.array(image_ids)[drawn].tolist()

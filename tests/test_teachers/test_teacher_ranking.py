@@ -1,4 +1,5 @@
 """The over-confident teacher loses, and the figures say how sure that is."""
+import dataclasses
 import json
 import os
 import runpy
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from mmdet.evaluation import CocoMetric
-from scipy.special import expit
+from scipy.special import expit, softmax
+from scipy.stats import bernoulli, entropy
 
 from tcal_det.teachers.logits import TeacherSamples
-from tcal_det.teachers.pairs import PairSelection, TeacherPairs
+from tcal_det.teachers.pairs import PairSelection, PlaceSelection, TeacherPairs
 from tcal_det.teachers.ranking import (TeacherRanking, measure_mean_ap,
                                        score_teacher)
 from tcal_det.teachers.sources import (build_calibration_dataloader,
@@ -20,7 +22,8 @@ from tcal_det.teachers.sources import (build_calibration_dataloader,
 
 TOOL = os.path.join(
     os.path.dirname(__file__), '../../tools/analysis_tools/rank_teachers.py')
-FIGURES = ('ece', 'over', 'under', 'ace', 'temperature', 'calibrated_ece')
+FIGURES = ('ece', 'over', 'under', 'ace', 'entropy', 'non_target_variance',
+           'temperature', 'calibrated_ece')
 
 
 def make_samples(sharpness=1.0, num_images=60, seed=0):
@@ -72,6 +75,20 @@ class TestScore:
             calibrated.calibrated_ece.value, abs=1e-6)
         assert sharp.ece.low > calibrated.ece.high
 
+    def test_figures_of_the_soft_labels(self, sharp):
+        """Means over samples, by scipy and numpy a sample at a time."""
+        samples = make_samples(3.0)
+        probs = softmax(samples.logits.astype(float), axis=1)
+        assert sharp.entropy.value == pytest.approx(
+            np.mean([entropy(row) for row in probs]))
+        assert sharp.non_target_variance.value == pytest.approx(
+            np.mean([
+                np.var(np.delete(row, label))
+                for row, label in zip(probs, samples.labels)
+            ]))
+        # Sharper logits leave less doubt.
+        assert sharp.entropy.high < score('calibrated').entropy.low
+
     def test_seeded(self, sharp):
         assert score('sharp', 3.0).to_dict() == sharp.to_dict()
         other = score_teacher('sharp', make_samples(3.0), 0.4, 200, seed=1)
@@ -92,6 +109,11 @@ def make_pairs(sharpness=1.0, shift=0.0, num_images=60):
     return TeacherPairs(
         scored=scored,
         all=scored,
+        scored_places=PlaceSelection(
+            non_target_variance=rng.gamma(2, .01,
+                                          len(true) // 2),
+            image_ids=np.repeat(np.arange(num_images), 50),
+            num_seen=len(true) // 2),
         score_threshold=.05,
         sum_scores=1.,
         sum_targets=1.,
@@ -108,7 +130,8 @@ class TestSigmoidScore:
         return score_teacher('sharp', make_pairs(2.0, .5), .4, 200)
 
     @pytest.mark.parametrize('figure', [
-        'ece', 'over', 'under', 'sum_ratio', 'scale', 'bias', 'calibrated_ece'
+        'ece', 'over', 'under', 'entropy', 'non_target_variance', 'sum_ratio',
+        'scale', 'bias', 'calibrated_ece'
     ])
     def test_interval_covers_the_value(self, sharp, figure):
         estimate = getattr(sharp, figure)
@@ -127,6 +150,24 @@ class TestSigmoidScore:
         assert sharp.ece.value == pytest.approx(sharp.over.value +
                                                 sharp.under.value)
 
+    def test_figures_of_the_soft_labels(self, sharp):
+        pairs = make_pairs(2.0, .5)
+        scores = expit(pairs.scored.logits.astype(float))
+        assert sharp.entropy.value == pytest.approx(
+            np.mean([bernoulli.entropy(score) for score in scores]))
+        assert sharp.non_target_variance.value == pytest.approx(
+            pairs.scored_places.non_target_variance.mean())
+
+    def test_no_place_has_another_class(self):
+        """One class, and no background is scored: there is no variance."""
+        pairs = dataclasses.replace(
+            make_pairs(),
+            scored_places=PlaceSelection(np.empty(0), np.empty(0, int), 0))
+        alone = score_teacher('alone', pairs, .3, 20)
+        assert np.isnan(alone.non_target_variance.value)
+        table = TeacherRanking.of([alone]).as_markdown()
+        assert '| n/a |' in ' '.join(table.split()) and 'nan' not in table
+
     def test_ranking(self, sharp):
         calibrated = score_teacher('calibrated', make_pairs(), .3, 200)
         ranking = TeacherRanking.of([sharp, calibrated])
@@ -139,7 +180,9 @@ class TestSigmoidScore:
                 f'bias={b:.3f})') in ranking.as_markdown()
         content = ranking.to_dict()
         assert content['recommendation']['scale'] == a
-        assert set(content['teachers'][0]) >= {'ece', 'sum_ratio', 'bias'}
+        assert set(content['teachers'][0]) >= {
+            'ece', 'sum_ratio', 'bias', 'entropy', 'non_target_variance'
+        }
         json.dumps(content)
 
 
@@ -200,11 +243,16 @@ class TestRanking:
         assert lines[2].startswith('| **original** | 40.0 |')
         best = ranking.scores[0]
         assert f'{best.ece.value:.4f} [{best.ece.low:.4f}, ' in lines[2]
+        variance = best.non_target_variance
+        assert '| entropy | non-target variance |' in ' '.join(
+            lines[0].split())
+        assert f'{variance.value:.6f} [{variance.low:.6f}, ' in lines[2]
         content = ranking.to_dict()
         assert content['recommendation']['teacher'] == 'original'
         assert content['recommendation'][
             'temperature'] == best.temperature.value
         assert content['teachers'][0]['ece']['value'] == best.ece.value
+        assert content['teachers'][0]['entropy'] == best.entropy.to_dict()
         json.dumps(content)
 
 

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from tcal_det.checks import check_count
-from tcal_det.errors import InvalidTypeError
+from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional.binning import BinTable, make_bin_table
 from tcal_det.evaluation.functional.calibration_error import CalibrationError
 from tcal_det.models.distillers.frozen_teacher import FrozenTeacher
@@ -93,13 +93,20 @@ class TeacherCalibrationHook(Hook):
         self._tables: Dict[str, List[Dict[str, BinTable]]] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a model that learns from no teacher."""
-        if not getattr(_unwrapped(runner), 'is_distilling', False):
+        """Refuse a model that learns from no teacher's logits."""
+        model = _unwrapped(runner)
+        if not getattr(model, 'is_distilling', False):
             raise InvalidTypeError(
                 'TeacherCalibrationHook needs a CalibratedTeacherDistiller '
                 'with `distill_losses`, but the model is a '
-                f'{type(_unwrapped(runner)).__name__} without: remove the '
+                f'{type(model).__name__} without: remove the '
                 'hook from `custom_hooks`')
+        if not model.teacher.answers:
+            raise InvalidValueError(
+                'TeacherCalibrationHook needs a loss on logits in '
+                '`distill_losses`, of which the calibration is measured, but '
+                f'there are {sorted(model.distill_losses)}: add one, or '
+                'remove the hook from `custom_hooks`')
 
     def before_train_iter(self,
                           runner: Runner,

@@ -8,8 +8,10 @@ detector.
 import inspect
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Callable, Dict, Optional, Union
 
+import torch
 import torch.nn as nn
 from mmdet.structures import SampleList
 from mmengine.logging import print_log
@@ -21,10 +23,12 @@ from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from ..detectors import RecalibratedScoresMixin, detector_subclass
 from ..head_adapters import adapter_for, recorded_calls
+from .auto_weight import (AutoWeight, SizeWatch, classification_loss,
+                          parse_loss_weight)
 from .frozen_teacher import FrozenTeacher
 from .teacher_ensemble import TeacherEnsemble
 from .terms import Term, check_mixture, term_of
-from .training_step import TrainingStep
+from .training_step import Taught, TrainingStep
 
 TEACHER_KEYS = tuple(inspect.signature(FrozenTeacher).parameters)
 # What the losses call the modes of a key that they replace.
@@ -59,7 +63,9 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
             which they are logged, which must begin with ``loss_``: the
             runner sums exactly those. The key ``teacher`` names one of
             several teachers; without it the loss meets their mixture.
-            Defaults to {}, the plain student.
+            ``loss_weight='auto:r'`` measures the weight that makes the
+            gradient of the term r times that of the student's classification
+            loss, see ``AutoWeight``. Defaults to {}, the plain student.
         roi_weighting (str, optional): The former place of the losses'
             ``samples``; 'uniform' was what is 'all' there. Defaults to None.
         **student: The student's arguments.
@@ -108,11 +114,14 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         self.teacher = _make_teacher(teacher, self._teacher_of)
         if distill_losses:
             # Without parameters of its own a loss adds nothing to the state.
-            self.distill_losses = nn.ModuleDict({
-                name:
-                build_configured_part(f'distill_losses.{name}', cfg)
-                for name, cfg in distill_losses.items()
-            })
+            # With them their random values must not move those of the student.
+            with torch.random.fork_rng(devices=[]):
+                self.distill_losses = nn.ModuleDict({
+                    name:
+                    _build_loss(name, cfg)
+                    for name, cfg in distill_losses.items()
+                })
+            self._size_watch = SizeWatch()
             self._serve_losses()
 
     def _terms(self) -> Dict[str, Term]:
@@ -186,14 +195,12 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         terms = self._terms()
         if any(term.needs_image_gradient for term in terms.values()):
             batch_inputs = batch_inputs.detach().requires_grad_()
-        parts = self._adapter.parts
-        recorded = {
-            part: parts[part]
-            for term in terms.values()
-            for part in term.parts if part in parts
-        }
         with self._adapter.observe(batch_data_samples) as observation, \
-                recorded_calls(recorded) as calls:
+                recorded_calls(self._recorded_parts(terms)) as calls, \
+                ExitStack() as watches:
+            for term in terms.values():
+                watches.enter_context(
+                    term.watching(self._adapter, batch_data_samples))
             losses = super().loss(batch_inputs, batch_data_samples)
         taken = sorted(set(losses) & set(terms))
         if taken:
@@ -204,15 +211,60 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         step = TrainingStep(self._adapter, batch_inputs, batch_data_samples,
                             dict(losses), observation, calls)
         taught = self.teacher.taught(looks, observation)
-        for name, term in terms.items():
-            losses[name] = term.value(step, taught[self._teacher_of[name]])
+        values = {
+            name: self._weighted(name, term, step,
+                                 taught[self._teacher_of[name]])
+            for name, term in terms.items()
+        }
+        self._size_watch.observe(values, step.losses)
+        losses.update(values)
         return losses
+
+    def _recorded_parts(self, terms: Dict[str, Term]) -> Dict[str, nn.Module]:
+        """Modules of the student that a term, or its weight, looks at."""
+        parts = self._adapter.parts
+        wanted = {part for term in terms.values() for part in term.parts}
+        if any(_is_to_measure(loss) for loss in self.distill_losses.values()):
+            wanted.add('neck')
+        return {name: part for name, part in parts.items() if name in wanted}
+
+    def _weighted(self, name: str, term: Term, step: TrainingStep,
+                  taught: Taught) -> Tensor:
+        """A term, with the factor that 'auto:r' stands for."""
+        value = term.value(step, taught)
+        loss = self.distill_losses[name]
+        if not hasattr(loss, 'auto_weight'):
+            return value
+        # A schedule may have begun with another weight than 1, or with 0.
+        if _is_to_measure(loss) and loss.loss_weight > 0:
+            loss.auto_weight.measure(value / loss.loss_weight,
+                                     classification_loss(step.losses),
+                                     term.acts_on(step, taught),
+                                     step.calls['neck'].output)
+        return value * loss.auto_weight.factor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs):
         """Take the teacher along: ``to``, ``cuda``, ``half`` come here."""
         if self.teacher is not None:
             self.teacher.apply_to_tensors(fn)
         return super()._apply(fn, *args, **kwargs)
+
+
+def _build_loss(name: str, cfg: dict) -> nn.Module:
+    where = f'distill_losses.{name}'
+    weight, is_ratio = 1.0, False
+    if isinstance(cfg, Mapping):
+        weight, is_ratio = parse_loss_weight(where, cfg.get('loss_weight'))
+    if not is_ratio:
+        return build_configured_part(where, cfg)
+    loss = build_configured_part(where, dict(cfg, loss_weight=1.0))
+    loss.auto_weight = AutoWeight(name, weight)
+    return loss
+
+
+def _is_to_measure(loss: nn.Module) -> bool:
+    weight = getattr(loss, 'auto_weight', None)
+    return weight is not None and not weight.is_measured
 
 
 def _check_losses(distill_losses: Optional[dict]) -> dict:

@@ -153,6 +153,11 @@ class FrozenTeacher(Lecturer):
         return build_configured_part('teacher.calibrator', self.calibrator_cfg)
 
     @property
+    def answers(self) -> bool:
+        """Whether a loss asks for its logits."""
+        return self._answers
+
+    @property
     def is_built(self) -> bool:
         return self.adapter is not None
 

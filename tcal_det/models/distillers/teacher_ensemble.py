@@ -52,6 +52,11 @@ class TeacherEnsemble(Lecturer):
         self._activation = ''
 
     @property
+    def answers(self) -> bool:
+        """Whether a loss asks for the logits of one of them."""
+        return any(teacher.answers for teacher in self.asked.values())
+
+    @property
     def is_built(self) -> bool:
         # Of a copy no teacher is.
         return bool(self._activation) and all(

@@ -23,6 +23,7 @@ from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from mmdet.utils import InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from tcal_det.errors import InvalidTypeError
 
@@ -48,9 +49,14 @@ class PredictedBoxes:
         head (nn.Module): One that the adapter of dense heads can read.
         outputs (tuple): What its forward returned, in the mode, training or
             testing, in which the head still is.
+        keeps_graph (bool): Whether a gradient is to flow from the boxes into
+            ``outputs``, whose graph is held then. Defaults to False.
     """
 
-    def __init__(self, head: nn.Module, outputs: tuple) -> None:
+    def __init__(self,
+                 head: nn.Module,
+                 outputs: tuple,
+                 keeps_graph: bool = False) -> None:
         self._head = head
         self._is_training = head.training
         self._sizes = [level.shape[-2:] for level in outputs[0]]
@@ -61,9 +67,9 @@ class PredictedBoxes:
                 for level in outputs[0]
             ]
             outputs = (maps, *outputs[1:])
-        self._outputs = _detached(outputs)
+        self._keeps_graph = keeps_graph
+        self._outputs = outputs if keeps_graph else _detached(outputs)
 
-    @torch.no_grad()
     def decode(self) -> List[Tensor]:
         """The boxes of all priors, not clipped.
 
@@ -75,6 +81,11 @@ class PredictedBoxes:
         Raises:
             InvalidTypeError: If the head does not give a box of each prior.
         """
+        with torch.set_grad_enabled(self._keeps_graph
+                                    and torch.is_grad_enabled()):
+            return self._decode()
+
+    def _decode(self) -> List[Tensor]:
         head = self._head
         outputs = _widened(self._outputs)
         device = outputs[0][0].device
@@ -145,6 +156,19 @@ AS_TESTED: Dict[type, Callable] = {
 }
 
 
+class _WithoutDetaching(TorchFunctionMode):
+    """Boxes with their graph, from code that detaches what it decodes.
+
+    mmdet's ``predict_by_feat`` detaches the maps that it is given, and no
+    argument of it says otherwise.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is Tensor.detach:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def _boxes_of_detections(head: nn.Module, outputs: Sequence[Maps],
                          sizes: Sequence[torch.Size]) -> List[Tensor]:
     """The head's own decoding, of detections before NMS.
@@ -154,13 +178,14 @@ def _boxes_of_detections(head: nn.Module, outputs: Sequence[Maps],
     """
     num_images = len(outputs[0][0])
     outputs, counts = _scored_by_position(head, outputs)
-    results = head.predict_by_feat(
-        *outputs,
-        # Without a shape no coder clips.
-        batch_img_metas=[dict(img_shape=None)] * num_images,
-        cfg=ALL_BOXES,
-        rescale=False,
-        with_nms=False)
+    with _WithoutDetaching():
+        results = head.predict_by_feat(
+            *outputs,
+            # Without a shape no coder clips.
+            batch_img_metas=[dict(img_shape=None)] * num_images,
+            cfg=ALL_BOXES,
+            rescale=False,
+            with_nms=False)
     found = torch.stack([get_box_tensor(result.bboxes) for result in results])
     if found.shape[1:] != (sum(counts), 4):
         raise InvalidTypeError(

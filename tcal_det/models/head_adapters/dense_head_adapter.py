@@ -13,6 +13,7 @@ from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
 
 import torch
 import torch.nn as nn
+from mmdet.models.dense_heads import GFLHead, SABLRetinaHead
 from mmdet.models.losses import QualityFocalLoss, VarifocalLoss
 from mmdet.structures import SampleList
 from mmdet.utils import reduce_mean
@@ -42,11 +43,12 @@ class DenseHeadAdapter(HeadAdapter):
 
     sample_name = 'priors'
     num_classes_key = 'bbox_head.num_classes'
+    _reading_of = staticmethod(reading_of)
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__(detector)
         head = self._head
-        self._reading = reading_of(head)
+        self._reading = self._reading_of(head)
         self.num_classes = head.num_classes
         self.cls_channels = getattr(head, 'cls_out_channels', self.num_classes)
         self.activation = ('sigmoid' if getattr(head, 'use_sigmoid_cls', True)
@@ -56,6 +58,8 @@ class DenseHeadAdapter(HeadAdapter):
                 getattr(head, 'loss_cls', None),
                 (QualityFocalLoss, VarifocalLoss))
             or 'loss_obj' in self._reading.loss_modules)
+        if isinstance(head, GFLHead):
+            self.reg_max = head.reg_max
         # Which of its levels has the stride of each level of its student.
         self._levels: Optional[List[int]] = None
 
@@ -292,14 +296,48 @@ class DenseHeadAdapter(HeadAdapter):
                 best.view(num_images, height, width, -1).amax(dim=-1)[:, None])
         return scores
 
+    def reason_against_regressing(self) -> Optional[str]:
+        if isinstance(self._head, SABLRetinaHead):
+            return (f'has the `bbox_head` {type(self._head).__name__}, which '
+                    'chooses buckets instead of regressing boxes')
+        return None
+
+    def regress(self, calls: Dict[str, ModuleCall],
+                groups: Sequence[ClassificationSamples],
+                labels: Sequence[Tensor]) -> List[Tensor]:
+        boxes = PredictedBoxes(
+            self._head, calls['head.0'].output, keeps_graph=True).decode()
+        levels = self._levels or range(len(boxes))
+        return [boxes[levels[group.stage]].flatten(0, 1) for group in groups]
+
+    def edge_distributions(self, maps: Sequence[Tensor],
+                           call: Optional[ModuleCall]) -> List[Tensor]:
+        outputs = self._head(maps) if call is None else call.output
+        levels = self._levels or range(len(outputs[1]))
+        return [
+            outputs[1][level].permute(0, 2, 3,
+                                      1).reshape(-1, 4, self.reg_max + 1)
+            for level in levels
+        ]
+
     def look(self, images: Tensor,
              data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:
         """Logits of each of the student's levels, and the size of its map."""
+        return self.look_at(self.detector.extract_feat(images))
+
+    def look_at(
+            self,
+            maps: Sequence[Tensor]) -> List[Tuple[Tensor, Tuple[int, int]]]:
+        """:meth:`look`, where the features are there.
+
+        Args:
+            maps (sequence[Tensor]): What its neck returned, of each level.
+        """
         # Lists, out of which a level is taken once it is read: the maps of
         # all levels and their logits need not be there together.
         outputs = [
             list(part) if isinstance(part, (list, tuple)) else part
-            for part in self._head(self.detector.extract_feat(images))
+            for part in self._head(maps)
         ]
         seen = []
         for level in self._levels or range(len(outputs[0])):

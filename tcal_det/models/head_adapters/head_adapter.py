@@ -42,6 +42,8 @@ class HeadAdapter(metaclass=ABCMeta):
             given.
         answers_by_queries (bool): Whether one sample is to find an object,
             and all others are not: a query.
+        reg_max (int, optional): Largest distance, in strides, of its
+            distributions of box edges; None if it predicts none.
     """
 
     activation: str
@@ -54,6 +56,7 @@ class HeadAdapter(metaclass=ABCMeta):
     shares_samples = True
     classifies_boxes = False
     answers_by_queries = False
+    reg_max: Optional[int] = None
 
     def __init__(self, detector: nn.Module) -> None:
         self.detector = detector
@@ -262,6 +265,52 @@ class HeadAdapter(metaclass=ABCMeta):
         Returns:
             list[Tensor]: Probability of the most probable class, of each
             level, at least float32, shape (N, 1, H, W).
+        """
+        raise NotImplementedError
+
+    def reason_against_regressing(self) -> Optional[str]:
+        """Why :meth:`regress` cannot serve; None if it can.
+
+        Returns:
+            str, optional: What follows 'the student DINO ...' in a message.
+        """
+        return f'makes its boxes of {self.sample_name} that are its own'
+
+    def regress(self, calls: Dict[str, ModuleCall],
+                groups: Sequence[ClassificationSamples],
+                labels: Sequence[Tensor]) -> List[Tensor]:
+        """The boxes that its head makes of samples, with their graph.
+
+        Args:
+            calls (dict[str, ModuleCall]): The run of each stage of its head
+                on these samples.
+            groups (sequence[ClassificationSamples]): The samples: its own, or
+                those of its student.
+            labels (sequence[Tensor]): Class of each sample, of which the box
+                is taken where each class has one of its own, int64, shape
+                (S,) for each group.
+
+        Returns:
+            list[Tensor]: For each group corners in the pixels of the
+            network's input, not clipped, at least float32, shape (S, 4).
+        """
+        raise NotImplementedError
+
+    def edge_distributions(self, maps: Sequence[Tensor],
+                           call: Optional[ModuleCall]) -> List[Tensor]:
+        """How far from each of its priors the edges of the box may be.
+
+        Only of a head with ``reg_max``.
+
+        Args:
+            maps (sequence[Tensor]): What its neck returned, of each level.
+            call (ModuleCall, optional): The run of its head on them; None
+                where it did not run.
+
+        Returns:
+            list[Tensor]: Logits of the distances 0, 1, ..., ``reg_max`` of
+            each level, or of those that its student has, in the order of
+            the rows of class logits, shape (N * P, 4, reg_max + 1).
         """
         raise NotImplementedError
 

@@ -31,7 +31,8 @@ from .hooks import removed_on_leaving
 from .module_calls import ModuleCall
 from .observed_stage import ObservedStage
 from .roi_samples import (RoICandidates, assign_and_sample,
-                          assigned_candidates, propose, regressed_boxes)
+                          assigned_candidates, boxes_of_deltas, propose,
+                          regressed_boxes)
 
 UNORDERED = (
     'predicts a set of objects for each RoI, and its loss chooses their '
@@ -392,6 +393,28 @@ class RoIHeadAdapter(HeadAdapter):
             Predictions([rois[chosen, 1:] for chosen in of_images],
                         [rows[chosen] for chosen in of_images])
         ]
+
+    def reason_against_regressing(self) -> Optional[str]:
+        for bbox_head in self._bbox_heads:
+            if not getattr(bbox_head, 'with_reg', False):
+                return (f'has the `bbox_head` {type(bbox_head).__name__}, '
+                        'which does not regress the corners of boxes')
+        return None
+
+    def regress(self, calls: Dict[str, ModuleCall],
+                groups: Sequence[ClassificationSamples],
+                labels: Sequence[Tensor]) -> List[Tensor]:
+        boxes = []
+        for group, chosen in zip(groups, labels):
+            call = calls.get(f'head.{group.stage}')
+            if call is None:
+                # Not every head runs without a RoI.
+                boxes.append(group.where.new_zeros(0, 4))
+                continue
+            boxes.append(
+                boxes_of_deltas(self._bbox_heads[group.stage],
+                                group.where[:, 1:], chosen, call.output[1]))
+        return boxes
 
     def reason_against_scoring(self) -> Optional[str]:
         if isinstance(

@@ -14,6 +14,8 @@ from mmdet.utils import InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor
 
+from ..logits import at_least_float32
+
 
 @dataclass
 class RoICandidates:
@@ -190,3 +192,27 @@ def regressed_boxes(bbox_head: nn.Module, rois: Tensor, labels: Tensor,
             bbox_head.regress_by_class(boxes[chosen], labels[chosen], rows,
                                        meta))
     return boxes
+
+
+def boxes_of_deltas(bbox_head: nn.Module, rois: Tensor, labels: Tensor,
+                    deltas: Tensor) -> Tensor:
+    """Boxes that a stage makes of its RoIs, with their graph.
+
+    Args:
+        bbox_head (nn.Module): That of the stage.
+        rois (Tensor): Corners, shape (S, 4).
+        labels (Tensor): Class of each RoI, of which the box is taken where
+            each class has one of its own, int64, shape (S,).
+        deltas (Tensor): What the head predicts of the boxes, shape (S, 4) or
+            (S, 4 * K).
+
+    Returns:
+        Tensor: Not clipped to the images, at least float32, shape (S, 4).
+    """
+    deltas = at_least_float32(deltas)
+    if not bbox_head.reg_class_agnostic:
+        deltas = deltas.view(len(deltas), -1, 4).take_along_dim(
+            labels[:, None, None], dim=1).flatten(1)
+    decoded = bbox_head.bbox_coder.decode(
+        at_least_float32(rois.detach()), deltas)
+    return get_box_tensor(decoded)

@@ -40,6 +40,10 @@ class FeatureLoss(nn.Module):
     convolution, which is trained with the student and is no part of it.
 
     Attributes:
+        projects (bool): Whether unlike channels are projected; a loss that
+            takes them as they are says False.
+        needs_channels (bool): Whether ``student_channels`` must be given:
+            that of a loss with learnable parts of its own.
         needs_scores (bool): Whether :class:`Scene` must have ``scores``.
         needs_boxes (bool): Whether :class:`Scene` must have ``boxes``.
 
@@ -58,6 +62,8 @@ class FeatureLoss(nn.Module):
         InvalidTypeError, InvalidValueError: If an argument is wrong.
     """
 
+    projects = True
+    needs_channels = False
     needs_scores = False
     needs_boxes = False
 
@@ -71,6 +77,11 @@ class FeatureLoss(nn.Module):
         self.features = check_choice('features', features, PLACES)
         student = _check_channels('student_channels', student_channels)
         teacher = _check_channels('teacher_channels', teacher_channels)
+        if student is None and self.needs_channels:
+            raise InvalidTypeError(
+                '`student_channels` must be a list with the channels of each '
+                f'level, as {type(self).__name__} has parts that learn, but '
+                'got None')
         if student is None and teacher is not None:
             raise InvalidValueError(
                 '`student_channels` must be given with `teacher_channels`, '
@@ -81,7 +92,7 @@ class FeatureLoss(nn.Module):
                 f'entry for each level, but got {student} and {teacher}')
         self.student_channels = student
         self.teacher_channels = student if teacher is None else teacher
-        if self.student_channels != self.teacher_channels:
+        if self.projects and self.student_channels != self.teacher_channels:
             self.projections = nn.ModuleList(
                 nn.Identity() if own == other else nn.Conv2d(own, other, 1)
                 for own, other in zip(student, teacher))
@@ -146,6 +157,8 @@ class FeatureLoss(nn.Module):
                     teacher: Sequence[Tensor]) -> None:
         own, other = ([level.shape[1] for level in maps]
                       for maps in (student, teacher))
+        if self.student_channels is None and not self.projects:
+            return
         if own == (self.student_channels
                    or other) and other == (self.teacher_channels or other):
             return

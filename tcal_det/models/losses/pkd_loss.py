@@ -4,6 +4,9 @@ from torch import Tensor
 from tcal_det.registry import MODELS
 from .feature_loss import FeatureLoss, Scene
 
+# Of a mean in float32, relative.
+ROUNDING = 1e-6
+
 
 def standardized(maps: Tensor, eps: float = 1e-6) -> Tensor:
     r"""Zero mean and unit variance of each channel.
@@ -25,11 +28,14 @@ def standardized(maps: Tensor, eps: float = 1e-6) -> Tensor:
         tensor([-0.7071,  0.7071])
     """
     rows = maps.transpose(0, 1).flatten(1)
-    centred = rows - rows.mean(dim=1, keepdim=True)
+    mean = rows.mean(dim=1, keepdim=True)
+    centred = rows - mean
     # Not `std`, whose gradient is NaN for a channel that is constant.
     variance = centred.square().sum(
         dim=1, keepdim=True) / max(rows.shape[1] - 1, 1)
-    is_constant = variance == 0
+    # What is left of a constant is the rounding of its mean, whose gradient
+    # would be a million times that of the other channels.
+    is_constant = variance <= (ROUNDING * mean.detach()).square()
     deviation = variance.masked_fill(is_constant, 1).sqrt()
     scaled = (centred / (deviation + eps)).masked_fill(is_constant, 0)
     shape = maps.transpose(0, 1).shape

@@ -7,8 +7,9 @@ import torch
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
 from tcal_det.fileio import write_json_atomically
-from tcal_det.models.calibrators import (FocalPosterior, PlattScaling,
-                                         TemperatureScaling, VectorScaling)
+from tcal_det.models.calibrators import (FocalPosterior, MaxLogitScaling,
+                                         PlattScaling, TemperatureScaling,
+                                         VectorScaling)
 from tcal_det.registry import MODELS
 
 CALIBRATORS = [
@@ -20,6 +21,7 @@ CALIBRATORS = [
     PlattScaling(scale=2.0, bias=1.0, softening=0.9, base_rate=0.01),
     FocalPosterior(alpha=0.4, gamma=1.5, cls_channels=3),
     FocalPosterior(softening=1.3, base_rate=0.05),
+    MaxLogitScaling(ratio=4.5, cls_channels=3),
 ]
 
 

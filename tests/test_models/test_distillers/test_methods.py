@@ -1,9 +1,13 @@
 """Every loss inside the distiller: it trains the student it is fed by."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.registry import init_default_scope
 
 from tcal_det.errors import InvalidValueError
+from tcal_det.models.calibrators import MaxLogitScaling
+from tcal_det.models.distillers.frozen_teacher import check_calibrator
 from tcal_det.models.losses import logit_kl_div
 from tcal_det.registry import MODELS
 
@@ -17,6 +21,9 @@ METHODS = {
     'AEKTLoss': dict(cls_channels=4),
     'ATKDLoss': dict(),
     'CKDLoss': dict(),
+    'LogitStandardizationLoss': dict(),
+    'ATSLoss': dict(),
+    'ISATSLoss': dict(),
 }
 
 
@@ -70,6 +77,16 @@ def test_sigmoid_loss_on_a_softmax_head(distiller_cfg):
     with pytest.raises(
             InvalidValueError, match='made for sigmoid heads.*softmax'):
         build(distiller_cfg(losses=losses))
+
+
+def test_largest_logit_of_a_sigmoid_head():
+    """Its columns do not share a probability: there is no such entropy."""
+    teacher = SimpleNamespace(
+        activation='sigmoid', name='GFL', cls_channels=80)
+    with pytest.raises(
+            InvalidValueError,
+            match='made for sigmoid heads.*GFL.*MaxLogitScaling is for soft'):
+        check_calibrator(MaxLogitScaling(ratio=4.0), teacher)
 
 
 @pytest.mark.parametrize('mode, expected', [

@@ -1,10 +1,14 @@
 """Every registered logit loss, and inputs for all of their tests."""
 import torch
 
-from tcal_det.models.losses import (AEKTLoss, ATKDLoss, CKDLoss, CMKDLoss,
-                                    DISTLoss, DKDLoss, LogitBinaryKLDivLoss,
-                                    LogitKLDivLoss, MLLDLoss,
-                                    QualityFocalKDLoss, WTTMLoss)
+from tcal_det.models.losses import (AEKTLoss, ATKDLoss, ATSLoss, CKDLoss,
+                                    CMKDLoss, DISTLoss, DKDLoss, ISATSLoss,
+                                    LogitBinaryKLDivLoss, LogitKLDivLoss,
+                                    LogitStandardizationLoss, MLLDLoss,
+                                    QualityFocalKDLoss, RPNDistillationLoss,
+                                    WTTMLoss)
+from tcal_det.models.losses.ats_loss import asymmetric_logits
+from tcal_det.models.losses.isats_loss import widest_asymmetric_logits
 
 # What makes each loss for C columns of logits.
 LOSSES = {
@@ -14,6 +18,8 @@ LOSSES = {
     lambda classes, **kwargs: LogitKLDivLoss(**kwargs),
     'tcal_sigmoid':
     lambda classes, **kwargs: LogitBinaryKLDivLoss(**kwargs),
+    'rpn':
+    lambda classes, **kwargs: RPNDistillationLoss(**kwargs),
     'qfl':
     lambda classes, **kwargs: QualityFocalKDLoss(**kwargs),
     'qfl_half':
@@ -37,14 +43,34 @@ LOSSES = {
     lambda classes, **kwargs: ATKDLoss(**kwargs),
     'ckd':
     lambda classes, **kwargs: CKDLoss(**kwargs),
+    'ls':
+    lambda classes, **kwargs: LogitStandardizationLoss(**kwargs),
+    'ats':
+    lambda classes, **kwargs: ATSLoss(2., 1.5, **kwargs),
+    'isats':
+    lambda classes, **kwargs: ISATSLoss(2., (1., 1.5, 2.), **kwargs),
 }
-SIGMOID = {'tcal_sigmoid', 'qfl', 'qfl_half'}
+SIGMOID = {'tcal_sigmoid', 'rpn', 'qfl', 'qfl_half'}
 # Compares logits rather than probabilities.
 LOGIT_SPACE = {'ckd'}
+LABELLED = {'dkd', 'aekt', 'atkd', 'ats', 'isats'}
+# The mean logit of a sample is in their formula.
+CENTRED = {'ls', 'ats', 'isats'}
 
 
 def make_loss(name, classes=5, **kwargs):
     return LOSSES[name](classes, **kwargs).double()
+
+
+def goal(name, teacher, labels):
+    """Student logits at which the loss is 0."""
+    if name == 'wttm':
+        return teacher / 1.5
+    if name == 'ats':
+        return asymmetric_logits(teacher, labels, 2., 1.5)
+    if name == 'isats':
+        return widest_asymmetric_logits(teacher, labels, 2., (1., 1.5, 2.))
+    return teacher.clone()
 
 
 def random_inputs(samples=6, classes=5, seed=0, scale=2.):

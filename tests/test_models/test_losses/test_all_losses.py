@@ -4,7 +4,8 @@ import re
 
 import pytest
 import torch
-from loss_cases import LOGIT_SPACE, LOSSES, SIGMOID, make_loss, random_inputs
+from loss_cases import (LABELLED, LOGIT_SPACE, LOSSES, SIGMOID, goal,
+                        make_loss, random_inputs)
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import AEKTLoss, LogitLoss
@@ -25,7 +26,7 @@ def test_is_registered_and_declares_its_needs(name):
     assert MODELS.get(f'tcal_det.{type(loss).__name__}') is type(loss)
     assert loss.head_activation == ('sigmoid'
                                     if name in SIGMOID else 'softmax')
-    assert loss.needs_labels == (name in {'dkd', 'aekt', 'atkd'})
+    assert loss.needs_labels == (name in LABELLED)
     assert f'loss_weight={loss.loss_weight}' in repr(loss)
 
 
@@ -35,9 +36,8 @@ def test_positive_scalar_and_zero_at_equal_logits(name):
     loss = make_loss(name)
     value = loss(student, teacher, labels=labels)
     assert value.shape == () and value.item() > 1e-3
-    # WTTM's student is to reach the softened teacher.
-    reached = teacher / 1.5 if name == 'wttm' else teacher.clone()
-    same = loss(reached.requires_grad_(), teacher, labels=labels)
+    reached = goal(name, teacher, labels).requires_grad_()
+    same = loss(reached, teacher, labels=labels)
     assert same.item() == pytest.approx(0, abs=1e-12)
 
 
@@ -243,7 +243,7 @@ def test_bad_loss_weight_is_named(name):
         make_loss(name, loss_weight='1')
 
 
-@pytest.mark.parametrize('name', ['dkd', 'aekt', 'atkd'])
+@pytest.mark.parametrize('name', sorted(LABELLED))
 def test_one_sample_needs_its_label(name):
     student, teacher, _ = random_inputs(1)
     with pytest.raises(InvalidValueError, match='needs `labels`'):

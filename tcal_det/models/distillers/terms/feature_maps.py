@@ -1,10 +1,12 @@
 """Feature maps of student and teacher, paired by stride."""
-from typing import List, Sequence, Tuple
+import math
+from typing import Dict, List, Sequence, Tuple
 
 from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
+from ...head_adapters import HeadAdapter, ModuleCall
 from ...losses.feature_loss import FeatureLoss, Scene
 from ..training_step import Taught, TrainingStep
 
@@ -29,10 +31,11 @@ def matched_maps(step: TrainingStep, taught: Taught,
         teacher.
 
     Raises:
-        InvalidValueError: If no two levels have the same stride, or strides
-            within a factor of 2.
+        InvalidValueError: If one of them returns no maps, or no two levels
+            have the same stride, or strides within a factor of 2.
     """
-    student, teacher = step.calls[part].output, taught.calls[part].output
+    student = _maps_of('student', step.student, step.calls, part)
+    teacher = _maps_of('teacher', taught.adapter, taught.calls, part)
     pairs = match_levels(*([tuple(level.shape[-2:]) for level in maps]
                            for maps in (student, teacher)))
     if not pairs or student[0].shape[0] != teacher[0].shape[0]:
@@ -50,6 +53,19 @@ def matched_maps(step: TrainingStep, taught: Taught,
             [other for _, other in pairs])
 
 
+def _maps_of(role: str, adapter: HeadAdapter, calls: Dict[str, ModuleCall],
+             part: str) -> Tuple[Tensor, ...]:
+    maps = calls[part].output if part in calls else None
+    if not isinstance(maps, tuple) or not all(
+            isinstance(level, Tensor) and level.dim() == 4 for level in maps):
+        raise InvalidValueError(
+            f'the {part} of the {role} {adapter.name} must return a tuple of '
+            'maps, shape (N, D, H, W) each, to be compared by a loss on '
+            "features, but does not: choose the other of features='neck' and "
+            "features='backbone', or a loss on logits")
+    return maps
+
+
 def match_levels(student: Sequence[Tuple[int, int]],
                  teacher: Sequence[Tuple[int, int]]) -> List[Tuple[int, int]]:
     """Pairs of levels of the same stride, or of the nearest strides.
@@ -58,21 +74,27 @@ def match_levels(student: Sequence[Tuple[int, int]],
     but for rounding.
 
     Args:
-        student (sequence[tuple]): Height and width of each level, falling.
+        student (sequence[tuple]): Height and width of each level, in any
+            order: a YOLOv3 begins with the smallest.
         teacher (sequence[tuple]): The same of the teacher.
 
     Returns:
-        list[tuple[int, int]]: Positions of student and teacher, ascending.
-        Where no strides are equal, those of a ratio of at most 2.
+        list[tuple[int, int]]: Positions of student and teacher, of the
+        smallest stride first. Where no strides are equal, those of a ratio of
+        at most 2.
 
     Example:
         >>> match_levels([(16, 16), (8, 8)], [(32, 32), (16, 16), (8, 8)])
         [(0, 1), (1, 2)]
     """
+    own, other = (
+        sorted(range(len(sizes)), key=lambda level: -math.prod(sizes[level]))
+        for sizes in (student, teacher))
     for most in (ROUNDING, MOST_RESIZED):
-        pairs = _pairs_within(student, teacher, most)
+        pairs = _pairs_within([student[level] for level in own],
+                              [teacher[level] for level in other], most)
         if pairs:
-            return pairs
+            return [(own[first], other[second]) for first, second in pairs]
     return []
 
 
@@ -82,8 +104,9 @@ def _pairs_within(student: Sequence[Tuple[int, int]],
     pairs, start = [], 0
     for own, size in enumerate(student):
         ratios = [
-            max(*(max(one / other, other / one)
-                  for one, other in zip(size, other_size)))
+            max(
+                max(one / other, other / one)
+                for one, other in zip(size, other_size))
             for other_size in teacher[start:]
         ]
         if ratios and min(ratios) <= most:
@@ -114,6 +137,9 @@ def scene_of(loss: FeatureLoss, step: TrainingStep, taught: Taught,
                 get_box_tensor(sample.gt_instances.bboxes),
                 step.images.shape[-2:]) for sample in step.data_samples
         ]
+        # A TridentNet repeats the batch for each of its branches.
+        num_maps = len(step.calls[loss.features].output[0])
+        boxes = boxes * (num_maps // len(boxes))
     return Scene(scores, boxes)
 
 

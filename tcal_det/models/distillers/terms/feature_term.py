@@ -3,6 +3,7 @@ from typing import List, Optional
 
 from torch import Tensor
 
+from tcal_det.errors import UserError
 from ...head_adapters import HeadAdapter
 from ...losses import FeatureLoss
 from ..training_step import Taught, TrainingStep
@@ -33,9 +34,18 @@ class FeatureTerm(Term):
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
         student, teacher, levels = matched_maps(step, taught,
                                                 self._loss.features)
-        return self._loss(
-            [without_graph_if_off(self._loss, level) for level in student],
-            teacher, scene_of(self._loss, step, taught, levels))
+        scene = scene_of(self._loss, step, taught, levels)
+        try:
+            return self._loss(
+                [without_graph_if_off(self._loss, level) for level in student],
+                teacher, scene)
+        except UserError as error:
+            # The loss knows no detectors.
+            raise type(error)(
+                f'`distill_losses.{self.name}` {type(self._loss).__name__} '
+                f'cannot compare the {self._loss.features} of the student '
+                f'{step.student.name} and of the teacher '
+                f'{taught.adapter.name}: {error}') from None
 
     def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
         return list(step.calls[self._loss.features].output)

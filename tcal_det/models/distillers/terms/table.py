@@ -5,21 +5,28 @@ import torch.nn as nn
 
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
-from ...losses import (FeatureLoss, IGDMLoss, KDIGALoss, LogitLoss,
-                       PretrainingStateLoss)
+from ...losses import (BoxDistillationLoss, FeatureLoss, IGDMLoss, KDIGALoss,
+                       LocalizationDistillationLoss, LogitLoss,
+                       PretrainingStateLoss, RPNDistillationLoss)
+from .box_term import BoxTerm
 from .feature_term import FeatureTerm
+from .localization_term import LocalizationTerm
 from .logit_term import LogitTerm
 from .perturbed_term import PerturbedTerm
 from .roi_terms import GradientTerm, StateTerm
+from .rpn_term import RPNTerm
 from .term import Term
 
 # By class of the loss; the row of the nearest base class is taken.
 TERMS: Dict[type, Type[Term]] = {
+    BoxDistillationLoss: BoxTerm,
     FeatureLoss: FeatureTerm,
     IGDMLoss: PerturbedTerm,
     KDIGALoss: GradientTerm,
+    LocalizationDistillationLoss: LocalizationTerm,
     LogitLoss: LogitTerm,
     PretrainingStateLoss: StateTerm,
+    RPNDistillationLoss: RPNTerm,
 }
 
 

@@ -4,9 +4,11 @@ A loss sees tensors and knows no detector. Its term reads them from the
 training step.
 """
 from abc import ABCMeta, abstractmethod
-from typing import List, Optional, Tuple
+from contextlib import contextmanager
+from typing import Iterator, List, Optional, Tuple
 
 import torch.nn as nn
+from mmdet.structures import SampleList
 from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
@@ -95,6 +97,17 @@ class Term(metaclass=ABCMeta):
                 f'of the very samples of the student {step.student.name}, but '
                 f'its transport is {taught.teacher.transport.name!r}: leave '
                 '`teacher.transport` and `teacher.sampling` out')
+
+    @contextmanager
+    def watching(self, student: HeadAdapter,
+                 data_samples: SampleList) -> Iterator[None]:
+        """Listen to the student's own loss, beside ``parts``.
+
+        Args:
+            student (HeadAdapter): Adapter of the student.
+            data_samples (list[DetDataSample]): Samples of the images.
+        """
+        yield
 
     @abstractmethod
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:

@@ -1,0 +1,5 @@
+_base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
+
+model = dict(
+    distill_losses=dict(
+        _delete_=True, loss_cwd=dict(type='CWDLoss', loss_weight=10.0)))

@@ -1,0 +1,9 @@
+_base_ = './faster-rcnn_r18-quarter_fpn_pkd-r18-half_24e_digits.py'
+
+model = dict(
+    distill_losses=dict(
+        _delete_=True,
+        loss_fgd=dict(
+            type='FGDLoss',
+            student_channels=[32] * 5,
+            teacher_channels=[64] * 5)))

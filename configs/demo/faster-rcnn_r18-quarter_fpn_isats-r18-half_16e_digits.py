@@ -1,0 +1,8 @@
+_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+
+model = dict(
+    # The loss brings its own temperatures.
+    teacher=dict(calibrator=None),
+    distill_losses=dict(
+        loss_kd_cls=dict(
+            _delete_=True, type='ISATSLoss', target_temperature=4.0)))

@@ -1,0 +1,17 @@
+# The last stage all the time, the earlier ones while they are formed, but for
+# the first, which is frozen. An auxiliary teacher, as deep as the student, is a
+# teacher as any other.
+_base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
+
+model = dict(
+    distill_losses=dict(
+        _delete_=True,
+        loss_flow_last=dict(type='InformationFlowLoss', levels=[-1]),
+        loss_flow_early=dict(type='InformationFlowLoss', levels=[1, 2])))
+
+custom_hooks = [
+    dict(
+        type='tcal_det.LossWeightScheduleHook',
+        loss='loss_flow_early',
+        schedule=dict(type='early_decay', gamma=0.7))
+]

@@ -1,0 +1,10 @@
+# The edges of the boxes are distilled beside the calibrated logits. The
+# calibrator is fitted to the teacher first, by
+# python tools/calibrate_teacher.py \
+#     mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py auto \
+#     --calibrator PlattScaling --out work_dirs/gfl_r101_fpn_ms-2x_coco
+_base_ = '../tcal/gfl_r50_fpn_tcal-r101_1x_coco.py'
+
+model = dict(
+    distill_losses=dict(
+        loss_ld=dict(type='LocalizationDistillationLoss', loss_weight=1.0)))

@@ -1,0 +1,11 @@
+# The weight is near alpha D H W of the authors' alpha for two-stage detectors.
+_base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
+
+model = dict(
+    distill_losses=dict(
+        _delete_=True,
+        loss_mgd=dict(
+            type='MGDLoss',
+            loss_weight=2.0,
+            student_channels=[256] * 5,
+            masked_share=0.45)))

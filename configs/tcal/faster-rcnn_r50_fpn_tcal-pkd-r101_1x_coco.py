@@ -1,0 +1,4 @@
+_base_ = './faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
+
+model = dict(
+    distill_losses=dict(loss_pkd=dict(type='PKDLoss', loss_weight=6.0)))

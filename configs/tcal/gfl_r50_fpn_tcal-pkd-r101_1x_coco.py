@@ -1,0 +1,9 @@
+# A score of this head predicts class and IoU together: no formula gives its
+# calibration, it is fitted to the teacher first, by
+# python tools/calibrate_teacher.py \
+#     mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py auto \
+#     --calibrator PlattScaling --out work_dirs/gfl_r101_fpn_ms-2x_coco
+_base_ = './gfl_r50_fpn_tcal-r101_1x_coco.py'
+
+model = dict(
+    distill_losses=dict(loss_pkd=dict(type='PKDLoss', loss_weight=6.0)))

@@ -1,0 +1,229 @@
+"""Weights that follow from gradients, and a warning of one that does not fit.
+
+Terms of distillation differ by orders of magnitude: in their units, with the
+channels of a map, with the number of samples. What a weight does is seen in
+gradients.
+"""
+import logging
+import math
+from typing import Any, Dict, List, Sequence, Tuple, Union
+
+import torch
+import torch.nn as nn
+from mmengine.dist import all_reduce
+from mmengine.logging import print_log
+from torch import Tensor
+
+from tcal_det.errors import InvalidValueError
+
+Losses = Dict[str, Union[Tensor, List[Tensor]]]
+
+AUTO = 'auto:'
+# Steps in which a factor is measured, and terms are compared with losses.
+STEPS = 10
+# A term that exceeds the student's own losses by this factor drowns them.
+LARGE = 20.0
+# Keeps gradients of half precision from becoming 0.
+HALF_SCALE = 1024.0
+OWN = 'the student'
+
+
+def parse_loss_weight(where: str, weight: Any) -> Tuple[Any, bool]:
+    """Split what a config gives as ``loss_weight``.
+
+    Args:
+        where (str): The loss's key, for the message.
+        weight (Any): 'auto:r' with a ratio r > 0, or no text: a weight, which
+            is the loss's to check.
+
+    Returns:
+        tuple[Any, bool]: r or the weight; whether it is r.
+
+    Raises:
+        InvalidValueError: If a text has another form.
+
+    Example:
+        >>> parse_loss_weight('distill_losses.loss_pkd', 'auto:0.5')
+        (0.5, True)
+    """
+    if not isinstance(weight, str):
+        return weight, False
+    try:
+        ratio = float(weight[len(AUTO):]) if weight.startswith(AUTO) else 0.0
+    except ValueError:
+        ratio = 0.0
+    if not 0 < ratio < math.inf:
+        raise InvalidValueError(
+            f"`{where}.loss_weight` must be a number or 'auto:r', r > 0 being "
+            "the size of the term's gradient as a multiple of that of the "
+            f"student's classification loss, e.g. 'auto:0.5', but got "
+            f'{weight!r}')
+    return ratio, True
+
+
+class AutoWeight(nn.Module):
+    r"""A factor that gives a term the gradient it is meant to have.
+
+    .. math::
+        f = \exp\Big(\frac1n \sum_{i \le n} \log
+        \frac{r\,\|g_{task,i}\|}{\|g_{term,i}\|}\Big)
+
+    with the norms of the gradients, of the student's classification loss and
+    of the term, on what the term acts on: the logits, the maps. It is measured
+    in the first 10 steps, all of which already use the factor of the steps so
+    far; then it stays. It is saved and resumed with the optimiser's state, as
+    buffers of the loss.
+
+    Args:
+        name (str): The loss's key in ``distill_losses``.
+        ratio (float): r > 0.
+    """
+
+    def __init__(self, name: str, ratio: float) -> None:
+        super().__init__()
+        self._name, self.ratio = name, ratio
+        self.register_buffer('mean_log', torch.zeros(()))
+        self.register_buffer('steps', torch.zeros((), dtype=torch.long))
+        # Of `steps`, which it would take a wait for the GPU to read.
+        self._is_measured = False
+
+    @property
+    def factor(self) -> Tensor:
+        """What the term is multiplied by."""
+        return self.mean_log.exp()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the factor has its last value."""
+        if not self._is_measured:
+            self._is_measured = bool(self.steps >= STEPS)
+        return self._is_measured
+
+    def measure(self, term: Tensor, task: Tensor, acted_on: Sequence[Tensor],
+                maps: Sequence[Tensor]) -> None:
+        """Take in one of the first steps.
+
+        Args:
+            term (Tensor): The term as it is, a scalar.
+            task (Tensor): The student's classification loss, a scalar.
+            acted_on (sequence[Tensor]): What of the student the term acts on.
+            maps (sequence[Tensor]): What the heads were given: it stands in
+                where the classification loss does not depend on ``acted_on``.
+        """
+        norms = [gradient_norm(task, acted_on), gradient_norm(term, acted_on)]
+        if norms[0] == 0:
+            norms = [gradient_norm(task, maps), gradient_norm(term, maps)]
+        norms = torch.stack(norms)
+        log_ratio = (self.ratio * norms[0] / norms[1]).log()
+        # A step without objects may have no gradient at all.
+        is_known = log_ratio.isfinite()
+        sums = torch.stack([
+            log_ratio.masked_fill(~is_known, 0),
+            is_known.to(log_ratio.dtype)
+        ])
+        all_reduce(sums)
+        with torch.no_grad():
+            if sums[1] > 0:
+                self.mean_log += (sums[0] / sums[1] - self.mean_log) / (
+                    self.steps + 1)
+                self.steps += 1
+        if self.is_measured:
+            print_log(
+                f'{self._name}: {AUTO}{self.ratio:g} has become the '
+                f'loss_weight {float(self.factor):.4g}', 'current')
+
+
+def gradient_norm(loss: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    """Euclidean norm of the gradient of a loss, over several tensors.
+
+    Args:
+        loss (Tensor): A scalar; its graph is kept.
+        tensors (sequence[Tensor]): What it is differentiated by. One that it
+            does not depend on, or that has no gradient, as behind a frozen
+            stage, counts 0.
+
+    Returns:
+        Tensor: A scalar of float32.
+    """
+    tensors = [one for one in tensors if one.requires_grad]
+    zero = loss.new_zeros((), dtype=torch.float32)
+    if not tensors or not loss.requires_grad:
+        return zero
+    is_half = any(one.dtype == torch.float16 for one in tensors)
+    scale = HALF_SCALE if is_half else 1.0
+    gradients = torch.autograd.grad(
+        loss * scale, tensors, retain_graph=True, allow_unused=True)
+    squares = [
+        gradient.float().div(scale).square().sum() for gradient in gradients
+        if gradient is not None
+    ]
+    return sum(squares, zero).sqrt()
+
+
+def classification_loss(losses: Losses) -> Tensor:
+    """The student's own classification loss.
+
+    Args:
+        losses (dict): Its losses by name. Those called 'loss_cls', after the
+            name of a stage or a layer; all of them where there is none.
+
+    Returns:
+        Tensor: A scalar.
+    """
+    return total_loss({
+        name: loss
+        for name, loss in losses.items() if 'loss_cls' in name
+    } or losses)
+
+
+def total_loss(losses: Losses) -> Tensor:
+    """Sum of what the runner back-propagates.
+
+    Args:
+        losses (dict): Losses by name; those without 'loss' in their name are
+            none.
+
+    Returns:
+        Tensor: A scalar.
+    """
+    parts: List[Tensor] = []
+    for name, loss in losses.items():
+        if 'loss' in name:
+            parts += [loss] if isinstance(loss, Tensor) else loss
+    return sum(part.mean() for part in parts)
+
+
+class SizeWatch:
+    """Warns of terms that drown the student's own losses.
+
+    It compares the means of the first 10 steps.
+    """
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._sums: Dict[str, Tensor] = {}
+
+    def observe(self, terms: Dict[str, Tensor], losses: Losses) -> None:
+        """Take in a step; no tensor is read before the last.
+
+        Args:
+            terms (dict[str, Tensor]): Terms by name, weighted.
+            losses (dict): The student's own losses by name.
+        """
+        if self._steps == STEPS:
+            return
+        self._steps += 1
+        for name, value in dict(terms, **{OWN: total_loss(losses)}).items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        if self._steps < STEPS:
+            return
+        own = float(self._sums.pop(OWN))
+        for name, value in self._sums.items():
+            ratio = float(value) / own if own > 0 else math.inf
+            if ratio > LARGE:
+                print_log(
+                    f'{name} is {ratio:.3g} times as large as all losses of '
+                    f'the student together, over the first {STEPS} steps: '
+                    f"lower its loss_weight, or give it loss_weight='auto:1'",
+                    'current',
+                    level=logging.WARNING)

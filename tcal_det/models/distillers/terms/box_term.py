@@ -1,0 +1,120 @@
+"""Losses on boxes that both regress from the same samples."""
+from typing import Any, List, Optional
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from tcal_det.errors import InvalidValueError
+from ...head_adapters import HeadAdapter
+from ...losses.sample_weight import object_probability, sample_weight
+from ..lesson import Lesson
+from ..sample_transport import SameSamples
+from ..training_step import Taught, TrainingStep
+from .same_priors import check_same_priors
+from .term import Term, without_graph_if_off
+
+
+class BoxTerm(Term):
+    """Boxes of both, of the student's RoIs or priors.
+
+    Weighted by the teacher's calibrated score.
+    """
+
+    def __init__(self, name: str, loss: nn.Module,
+                 student: HeadAdapter) -> None:
+        super().__init__(name, loss, student)
+        self.parts = tuple(
+            part for part in student.parts if part.startswith('head.'))
+
+    def reason_against_teacher(self, student: HeadAdapter,
+                               teacher: HeadAdapter) -> Optional[str]:
+        remedy = ('choose two detectors with RoIs, or two with the same '
+                  'priors')
+        reason = student.reason_against_regressing()
+        if reason is not None:
+            return f'cannot teach it boxes: the student {reason}: {remedy}'
+        reason = teacher.reason_against_regressing()
+        if reason is not None:
+            return f'{reason}: {remedy}'
+        reason = SameSamples.reason_against(student, teacher)
+        if reason is not None:
+            return f'cannot teach it boxes: the two {reason}: {remedy}'
+        if student.num_stages != teacher.num_stages:
+            return ('must have as many stages, as each regresses from the '
+                    f'boxes of the one before, but has {teacher.num_stages} '
+                    f'and the student {student.num_stages}: choose another '
+                    'teacher')
+        return None
+
+    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+        if not isinstance(taught.teacher.transport, SameSamples):
+            raise InvalidValueError(
+                f'`teacher.transport` must be \'same_samples\' for '
+                f'`distill_losses.{self.name}`, but the teacher '
+                f'{taught.adapter.name} of the student {step.student.name} '
+                f'has {taught.teacher.transport.name!r}: leave it out')
+        lessons = taught.lessons
+        groups = [step.observation.groups[lesson.group] for lesson in lessons]
+        labels = [
+            taught.teacher.classes.labels_of_both(self._classes_of(lesson))
+            for lesson in lessons
+        ]
+        student = step.student.regress(step.calls, groups,
+                                       [own for own, _ in labels])
+        with torch.no_grad():
+            teacher = taught.adapter.regress(taught.calls, groups,
+                                             [other for _, other in labels])
+        return sum(
+            self._of_group(step, taught, *parts)
+            for parts in zip(lessons, student, teacher))
+
+    def _classes_of(self, lesson: Lesson) -> Tensor:
+        """Shared class whose box is compared, of each sample."""
+        best = lesson.logits[:, :lesson.num_classes].argmax(dim=1)
+        labels = lesson.samples.labels
+        if labels is None:
+            if self._loss.samples == 'foreground' and len(best):
+                raise InvalidValueError(
+                    f'`distill_losses.{self.name}.samples` must be \'all\', '
+                    'as the loss of the student assigns no class to its '
+                    "samples, but got 'foreground'")
+            return best
+        is_object = (labels >= 0) & (labels < lesson.num_classes)
+        return labels.where(is_object, best)
+
+    def _of_group(self, step: TrainingStep, taught: Taught, lesson: Lesson,
+                  student: Tensor, teacher: Tensor) -> Tensor:
+        check_same_priors(step.student, taught.adapter, student, teacher)
+        samples = lesson.samples
+        weight = sample_weight(samples.labels, lesson.num_classes,
+                               samples.weight, self._loss.samples)
+        score = object_probability(lesson.logits, lesson.num_classes,
+                                   step.student.activation)
+        weight = score if weight is None else weight * score
+        divisor = samples.avg_factor
+        if divisor is None:
+            divisor = float(max(len(weight), 1))
+        # Boxes without a say may be so far out that their gradient is NaN.
+        index = weight.nonzero(as_tuple=True)[0]
+        return samples.group_weight * self._loss(
+            without_graph_if_off(self._loss, student[index]), teacher[index],
+            weight[index], divisor)
+
+    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+        """What the head predicts of boxes; some beside them is not used."""
+        tensors = []
+        for part in self.parts:
+            if part in step.calls:
+                output = step.calls[part].output
+                tensors += tensors_with_graph(output[1:] or output)
+        return tensors
+
+
+def tensors_with_graph(part: Any) -> List[Tensor]:
+    """All tensors in nested tuples that a gradient can flow into."""
+    if isinstance(part, Tensor):
+        return [part] if part.requires_grad else []
+    if not isinstance(part, tuple):
+        return []
+    return [tensor for one in part for tensor in tensors_with_graph(one)]

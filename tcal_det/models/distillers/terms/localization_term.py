@@ -1,0 +1,72 @@
+"""Losses on the distributions of a box's edges."""
+from typing import List, Optional
+
+import torch
+from mmdet.utils import reduce_mean
+from torch import Tensor
+
+from ...head_adapters import HeadAdapter
+from ...losses.sample_weight import object_probability
+from ..training_step import Taught, TrainingStep
+from .same_priors import check_same_priors
+from .term import Term, without_graph_if_off
+
+
+class LocalizationTerm(Term):
+    """Edge distributions of both, on the student's positive priors.
+
+    The classes of the two may differ: edges have none.
+    """
+
+    needs_answers = False
+    # The teacher's head is run on its neck's maps where no answer asked for
+    # it.
+    parts = ('neck', 'head.0')
+
+    def reason_against_teacher(self, student: HeadAdapter,
+                               teacher: HeadAdapter) -> Optional[str]:
+        own, other = student.reg_max, teacher.reg_max
+        if own is None:
+            return ('finds no distributions of box edges in its student, as '
+                    'only a GFLHead predicts them: choose '
+                    'BoxDistillationLoss')
+        if other is None:
+            return ('predicts no distributions of box edges, as only a '
+                    'GFLHead does: choose a teacher with one, or '
+                    'BoxDistillationLoss')
+        if own != other:
+            return (f'must have the `reg_max` of its student, but has {other} '
+                    f'and the student {own}: change `bbox_head.reg_max`, or '
+                    'choose BoxDistillationLoss')
+        return teacher.reason_against_student(student)
+
+    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+        student = step.student.edge_distributions(step.calls['neck'].output,
+                                                  step.calls['head.0'])
+        with torch.no_grad():
+            teacher = taught.adapter.edge_distributions(
+                taught.calls['neck'].output, taught.calls.get('head.0'))
+        mine, theirs, weights = [], [], []
+        for group in step.observation.groups:
+            check_same_priors(step.student, taught.adapter,
+                              student[group.stage], teacher[group.stage])
+            labels = group.labels
+            index = ((labels >= 0) &
+                     (labels < step.student.num_classes)).nonzero(
+                         as_tuple=True)[0]
+            mine.append(student[group.stage][index])
+            theirs.append(teacher[group.stage][index])
+            weights.append(
+                object_probability(group.logits[index],
+                                   step.student.num_classes,
+                                   step.student.activation))
+        weight = torch.cat(weights)
+        # Of all ranks, also of those without positives: they wait for each
+        # other.
+        divisor = reduce_mean(weight.sum()).clamp(min=1)
+        return self._loss(
+            without_graph_if_off(self._loss, torch.cat(mine)),
+            torch.cat(theirs), weight, divisor)
+
+    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+        return list(step.calls['head.0'].output[1])

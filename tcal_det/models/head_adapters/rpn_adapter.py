@@ -1,0 +1,70 @@
+"""The RPN of a detector in two stages, read as a dense head of one class."""
+from typing import List, Optional, Sequence
+
+import torch.nn as nn
+from mmdet.models.dense_heads import RPNHead
+from torch import Tensor
+
+from .classification_samples import ClassificationSamples
+from .dense_head_adapter import DenseHeadAdapter
+from .dense_readings import DenseReading
+from .head_adapter import HeadAdapter
+
+
+class RPNAdapter(DenseHeadAdapter):
+    """An RPN: all anchors, with K = 1 for 'an object'.
+
+    No family of its own: the classes of a detector in two stages are those
+    of its RoI head.
+    """
+
+    sample_name = 'anchors'
+    num_classes_key = 'rpn_head.num_classes'
+
+    @property
+    def _head(self) -> nn.Module:
+        return self.detector.rpn_head
+
+    @staticmethod
+    def _reading_of(head: nn.Module) -> DenseReading:
+        # What an RPN classifies is refused as a detector's own classes.
+        return DenseReading()
+
+    @classmethod
+    def matches(cls, detector: nn.Module) -> bool:
+        return getattr(detector, 'rpn_head', None) is not None
+
+    @classmethod
+    def reason_against(cls, detector: nn.Module) -> Optional[str]:
+        if not cls.matches(detector):
+            return 'has no RPN'
+        head = detector.rpn_head
+        if not isinstance(head, RPNHead):
+            return (f'has the `rpn_head` {type(head).__name__}, which is no '
+                    'RPNHead')
+        if not head.use_sigmoid_cls:
+            return 'has an RPNHead that takes softmax instead of sigmoid'
+        if getattr(detector, 'num_branch', 1) > 1:
+            return 'repeats the batch for the branches of a TridentNet'
+        return None
+
+    def reason_against_student(self, student: HeadAdapter) -> Optional[str]:
+        own, other = self._grid.strides, student._grid.strides
+        if own != other:
+            return (f'must have an RPN on maps of the same strides, but has '
+                    f'{own} and the student {other}: choose a teacher with '
+                    'the strides of the student')
+        return super().reason_against_student(student)
+
+    def answers_on(self, maps: Sequence[Tensor],
+                   groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+        """Objectness of the anchors of a student's RPN.
+
+        Args:
+            maps (sequence[Tensor]): What this detector's neck returned.
+            groups (sequence[ClassificationSamples]): Anchors of each level.
+
+        Returns:
+            list[Tensor]: Logits of each level, shape (N * P, 1).
+        """
+        return self.answer(self.look_at(maps), groups)
