@@ -36,6 +36,8 @@ class SpeculativeSamples:
 
     Adapted: a RoI takes the place of a token. A token that is replaced
     changes all that follow; RoIs are no sequence, and each is judged alone.
+    Reading taken: ranks are among the RoIs that the student sampled of the
+    image, so that the share of accepted ones is ``top_k`` over their number.
 
     Args:
         top_k (int, optional): Number of RoIs of an image that are accepted at
