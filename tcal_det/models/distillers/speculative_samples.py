@@ -14,6 +14,7 @@ from ..class_correspondence import ClassCorrespondence
 from ..head_adapters import (ClassificationSamples, HeadAdapter, Observation,
                              RoICandidates)
 from ..logits import class_probabilities
+from ..losses.random_stream import generator_of_draw
 from .lesson import Lesson
 from .sample_transport import SameSamples, SampleTransport, Translate
 from .second_run import without_traces
@@ -35,6 +36,8 @@ class SpeculativeSamples:
 
     Adapted: a RoI takes the place of a token. A token that is replaced
     changes all that follow; RoIs are no sequence, and each is judged alone.
+    Reading taken: ranks are among the RoIs that the student sampled of the
+    image, so that the share of accepted ones is ``top_k`` over their number.
 
     Args:
         top_k (int, optional): Number of RoIs of an image that are accepted at
@@ -133,19 +136,19 @@ class SpeculativeSamples:
         Args:
             scores (Tensor): Scores of its proposals, shape (P,).
             count (int): Number of rejected samples.
-            generator (torch.Generator): Source of the draw.
+            generator (torch.Generator): Source of the draw, on the CPU.
 
         Returns:
             Tensor: Positions, int64, shape (count,), drawn with probability
             proportional to the scores; none twice where P >= count.
         """
         # A score may be rounded to 0, and is to be drawn last, not never.
-        scores = scores.float().clamp(min=torch.finfo(torch.float32).tiny)
+        likely = scores.float().clamp(min=torch.finfo(torch.float32).tiny)
         return torch.multinomial(
-            scores,
+            likely.cpu(),
             count,
             replacement=len(scores) < count,
-            generator=generator)
+            generator=generator).to(scores.device)
 
 
 class _MixedSamples(SampleTransport):
@@ -164,7 +167,7 @@ class _MixedSamples(SampleTransport):
                  policy: SpeculativeSamples) -> None:
         super().__init__(student, teacher, 'last')
         self._policy = policy
-        self._generator: Optional[torch.Generator] = None
+        self._steps = 0
 
     @classmethod
     def reason_against(cls, student: HeadAdapter,
@@ -222,16 +225,21 @@ class _MixedSamples(SampleTransport):
         return self._student.candidates(observation.features, proposals,
                                         data_samples)
 
+    def _generator(self) -> torch.Generator:
+        """That of this step, apart from the student's stream.
+
+        Of the runner's iteration, where there is a runner: a resumed training
+        draws what an uninterrupted one does.
+        """
+        step = MessageHub.get_current_instance().get_info('iter', self._steps)
+        self._steps += 1
+        return generator_of_draw(torch.initial_seed(), step)
+
     def _exchanged(
             self, group: ClassificationSamples, accepted: Tensor,
             candidates: List[RoICandidates]) -> Tuple[Tensor, RoICandidates]:
         """Positions of the samples that are replaced, and by what."""
-        device = accepted.device
-        if self._generator is None:
-            # A stream of its own: the student's training draws from the
-            # global one, whose state is put back.
-            self._generator = torch.Generator(device).manual_seed(
-                torch.initial_seed())
+        generator = self._generator()
         rejected, chosen = [], []
         for image, offered in enumerate(candidates):
             places = (~accepted &
@@ -243,7 +251,7 @@ class _MixedSamples(SampleTransport):
             chosen.append(
                 offered.subset(
                     self._policy.drawn(offered.scores, len(places),
-                                       self._generator)))
+                                       generator)))
         if not rejected:
             return accepted.new_zeros(0, dtype=torch.long), candidates[0]
         return torch.cat(rejected), RoICandidates.joined(chosen)

@@ -56,8 +56,9 @@ class IGDMLoss(LogitLoss):
     adversarial training runs, 10 steps of at most 8 of 255 levels; here it
     is one step, of an epsilon for a detector that was not trained to be
     linear within 8 levels, and x + d is not clipped to [0, 255]. A sigmoid
-    head is taught by the divergence of each class on its own. The paper's
-    weight grows linearly from 0, which ``LossWeightScheduleHook`` can do.
+    head is taught by the divergence of each class on its own. In the method's
+    public code the weight grows linearly from 0, which
+    ``LossWeightScheduleHook`` can do.
 
     The arguments of forward are those of :class:`LogitLoss`, with the
     differences for logits, see :func:`response`.

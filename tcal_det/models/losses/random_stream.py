@@ -9,6 +9,19 @@ _BITS = 2**32
 _STRIDE = 0x9E3779B1
 
 
+def generator_of_draw(seed: int, draw: int) -> torch.Generator:
+    """A generator whose numbers depend on two numbers only.
+
+    Args:
+        seed (int): Seed of the training.
+        draw (int): Number of draws before this one.
+
+    Returns:
+        torch.Generator: On the CPU.
+    """
+    return torch.Generator().manual_seed((seed + draw * _STRIDE) % _BITS)
+
+
 class RandomStream(nn.Module):
     """A generator of random numbers for each draw.
 
@@ -32,6 +45,6 @@ class RandomStream(nn.Module):
 
     def generator(self) -> torch.Generator:
         """The generator of the next draw."""
-        seed = (int(self.seed) + int(self.draws) * _STRIDE) % _BITS
+        generator = generator_of_draw(int(self.seed), int(self.draws))
         self.draws += 1
-        return torch.Generator().manual_seed(seed)
+        return generator

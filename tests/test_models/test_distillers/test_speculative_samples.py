@@ -228,7 +228,18 @@ def test_nothing_is_exchanged_without_a_proposal(make, training_step):
     assert_equal_steps(step_of(model, training_step), expected)
 
 
-def test_draws_differ_from_step_to_step_and_begin_alike(make, training_step):
+@pytest.fixture
+def hub():
+    """mmengine's, as at the start of a training."""
+    name = 'test_speculative_samples'
+    hub = MessageHub.get_instance(name)
+    hub.runtime_info.pop('iter', None)
+    yield hub
+    MessageHub._instance_dict.pop(name)
+
+
+def test_draws_differ_from_step_to_step_and_begin_alike(
+        make, training_step, hub):
     drawn = []
     for _ in range(2):
         model = make(0)
@@ -236,6 +247,19 @@ def test_draws_differ_from_step_to_step_and_begin_alike(make, training_step):
     (first, second), (again, _) = drawn
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
+
+
+def test_resumed_training_draws_as_an_uninterrupted_one(
+        make, training_step, hub):
+    """By the runner's iteration, whatever ran before."""
+    model = make(0)
+    drawn = []
+    for iteration in (0, 1):
+        hub.update_info('iter', iteration)
+        drawn.append(heard(model, training_step)[1][1])
+    resumed = make(0)
+    assert torch.equal(heard(resumed, training_step)[1][1], drawn[1])
+    assert not torch.equal(*drawn)
 
 
 @pytest.mark.parametrize('top_k, rate', [(0, 0.), (8, .25), (99, 1.)])
@@ -302,7 +326,6 @@ def test_under_autocast(make, batch):
             optimizer=torch.optim.SGD(model.parameters(), lr=0.)))
     values = []
     for half in (False, True):
-        model.teacher.transport._generator = None
         data = model.data_preprocessor(batch(), True)
         torch.manual_seed(0)
         with wrapper.optim_context(model) if half else nullcontext():
