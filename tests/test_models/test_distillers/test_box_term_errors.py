@@ -117,9 +117,9 @@ def test_matched_predictions_are_no_shared_samples(tmp_path, training_step):
     cfg.distill_losses = ConfigDict({NAME: BOX})
     with pytest.raises(
             InvalidValueError,
-            match="`teacher.transport` must be 'same_samples' for "
-            f"`distill_losses.{NAME}`, but the teacher RetinaNet of the "
-            "student RetinaNet has 'matched_predictions': leave it out"):
+            match=f'`distill_losses.{NAME}` BoxDistillationLoss must be given '
+            'what the teacher RetinaNet says of the very samples of the '
+            "student RetinaNet, but its transport is 'matched_predictions'"):
         training_step(build(cfg, MODELS))
 
 

@@ -48,12 +48,7 @@ class BoxTerm(Term):
         return None
 
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
-        if not isinstance(taught.teacher.transport, SameSamples):
-            raise InvalidValueError(
-                f'`teacher.transport` must be \'same_samples\' for '
-                f'`distill_losses.{self.name}`, but the teacher '
-                f'{taught.adapter.name} of the student {step.student.name} '
-                f'has {taught.teacher.transport.name!r}: leave it out')
+        self.check_same_samples(step, taught)
         lessons = taught.lessons
         groups = [step.observation.groups[lesson.group] for lesson in lessons]
         labels = [
