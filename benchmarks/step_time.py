@@ -171,6 +171,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Measure, print Markdown, write JSON."""
     args = parse_args()
+    known = {osp.dirname(name) for name in method_configs()}
+    unknown = sorted(set(args.methods or ()) - known)
+    if unknown:
+        raise InvalidValueError(
+            f'--methods must be folders of {sorted(known)}, but got {unknown}')
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise InvalidValueError('--device must be cpu where no CUDA device '
                                 'is found, but got cuda')
@@ -221,11 +226,6 @@ def main() -> None:
             for name, path in method_configs().items()
             if not args.methods or osp.dirname(name) in args.methods
         }
-        if not cases:
-            known = sorted({osp.dirname(name) for name in method_configs()})
-            raise InvalidValueError(
-                f'--methods must be folders of {known}, but got '
-                f'{args.methods}')
         for name, figures in compare_methods(
                 cases, args.repeats or REPETITIONS[args.device]['small'],
                 show_progress):

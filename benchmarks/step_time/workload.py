@@ -80,16 +80,19 @@ class Workload:
         self.teacher_cfg = copy.deepcopy(teacher['model'])
         for cfg in (self.distiller_cfg, self.teacher_cfg):
             cfg.backbone.init_cfg = None
-            head = cfg.get('bbox_head') or cfg.roi_head.bbox_head
-            head.num_classes = case.num_classes
+            heads = cfg.get('bbox_head') or cfg.roi_head.bbox_head
+            for head in heads if isinstance(heads, list) else [heads]:
+                head.num_classes = case.num_classes
             if self.is_dense:
                 continue
-            cfg.train_cfg.rcnn.sampler.num = case.rois_per_image
+            stages = cfg.train_cfg.rcnn
+            for stage in stages if isinstance(stages, list) else [stages]:
+                stage.sampler.num = case.rois_per_image
             # There must be enough proposals to sample from.
             cfg.train_cfg.rpn_proposal.max_per_img = max(
                 cfg.train_cfg.rpn_proposal.max_per_img,
                 2 * case.rois_per_image)
-        calibrator = self.distiller_cfg.teacher.get('calibrator', {})
+        calibrator = self.distiller_cfg.teacher.get('calibrator') or {}
         if 'load_from' in calibrator:
             # The file is made from a trained teacher.
             self.distiller_cfg.teacher.calibrator = dict(

@@ -6,6 +6,10 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
 
+# Of a loss that is differentiated inside of a step: half precision would lose
+# small gradients, and no GradScaler is there yet.
+GRADIENT_SCALE = 1024.0
+
 
 def at_least_float32(logits: Tensor) -> Tensor:
     """Widen half precision to float32; leave float32 and float64 alone.

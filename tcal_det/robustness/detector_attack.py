@@ -87,8 +87,13 @@ def check_losses(detector: nn.Module, dataloader: Iterable[dict]) -> None:
         InvalidTypeError: If its losses need something that is not there.
     """
     data = next(iter(dataloader))
+    if any('border' in sample for sample in data['data_samples']):
+        raise InvalidTypeError(
+            'attacks need boxes in the pixels of the image, but this test '
+            'pipeline centres the image (RandomCenterCropPad) and leaves its '
+            'boxes where they are: leave the attacks out with --attacks none')
     device = next(detector.parameters()).device
-    images = [one.requires_grad_() for one in _pixels(data, device)]
+    images = [one.clone().requires_grad_() for one in _pixels(data, device)]
     try:
         with prepared_for_loss(detector), torch.enable_grad():
             loss = detector_loss(detector, images, data['data_samples'])
@@ -156,13 +161,23 @@ def prepared_for_loss(detector: nn.Module) -> Iterator[None]:
         hub.update_info(key, _AFTER_TRAINING)
     for parameter in learning:
         parameter.requires_grad_(False)
+    # Recomputed activations have no gradient to the images.
+    recomputing = [
+        one for one in detector.modules() if getattr(one, 'with_cp', False)
+    ]
+    for module in recomputing:
+        module.with_cp = False
     try:
         yield
     finally:
         for module, was_training in zip(told, were_training):
             module.training = was_training
+        for module in recomputing:
+            module.with_cp = True
         for key, value in progress.items():
-            hub.update_info(key, value)
+            hub.pop_info(key)
+            if value is not None:
+                hub.update_info(key, value)
         for parameter in learning:
             parameter.requires_grad_(True)
         with torch.no_grad():

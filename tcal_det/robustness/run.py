@@ -6,6 +6,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
+import torch
 import torch.nn as nn
 from mmengine.config import Config
 
@@ -107,7 +108,9 @@ def settings_of(cfg: Config, detector: nn.Module, split: str,
     weights = hashlib.sha256()
     for name, value in sorted(detector.state_dict().items()):
         weights.update(name.encode())
-        weights.update(value.cpu().numpy().tobytes())
+        # numpy has no bfloat16.
+        bits = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        weights.update(bits.numpy().tobytes())
     loader = {
         key: value
         for key, value in cfg[f'{split}_dataloader'].items()
@@ -117,6 +120,12 @@ def settings_of(cfg: Config, detector: nn.Module, split: str,
         weights=weights.hexdigest(),
         model=_digest(cfg['model']),
         dataloader=_digest(loader),
+        # Images of the train split are prepared as those of the val split,
+        # and the losses may look at masks that training loads.
+        other_datasets=_digest([
+            cfg.get(f'{name}_dataloader', {}).get('dataset')
+            for name in ('train', 'val')
+        ]),
         split=split,
         max_images=max_images,
         num_resamples=num_resamples,

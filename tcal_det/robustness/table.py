@@ -71,7 +71,7 @@ def _overview(summary: RobustnessSummary) -> str:
 
 
 def _cell_table(cells: Sequence[Cell]) -> str:
-    """With the number of detections: an error of a few says little."""
+    """With detections: the error of a few is uncertain."""
     return markdown_table([['images', *_HEADER, 'detections'], *([
         *_row(str(one.shift), one.figures.intervals()),
         str(one.num_detections)

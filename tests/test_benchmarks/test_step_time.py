@@ -130,6 +130,15 @@ def test_comparison(case, tmp_path):
     assert f' {figures["ratio"]:.3f} ' in table
 
 
+def test_configs_of_methods_can_be_measured():
+    sys.path.insert(0, BENCHMARKS)
+    benchmark = runpy.run_path(osp.join(BENCHMARKS, 'step_time.py'))
+    configs = benchmark['method_configs']()
+    assert {'pkd', 'ld', 'igdm', 'tcal'} <= set(map(osp.dirname, configs))
+    for path in configs.values():
+        Workload(Case(path, (64, 96), 1, rois_per_image=16, num_classes=5))
+
+
 def test_methods(case):
     (name, figures), = compare_methods({'pkd/a->b': case}, 1, silent)
     limit = figures['plain'] + figures['teacher_as_ours']

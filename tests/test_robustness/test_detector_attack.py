@@ -276,3 +276,23 @@ class TestCheck:
             check_losses(detector, batches)
         assert '`model.train_cfg`' in str(error.value)
         assert not any(module.training for module in detector.modules())
+
+    def test_backbone_that_recomputes(self, batches):
+        detector = build('retinanet')
+        for layer in detector.backbone.layer1:
+            layer.with_cp = True
+        check_losses(detector, batches)
+        assert all(layer.with_cp for layer in detector.backbone.layer1)
+
+    def test_leaves_the_images_of_the_loader(self, batches):
+        image = torch.zeros(3, 64, 96)
+        data = dict(next(iter(batches)))
+        data['inputs'] = [image] * len(data['inputs'])
+        check_losses(build('retinanet'), [data])
+        assert not image.requires_grad
+
+    def test_boxes_that_lie_elsewhere(self, batches):
+        data = next(iter(batches))
+        data['data_samples'][0].set_metainfo(dict(border=[12, 52, 7, 57]))
+        with pytest.raises(InvalidTypeError, match='--attacks none'):
+            check_losses(build('retinanet'), [data])

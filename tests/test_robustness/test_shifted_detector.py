@@ -285,6 +285,11 @@ class TestRun:
         assert settings()['model'] != first['model']
         detector.roi_head.bbox_head.fc_cls.bias.data[0] += 1
         assert settings()['weights'] != first['weights']
+        # Images of the train split come as those of the val split.
+        digits_cfg.val_dataloader.dataset.pipeline.pop()
+        assert settings()['other_datasets'] != first['other_datasets']
+        detector.bfloat16()
+        assert len(settings()['weights']) == 64
 
 
 class TestLoading:

@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
+from ..logits import GRADIENT_SCALE
 
 Losses = Dict[str, Union[Tensor, List[Tensor]]]
 
@@ -23,8 +24,6 @@ AUTO = 'auto:'
 STEPS = 10
 # A term that exceeds the student's own losses by this factor drowns them.
 LARGE = 20.0
-# Keeps gradients of half precision from becoming 0.
-HALF_SCALE = 1024.0
 OWN = 'the student'
 
 
@@ -86,6 +85,7 @@ class AutoWeight(nn.Module):
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
         # Of `steps`, which it would take a wait for the GPU to read.
         self._is_measured = False
+        self._unknown = 0
 
     @property
     def factor(self) -> Tensor:
@@ -99,6 +99,16 @@ class AutoWeight(nn.Module):
             self._is_measured = bool(self.steps >= STEPS)
         return self._is_measured
 
+    def _warn_of_no_gradient(self) -> None:
+        self._unknown += 1
+        if self._unknown == STEPS:
+            print_log(
+                f'{self._name}: {AUTO}{self.ratio:g} could not be measured in '
+                f'{STEPS} steps, as a gradient was 0 or not finite: the '
+                f'loss_weight is still {float(self.factor):.4g}',
+                'current',
+                level=logging.WARNING)
+
     def measure(self, term: Tensor, task: Tensor, acted_on: Sequence[Tensor],
                 maps: Sequence[Tensor]) -> None:
         """Take in one of the first steps.
@@ -111,7 +121,10 @@ class AutoWeight(nn.Module):
                 where the classification loss does not depend on ``acted_on``.
         """
         term_norm, task_norm = gradient_norms(term, task, acted_on)
-        if task_norm == 0:
+        # All processes look at the maps, or none: they run parts of the model.
+        is_apart = (task_norm == 0).float()
+        all_reduce(is_apart, 'min')
+        if is_apart:
             term_norm, task_norm = gradient_norms(term, task, maps)
         log_ratio = (self.ratio * task_norm / term_norm).log()
         # A step without objects may have no gradient at all.
@@ -126,6 +139,8 @@ class AutoWeight(nn.Module):
                 self.mean_log += (sums[0] / sums[1] - self.mean_log) / (
                     self.steps + 1)
                 self.steps += 1
+            else:
+                self._warn_of_no_gradient()
         if self.is_measured:
             print_log(
                 f'{self._name}: {AUTO}{self.ratio:g} has become the '
@@ -146,8 +161,6 @@ def gradient_norms(term: Tensor, task: Tensor,
     Returns:
         tuple[Tensor, Tensor]: Scalars of float32, 0 without a tensor.
     """
-    is_half = any(one.dtype == torch.float16 for one in tensors)
-    scale = HALF_SCALE if is_half else 1.0
 
     def gradients_of(loss: Tensor, tensors: Sequence[Tensor]) -> list:
         # Behind a frozen stage there is no graph.
@@ -155,8 +168,11 @@ def gradient_norms(term: Tensor, task: Tensor,
         if not tensors or not loss.requires_grad:
             return []
         gradients = torch.autograd.grad(
-            loss * scale, tensors, retain_graph=True, allow_unused=True)
-        return [(tensor, gradient.float() / scale)
+            loss * GRADIENT_SCALE,
+            tensors,
+            retain_graph=True,
+            allow_unused=True)
+        return [(tensor, gradient.float() / GRADIENT_SCALE)
                 for tensor, gradient in zip(tensors, gradients)
                 if gradient is not None]
 

@@ -67,6 +67,9 @@ class TeacherEnsemble(Lecturer):
         """Names of the teachers that the mixture is made of."""
         if None not in self._named:
             return []
+        if self._weights == NLL:
+            # Known when the teachers are built; all of them are above 0.
+            return list(self.teachers)
         return [name for name in self.teachers if self._weights[name] > 0]
 
     @property

@@ -75,17 +75,15 @@ class HeadAdapter(metaclass=ABCMeta):
     def parts(self) -> Dict[str, nn.Module]:
         """Modules whose runs can be recorded, by name.
 
-        'backbone'; 'neck', the backbone of a detector without one; 'rpn',
-        where there is an RPN; 'head.0', 'head.1', ... of each stage of a head
-        that is run once in a step, and 'classifier.0', ... the last layer of
-        each stage of an RoI head.
+        'backbone'; 'neck', the backbone of a detector without one; 'head.0',
+        'head.1', ... of each stage of a head that is run once in a step, and
+        'classifier.0', ... the last layer of each stage of an RoI head, where
+        it is called ``fc_cls``.
         """
         detector = self.detector
         parts = dict(backbone=detector.backbone, neck=detector.backbone)
         if getattr(detector, 'neck', None) is not None:
             parts['neck'] = detector.neck
-        if getattr(detector, 'rpn_head', None) is not None:
-            parts['rpn'] = detector.rpn_head
         return parts
 
     @classmethod

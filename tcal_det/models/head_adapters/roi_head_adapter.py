@@ -91,7 +91,8 @@ class RoIHeadAdapter(HeadAdapter):
         parts = super().parts
         for index, bbox_head in enumerate(self._bbox_heads):
             parts[f'head.{index}'] = bbox_head
-            parts[f'classifier.{index}'] = bbox_head.fc_cls
+            if hasattr(bbox_head, 'fc_cls'):
+                parts[f'classifier.{index}'] = bbox_head.fc_cls
         return parts
 
     @property

@@ -24,8 +24,8 @@ class Scene(NamedTuple):
             probable class at each position of each level, without gradient,
             shape (N, 1, H, W) each. Defaults to None, where no loss asks.
         boxes (sequence[Tensor], optional): Objects of each image, corners as
-            shares of width and height of the padded input, shape (G, 4) each.
-            Defaults to None, where no loss asks.
+            shares of width and height of what the maps cover, shape (G, 4)
+            each. Defaults to None, where no loss asks.
     """
     scores: Optional[Sequence[Tensor]] = None
     boxes: Optional[Sequence[Tensor]] = None

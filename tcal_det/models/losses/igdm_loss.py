@@ -49,7 +49,8 @@ class IGDMLoss(LogitLoss):
 
     The perturbation is :math:`d = \epsilon\,\mathrm{sign}(\nabla_x L)` with
     the student's own losses L on the images. A step costs a further
-    backward of the student to its images, two further forwards of the
+    backward of the student to its images (which the step's own backward
+    reaches, too, through frozen stages), two further forwards of the
     student, with gradient, and two of the teacher.
 
     Adapted: the paper takes the perturbation of the attack that its

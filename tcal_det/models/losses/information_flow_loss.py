@@ -159,7 +159,12 @@ class InformationFlowLoss(FeatureLoss):
                 f'`levels` must be positions of the {count} levels that are '
                 f'compared, from {-count} to {count - 1}, but got '
                 f'{self.levels}')
-        return self.levels
+        chosen = [level % count for level in self.levels]
+        if len(set(chosen)) < len(chosen):
+            raise InvalidValueError(
+                f'`levels` must name each of the {count} levels once, but got '
+                f'{self.levels}')
+        return chosen
 
     def level_loss(self, student: Tensor, teacher: Tensor, level: int,
                    scene: Scene) -> Tensor:

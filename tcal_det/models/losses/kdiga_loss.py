@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tcal_det.checks import check_non_negative
 from tcal_det.registry import MODELS
-from ..logits import at_least_float32
+from ..logits import GRADIENT_SCALE, at_least_float32
 from .reduction import reduce_loss
 
 
@@ -42,8 +42,11 @@ def classification_gradient(logits: Tensor,
     """
     total = F.cross_entropy(at_least_float32(logits), labels, reduction='sum')
     gradient, = torch.autograd.grad(
-        total, features, retain_graph=True, create_graph=create_graph)
-    return at_least_float32(gradient)
+        total * GRADIENT_SCALE,
+        features,
+        retain_graph=True,
+        create_graph=create_graph)
+    return at_least_float32(gradient) / GRADIENT_SCALE
 
 
 def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
@@ -68,10 +71,13 @@ def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
     size = [
         min(*sides) for sides in zip(student.shape[-2:], teacher.shape[-2:])
     ]
-    maps = [
-        F.adaptive_avg_pool2d(one.square().sum(dim=1, keepdim=True),
-                              size).flatten(1) for one in (student, teacher)
-    ]
+    maps = []
+    for one in (student, teacher):
+        # The scale of a sample does not count, and small squares underflow.
+        largest = one.detach().abs().flatten(1).amax(dim=1)
+        largest = largest.masked_fill(largest == 0, 1)[:, None, None, None]
+        energy = (one / largest).square().sum(dim=1, keepdim=True)
+        maps.append(F.adaptive_avg_pool2d(energy, size).flatten(1))
     return 1 - F.cosine_similarity(*maps, dim=1)
 
 

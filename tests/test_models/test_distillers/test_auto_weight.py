@@ -94,6 +94,19 @@ def test_a_step_without_gradient_is_left_out():
     assert weight.factor.item() == pytest.approx(0.25)
 
 
+def test_weight_that_cannot_be_measured_is_told(monkeypatch):
+    logged = []
+    monkeypatch.setattr(
+        auto_weight, 'print_log', lambda text, logger, level: logged.append(
+            (level, text)))
+    weight = AutoWeight('loss_x', 1.0)
+    tensor = torch.ones(1, requires_grad=True)
+    for _ in range(2 * STEPS):
+        weight.measure(tensor.sum() * 0, tensor.sum(), [tensor], [tensor])
+    (level, text), = logged
+    assert level == logging.WARNING and 'loss_weight is still 1' in text
+
+
 def test_maps_stand_in_where_the_task_does_not_depend():
     weight = AutoWeight('loss_x', 1.0)
     maps = torch.ones(1, requires_grad=True)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.errors import InvalidValueError
+from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS, OPTIM_WRAPPERS
 
 GRADIENT = dict(type='KDIGALoss')
@@ -362,6 +363,24 @@ class OnceDifferentiable(nn.Module):
 
     def forward(self, inputs):
         return Once.apply(inputs)
+
+
+def test_frozen_features_are_refused(make):
+    model = make(GRADIENT)
+    model.backbone.requires_grad_(False)
+    model.neck.requires_grad_(False)
+    with pytest.raises(InvalidValueError, match='FasterRCNN are frozen'):
+        model.init_weights()
+
+
+def test_classifier_of_another_name(make):
+    """Read for the states alone: logits are what the head returns."""
+    model = make(STATE)
+    head = model.roi_head.bbox_head
+    head.my_classifier = head._modules.pop('fc_cls')
+    with pytest.raises(InvalidValueError, match='has no layer `fc_cls`'):
+        model._build_teacher()
+    assert 'classifier.0' not in adapter_for(model, 'student').parts
 
 
 def test_head_that_is_differentiable_once_is_refused(make):

@@ -396,6 +396,13 @@ def test_pair_without_rois_to_exchange(tmp_path, student, teacher, reason):
     assert '\n' not in str(error.value)
 
 
+def test_head_with_synchronized_statistics(make):
+    model = make(top_k=4)
+    model.roi_head.bbox_head.norm = torch.nn.SyncBatchNorm(4)
+    with pytest.raises(InvalidValueError, match='SyncBN.*choose another'):
+        model.teacher.build(model)
+
+
 def test_other_transport(distiller_cfg):
     cfg = distiller_cfg()
     cfg.teacher.update(

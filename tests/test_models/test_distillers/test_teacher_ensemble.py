@@ -226,6 +226,19 @@ def test_mistakes(two, edit, losses, error, message):
     assert '\n' not in str(info.value)
 
 
+def test_weights_by_likelihood_beside_a_loss_that_names_a_teacher(
+        two, tmp_path, training_step):
+    teachers = two()
+    for name, nll in (('big', 0.25), ('wide', 0.5)):
+        teachers[name]['calibrator'] = calibration(tmp_path / f'{name}.json',
+                                                   nll)
+    cfg = ensemble_cfg('faster', teachers, weights='nll')
+    cfg.distill_losses.loss_pkd = dict(type='PKDLoss', teacher='big')
+    losses, _, model = step(cfg, training_step)
+    assert losses['loss_pkd'] > 0 and losses['loss_kd_cls'] > 0
+    assert all(one.answers for one in model.teacher.teachers.values())
+
+
 def test_the_missing_file_is_told_with_its_teacher(two):
     teachers = two()
     teachers['wide']['checkpoint'] = 'gone.pth'

@@ -139,6 +139,13 @@ def test_levels():
         make_loss('flow', levels=[1]), student, teacher).item()
 
 
+def test_level_that_is_named_twice():
+    with pytest.raises(InvalidValueError, match='each of the 2 levels once'):
+        value_of(
+            make_loss('flow', levels=[-1, 1]), random_maps(OWN),
+            random_maps(OWN))
+
+
 @pytest.mark.parametrize('levels', [[2], [-3], [0, 5]])
 def test_level_that_is_not_there(levels):
     with pytest.raises(

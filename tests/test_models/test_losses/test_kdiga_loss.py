@@ -49,6 +49,21 @@ def test_energy_by_hand():
     assert KDIGALoss()(student, wide).item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize('scale', [1., 1e-4, 1e-8, 1e-12])
+def test_scale_does_not_count(scale):
+    """Gradients of a sample that is surely right are that small."""
+    student, teacher = (
+        random(4, 2, 3, 3, seed=seed).float() for seed in (1, 2))
+    expected = energy_gap(student, teacher)
+    student = (scale * student).requires_grad_()
+    gap = energy_gap(student, teacher)
+    torch.testing.assert_close(gap, expected, rtol=1e-4, atol=1e-6)
+    gap.sum().backward()
+    assert student.grad.isfinite().all()
+    zero = torch.zeros(1, 2, 3, 3)
+    assert energy_gap(zero, zero).item() == 1
+
+
 def test_nothing_where_gradients_are_alike():
     gradient = random(4, 2, 3, 3).requires_grad_()
     value = KDIGALoss()(gradient, gradient.detach())

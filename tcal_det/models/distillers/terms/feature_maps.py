@@ -1,6 +1,6 @@
 """Feature maps of student and teacher, paired by stride."""
 import math
-from typing import Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
@@ -15,9 +15,26 @@ ROUNDING = 1.4
 # A map is resized at most by this factor.
 MOST_RESIZED = 2.0
 
+Size = Tuple[float, float]
 
-def matched_maps(step: TrainingStep, taught: Taught,
-                 part: str) -> Tuple[List[Tensor], List[Tensor], List[int]]:
+
+class MatchedMaps(NamedTuple):
+    """The levels that are compared, of one part of the images.
+
+    Attributes:
+        student (list[Tensor]): Its maps, shape (N, D, H, W) each.
+        teacher (list[Tensor]): Its maps, as many.
+        levels (list[int]): Positions of those of the teacher.
+        extent (tuple[int, int]): Height and width, in pixels, of what both
+            models see: they may pad a batch to other sizes.
+    """
+    student: List[Tensor]
+    teacher: List[Tensor]
+    levels: List[int]
+    extent: Tuple[int, int]
+
+
+def matched_maps(step: TrainingStep, taught: Taught, part: str) -> MatchedMaps:
     """The levels of both that are compared.
 
     Args:
@@ -26,9 +43,8 @@ def matched_maps(step: TrainingStep, taught: Taught,
         part (str): 'neck' or 'backbone'.
 
     Returns:
-        tuple[list[Tensor], list[Tensor], list[int]]: Maps of the student and
-        of the teacher, of the same length, and the positions of those of the
-        teacher.
+        MatchedMaps: Levels of equal strides, else of strides within a factor
+        of 2.
 
     Raises:
         InvalidValueError: If one of them returns no maps, or no two levels
@@ -36,8 +52,16 @@ def matched_maps(step: TrainingStep, taught: Taught,
     """
     student = _maps_of('student', step.student, step.calls, part)
     teacher = _maps_of('teacher', taught.adapter, taught.calls, part)
-    pairs = match_levels(*([tuple(level.shape[-2:]) for level in maps]
-                           for maps in (student, teacher)))
+    inputs = [
+        tuple(images.shape[-2:]) for images in (step.images, taught.images)
+    ]
+    # As if the teacher's input had the size of the student's: then equal
+    # strides are equal sizes.
+    scale = [own / other for own, other in zip(*inputs)]
+    sizes = ([_size(level) for level in student],
+             [(height * scale[0], width * scale[1])
+              for height, width in map(_size, teacher)])
+    pairs = match_levels(*sizes)
     if not pairs or student[0].shape[0] != teacher[0].shape[0]:
         own, other = (', '.join('x'.join(map(str, level.shape))
                                 for level in maps)
@@ -48,9 +72,40 @@ def matched_maps(step: TrainingStep, taught: Taught,
             f'{MOST_RESIZED:g}, but the student {step.student.name} has '
             f'{own} and the teacher {taught.adapter.name} has {other}: '
             'choose another teacher, or a loss on logits')
-    return ([student[own]
-             for own, _ in pairs], [teacher[other] for _, other in pairs],
-            [other for _, other in pairs])
+    extent = tuple(map(min, *inputs))
+    matched = MatchedMaps([], [], [], extent)
+    for own, other in pairs:
+        counts = [
+            _count_within(_size(maps[level]), size, extent)
+            for maps, level, size in zip((student, teacher), (own,
+                                                              other), inputs)
+        ]
+        if _is_same_stride(sizes[0][own], sizes[1][other]):
+            counts = [tuple(map(min, *counts))] * 2
+        for maps, level, (height, width), kept in zip(
+            (student, teacher), (own, other), counts, matched):
+            kept.append(maps[level][..., :height, :width])
+        matched.levels.append(other)
+    return matched
+
+
+def _size(level: Tensor) -> Tuple[int, int]:
+    return tuple(level.shape[-2:])
+
+
+def _count_within(size: Tuple[int, int], image: Tuple[int, int],
+                  extent: Tuple[int, int]) -> Tuple[int, int]:
+    """Positions of a map over a part of its input."""
+    return tuple(-(-count * part // whole)
+                 for count, whole, part in zip(size, image, extent))
+
+
+def _is_same_stride(own: Size, other: Size) -> bool:
+    """Whether the sizes of two maps differ by rounding only."""
+    return all(
+        abs(one - another) <= 1 or max(one / another, another /
+                                       one) <= ROUNDING
+        for one, another in zip(own, other))
 
 
 def _maps_of(role: str, adapter: HeadAdapter, calls: Dict[str, ModuleCall],
@@ -66,8 +121,8 @@ def _maps_of(role: str, adapter: HeadAdapter, calls: Dict[str, ModuleCall],
     return maps
 
 
-def match_levels(student: Sequence[Tuple[int, int]],
-                 teacher: Sequence[Tuple[int, int]]) -> List[Tuple[int, int]]:
+def match_levels(student: Sequence[Size],
+                 teacher: Sequence[Size]) -> List[Tuple[int, int]]:
     """Pairs of levels of the same stride, or of the nearest strides.
 
     The two pyramids lie over the same images: equal strides are equal sizes,
@@ -90,52 +145,57 @@ def match_levels(student: Sequence[Tuple[int, int]],
     own, other = (
         sorted(range(len(sizes)), key=lambda level: -math.prod(sizes[level]))
         for sizes in (student, teacher))
-    for most in (ROUNDING, MOST_RESIZED):
-        pairs = _pairs_within([student[level] for level in own],
-                              [teacher[level] for level in other], most)
-        if pairs:
-            return [(own[first], other[second]) for first, second in pairs]
-    return []
+    sizes = ([student[level]
+              for level in own], [teacher[level] for level in other])
+    pairs = _pairs(*sizes, _is_same_stride) or _pairs(
+        *sizes, lambda one, another: _ratio(one, another) <= MOST_RESIZED)
+    return [(own[first], other[second]) for first, second in pairs]
 
 
-def _pairs_within(student: Sequence[Tuple[int, int]],
-                  teacher: Sequence[Tuple[int, int]],
-                  most: float) -> List[Tuple[int, int]]:
+def _ratio(own: Size, other: Size) -> float:
+    return max(
+        max(one / another, another / one) for one, another in zip(own, other))
+
+
+def _pairs(student: Sequence[Size], teacher: Sequence[Size],
+           fits: Callable[[Size, Size], bool]) -> List[Tuple[int, int]]:
+    """The nearest of those that fit, both in falling order."""
     pairs, start = [], 0
     for own, size in enumerate(student):
-        ratios = [
-            max(
-                max(one / other, other / one)
-                for one, other in zip(size, other_size))
-            for other_size in teacher[start:]
+        fitting = [
+            other for other in range(start, len(teacher))
+            if fits(size, teacher[other])
         ]
-        if ratios and min(ratios) <= most:
-            found = start + ratios.index(min(ratios))
+        if fitting:
+            found = min(fitting, key=lambda one: _ratio(size, teacher[one]))
             pairs.append((own, found))
             start = found + 1
     return pairs
 
 
 def scene_of(loss: FeatureLoss, step: TrainingStep, taught: Taught,
-             levels: Sequence[int]) -> Scene:
+             matched: MatchedMaps) -> Scene:
     """What a loss asks for beside the maps.
 
     Args:
         loss (FeatureLoss): The loss.
         step (TrainingStep): What the student did.
         taught (Taught): What its teacher said.
-        levels (sequence[int]): Levels of the teacher that are compared.
+        matched (MatchedMaps): What is compared.
     """
     scores = boxes = None
     if loss.needs_scores:
         maps = taught.calls[loss.features].output
         scores = taught.teacher.score_maps(maps, taught.calls)
-        scores = [scores[level] for level in levels]
+        scores = [
+            scores[level][..., :maps.shape[-2], :maps.shape[-1]]
+            for level, maps in zip(matched.levels, matched.teacher)
+        ]
     if loss.needs_boxes:
         boxes = [
             relative_boxes(
-                get_box_tensor(sample.gt_instances.bboxes),
-                step.images.shape[-2:]) for sample in step.data_samples
+                get_box_tensor(sample.gt_instances.bboxes), matched.extent)
+            for sample in step.data_samples
         ]
         # A TridentNet repeats the batch for each of its branches.
         num_maps = len(step.calls[loss.features].output[0])
@@ -148,7 +208,7 @@ def relative_boxes(boxes: Tensor, size: Tuple[int, int]) -> Tensor:
 
     Args:
         boxes (Tensor): Corners in pixels, shape (G, 4).
-        size (tuple[int, int]): Height and width of the padded input.
+        size (tuple[int, int]): Height and width of the input, in pixels.
 
     Returns:
         Tensor: Shape (G, 4), in [0, 1] for boxes inside.

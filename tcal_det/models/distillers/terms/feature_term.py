@@ -32,13 +32,13 @@ class FeatureTerm(Term):
         return reason and f'{reason}: choose PKDLoss, or another teacher'
 
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
-        student, teacher, levels = matched_maps(step, taught,
-                                                self._loss.features)
-        scene = scene_of(self._loss, step, taught, levels)
+        matched = matched_maps(step, taught, self._loss.features)
+        scene = scene_of(self._loss, step, taught, matched)
         try:
-            return self._loss(
-                [without_graph_if_off(self._loss, level) for level in student],
-                teacher, scene)
+            return self._loss([
+                without_graph_if_off(self._loss, level)
+                for level in matched.student
+            ], matched.teacher, scene)
         except UserError as error:
             # The loss knows no detectors.
             raise type(error)(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
+from ...logits import GRADIENT_SCALE
 from ...losses.igdm_loss import response
 from ..image_normalization import statistics_of
 from ..lesson import Lesson
@@ -15,9 +16,6 @@ from ..sample_transport import SameSamples
 from ..second_run import without_traces
 from ..training_step import Taught, TrainingStep
 from .logit_term import LogitTerm, distilled_loss
-
-# Half precision would lose small gradients; their sign is all that is used.
-GRADIENT_SCALE = 1024.0
 
 
 class PerturbedTerm(LogitTerm):

@@ -54,6 +54,16 @@ class StateTerm(RoITerm):
 
     parts = (CLASSIFIER, )
 
+    def reason_against_teacher(self, student: HeadAdapter,
+                               teacher: HeadAdapter) -> Optional[str]:
+        reason = super().reason_against_teacher(student, teacher)
+        if reason is None and CLASSIFIER not in student.parts:
+            head = type(student.parts[HEAD]).__name__
+            return (f'cannot teach it states: the {head} of the student has '
+                    'no layer `fc_cls`, whose features are read: choose a '
+                    'loss on logits')
+        return reason
+
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
         lesson = self._lesson(step, taught)
         features, = self.acts_on(step, taught)
@@ -74,6 +84,14 @@ class GradientTerm(RoITerm):
     def check_teacher(self, student: HeadAdapter,
                       teacher: HeadAdapter) -> None:
         super().check_teacher(student, teacher)
+        if not any(
+                weight.requires_grad for name in ('backbone', 'neck')
+                for weight in student.parts[name].parameters()):
+            raise InvalidValueError(
+                f'`distill_losses.{self.name}` {type(self._loss).__name__} '
+                'must be given features that are trained, but backbone and '
+                f'neck of the student {student.name} are frozen: choose a '
+                'loss on logits')
         if not _differentiates_twice(student):
             head = student.parts[HEAD]
             raise InvalidValueError(
