@@ -1,10 +1,12 @@
 """Two gloo processes take the step that one process takes on both halves."""
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 
 from tcal_det.engine.training import leave_process_group
@@ -57,7 +59,10 @@ SPECULATIVE = dict(sampling=dict(type='SpeculativeSamples', top_k=8))
     ({}, dict(type='PretrainingStateLoss', in_features=32)),
 ])
 def test_two_ranks_equal_the_averaged_gradients(distiller_cfg, batch, tmp_path,
-                                                teacher, loss):
+                                                teacher, loss, monkeypatch):
+    # Both halves are of the first iteration, as on the ranks.
+    monkeypatch.setattr(MessageHub.get_current_instance(), '_runtime_info',
+                        OrderedDict(iter=0))
     cfg = distiller_cfg(losses=dict(loss_kd_cls=loss))
     cfg.teacher.update(teacher)
     # Every candidate is a sample: nothing random in the step.

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from tcal_det.models.distillers.auto_weight import gradient_norm
+from tcal_det.models.distillers.auto_weight import gradient_norms
 from tcal_det.registry import MODELS
 
 
@@ -52,7 +52,6 @@ def test_term_has_the_gradient_that_it_is_meant_to_have(
     losses, _ = training_step(model)
     weight = model.distill_losses['loss_term'].auto_weight
     assert weight.steps == 1
-    term, task = (
-        gradient_norm(losses[name], list(shared()))
-        for name in ('loss_term', 'loss_cls'))
+    term, task = gradient_norms(losses['loss_term'], losses['loss_cls'],
+                                list(shared()))
     torch.testing.assert_close(term, task / 2, rtol=1e-4, atol=0)
