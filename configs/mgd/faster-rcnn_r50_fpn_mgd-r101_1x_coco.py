@@ -1,4 +1,5 @@
-# The weight is near alpha D H W of the authors' alpha for two-stage detectors.
+# The weight is alpha D H W on P3, with the authors' alpha for two-stage
+# detectors.
 _base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
 
 model = dict(

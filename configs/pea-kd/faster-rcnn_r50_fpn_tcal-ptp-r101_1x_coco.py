@@ -1,3 +1,4 @@
+# Weight and schedule are not tuned.
 _base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
 
 model = dict(

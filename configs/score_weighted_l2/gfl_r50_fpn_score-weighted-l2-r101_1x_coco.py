@@ -1,3 +1,5 @@
+# The weight is not tuned.
+#
 # A score of this head predicts class and IoU together: no formula gives its
 # calibration, it is fitted to the teacher first, by
 # python tools/calibrate_teacher.py \

@@ -6,4 +6,4 @@
 _base_ = './gfl_r50_fpn_tcal-r101_1x_coco.py'
 
 model = dict(
-    distill_losses=dict(loss_pkd=dict(type='PKDLoss', loss_weight=6.0)))
+    distill_losses=dict(loss_pkd=dict(type='PKDLoss', loss_weight=10.0)))
