@@ -85,22 +85,29 @@ def compare(case: Case, repetitions: int,
         holds in a step more than plain, the teacher's weights apart, and
         ``added_logits``, the same in logit tensors of the student.
     """
-    figures = measure(case, list(VARIANTS), repetitions, progress)
-    limit = figures['plain'] + figures['teacher_as_ours']
+    figures = _against_limit(
+        measure(case, list(VARIANTS), repetitions, progress))
     seconds = {
         name: np.array(figures['seconds'][name])
         for name in ('plain', 'teacher_as_ours', 'ours')
     }
     ratios = seconds['ours'] / (seconds['plain'] + seconds['teacher_as_ours'])
-    added = figures['step_memory']['ours'] - figures['step_memory']['plain']
+    return dict(
+        figures,
+        ratio_quartiles=np.percentile(ratios, (25, 75)).tolist(),
+        added_logits=figures['added_memory'] / figures['logit_memory'])
+
+
+def _against_limit(figures: Dict[str, Any]) -> Dict[str, Any]:
+    """Add how ours stands to the least that a step can cost."""
+    limit = figures['plain'] + figures['teacher_as_ours']
+    memory = figures['step_memory']
     return dict(
         figures,
         limit=limit,
         ratio=figures['ours'] / limit,
-        ratio_quartiles=np.percentile(ratios, (25, 75)).tolist(),
         over_plain=figures['ours'] / figures['plain'],
-        added_memory=added,
-        added_logits=added / figures['logit_memory'])
+        added_memory=memory['ours'] - memory['plain'])
 
 
 def compare_methods(cases: Dict[str, Case], repetitions: int,
@@ -124,14 +131,7 @@ def compare_methods(cases: Dict[str, Case], repetitions: int,
 
         figures = measure(case, ('plain', 'teacher_as_ours', 'ours'),
                           repetitions, tell)
-        limit = figures['plain'] + figures['teacher_as_ours']
-        memory = figures['step_memory']
-        yield name, dict(
-            figures,
-            limit=limit,
-            ratio=figures['ours'] / limit,
-            over_plain=figures['ours'] / figures['plain'],
-            added_memory=memory['ours'] - memory['plain'])
+        yield name, _against_limit(figures)
 
 
 def grow(base: Case, factors: Dict[str, Sequence], repetitions: int,

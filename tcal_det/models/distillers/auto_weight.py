@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
 from ..logits import GRADIENT_SCALE
+from .training_step import TrainingStep
 
 Losses = Dict[str, Union[Tensor, List[Tensor]]]
 
@@ -24,7 +25,6 @@ AUTO = 'auto:'
 STEPS = 10
 # A term that exceeds the student's own losses by this factor drowns them.
 LARGE = 20.0
-OWN = 'the student'
 
 
 def parse_loss_weight(where: str, weight: Any) -> Tuple[Any, bool]:
@@ -185,37 +185,20 @@ def gradient_norms(term: Tensor, task: Tensor,
         gradients_of(task, [tensor for tensor, _ in of_term]))
 
 
-def classification_loss(losses: Losses) -> Tensor:
-    """The student's own classification loss.
+def classification_losses(losses: Losses) -> Losses:
+    """The student's own classification losses.
 
     Args:
-        losses (dict): Its losses by name. Those called 'loss_cls', after the
-            name of a stage or a layer; all of them where there is none.
+        losses (dict): Its losses by name.
 
     Returns:
-        Tensor: A scalar.
+        dict: Those called 'loss_cls', after the name of a stage or a layer;
+        all of them where there is none.
     """
-    return total_loss({
+    return {
         name: loss
         for name, loss in losses.items() if 'loss_cls' in name
-    } or losses)
-
-
-def total_loss(losses: Losses) -> Tensor:
-    """Sum of what the runner back-propagates.
-
-    Args:
-        losses (dict): Losses by name; those without 'loss' in their name are
-            none.
-
-    Returns:
-        Tensor: A scalar.
-    """
-    parts: List[Tensor] = []
-    for name, loss in losses.items():
-        if 'loss' in name:
-            parts += [loss] if isinstance(loss, Tensor) else loss
-    return sum(part.mean() for part in parts)
+    } or losses
 
 
 class SizeWatch:
@@ -227,24 +210,25 @@ class SizeWatch:
     def __init__(self) -> None:
         self._steps = 0
         self._sums: Dict[str, Tensor] = {}
+        self._own: Union[float, Tensor] = 0.0
 
-    def observe(self, terms: Dict[str, Tensor], losses: Losses) -> None:
+    def observe(self, terms: Dict[str, Tensor], step: TrainingStep) -> None:
         """Take in a step; no tensor is read before the last.
 
         Args:
             terms (dict[str, Tensor]): Terms by name, weighted.
-            losses (dict): The student's own losses by name.
+            step (TrainingStep): What the student did.
         """
         if self._steps == STEPS:
             return
         self._steps += 1
-        for name, value in dict(terms, **{OWN: total_loss(losses)}).items():
+        for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._own = self._own + step.total_loss.detach()
         if self._steps < STEPS:
             return
-        own = float(self._sums.pop(OWN))
         for name, value in self._sums.items():
-            ratio = float(value) / own if own > 0 else math.inf
+            ratio = float(value / self._own) if self._own > 0 else math.inf
             if ratio > LARGE:
                 print_log(
                     f'{name} is {ratio:.3g} times as large as all losses of '

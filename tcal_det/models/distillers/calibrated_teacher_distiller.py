@@ -23,7 +23,7 @@ from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from ..detectors import RecalibratedScoresMixin, detector_subclass
 from ..head_adapters import adapter_for, recorded_calls
-from .auto_weight import (AutoWeight, SizeWatch, classification_loss,
+from .auto_weight import (AutoWeight, SizeWatch, classification_losses,
                           parse_loss_weight)
 from .frozen_teacher import FrozenTeacher
 from .teacher_ensemble import TeacherEnsemble
@@ -143,7 +143,7 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
                 if self._teacher_of[name] == teacher
             ]
             needs = (any(term.needs_answers for term in served),
-                     [part for term in served for part in term.parts])
+                     [part for term in served for part in term.teacher_parts])
             if isinstance(self.teacher, FrozenTeacher):
                 self.teacher.serve(*needs)
             elif teacher is None:
@@ -216,14 +216,18 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
                                  taught[self._teacher_of[name]])
             for name, term in terms.items()
         }
-        self._size_watch.observe(values, step.losses)
+        self._size_watch.observe(values, step)
         losses.update(values)
         return losses
 
     def _recorded_parts(self, terms: Dict[str, Term]) -> Dict[str, nn.Module]:
         """Modules of the student that a term, or its weight, looks at."""
         parts = self._adapter.parts
-        wanted = {part for term in terms.values() for part in term.parts}
+        wanted = {
+            part
+            for term in terms.values()
+            for part in term.student_parts
+        }
         if any(_is_to_measure(loss) for loss in self.distill_losses.values()):
             wanted.add('neck')
         return {name: part for name, part in parts.items() if name in wanted}
@@ -237,8 +241,8 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
             return value
         # A schedule may have begun with another weight than 1, or with 0.
         if _is_to_measure(loss) and loss.loss_weight > 0:
-            loss.auto_weight.measure(value / loss.loss_weight,
-                                     classification_loss(step.losses),
+            task, _ = self.parse_losses(classification_losses(step.losses))
+            loss.auto_weight.measure(value / loss.loss_weight, task,
                                      term.acts_on(step, taught),
                                      step.calls['neck'].output)
         return value * loss.auto_weight.factor

@@ -123,7 +123,8 @@ class FrozenTeacher(Lecturer):
         self._renormalize: Optional[ImageRenormalization] = None
         self._check: Optional[TeacherCheck] = None
         self._counterparts: Optional[_CounterpartCount] = None
-        self._answers = True
+        # Whether a loss asks for its logits.
+        self.answers = True
         self._parts: Tuple[str, ...] = ()
 
     def serve(self, answers: bool, parts: Sequence[str]) -> None:
@@ -136,7 +137,7 @@ class FrozenTeacher(Lecturer):
             parts (sequence[str]): Those of ``HeadAdapter.parts`` whose runs
                 are recorded.
         """
-        self._answers, self._parts = answers, tuple(parts)
+        self.answers, self._parts = answers, tuple(parts)
 
     def __reduce__(self) -> tuple:
         # An EMA copy or a pickle of the student must not carry the teacher;
@@ -145,17 +146,12 @@ class FrozenTeacher(Lecturer):
                                self.calibrator_cfg, self.transport_name,
                                self.class_map, self.stops_if_chance,
                                self.decoder_layers, self.sampling_cfg), dict(
-                                   _answers=self._answers, _parts=self._parts)
+                                   answers=self.answers, _parts=self._parts)
 
     def _build_calibrator(self) -> nn.Module:
         if self.calibrator_cfg is None:
             return nn.Identity()
         return build_configured_part('teacher.calibrator', self.calibrator_cfg)
-
-    @property
-    def answers(self) -> bool:
-        """Whether a loss asks for its logits."""
-        return self._answers
 
     @property
     def is_built(self) -> bool:
@@ -192,7 +188,7 @@ class FrozenTeacher(Lecturer):
                 f'queries, but the student {self._student.name} classifies '
                 f'{self._student.sample_name}: leave it out')
         transport = None
-        if self._answers:
+        if self.answers:
             transport = choose_transport(self._student, adapter,
                                          self.transport_name)
         if self.sampling is not None:
@@ -206,7 +202,7 @@ class FrozenTeacher(Lecturer):
         if (self._class_names is not None
                 and len(self._class_names) != adapter.num_classes):
             self._class_names = None
-        if self._class_names is None and self._answers:
+        if self._class_names is None and self.answers:
             self._check_unnamed_classes(adapter)
         detector.requires_grad_(False).eval()
         self._renormalize = ImageRenormalization(student.data_preprocessor,
@@ -297,17 +293,19 @@ class FrozenTeacher(Lecturer):
             InvalidValueError: In the first step, if no class is shared with
                 the run's train dataset.
         """
-        if self.classes is None and self._answers:
+        if self.classes is None and self.answers:
             # mmengine's RuntimeInfoHook writes it when training starts.
             metainfo = MessageHub.get_current_instance().get_info(
                 'dataset_meta')
             self._meet_classes(dataset_class_names(metainfo))
         with torch.no_grad(), self._recorded() as calls:
             images = self._renormalize(images, data_samples)
-            if self._answers:
+            seen = None
+            if self.answers:
                 seen = self.transport.look(images, data_samples)
             else:
-                seen = self.detector.extract_feat(images)
+                # What the losses look at is recorded.
+                self.detector.extract_feat(images)
         return Look(images, seen, calls)
 
     def _recorded(self) -> ContextManager[Dict[str, ModuleCall]]:
@@ -364,7 +362,7 @@ class FrozenTeacher(Lecturer):
             InvalidValueError: With ``check``, in the first steps, if the
                 teacher is not better than chance.
         """
-        if not self._answers:
+        if not self.answers:
             return []
         with self._recorded() as calls:
             lessons = list(
@@ -428,7 +426,7 @@ class FrozenTeacher(Lecturer):
         Returns:
             list[Tensor]: Of each level, shape (N, 1, H, W).
         """
-        return self.adapter.score_maps(maps, calls.get('head.0'),
+        return self.adapter.score_maps(maps, calls.get('dense_head'),
                                        self.calibrator)
 
     @property

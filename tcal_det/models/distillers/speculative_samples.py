@@ -3,7 +3,6 @@ from dataclasses import replace
 from typing import Any, Iterator, List, Optional, Tuple, Type
 
 import torch
-import torch.nn as nn
 from mmdet.structures import SampleList
 from mmengine.logging import MessageHub
 from torch import Tensor
@@ -86,12 +85,6 @@ class SpeculativeSamples:
                       if transport is None else
                       f'the transport is {transport.name!r}, not '
                       f'{SameSamples.name!r}')
-        if reason is None and any(
-                isinstance(module, nn.SyncBatchNorm)
-                for module in student.detector.roi_head.modules()):
-            # One process may replace none, and not run the head again.
-            reason = ('the RoI head of the student has SyncBN, for which all '
-                      'processes would have to run it equally often')
         if reason is not None:
             raise InvalidValueError(
                 f'`teacher.sampling` {type(self).__name__} must be given RoIs '

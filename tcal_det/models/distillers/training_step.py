@@ -29,6 +29,11 @@ class TrainingStep:
     observation: Observation
     calls: Dict[str, ModuleCall]
 
+    @property
+    def total_loss(self) -> Tensor:
+        """Sum of the student's own losses, which the runner would descend."""
+        return self.student.detector.parse_losses(self.losses)[0]
+
 
 @dataclass
 class Taught:

@@ -69,7 +69,8 @@ class DenseHeadAdapter(HeadAdapter):
 
     @property
     def parts(self) -> Dict[str, nn.Module]:
-        return dict(super().parts, **{'head.0': self._head})
+        return dict(
+            super().parts, dense_head=self._head, **{'head.0': self._head})
 
     @property
     def _head(self) -> nn.Module:

@@ -76,9 +76,10 @@ class HeadAdapter(metaclass=ABCMeta):
         """Modules whose runs can be recorded, by name.
 
         'backbone'; 'neck', the backbone of a detector without one; 'head.0',
-        'head.1', ... of each stage of a head that is run once in a step, and
-        'classifier.0', ... the last layer of each stage of an RoI head, where
-        it is called ``fc_cls``.
+        'head.1', ... of each stage of a head that is run once in a step;
+        'dense_head', the same of a dense head only; and 'classifier.0', ...
+        the last layer of each stage of an RoI head, where it is called
+        ``fc_cls``.
         """
         detector = self.detector
         parts = dict(backbone=detector.backbone, neck=detector.backbone)

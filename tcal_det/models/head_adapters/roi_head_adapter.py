@@ -11,7 +11,6 @@ from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
 import torch
 import torch.nn as nn
 from mmcv.ops import RoIAlign
-from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyCustomLoss, SeesawLoss
 from mmdet.models.roi_heads import (CascadeRoIHead, MultiInstanceRoIHead,
                                     StandardRoIHead)
@@ -33,6 +32,7 @@ from .observed_stage import ObservedStage
 from .roi_samples import (RoICandidates, assign_and_sample,
                           assigned_candidates, boxes_of_deltas, propose,
                           regressed_boxes)
+from .rpn_adapter import RPNAdapter
 
 UNORDERED = (
     'predicts a set of objects for each RoI, and its loss chooses their '
@@ -217,6 +217,12 @@ class RoIHeadAdapter(HeadAdapter):
             return 'one repeats each image in several branches'
         if self.reason_against_predicting() is not None:
             return f'the teacher {self.reason_against_predicting()}'
+        if any(
+                isinstance(module, nn.SyncBatchNorm)
+                for module in student.detector.roi_head.modules()):
+            # One process may replace none, and not run the head again.
+            return ('the RoI head of the student has SyncBN, for which all '
+                    'processes would have to run it equally often')
         return None
 
     def propose(self, features: Tuple[Tensor],
@@ -418,19 +424,13 @@ class RoIHeadAdapter(HeadAdapter):
         return boxes
 
     def reason_against_scoring(self) -> Optional[str]:
-        if isinstance(
-                self.detector.rpn_head if self.detector.with_rpn else None,
-                RPNHead):
-            return None
-        return 'has no RPNHead, whose objectness would be the score of a place'
+        reason = RPNAdapter.reason_against(self.detector)
+        return reason and f'{reason}: no objectness could score a place'
 
     def score_maps(self, maps: Sequence[Tensor], call: Optional[ModuleCall],
                    calibrate: Callable[[Tensor], Tensor]) -> List[Tensor]:
         """The objectness of the RPN, which no calibrator is fitted to."""
-        return [
-            at_least_float32(level).sigmoid().amax(dim=1, keepdim=True)
-            for level in self.detector.rpn_head(maps)[0]
-        ]
+        return RPNAdapter(self.detector).score_maps(maps, None, nn.Identity())
 
     def reason_against_labelling(self) -> Optional[str]:
         detector = self.detector

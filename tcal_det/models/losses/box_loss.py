@@ -4,16 +4,15 @@ Shapes: N samples (RoIs, anchors or points).
 """
 from typing import Optional, Union
 
-import torch.nn as nn
 from torch import Tensor
 
-from tcal_det.checks import check_non_negative
 from tcal_det.errors import InvalidValueError
 from ..logits import at_least_float32
 from .reduction import reduce_loss
+from .weighted_loss import WeightedLoss
 
 
-class BoxLoss(nn.Module):
+class BoxLoss(WeightedLoss):
     """Base of the losses between boxes of student and teacher.
 
     A loss implements :meth:`per_sample_loss`.
@@ -26,8 +25,7 @@ class BoxLoss(nn.Module):
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.loss_weight = check_non_negative('loss_weight', loss_weight)
+        super().__init__(loss_weight)
 
     def forward(self,
                 student: Tensor,
@@ -60,9 +58,6 @@ class BoxLoss(nn.Module):
             raise InvalidValueError(
                 f'`weight` must have shape (N,) = ({len(student)},), but got '
                 f'{tuple(weight.shape)}')
-        if isinstance(avg_factor, Tensor):
-            # One of shape (1,) would make a loss of shape (1,).
-            avg_factor = avg_factor.reshape(())
         per_sample = self.per_sample_loss(
             at_least_float32(student), at_least_float32(teacher.detach()))
         return self.loss_weight * reduce_loss(per_sample, weight, avg_factor)
@@ -90,8 +85,3 @@ class BoxLoss(nn.Module):
             Tensor: Shape (N,).
         """
         raise NotImplementedError
-
-    def extra_repr(self) -> str:
-        return ', '.join(f'{name}={value!r}'
-                         for name, value in vars(self).items()
-                         if not name.startswith('_') and name != 'training')

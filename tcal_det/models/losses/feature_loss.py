@@ -8,10 +8,11 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcal_det.checks import check_choice, check_count, check_non_negative
+from tcal_det.checks import check_choice, check_count
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from ..logits import at_least_float32
 from .logit_loss import without_autocast
+from .weighted_loss import WeightedLoss
 
 PLACES = ('neck', 'backbone')
 
@@ -31,7 +32,7 @@ class Scene(NamedTuple):
     boxes: Optional[Sequence[Tensor]] = None
 
 
-class FeatureLoss(nn.Module):
+class FeatureLoss(WeightedLoss):
     """Base of the losses between feature maps of student and teacher.
 
     A loss implements :meth:`level_loss`. The levels are summed up. A student's
@@ -72,8 +73,7 @@ class FeatureLoss(nn.Module):
                  student_channels: Optional[Sequence[int]] = None,
                  teacher_channels: Optional[Sequence[int]] = None,
                  features: str = 'neck') -> None:
-        super().__init__()
-        self.loss_weight = check_non_negative('loss_weight', loss_weight)
+        super().__init__(loss_weight)
         self.features = check_choice('features', features, PLACES)
         student = _check_channels('student_channels', student_channels)
         teacher = _check_channels('teacher_channels', teacher_channels)
@@ -169,11 +169,6 @@ class FeatureLoss(nn.Module):
             f'of the {len(own)} levels that are compared, {own} and {other}, '
             f'but got {given}: give student_channels={own}' +
             ('' if own == other else f', teacher_channels={other}'))
-
-    def extra_repr(self) -> str:
-        return ', '.join(f'{name}={value!r}'
-                         for name, value in vars(self).items()
-                         if not name.startswith('_') and name != 'training')
 
 
 def _check_channels(name: str,

@@ -6,14 +6,13 @@ C = K + 1 classes with background last.
 from typing import Optional, Union
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcal_det.checks import check_non_negative
 from tcal_det.registry import MODELS
 from ..logits import GRADIENT_SCALE, at_least_float32
 from .reduction import reduce_loss
+from .weighted_loss import WeightedLoss
 
 
 def classification_gradient(logits: Tensor,
@@ -82,7 +81,7 @@ def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class KDIGALoss(nn.Module):
+class KDIGALoss(WeightedLoss):
     r"""Gradients of both classification losses are alike, sample by sample.
 
     .. math::
@@ -112,10 +111,6 @@ class KDIGALoss(nn.Module):
     """
 
     head_activation = 'softmax'
-
-    def __init__(self, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        self.loss_weight = check_non_negative('loss_weight', loss_weight)
 
     def forward(self,
                 student_gradient: Tensor,
@@ -147,6 +142,3 @@ class KDIGALoss(nn.Module):
         else:
             gap = energy_gap(student, teacher)
         return self.loss_weight * reduce_loss(gap, weight, avg_factor)
-
-    def extra_repr(self) -> str:
-        return f'loss_weight={self.loss_weight!r}'

@@ -6,17 +6,17 @@ background last for a softmax head, K for a sigmoid head.
 from typing import Optional, Union
 
 import torch
-import torch.nn as nn
 from torch import Tensor
 
-from tcal_det.checks import check_count, check_non_negative
+from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
 from ..logits import at_least_float32, check_same_samples
 from .reduction import reduce_loss
 from .sample_weight import SAMPLE_WEIGHT_MODES, sample_weight
+from .weighted_loss import WeightedLoss
 
 
-class LogitLoss(nn.Module):
+class LogitLoss(WeightedLoss):
     """Base of the losses between student logits and calibrated teacher logits.
 
     A loss that is a mean over samples implements :meth:`per_sample_loss`;
@@ -57,8 +57,7 @@ class LogitLoss(nn.Module):
     widens_itself = False
 
     def __init__(self, loss_weight: float = 1.0, samples: str = 'all') -> None:
-        super().__init__()
-        self.loss_weight = check_non_negative('loss_weight', loss_weight)
+        super().__init__(loss_weight)
         if samples not in SAMPLE_WEIGHT_MODES:
             raise InvalidValueError(
                 f'`samples` must be one of {SAMPLE_WEIGHT_MODES}, but got '
@@ -194,11 +193,6 @@ class LogitLoss(nn.Module):
             'num_classes', num_classes, highest=cls_channels)
         return sample_weight(labels, num_classes, weight, self.samples,
                              teacher_logits, self.head_activation)
-
-    def extra_repr(self) -> str:
-        return ', '.join(f'{name}={value!r}'
-                         for name, value in vars(self).items()
-                         if not name.startswith('_') and name != 'training')
 
 
 def without_autocast(tensor: Tensor) -> torch.autocast:

@@ -9,12 +9,13 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcal_det.checks import check_count, check_fraction, check_non_negative
+from tcal_det.checks import check_count, check_fraction
 from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
 from ..logits import at_least_float32
 from .logit_loss import without_autocast
 from .reduction import reduce_loss
+from .weighted_loss import WeightedLoss
 
 STATES = ('wrong, unsure', 'wrong, sure', 'right, unsure', 'right, sure')
 
@@ -43,7 +44,7 @@ def pretraining_states(teacher_logits: Tensor, labels: Tensor,
 
 
 @MODELS.register_module()
-class PretrainingStateLoss(nn.Module):
+class PretrainingStateLoss(WeightedLoss):
     r"""The student tells in which of four states its teacher is.
 
     .. math::
@@ -86,9 +87,8 @@ class PretrainingStateLoss(nn.Module):
                  in_features: int,
                  threshold: float = 0.8,
                  loss_weight: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(loss_weight)
         self.threshold = check_fraction('threshold', threshold)
-        self.loss_weight = check_non_negative('loss_weight', loss_weight)
         self.head = nn.Linear(
             check_count('in_features', in_features), len(STATES))
 
@@ -128,7 +128,3 @@ class PretrainingStateLoss(nn.Module):
             predicted = self.head(at_least_float32(features))
             per_sample = F.cross_entropy(predicted, states, reduction='none')
         return self.loss_weight * reduce_loss(per_sample, weight, avg_factor)
-
-    def extra_repr(self) -> str:
-        return f'threshold={self.threshold!r}, ' \
-            f'loss_weight={self.loss_weight!r}'

@@ -6,15 +6,15 @@ from torch import Tensor
 
 def reduce_loss(per_sample: Tensor,
                 weight: Optional[Tensor] = None,
-                avg_factor: Optional[float] = None) -> Tensor:
+                avg_factor: Union[float, Tensor, None] = None) -> Tensor:
     """Weighted mean over samples, or weighted sum over ``avg_factor``.
 
     Args:
         per_sample (Tensor): Loss of each sample, shape (N,).
         weight (Tensor, optional): Weight of each sample, shape (N,).
             Defaults to None, every sample weighs 1.
-        avg_factor (float, optional): Divides the sum instead of N.
-            Defaults to None.
+        avg_factor (float | Tensor, optional): Divides the sum instead of N; a
+            tensor has one element. Defaults to None.
 
     Returns:
         Tensor: A scalar; for N = 0 a zero that still carries a gradient.
@@ -23,6 +23,9 @@ def reduce_loss(per_sample: Tensor,
         # The weights do not enter the divisor: a sample with weight 0 is
         # still one of the N samples, as in mmdet.
         avg_factor = max(per_sample.numel(), 1)
+    if isinstance(avg_factor, Tensor):
+        # One of shape (1,) would make a loss of shape (1,).
+        avg_factor = avg_factor.reshape(())
     if weight is not None:
         # A sample without weight has no say, an infinite loss included.
         per_sample = (per_sample * weight).masked_fill(weight == 0, 0)

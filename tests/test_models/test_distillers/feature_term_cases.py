@@ -2,6 +2,7 @@
 
 from head_families import bbox_heads, distiller_cfg
 from mmengine.config import ConfigDict
+from module_runs import count_runs
 
 KINDS = ('PKDLoss', 'CWDLoss', 'ScoreWeightedL2Loss', 'MGDLoss', 'FGDLoss',
          'DPKLoss', 'InformationFlowLoss')
@@ -44,24 +45,14 @@ def student_cfg(family, teacher, losses, **options):
     return cfg
 
 
-def count_runs(model, *parts):
+def count_runs_of_both(model, *parts):
     """How often modules of student and teacher run, by name."""
-    counts = {}
-
-    def counter(key):
-        counts[key] = 0
-
-        def count(*_):
-            counts[key] += 1
-
-        return count
-
-    for role, detector in (('student', model), ('teacher',
-                                                model.teacher.detector)):
-        for part in parts:
-            getattr(detector,
-                    part).register_forward_hook(counter(f'{role} {part}'))
-    return counts
+    return count_runs({
+        f'{role} {part}': getattr(detector, part)
+        for role, detector in (('student', model), ('teacher',
+                                                    model.teacher.detector))
+        for part in parts
+    })
 
 
 def five_levels(model):

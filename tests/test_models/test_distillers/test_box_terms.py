@@ -12,6 +12,7 @@ from mmcv.ops import RoIAlign, batched_nms
 from mmdet.models.dense_heads import rpn_head
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
+from module_runs import count_runs
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.engine.training import leave_process_group
@@ -19,22 +20,6 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
 
 EACH = pytest.mark.parametrize('case', CASES)
-
-
-def calls_of(modules):
-    """How often each module has run."""
-    counts = [0] * len(modules)
-
-    def counter(index):
-
-        def count(*_):
-            counts[index] += 1
-
-        return count
-
-    for index, module in enumerate(modules):
-        module.register_forward_hook(counter(index))
-    return counts
 
 
 def stages_of(detector):
@@ -109,11 +94,11 @@ def test_nothing_runs_twice(case, with_tcal, tmp_path, batch):
         if hasattr(detector, 'roi_head'):
             modules.append(detector.rpn_head)
             expected.append(num_rpn)
-        detector.counts = calls_of(modules)
+        detector.runs = count_runs(dict(enumerate(modules)))
         detector.expected = expected
     step(model, batch())
     for detector in (model, teacher):
-        assert detector.counts == detector.expected
+        assert list(detector.runs.values()) == detector.expected
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 

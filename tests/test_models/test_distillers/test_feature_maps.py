@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import roi_cases
 import torch
-from feature_term_cases import (count_runs, feature_losses, five_levels,
-                                single_level, student_cfg, wide)
+from feature_term_cases import (count_runs_of_both, feature_losses,
+                                five_levels, single_level, student_cfg, wide)
 from head_families import build, write_teacher
 from query_cases import batch as query_batch
 from query_cases import distiller as query_distiller
@@ -271,7 +271,7 @@ def test_odd_necks(tmp_path, name, features):
     model.load_state_dict(
         roi_cases.build_detector(cfg).state_dict(), strict=False)
     model.teacher.build(model)
-    counts, seen = count_runs(model, 'backbone'), {}
+    counts, seen = count_runs_of_both(model, 'backbone'), {}
     model.distill_losses['loss_FGDLoss'].register_forward_pre_hook(
         lambda _, args: seen.update(maps=args[0], scene=args[2]))
     values = roi_cases.training_losses(model)

@@ -3,8 +3,8 @@ import copy
 
 import pytest
 import torch
-from feature_term_cases import (KINDS, count_runs, feature_losses, five_levels,
-                                student_cfg, wide)
+from feature_term_cases import (KINDS, count_runs_of_both, feature_losses,
+                                five_levels, student_cfg, wide)
 from head_families import build, detector_cfg, distiller_cfg, write_teacher
 from query_cases import batch as query_batch
 from query_cases import build as build_query
@@ -130,7 +130,7 @@ def test_nothing_runs_twice(tmp_path, training_step, family, levels, head,
             distiller_cfg(family, dict(), None).distill_losses)
     model = build(cfg, MODELS)
     model.init_weights()
-    counts = count_runs(model, 'backbone', 'neck', head)
+    counts = count_runs_of_both(model, 'backbone', 'neck', head)
     losses, _ = training_step(model)
     # The teacher's RPN runs for the score-weighted loss alone.
     assert set(counts.values()) == {1}, counts
@@ -147,7 +147,7 @@ def test_nothing_of_a_query_pair_runs_twice(tmp_path, transport):
     model = query_distiller(
         tmp_path, cfg, losses, teacher_seed=1, transport=transport)
     model.teacher.build(model)
-    counts = count_runs(model, 'backbone', 'neck')
+    counts = count_runs_of_both(model, 'backbone', 'neck')
     model.loss(*query_batch('DINO'))
     assert set(counts.values()) == {1}, counts
 
@@ -166,7 +166,7 @@ def test_unlike_heads(tmp_path, training_step, family, other, levels):
         distiller_cfg(family, dict(), None).distill_losses)
     model = build(cfg, MODELS)
     model.init_weights()
-    counts = count_runs(model, 'backbone', 'neck')
+    counts = count_runs_of_both(model, 'backbone', 'neck')
     values, total = training_step(model)
     assert set(counts.values()) == {1}, counts
     assert all(values[name] > 0 for name in losses)
@@ -181,7 +181,7 @@ def test_features_alone_need_no_more_than_features(tmp_path, training_step):
                       feature_losses([16] * 4, kinds=['PKDLoss']))
     model = build(cfg, MODELS)
     model.init_weights()
-    counts = count_runs(model, 'backbone', 'neck')
+    counts = count_runs_of_both(model, 'backbone', 'neck')
     runs = []
     model.teacher.detector.bbox_head.register_forward_hook(
         lambda *_: runs.append('head'))

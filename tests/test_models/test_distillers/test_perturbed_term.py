@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmdet.models.detectors import FasterRCNN
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import ExponentialMovingAverage
+from module_runs import count_runs
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -52,25 +53,10 @@ def step_of(model, batch, freeze=False, **options):
     return model(**data, mode='loss')
 
 
-def count(modules):
-    runs = {name: 0 for name in modules}
-
-    def counter(name):
-
-        def ran(*_):
-            runs[name] += 1
-
-        return ran
-
-    for name, module in modules.items():
-        module.register_forward_hook(counter(name))
-    return runs
-
-
 def test_two_further_runs_of_each_model(make, batch):
     model = make()
     teacher = model.teacher.detector
-    runs = count(
+    runs = count_runs(
         dict(
             student=model.backbone,
             teacher=teacher.backbone,
@@ -91,7 +77,7 @@ def test_two_further_runs_of_each_model(make, batch):
 def test_weight_0_is_the_plain_detector_and_runs_nothing(
         make, detector_cfg, batch):
     off = make(loss_weight=0.)
-    runs = count(
+    runs = count_runs(
         dict(student=off.backbone, teacher=off.teacher.detector.backbone))
     plain = MMDET_MODELS.build(detector_cfg())
     plain.load_state_dict(off.state_dict())

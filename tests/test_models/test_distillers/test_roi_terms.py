@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import ExponentialMovingAverage
+from module_runs import count_runs
 from roi_cases import Case, distiller_of, training_losses
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -37,27 +38,12 @@ def make(distiller_cfg, teacher_files):
     return build
 
 
-def count(modules):
-    runs = {name: 0 for name in modules}
-
-    def counter(name):
-
-        def ran(*_):
-            runs[name] += 1
-
-        return ran
-
-    for name, module in modules.items():
-        module.register_forward_hook(counter(name))
-    return runs
-
-
 @pytest.mark.parametrize('loss', BOTH)
 def test_no_second_run_of_a_backbone(make, training_step, loss):
     model = make(loss)
     model.teacher.build(model)
     teacher = model.teacher.detector
-    runs = count(
+    runs = count_runs(
         dict(
             student=model.backbone,
             student_head=model.roi_head.bbox_head,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.logging import MessageHub
 from mmengine.model import ExponentialMovingAverage
+from module_runs import count_runs
 from roi_cases import Case, training_losses
 from torch import nn
 
@@ -271,23 +272,15 @@ def test_acceptance_rate_is_logged(make, training_step, top_k, rate):
     assert hub.get_scalar('train/acceptance_rate').current() == rate
 
 
-def count_runs(module, runs):
-    return module.register_forward_hook(lambda *_: runs.append(1))
-
-
 def test_each_backbone_runs_once(make, training_step):
     model = make(8)
-    runs = {'student': [], 'teacher': [], 'rpn': []}
-    for name, module in (('student', model.backbone),
-                         ('teacher', model.teacher.detector.backbone),
-                         ('rpn', model.teacher.detector.rpn_head)):
-        count_runs(module, runs[name])
+    runs = count_runs(
+        dict(
+            student=model.backbone,
+            teacher=model.teacher.detector.backbone,
+            rpn=model.teacher.detector.rpn_head))
     training_step(model)
-    assert {
-        name: len(ran)
-        for name, ran in runs.items()
-    } == dict(
-        student=1, teacher=1, rpn=1)
+    assert runs == dict(student=1, teacher=1, rpn=1)
 
 
 def test_gradient_reaches_head_and_backbone_from_the_others(

@@ -1,7 +1,9 @@
 """How sure a dense head is of an object, at each place of its maps."""
+import head_families
 import pytest
 import torch
 from dense_cases import HEADS, batch, build, tiny_model
+from mmdet.registry import MODELS
 
 from tcal_det.models.head_adapters import adapter_for, recorded_calls
 
@@ -33,3 +35,26 @@ def test_scores_of_every_dense_head(name):
         best = torch.stack([rows[:, first::priors]
                             for first in range(priors)]).amax(0)
         torch.testing.assert_close(places.flatten(1), best)
+
+
+def test_scores_of_an_rpn():
+    """Objectness of the anchor that is most probably an object."""
+    detector = head_families.build(
+        head_families.detector_cfg('faster'), MODELS).eval()
+    adapter = adapter_for(detector, 'teacher')
+    assert adapter.reason_against_scoring() is None
+    with torch.no_grad():
+        maps = detector.extract_feat(torch.randn(2, 3, 64, 96))
+        scores = adapter.score_maps(maps, None, lambda one: one)
+        logits = detector.rpn_head(maps)[0]
+    assert len(scores) == len(logits) == 5
+    for places, level in zip(scores, logits):
+        torch.testing.assert_close(places[:, 0], level.sigmoid().amax(dim=1))
+
+
+def test_rpn_that_takes_softmax():
+    """Its maps have two columns an anchor."""
+    cfg = head_families.detector_cfg('faster')
+    cfg.rpn_head.loss_cls = dict(type='CrossEntropyLoss', use_sigmoid=False)
+    adapter = adapter_for(head_families.build(cfg, MODELS), 'teacher')
+    assert 'softmax' in adapter.reason_against_scoring()

@@ -24,7 +24,7 @@ class BoxTerm(Term):
     def __init__(self, name: str, loss: nn.Module,
                  student: HeadAdapter) -> None:
         super().__init__(name, loss, student)
-        self.parts = tuple(
+        self.student_parts = self.teacher_parts = tuple(
             part for part in student.parts if part.startswith('head.'))
 
     def reason_against_teacher(self, student: HeadAdapter,
@@ -99,7 +99,7 @@ class BoxTerm(Term):
     def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
         """What the head predicts of boxes; some beside them is not used."""
         tensors = []
-        for part in self.parts:
+        for part in self.student_parts:
             if part in step.calls:
                 output = step.calls[part].output
                 tensors += tensors_with_graph(output[1:] or output)

@@ -19,10 +19,10 @@ class FeatureTerm(Term):
     def __init__(self, name: str, loss: FeatureLoss,
                  student: HeadAdapter) -> None:
         super().__init__(name, loss, student)
-        self.parts = (loss.features, )
+        self.student_parts = self.teacher_parts = (loss.features, )
         if loss.needs_scores:
             # Where the teacher's dense head runs, it need not run again.
-            self.parts += ('head.0', )
+            self.teacher_parts += ('dense_head', )
 
     def reason_against_teacher(self, student: HeadAdapter,
                                teacher: HeadAdapter) -> Optional[str]:

@@ -19,9 +19,9 @@ class LocalizationTerm(Term):
     """
 
     needs_answers = False
-    # The teacher's head is run on its neck's maps where no answer asked for
-    # it.
-    parts = ('neck', 'head.0')
+    student_parts = ('dense_head', )
+    # Its head is run on its neck's maps where no answer asked for it.
+    teacher_parts = ('neck', 'dense_head')
 
     def reason_against_teacher(self, student: HeadAdapter,
                                teacher: HeadAdapter) -> Optional[str]:
@@ -41,11 +41,11 @@ class LocalizationTerm(Term):
         return teacher.reason_against_student(student)
 
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
-        student = step.student.edge_distributions(step.calls['neck'].output,
-                                                  step.calls['head.0'])
+        student = step.student.edge_distributions(step.observation.features,
+                                                  step.calls['dense_head'])
         with torch.no_grad():
             teacher = taught.adapter.edge_distributions(
-                taught.calls['neck'].output, taught.calls.get('head.0'))
+                taught.calls['neck'].output, taught.calls.get('dense_head'))
         mine, theirs, weights = [], [], []
         for group in step.observation.groups:
             check_same_priors(step.student, taught.adapter,
@@ -69,4 +69,4 @@ class LocalizationTerm(Term):
             torch.cat(theirs), weight, divisor)
 
     def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
-        return list(step.calls['head.0'].output[1])
+        return list(step.calls['dense_head'].output[1])

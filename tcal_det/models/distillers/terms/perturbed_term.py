@@ -67,9 +67,8 @@ class PerturbedTerm(LogitTerm):
     def _perturbation(self, step: TrainingStep) -> Tensor:
         """In the student's normalisation; 0 on the padding."""
         detector = step.student.detector
-        total, _ = detector.parse_losses(step.losses)
         gradient, = torch.autograd.grad(
-            total * GRADIENT_SCALE,
+            step.total_loss * GRADIENT_SCALE,
             step.images,
             retain_graph=True,
             allow_unused=True)

@@ -52,7 +52,7 @@ class RoITerm(Term):
 class StateTerm(RoITerm):
     """Features of the student's classification layer."""
 
-    parts = (CLASSIFIER, )
+    student_parts = (CLASSIFIER, )
 
     def reason_against_teacher(self, student: HeadAdapter,
                                teacher: HeadAdapter) -> Optional[str]:
@@ -79,7 +79,7 @@ class StateTerm(RoITerm):
 class GradientTerm(RoITerm):
     """Gradients of the classification at the features of both."""
 
-    parts = (HEAD, )
+    student_parts = teacher_parts = (HEAD, )
 
     def check_teacher(self, student: HeadAdapter,
                       teacher: HeadAdapter) -> None:

@@ -21,7 +21,7 @@ class RPNTerm(Term):
     """
 
     needs_answers = False
-    parts = ('neck', )
+    teacher_parts = ('neck', )
 
     def __init__(self, name: str, loss: nn.Module,
                  student: HeadAdapter) -> None:

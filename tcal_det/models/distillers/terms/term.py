@@ -25,8 +25,9 @@ class Term(metaclass=ABCMeta):
         student (HeadAdapter): Adapter of the student.
 
     Attributes:
-        parts (tuple[str]): Those of ``HeadAdapter.parts`` whose runs are
-            recorded, of student and teacher.
+        student_parts (tuple[str]): Those of ``HeadAdapter.parts`` of the
+            student whose runs are recorded.
+        teacher_parts (tuple[str]): Those of the teacher.
         needs_answers (bool): Whether the teacher answers for the student's
             samples; else its ``extract_feat`` is all that runs.
         takes_mixture (bool): Whether it meets the mixture of several
@@ -38,7 +39,8 @@ class Term(metaclass=ABCMeta):
         InvalidValueError: If the loss is not made for this student.
     """
 
-    parts: Tuple[str, ...] = ()
+    student_parts: Tuple[str, ...] = ()
+    teacher_parts: Tuple[str, ...] = ()
     needs_answers = True
     takes_mixture = False
     needs_image_gradient = False

@@ -1,0 +1,24 @@
+"""What all losses of ``distill_losses`` have in common."""
+import torch.nn as nn
+
+from tcal_det.checks import check_non_negative
+
+
+class WeightedLoss(nn.Module):
+    """Base of the losses: a weight, and arguments that a log shows.
+
+    Args:
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+
+    Raises:
+        InvalidTypeError, InvalidValueError: If it is no such number.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = check_non_negative('loss_weight', loss_weight)
+
+    def extra_repr(self) -> str:
+        return ', '.join(f'{name}={value!r}'
+                         for name, value in vars(self).items()
+                         if not name.startswith('_') and name != 'training')
