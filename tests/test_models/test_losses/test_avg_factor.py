@@ -4,6 +4,8 @@ import torch
 from loss_cases import LOSSES, make_loss, random_inputs
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tcal_det.models.losses.reduction import reduce_loss
+
 ALL = sorted(LOSSES)
 
 
@@ -41,3 +43,9 @@ def test_reads_are_counted():
     with Reads() as reads:
         float(torch.ones(1))
     assert reads.count == 1
+
+
+def test_divisor_of_one_element_leaves_a_scalar():
+    """Also of a loss that is no loss on logits."""
+    loss = reduce_loss(torch.tensor([1., 3.]), None, torch.tensor([8.]))
+    assert loss.shape == () and loss.item() == 0.5
