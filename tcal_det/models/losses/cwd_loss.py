@@ -26,7 +26,7 @@ class CWDLoss(FeatureLoss):
             :class:`FeatureLoss`.
 
     Reference: Shu et al., "Channel-wise Knowledge Distillation for Dense
-    Prediction", ICCV 2021, arXiv 2011.13256, equation 4. The authors weigh
+    Prediction", ICCV 2021, arXiv 2011.13256. The authors weigh
     the maps of an FPN by 10 with T = 1.
     """
 

@@ -60,7 +60,7 @@ class PKDLoss(FeatureLoss):
 
     Reference: Cao et al., "PKD: General Distillation Framework for Object
     Detectors via Pearson Correlation Coefficient", NeurIPS 2022,
-    arXiv 2207.02039, equations 2 to 4.
+    arXiv 2207.02039.
     """
 
     def level_loss(self, student: Tensor, teacher: Tensor, level: int,
