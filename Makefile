@@ -5,8 +5,7 @@
 #              the half without torch, in an environment that has what
 #              `pip install` brings, for each of PYTHONS
 # make test-zoo
-#              every kind of detector that mmdet packages, and the runner of
-#              the study, minutes
+#              every kind of detector that mmdet packages, minutes
 # make lint    style
 # make mutate  how many changed lines the tests notice (docs/mutation.md):
 #              FOLDER=functional|losses|calibrators|distillers
@@ -18,7 +17,7 @@ STACK ?=
 FOLDER ?= functional
 NUMBER ?= 100
 SEED ?= 0
-MARKS ?= not zoo and not study
+MARKS ?= not zoo
 TESTS ?= tests
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.complete
@@ -56,7 +55,6 @@ test-lite:
 test-zoo: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_zoo.py -m 'zoo or not zoo' -k kind_ -n auto --dist worksteal
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_zoo.py -m zoo -k every_packaged -s
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_benchmarks -m study -n auto
 
 lint: setup
 	$(RUN) -m ruff check .

@@ -1,8 +1,4 @@
-"""The figures in the documents' sentences, from the results file alone.
-
-Tables are made by report.py; sentences are written by hand. What they quote
-is computed here anew, by scipy and without the study's own code.
-"""
+"""The sentences of the frozen study of 12 epochs, from its results file."""
 import json
 import os.path as osp
 import re
@@ -17,7 +13,7 @@ FIRST, FRESH, BLOOD = 'r18-half_e12', 'r18-half-s1_e12', 'bccd_r18-half_e24'
 EARLY = 'r18-half-s1_e4'
 
 with open(
-        osp.join(REPOSITORY, 'benchmarks/study/results.json'),
+        osp.join(REPOSITORY, 'benchmarks/study_12-epochs/results.json'),
         encoding='utf-8') as results_file:
     RESULTS = json.load(results_file)
 FINISHED = [run for run in RESULTS['runs'] if run['status'] == 'finished']
@@ -113,7 +109,7 @@ def bccd_means(figure):
 
 
 def of_the_study():
-    """Sentences of docs/study.md."""
+    """Sentences of docs/study_12-epochs.md."""
     plain = values('seeds', split='val')
     fresh_plain = values('confirmation', split='val')
     plain_d_ece = values('seeds', split='val', figure='D-ECE')
@@ -213,12 +209,6 @@ def of_the_results():
     yield f'pulls on the student {ratio:.1f} times as hard as TCal'
 
 
-def of_the_readme():
-    """Sentences of README.md."""
-    alone = np.mean(list(values('seeds', split='val').values()))
-    yield f'The student alone has some {alone:.0f} mAP after these 12 epochs'
-
-
 def text_of(document):
     """With single spaces, and without the tables that report.py makes."""
     with open(osp.join(REPOSITORY, document), encoding='utf-8') as file:
@@ -234,9 +224,8 @@ def text_of(document):
 @pytest.mark.parametrize(
     ('document', 'sentence'),
     [(document, sentence)
-     for document, sentences in (('docs/study.md', of_the_study),
-                                 ('docs/results.md', of_the_results),
-                                 ('README.md', of_the_readme))
+     for document, sentences in (('docs/study_12-epochs.md', of_the_study),
+                                 ('docs/results.md', of_the_results))
      for sentence in sentences()])
 def test_sentences_quote_what_the_results_say(document, sentence):
     assert sentence in text_of(document)
@@ -252,7 +241,7 @@ def test_no_line_over_the_first_teachers_copies():
     softest = max(run['temperature'] for run in FINISHED
                   if run['stage'] == 'copies' and run['teacher'] == FIRST)
     assert f'no copy softer than T = {softest:.1f} at this weight' in text_of(
-        'docs/study.md')
+        'docs/study_12-epochs.md')
     students[softest] = np.mean([
         100 * run['test']['mAP'] for run in FINISHED
         if run['stage'] == 'copies' and run['teacher'] == FIRST
@@ -294,5 +283,5 @@ def test_commits_that_are_not_in_this_history():
         if git('merge-base', '--is-ancestor', commit, 'HEAD').returncode
     }
     sentence = re.search(r'are not in this history: (.*?)\.',
-                         text_of('docs/study.md'))
+                         text_of('docs/study_12-epochs.md'))
     assert set(re.findall(r'`(\w+)`', sentence[1])) == absent

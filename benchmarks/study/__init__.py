@@ -1,1 +1,0 @@
-"""The study of docs/study.md: runs, and what is made of their results."""
