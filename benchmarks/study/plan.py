@@ -278,11 +278,7 @@ def _fold(block: str, head: str, arms: Tuple[str, ...], fold: int, seed: int,
 def _bccd_data(fold: int, part: str) -> Dict[str, Any]:
 
     def loader(name: str) -> Dict[str, Any]:
-        return dict(
-            dataset=dict(
-                data_root='data/bccd/',
-                # From the data's folder to the folds beside it.
-                ann_file=f'../{FOLDS.split("/")[1]}/fold{fold}/{name}.json'))
+        return dict(dataset=dict(ann_file=f'{FOLDS}/fold{fold}/{name}.json'))
 
     return dict(
         train_dataloader=loader(part),
