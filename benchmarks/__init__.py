@@ -4,6 +4,7 @@
     python -m benchmarks.step_time                a step of distillation
     python -m benchmarks.class_probabilities      detection with probabilities
     python -m benchmarks.teacher_calibration_hook watching a training
+    python -m benchmarks.study.run                the runs of docs/study.md
 
 No part of the installed package. ``study_12-epochs`` has the results of the
 frozen study, without code.
