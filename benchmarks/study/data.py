@@ -1,4 +1,7 @@
-"""The data of the study: scenes of digits, and BCCD in five folds."""
+"""The data of the study: scenes of digits, and BCCD in five folds.
+
+Made by the runs that need them.
+"""
 import json
 import os
 import os.path as osp
@@ -12,6 +15,7 @@ from tcal_det.fileio import write_json_atomically
 
 DIGITS = 'data/study_digits'
 BCCD = 'data/bccd'
+BACKBONE = 'data/backbones/mobilenetv2.pth'
 FOLDS = 'data/study_bccd'
 NUM_FOLDS = 5
 FOLD_SEED = 0
@@ -31,8 +35,12 @@ def make_folds() -> None:
     """Write ``fold<f>/{test,val,student,teacher}.json``.
 
     Raises:
-        MissingFileError: If BCCD is not there.
+        MissingFileError: If BCCD or the weights of the backbone do not exist.
     """
+    if not osp.isfile(BACKBONE):
+        raise MissingFileError(
+            f'the runs on BCCD need {BACKBONE}, which does not exist: make it '
+            'with `python -m benchmarks.study.backbone`')
     splits = [
         osp.join(BCCD, 'annotations', f'{split}.json')
         for split in ('train', 'val', 'test')
