@@ -35,7 +35,7 @@ def study_figure(rows: Sequence[Row]) -> 'Figure':
         head; a row an arm, with mAP and D-ECE: small marks are single pairs
         of runs, large ones their mean with its 95 % interval.
     """
-    figure = new_figure((10.4, 4.3))
+    figure = new_figure((10.4, 4.5))
     for axes, (block, arms, scope) in zip(figure.subplots(1, 2), PANELS):
         _draw_panel(axes, rows, block, arms, scope)
     figure.legend(
@@ -94,9 +94,15 @@ def title_of(scope: str, accuracies: dict, errors: dict) -> str:
     change = 'lowers' if errors[least] < 0 else 'raises'
     degree = 'most' if errors[least] < 0 else 'least'
     # One subject for both, or two.
-    joint = ' and ' if best == least else f', {arm_name(least)} '
-    return (f'{scope}: on average\n{arm_name(best)} {verb} {most} mAP{joint}'
+    joint = '\nand' if best == least else f',\n{_quoted(least)}'
+    return (f'{scope}: on average\n{_quoted(best)} {verb} {most} mAP{joint} '
             f'{change} D-ECE {degree}')
+
+
+def _quoted(arm: str) -> str:
+    """The name of an arm, in quotation marks if it begins as a word does."""
+    name = arm_name(arm)
+    return f'"{name}"' if name[0].islower() else name
 
 
 def _draw(axes: 'Axes', row: int, figure: str, differences: Differences,

@@ -27,7 +27,9 @@ REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 FOLDER = 'benchmarks/study'
 # Blocks of the classifiers' analysis, for as long as there is nothing to
 # analyse.
-CLASSIFIER_BLOCKS = ('classifiers', 'classifiers_oracle')
+CLASSIFIER_BLOCKS = ('classifiers', 'classifiers_explanations',
+                     'classifiers_intervention', 'classifiers_oracle',
+                     'classifiers_teachers')
 
 
 def parse_args():

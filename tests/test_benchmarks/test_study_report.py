@@ -3,6 +3,7 @@ import json
 import os.path as osp
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from study_rows import two_blocks
@@ -11,6 +12,7 @@ from benchmarks.study import report
 from benchmarks.study.answers import short_list
 from benchmarks.study.contrasts import FOCAL
 from benchmarks.study.figure import PANELS, study_figure, title_of
+from benchmarks.study.markdown import NOT_MEASURED
 from tcal_det.errors import InvalidValueError, MissingFileError
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -80,6 +82,23 @@ def test_committed_documents_are_what_the_results_say():
     assert done.returncode == 0, done.stderr
 
 
+def test_classifiers_have_an_analysis_of_their_own(tmp_path, monkeypatch):
+    path = tmp_path / 'classifier_results.jsonl'
+    blocks = report.classifier_tables(str(path))
+    assert blocks == dict.fromkeys(report.CLASSIFIER_BLOCKS, NOT_MEASURED)
+    path.write_text('{"name": "teacher/1"}\n')
+    analysis = SimpleNamespace(tables=lambda rows: dict(
+        classifiers=rows[0]['name']))
+    monkeypatch.setitem(sys.modules, 'benchmarks.study.classifiers.analysis',
+                        analysis)
+    assert report.classifier_tables(str(path)) == dict(classifiers='teacher/1')
+
+
+def test_blocks_of_the_classifiers_are_those_of_their_analysis():
+    analysis = pytest.importorskip('benchmarks.study.classifiers.analysis')
+    assert set(analysis.tables([])) == set(report.CLASSIFIER_BLOCKS)
+
+
 # Picture
 
 
@@ -117,14 +136,14 @@ def test_few_runs_are_drawn_too(rows, num_rows):
     }, {
         'kd': -1.0,
         'hard': -3.0
-    }, 'KD gains most mAP, hard labels lowers D-ECE most'),
+    }, 'KD gains most mAP,\n"hard labels" lowers D-ECE most'),
     ({
         'kd': -2.0,
         'hard': -1.0
     }, {
         'kd': 1.0,
         'hard': 0.5
-    }, 'hard labels loses least mAP and raises D-ECE least'),
+    }, '"hard labels" loses least mAP\nand raises D-ECE least'),
 ])
 def test_titles_say_what_the_means_are(accuracies, errors, sentence):
     assert title_of('Here', accuracies, errors) == (

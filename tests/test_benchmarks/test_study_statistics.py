@@ -177,6 +177,13 @@ def test_sign_flips_are_those_of_all_flips(count, tolerance):
         expected, abs=tolerance)
 
 
+def test_random_flips_know_neither_the_order_nor_the_reference():
+    values = np.random.default_rng(0).normal(0.4, 1, 20)
+    p_value = sign_flip_p(by_seed(values))
+    assert sign_flip_p(by_seed(values[::-1])) == p_value
+    assert sign_flip_p(by_seed(-values)) == p_value
+
+
 def test_folds_have_no_sign_flips():
     assert math.isnan(sign_flip_p(by_fold([1.0], [2.0], [3.0])))
     assert math.isnan(sign_flip_p(by_seed([1.0])))
