@@ -10,9 +10,14 @@ from sklearn.linear_model import LinearRegression
 
 from benchmarks.study.classifiers import estimates
 from benchmarks.study.classifiers.analysis import NOTHING, tables
-from benchmarks.study.classifiers.estimates import (
-    Estimate, bootstrap, holm, mean, paired_t, partial_r_squared, r_squared,
-    r_squared_difference, slope, slope_given)
+# yapf: disable
+from benchmarks.study.classifiers.estimates import (Estimate, bootstrap, holm,
+                                                    mean, paired_t,
+                                                    partial_r_squared,
+                                                    r_squared,
+                                                    r_squared_difference,
+                                                    slope, slope_given)
+# yapf: enable
 from benchmarks.study.classifiers.figure import classifier_figure
 from benchmarks.study.classifiers.findings import (interventions,
                                                    oracle_differences, primary,

@@ -194,8 +194,8 @@ def _teachers(teachers: Teachers) -> str:
         return NOTHING
     table: List[List[str]] = [[
         'teacher', 'accuracy', 'ACE', 'NLL', 'KL', 'fitted T',
-        'ACE at fitted T', 'KL at fitted T', 'students: T = 1', 'fitted T',
-        'T = 3'
+        'ACE at fitted T', 'KL at fitted T', 'students: T = 1',
+        'students: fitted T', 'students: T = 3'
     ]]
     for place, row in enumerate(teachers.rows):
         plain, fitted = row['figures']['t1'], row['figures']['fitted']
