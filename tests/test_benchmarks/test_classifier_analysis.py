@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.linear_model import LinearRegression
@@ -110,6 +110,7 @@ pairs = st.integers(
     0, 1000).map(lambda seed: np.random.default_rng(seed).normal(size=(3, 12)))
 
 
+@settings(max_examples=40, deadline=None)
 @given(pairs)
 def test_lines_are_those_of_scipy_and_scikit_learn(samples):
     x, y, z = samples
@@ -126,6 +127,7 @@ def test_lines_are_those_of_scipy_and_scikit_learn(samples):
                                 z) == pytest.approx(line.rvalue**2 - alone)
 
 
+@settings(max_examples=40, deadline=None)
 @given(pairs, st.floats(0.5, 3), st.floats(-5, 5))
 def test_r_squared_does_not_know_units(samples, factor, shift):
     x, y, z = samples
@@ -197,6 +199,7 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_rejects_what_its_steps_reject(p_values):
     """Step down: compare the k-th smallest with 0.05 / (m - k + 1)."""

@@ -1,7 +1,7 @@
 """Crops of digits with labels of known noise."""
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
@@ -76,6 +76,7 @@ def test_tempered_by_hand():
     assert tempered(probs, 1) == pytest.approx(probs)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.floats(-30, 30), min_size=2, max_size=6), st.floats(0.1, 10),
     st.floats(0.1, 10))

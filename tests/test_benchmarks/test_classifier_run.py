@@ -159,6 +159,19 @@ def test_a_seen_teacher_has_the_students_crops_an_unseen_one_none(crops):
     assert not others & {row.tobytes() for row in student}
 
 
+def test_a_teacher_is_trained_on_the_crops_of_its_data(crops):
+    """Its own crops it knows by heart, which a long training shows."""
+    for data, other in (('seen', 'unseen'), ('unseen', 'seen')):
+        teacher = Teacher(64, 150, 0.0, data, 9403)
+        networks = units.train_teacher(teacher, TINY, crops)
+        right = {
+            name: (networks.logits(crops[name].pixels)[0].argmax(
+                axis=1) == crops[name].labels).mean()
+            for name in (data, other)
+        }
+        assert right[data] > 0.9 > 0.5 > right[other]
+
+
 def test_smoothed_labels_by_hand():
     expected = np.full((1, 10), 0.01)
     expected[0, 4] = 0.91
