@@ -1,6 +1,6 @@
 """Time predictions with class probabilities beside those without.
 
-    python benchmarks/class_probabilities.py
+    python -m benchmarks.class_probabilities
 
 Models are those of configs/_base_ with random weights and 80 classes, on
 random images: no data is needed. Thresholds are so low that each image has
@@ -13,7 +13,6 @@ import argparse
 import copy
 import os.path as osp
 import statistics
-import sys
 import time
 
 import torch
@@ -21,11 +20,8 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-REPOSITORY = osp.dirname(osp.dirname(osp.abspath(__file__)))
-# Runs from a checkout, installed or not.
-sys.path.insert(0, REPOSITORY)
-
-from tcal_det.registry import MODELS  # noqa: E402
+from benchmarks import REPOSITORY
+from tcal_det.registry import MODELS
 
 MODEL_FILES = dict(
     faster='faster-rcnn_r18-half_fpn64', retina='retinanet_r18-half_fpn64')
@@ -90,10 +86,19 @@ def compare(name, num_classes, num_images):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--images', type=int, default=30, help='to be timed')
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.class_probabilities',
+        description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--classes', type=int, default=80, help='of the detectors')
+        '--images',
+        type=int,
+        default=30,
+        help='number of images to be timed (default: %(default)s)')
+    parser.add_argument(
+        '--classes',
+        type=int,
+        default=80,
+        help='number of classes of the detectors (default: %(default)s)')
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(f'{"detector":<10}{"detections":>12}{"without, ms":>14}'

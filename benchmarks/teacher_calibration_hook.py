@@ -1,6 +1,6 @@
 """Time TeacherCalibrationHook beside the training step that it watches.
 
-    python benchmarks/teacher_calibration_hook.py
+    python -m benchmarks.teacher_calibration_hook
 
 The model is that of configs/bccd, distilled from its teacher with random
 weights, on random images of that size: no data is needed. Steps, hook and
@@ -10,7 +10,6 @@ that is busy with other things.
 import argparse
 import os.path as osp
 import statistics
-import sys
 import tempfile
 import time
 from types import SimpleNamespace
@@ -22,12 +21,9 @@ from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData
 
-REPOSITORY = osp.dirname(osp.dirname(osp.abspath(__file__)))
-# Runs from a checkout, installed or not.
-sys.path.insert(0, REPOSITORY)
-
-from tcal_det.engine.hooks import TeacherCalibrationHook  # noqa: E402
-from tcal_det.registry import MODELS  # noqa: E402
+from benchmarks import REPOSITORY
+from tcal_det.engine.hooks import TeacherCalibrationHook
+from tcal_det.registry import MODELS
 
 CONFIGS = osp.join(REPOSITORY, 'configs', 'bccd')
 IMAGE_SIZE = (240, 320)
@@ -85,8 +81,14 @@ def seconds_of(device, call, *args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--steps', type=int, default=20, help='to be timed')
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.teacher_calibration_hook',
+        description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--steps',
+        type=int,
+        default=20,
+        help='number of steps to be timed (default: %(default)s)')
     args = parser.parse_args()
     torch.manual_seed(0)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'

@@ -11,9 +11,10 @@ echo "== tests without torch: Python $version"
 "$PYTHON" -m venv "$VENV"
 "$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
     setuptools wheel $(grep -E '^(pytest|hypothesis)==' requirements/dev.txt)
-# Not editable: the tests see what users install. A left-over build folder
-# would bring back modules that are gone.
+# Not editable: the tests see what users install, and so pytest must not look
+# into the checkout. A left-over build folder would bring back modules that
+# are gone.
 rm -rf build
 "$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
     '.[report]'
-"$VENV/bin/pytest" "$@"
+"$VENV/bin/pytest" -o pythonpath= "$@"

@@ -1,4 +1,4 @@
-"""What ``benchmarks/step_time.py`` is made of.
+"""What distillation adds to a training step: its parts.
 
 workload    one case's models and batches, alike for every variant
 variants    the training steps that are compared

@@ -210,7 +210,7 @@ def of_the_results():
 
 
 def text_of(document):
-    """With single spaces, and without the tables that report.py makes."""
+    """With single spaces, and without the tables, whose blocks are marked."""
     with open(osp.join(REPOSITORY, document), encoding='utf-8') as file:
         text = file.read()
     text = re.sub(

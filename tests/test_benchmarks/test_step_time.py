@@ -1,7 +1,6 @@
 """The step-time benchmark on tiny models: what it says, not how fast."""
 import json
 import os.path as osp
-import runpy
 import sys
 
 import pytest
@@ -9,17 +8,13 @@ import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 
+from benchmarks.step_time import __main__ as command
+from benchmarks.step_time import tables, workers
+from benchmarks.step_time.comparison import compare, compare_methods, grow
+from benchmarks.step_time.variants import VARIANTS
+from benchmarks.step_time.workload import Case, Workload
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import write_json_atomically
-
-BENCHMARKS = osp.join(
-    osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'benchmarks')
-sys.path.insert(0, BENCHMARKS)
-
-from step_time import tables, workers  # noqa: E402
-from step_time.comparison import compare, compare_methods, grow  # noqa: E402
-from step_time.variants import VARIANTS  # noqa: E402
-from step_time.workload import Case, Workload  # noqa: E402
 
 
 @pytest.fixture
@@ -131,9 +126,7 @@ def test_comparison(case, tmp_path):
 
 
 def test_configs_of_methods_can_be_measured():
-    sys.path.insert(0, BENCHMARKS)
-    benchmark = runpy.run_path(osp.join(BENCHMARKS, 'step_time.py'))
-    configs = benchmark['method_configs']()
+    configs = command.method_configs()
     assert {'pkd', 'ld', 'igdm', 'tcal'} <= set(map(osp.dirname, configs))
     for path in configs.values():
         Workload(Case(path, (64, 96), 1, rois_per_image=16, num_classes=5))
@@ -201,18 +194,16 @@ def test_growth(case):
 @pytest.mark.parametrize('arguments',
                          [['--repeats', '0'], ['--device', 'cuda']])
 def test_wrong_arguments_are_named(monkeypatch, arguments):
-    main = runpy.run_path(osp.join(BENCHMARKS, 'step_time.py'))['main']
-    monkeypatch.setattr(sys, 'argv', ['step_time.py', *arguments])
+    monkeypatch.setattr(sys, 'argv', ['step_time', *arguments])
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(InvalidValueError, match=f'{arguments[0]} must be'):
-        main()
+        command.main()
 
 
 def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path):
-    main = runpy.run_path(osp.join(BENCHMARKS, 'step_time.py'))['main']
     out = tmp_path / 'times.json'
     monkeypatch.setattr(sys, 'argv', [
-        'step_time.py', '--device', 'cpu', '--pairs', 'R101->R18', '--growth',
+        'step_time', '--device', 'cpu', '--pairs', 'R101->R18', '--growth',
         '--out',
         str(out)
     ])
@@ -221,11 +212,11 @@ def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path):
         yield 'batch_size', dict(value=1, ours=0.5)
         raise RuntimeError('out of memory')
 
-    monkeypatch.setitem(main.__globals__, 'compare_pair',
+    monkeypatch.setattr(command, 'compare_pair',
                         lambda pair, size, *args: dict(size=size))
-    monkeypatch.setitem(main.__globals__, 'grow', grow_and_fail)
+    monkeypatch.setattr(command, 'grow', grow_and_fail)
     with pytest.raises(RuntimeError, match='out of memory'):
-        main()
+        command.main()
     report = json.loads(out.read_text())
     assert report['pairs'] == {
         'R101->R18': {

@@ -1,9 +1,9 @@
 """Time a distillation step beside the least that it can cost.
 
-    python benchmarks/step_time.py --out times.json
-    python benchmarks/step_time.py --pairs 'R101->R18' --sizes small
-    python benchmarks/step_time.py --growth --pairs --out growth.json
-    python benchmarks/step_time.py --pairs --methods pkd ld --out methods.json
+    python -m benchmarks.step_time --out times.json
+    python -m benchmarks.step_time --pairs 'R101->R18' --sizes small
+    python -m benchmarks.step_time --growth --pairs --out growth.json
+    python -m benchmarks.step_time --pairs --methods pkd ld --out methods.json
 
 Models are those of configs/tcal with random weights, images and objects are
 made from seeds: no data is needed. Every variant runs in a process of its
@@ -33,7 +33,7 @@ added_memory     step_memory of ours - that of plain
 added_logits     the same in logit tensors of all of the student's samples
 
 mmrazor need not be installed: pip install --no-deps --target DIR mmrazor, and
-give --mmrazor DIR.
+PYTHONPATH=DIR before the command.
 """
 import argparse
 import os
@@ -44,18 +44,15 @@ from dataclasses import replace
 from glob import glob
 from typing import Any, Dict, Optional
 
-# Runs from a checkout, installed or not.
-REPOSITORY = osp.dirname(osp.dirname(osp.abspath(__file__)))
-sys.path.insert(0, REPOSITORY)
+import torch
 
-import torch  # noqa: E402
-from step_time import tables  # noqa: E402
-from step_time.comparison import compare, compare_methods, grow  # noqa: E402
-from step_time.workload import Case  # noqa: E402
-
-from tcal_det.commands import run_command  # noqa: E402
-from tcal_det.errors import InvalidValueError  # noqa: E402
-from tcal_det.fileio import write_json_atomically  # noqa: E402
+from benchmarks import REPOSITORY
+from tcal_det.commands import run_command
+from tcal_det.errors import InvalidValueError
+from tcal_det.fileio import write_json_atomically
+from . import tables
+from .comparison import compare, compare_methods, grow
+from .workload import Case
 
 PAIRS = {
     'R101->R50': 'faster-rcnn_r50_fpn_tcal-r101_1x_coco.py',
@@ -126,6 +123,7 @@ def show_progress(text: str) -> None:
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.step_time',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -162,8 +160,6 @@ def parse_args() -> argparse.Namespace:
         help='also the configs of R101 -> R50 in these folders of configs/, '
         'on small images (without names: all)')
     parser.add_argument(
-        '--mmrazor', metavar='DIR', help='where mmrazor is importable from')
-    parser.add_argument(
         '--out', metavar='FILE.json', help='write the figures there')
     return parser.parse_args()
 
@@ -182,10 +178,6 @@ def main() -> None:
     if args.repeats is not None and args.repeats < 1:
         raise InvalidValueError(
             f'--repeats must be at least 1, but got {args.repeats}')
-    if args.mmrazor:
-        # Last, as packages beside it must not hide installed ones. The
-        # processes of the variants get the same path.
-        sys.path.append(osp.abspath(args.mmrazor))
     report: Dict[str, Any] = dict(
         device=args.device,
         device_name=(torch.cuda.get_device_name()

@@ -1,0 +1,163 @@
+"""Implementations that are compared, each in a process of its own.
+
+    python -m benchmarks.eval_calibration.contestants NAME SIZE
+
+is such a process: SIZE is a SetSize as a JSON list, and the figures are
+printed as JSON.
+"""
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import time
+import warnings
+from typing import Any, Callable, Dict, Tuple
+
+from benchmarks import REPOSITORY
+from .made_up_set import SetSize, make_annotations, make_arrays, make_results
+from .memory import peak_memory
+
+
+def run_suite(size_of_set: SetSize) -> Dict[str, float]:
+    """All figures of tcal_det, overall and per class, from records."""
+    from tcal_det.evaluation.functional import (detections_from_coco,
+                                                ground_truth_from_coco)
+    arrays = make_arrays(size_of_set)
+    annotations = make_annotations(arrays, size_of_set)
+    results = make_results(arrays)
+    del arrays
+
+    def load() -> Tuple[Any, Any]:
+        ground_truth = ground_truth_from_coco(annotations)
+        return ground_truth, detections_from_coco(results, ground_truth)
+
+    return _run_tcal_det(load)
+
+
+def run_arrays(size_of_set: SetSize) -> Dict[str, float]:
+    """As `run_suite`, from arrays: dicts of millions would not fit."""
+    from tcal_det.evaluation.functional import (detections_from_arrays,
+                                                ground_truth_from_coco)
+    arrays = make_arrays(size_of_set)
+    ground_truth = ground_truth_from_coco(
+        make_annotations(arrays, size_of_set))
+
+    def load() -> Tuple[Any, Any]:
+        return ground_truth, detections_from_arrays(arrays['result_image'] + 1,
+                                                    arrays['result_label'] + 1,
+                                                    arrays['result_boxes'],
+                                                    arrays['score'],
+                                                    ground_truth)
+
+    return _run_tcal_det(load)
+
+
+def _run_tcal_det(load: Callable[[], Tuple[Any, Any]]) -> Dict[str, float]:
+    from tcal_det.evaluation.functional import evaluate_detections
+    before = peak_memory()
+    (ground_truth, detections), loading = _timed(load)
+
+    _, evaluating = _timed(
+        lambda: evaluate_detections(ground_truth, detections).to_dict())
+    return dict(
+        load=loading,
+        evaluate=evaluating,
+        total=loading + evaluating,
+        memory_before=before,
+        memory=peak_memory(),
+        objects=int(ground_truth.num_objects.sum()),
+        results=len(detections))
+
+
+def run_pycocotools(size_of_set: SetSize) -> Dict[str, float]:
+    """COCOeval: 10 IoU thresholds, 4 area ranges, then accumulate."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+    return _run_cocoeval(COCO, COCOeval, size_of_set)
+
+
+def run_faster_coco_eval(size_of_set: SetSize) -> Dict[str, float]:
+    """The same with faster-coco-eval, where it is installed."""
+    from faster_coco_eval import COCO, COCOeval_faster
+    return _run_cocoeval(COCO, COCOeval_faster, size_of_set)
+
+
+def _run_cocoeval(coco_class: Callable, eval_class: Callable,
+                  size_of_set: SetSize) -> Dict[str, float]:
+    arrays = make_arrays(size_of_set)
+    annotations = make_annotations(arrays, size_of_set)
+    results = make_results(arrays)
+    del arrays
+    before = peak_memory()
+    with contextlib.redirect_stdout(io.StringIO()):
+
+        def load() -> Tuple[Any, Any]:
+            ground_truth = coco_class()
+            ground_truth.dataset = annotations
+            ground_truth.createIndex()
+            return ground_truth, ground_truth.loadRes(results)
+
+        (ground_truth, detections), loading = _timed(load)
+        evaluator = eval_class(ground_truth, detections, iouType='bbox')
+        _, evaluating = _timed(evaluator.evaluate)
+        _, accumulating = _timed(evaluator.accumulate)
+    return dict(
+        load=loading,
+        evaluate=evaluating + accumulating,
+        total=loading + evaluating + accumulating,
+        memory_before=before,
+        memory=peak_memory())
+
+
+def _timed(work: Callable[[], Any]) -> Tuple[Any, float]:
+    # Of this process, so that others that share the cores count less.
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+CONTESTANTS = {
+    'tcal_det': (run_suite, 'tcal_det, AP and all calibration figures'),
+    'pycocotools': (run_pycocotools, 'pycocotools COCOeval'),
+    'faster-coco-eval': (run_faster_coco_eval, 'faster-coco-eval COCOeval'),
+    'tcal_det-arrays': (run_arrays, 'tcal_det, from arrays'),
+}
+
+
+def run_apart(name: str, size_of_set: SetSize,
+              repeats: int) -> Dict[str, float]:
+    """Run a contestant in fresh processes; the fastest one counts.
+
+    Args:
+        name (str): Key of ``CONTESTANTS``.
+        size_of_set (SetSize): Size of the set to be evaluated.
+        repeats (int): Number of processes, one after the other.
+
+    Returns:
+        dict[str, float]: CPU seconds to ``load`` and ``evaluate`` and their
+        ``total``; GB of ``memory`` at its peak and ``memory_before`` the
+        work.
+    """
+    runs = []
+    for _ in range(repeats):
+        answer = subprocess.run(
+            [sys.executable, '-m', __name__, name,
+             json.dumps(size_of_set)],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            check=True)
+        runs.append(json.loads(answer.stdout.splitlines()[-1]))
+    return min(runs, key=lambda run: run['total'])
+
+
+def main() -> None:
+    """Run the contestant that is named, and print its figures."""
+    name, size_of_set = sys.argv[1:]
+    warnings.simplefilter('ignore', UserWarning)
+    run, _ = CONTESTANTS[name]
+    print(json.dumps(run(SetSize(*json.loads(size_of_set)))))
+
+
+if __name__ == '__main__':
+    main()

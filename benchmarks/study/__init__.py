@@ -1,0 +1,1 @@
+"""The study: runs planned beforehand, their results and their report."""

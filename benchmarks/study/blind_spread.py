@@ -1,0 +1,46 @@
+"""The one look at the spread that the plan allows: no mean, no arm.
+
+    python -m benchmarks.study.blind_spread
+
+Prints how far paired differences in mAP scatter, pooled over all pairs of
+arms of block A, and nothing that tells one arm from another.
+"""
+import argparse
+import math
+
+from tcal_det.commands import run_command
+from tcal_det.errors import InvalidValueError
+from .contrasts import spread_of
+from .rows import KEYS, read_rows
+
+RESULTS = 'benchmarks/study/results.jsonl'
+# From here on, runs of blocks C and D go to the arms of claim 1.
+LIMIT = 1.4
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Pooled standard deviation of paired differences in mAP, '
+        'blind to the arms')
+    parser.add_argument('--results', default=RESULTS)
+    parser.add_argument(
+        '--block', default='A', help='letter of the block (default: A)')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    spread = spread_of(read_rows(args.results, KEYS), args.block)
+    if math.isnan(spread.sd):
+        raise InvalidValueError(
+            f'`--results` must have two seeds of two arms of block '
+            f'{args.block}, but {args.results} has not: make more runs')
+    relation = 'above' if spread.sd > LIMIT else 'not above'
+    print(f'block {args.block}: pooled standard deviation of paired '
+          f'differences {spread.sd:.2f} mAP x 100, {relation} {LIMIT} '
+          f'({spread.pairs_of_arms} pairs of arms, {spread.freedom} degrees '
+          'of freedom)')
+
+
+if __name__ == '__main__':
+    run_command(main)

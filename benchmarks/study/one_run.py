@@ -1,0 +1,146 @@
+"""Make one run of the plan, in this process.
+
+    python -m benchmarks.study.one_run digits/A/baseline/seed201
+
+Writes config, log, checkpoint and ``row.json`` to work_dirs/study/NAME.
+``benchmarks.study.run`` calls it for every run that is not in the results.
+"""
+import argparse
+import os
+import platform
+import subprocess
+import time
+from datetime import datetime
+from importlib import import_module
+from typing import Any, Dict
+
+from tcal_det.commands import run_command
+from tcal_det.errors import InvalidValueError
+from tcal_det.fileio import write_json_atomically
+from . import plan
+from .data import make_digits, make_folds
+
+PACKAGES = ('torch', 'mmcv', 'mmengine', 'mmdet')
+# Written into a row as they are.
+SETTINGS = ('name', 'block', 'data', 'head', 'arm', 'teacher', 'epochs',
+            'seed', 'fold', 'loss_weight')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description='Make one run of the study')
+    parser.add_argument('name', help='name of the run in the plan')
+    return parser.parse_args()
+
+
+def find_run(name: str) -> plan.Run:
+    """The run of a name.
+
+    Raises:
+        InvalidValueError: If the plan has none of this name.
+    """
+    for block in plan.BLOCKS.values():
+        for run in block.runs:
+            if run.name == name:
+                return run
+    raise InvalidValueError(
+        f'`name` must be a run of benchmarks/study/plan.py, but got {name!r}: '
+        '`python -m benchmarks.study.run --list` names them')
+
+
+def make(run: plan.Run) -> Dict[str, Any]:
+    """Train, measure, and describe.
+
+    Args:
+        run (Run): The run.
+
+    Returns:
+        dict: Its row of the results file.
+    """
+    from mmengine.runner import Runner
+
+    from tcal_det.checkpoint_file import read_checkpoints_safely
+    from .measures import measure, measure_teacher
+
+    read_checkpoints_safely()
+    started = time.time()
+    commit = current_commit()
+    cfg = config_of(run)
+    os.makedirs(cfg.work_dir, exist_ok=True)
+    cfg.dump(f'{cfg.work_dir}/config.py')
+    training = cfg.copy()
+    # Measured once, after training, and in one way for val and test.
+    for key in ('cfg', 'dataloader', 'evaluator'):
+        training[f'val_{key}'] = training[f'test_{key}'] = None
+    runner = Runner.from_cfg(training)
+    runner.train()
+    detector = runner.model.eval()
+    row = {key: getattr(run, key) for key in SETTINGS}
+    row.update(measure(detector, cfg))
+    if run.arm == 'teacher':
+        row.update(measure_teacher(detector, cfg, run))
+    row.update(
+        seconds=round(time.time() - started, 1),
+        started=datetime.fromtimestamp(started).isoformat(timespec='seconds'),
+        commit=commit,
+        stack=dict(
+            python=platform.python_version(),
+            **{name: import_module(name).__version__
+               for name in PACKAGES}))
+    return row
+
+
+def config_of(run: plan.Run):
+    """The whole config of a run.
+
+    Args:
+        run (Run): The run.
+
+    Returns:
+        Config: Of a Runner.
+    """
+    from mmengine.config import Config
+
+    # Registers the loss of the arm 'kd'.
+    from . import equal_gradient  # noqa: F401
+
+    cfg = Config.fromfile(run.config)
+    cfg.merge_from_dict(dict(run.overrides))
+    cfg.train_cfg.update(max_epochs=run.epochs, val_interval=run.epochs)
+    checkpoint = cfg.default_hooks.checkpoint
+    if run.arm != 'teacher' or run.data != 'digits':
+        # Of teachers on the digit scenes early checkpoints are kept.
+        checkpoint.update(interval=run.epochs, max_keep_ckpts=1)
+    cfg.default_hooks.logger.interval = 100
+    cfg.randomness = dict(seed=run.seed)
+    cfg.work_dir = plan.folder_of(run.name)
+    return cfg
+
+
+def current_commit() -> str:
+    """The commit of the code, marked if what runs has been changed since."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(['git', *arguments],
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL,
+                              universal_newlines=True).stdout.strip()
+
+    commit = git('rev-parse', '--short', 'HEAD') or 'unknown'
+    changed = git('status', '--porcelain', '--untracked-files=no', '--',
+                  'tcal_det', 'configs', 'benchmarks/study/*.py',
+                  'benchmarks/study/configs')
+    return commit + ('+changes' if changed else '')
+
+
+def main():
+    args = parse_args()
+    run = find_run(args.name)
+    if run.data == 'digits':
+        make_digits()
+    else:
+        make_folds()
+    write_json_atomically(f'{plan.folder_of(run.name)}/row.json', make(run))
+
+
+if __name__ == '__main__':
+    run_command(main)

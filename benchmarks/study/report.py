@@ -1,0 +1,144 @@
+"""Put the study's results into its documents: tables and figure.
+
+    python -m benchmarks.study.report
+    python -m benchmarks.study.report --check
+
+Fills every block ``<!-- study:NAME -->`` ... ``<!-- /study:NAME -->`` of
+docs/study.md and README.md and draws docs/images/study.png. What has not been
+run yet says so. With ``--check`` nothing is written, and the exit status is 1
+if a document is not what the results say.
+"""
+import argparse
+import os.path as osp
+import sys
+from typing import Any, Dict, List, Mapping
+
+from tcal_det.commands import run_command
+from tcal_det.errors import MissingFileError
+from tcal_det.fileio import write_text_atomically
+from .answers import answers_table, short_list
+from .contrasts import SECONDARY, SOFTMAX_REAL
+from .markdown import NOT_MEASURED, fill_blocks
+from .rows import KEYS, Row, read_rows
+from .tables import (arms_table, contrast_tables, focal_table, power_table,
+                     primary_table, runs_table, teachers_table)
+
+REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+FOLDER = 'benchmarks/study'
+# Blocks of the classifiers' analysis, for as long as there is nothing to
+# analyse.
+CLASSIFIER_BLOCKS = ('classifiers', 'classifiers_explanations',
+                     'classifiers_intervention', 'classifiers_oracle',
+                     'classifiers_teachers')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Tables and figure of the study, from its results')
+    parser.add_argument(
+        '--results',
+        default=osp.join(REPOSITORY, FOLDER, 'results.jsonl'),
+        help='rows of the detectors')
+    parser.add_argument(
+        '--classifier-results',
+        default=osp.join(REPOSITORY, FOLDER, 'classifier_results.jsonl'),
+        help='rows of the classifiers')
+    parser.add_argument(
+        '--documents',
+        nargs='+',
+        metavar='FILE',
+        default=[
+            osp.join(REPOSITORY, name)
+            for name in ('docs/study.md', 'README.md')
+        ],
+        help='Markdown files with blocks')
+    parser.add_argument(
+        '--figure', default=osp.join(REPOSITORY, 'docs/images/study.png'))
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='write nothing; exit with 1 if a document is not up to date')
+    return parser.parse_args()
+
+
+def planned_blocks() -> Mapping[str, Any]:
+    """The blocks of the plan, whose import takes seconds."""
+    from .plan import BLOCKS
+    return BLOCKS
+
+
+def classifier_tables(path: str) -> Dict[str, str]:
+    """Markdown about the classifiers, by the name of its block."""
+    rows = read_rows(path)
+    if not rows:
+        return dict.fromkeys(CLASSIFIER_BLOCKS, NOT_MEASURED)
+    from .classifiers.analysis import tables
+    return tables(rows)
+
+
+def make_blocks(rows: List[Row], classifier_results: str) -> Dict[str, str]:
+    """Markdown of all blocks.
+
+    Args:
+        rows (list[dict]): Rows of the detectors.
+        classifier_results (str): Path of the rows of the classifiers.
+
+    Returns:
+        dict[str, str]: By the name of the block.
+    """
+    return dict(
+        classifier_tables(classifier_results),
+        answers=answers_table(rows),
+        short=short_list(rows),
+        primary=primary_table(rows),
+        secondary=contrast_tables(rows, [
+            contrast
+            for contrast in SECONDARY if contrast.side.block not in 'FS'
+        ]),
+        focal=focal_table(rows),
+        softmax_real=contrast_tables(rows, SOFTMAX_REAL),
+        arms=arms_table(rows),
+        power=power_table(rows),
+        teachers=teachers_table(rows),
+        runs=runs_table(rows, planned_blocks()))
+
+
+def _read(path: str) -> str:
+    if not osp.isfile(path):
+        raise MissingFileError(
+            f'`--documents` must be files, but {path} does not exist')
+    # newline='': line ends outside the blocks stay what they are.
+    with open(path, encoding='utf-8', newline='') as file:
+        return file.read()
+
+
+def main():
+    args = parse_args()
+    rows = read_rows(args.results, KEYS)
+    blocks = make_blocks(rows, args.classifier_results)
+    # All documents are read before the first is written.
+    texts = {path: _read(path) for path in args.documents}
+    filled = {
+        path: fill_blocks(text, blocks, path)
+        for path, text in texts.items()
+    }
+    stale = [path for path in texts if texts[path] != filled[path]]
+    if args.check:
+        for path in stale:
+            print(
+                f'{path} is not what the results say: call '
+                '`python -m benchmarks.study.report`',
+                file=sys.stderr)
+        sys.exit(1 if stale else 0)
+    for path, text in filled.items():
+        if path in stale:
+            write_text_atomically(path, text)
+        print(f'{path}: {"filled" if path in stale else "unchanged"}')
+    from tcal_det.visualization import save_figure
+    from .figure import study_figure
+    save_figure(study_figure(rows), args.figure)
+    print(args.figure)
+
+
+if __name__ == '__main__':
+    run_command(main)

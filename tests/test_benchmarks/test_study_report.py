@@ -1,0 +1,150 @@
+"""From the study's results to its documents and its picture."""
+import json
+import os.path as osp
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from study_rows import two_blocks
+
+from benchmarks.study import report
+from benchmarks.study.answers import short_list
+from benchmarks.study.contrasts import FOCAL
+from benchmarks.study.figure import PANELS, study_figure, title_of
+from benchmarks.study.markdown import NOT_MEASURED
+from tcal_det.errors import InvalidValueError, MissingFileError
+
+REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+
+
+@pytest.fixture
+def rows():
+    return two_blocks()
+
+
+# Command
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, rows):
+    """Calls the report on documents in a folder of its own."""
+    results = tmp_path / 'results.jsonl'
+    results.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+    def call(*documents, check=False):
+        arguments = [
+            '--results',
+            str(results), '--classifier-results',
+            str(tmp_path / 'absent.jsonl'), '--figure',
+            str(tmp_path / 'study.png'), '--documents', *map(str, documents)
+        ]
+        monkeypatch.setattr(
+            sys, 'argv', ['report', *arguments, *['--check'] * check])
+        report.main()
+
+    return call
+
+
+def test_documents_are_filled_and_then_up_to_date(command, tmp_path, rows):
+    document = tmp_path / 'study.md'
+    document.write_text('<!-- study:short -->\n<!-- /study:short -->\n')
+    with pytest.raises(SystemExit) as status:
+        command(document, check=True)
+    assert status.value.code == 1
+    assert not (tmp_path / 'study.png').exists()
+    command(document)
+    assert short_list(rows) in document.read_text()
+    assert (tmp_path / 'study.png').read_bytes()[:4] == b'\x89PNG'
+    with pytest.raises(SystemExit) as status:
+        command(document, check=True)
+    assert status.value.code == 0
+
+
+def test_a_mistake_in_one_document_leaves_all_as_they_were(command, tmp_path):
+    good, bad = tmp_path / 'good.md', tmp_path / 'bad.md'
+    good.write_text('<!-- study:short -->\n<!-- /study:short -->\n')
+    bad.write_text('<!-- study:short -->\n')
+    before = good.read_text()
+    with pytest.raises(InvalidValueError, match='bad.md, line 1'):
+        command(good, bad)
+    assert good.read_text() == before
+    with pytest.raises(MissingFileError, match='absent.md does not exist'):
+        command(good, tmp_path / 'absent.md')
+
+
+def test_committed_documents_are_what_the_results_say():
+    done = subprocess.run(
+        [sys.executable, '-m', 'benchmarks.study.report', '--check'],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        universal_newlines=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_classifiers_have_an_analysis_of_their_own(tmp_path, monkeypatch):
+    path = tmp_path / 'classifier_results.jsonl'
+    blocks = report.classifier_tables(str(path))
+    assert blocks == dict.fromkeys(report.CLASSIFIER_BLOCKS, NOT_MEASURED)
+    path.write_text('{"name": "teacher/1"}\n')
+    analysis = SimpleNamespace(tables=lambda rows: dict(
+        classifiers=rows[0]['name']))
+    monkeypatch.setitem(sys.modules, 'benchmarks.study.classifiers.analysis',
+                        analysis)
+    assert report.classifier_tables(str(path)) == dict(classifiers='teacher/1')
+
+
+def test_blocks_of_the_classifiers_are_those_of_their_analysis():
+    analysis = pytest.importorskip('benchmarks.study.classifiers.analysis')
+    assert set(analysis.tables([])) == set(report.CLASSIFIER_BLOCKS)
+
+
+# Picture
+
+
+def test_every_pair_and_every_interval_is_drawn(rows):
+    figure = study_figure(rows)
+    for axes, (block, arms, _) in zip(figure.axes, PANELS):
+        dots = [
+            line for line in axes.get_lines()
+            if line.get_markersize() == 3.5 and len(line.get_xdata())
+        ]
+        pairs = 8 if block == 'A' else 10
+        assert [len(line.get_xdata()) for line in dots] == [pairs] * (
+            2 * len(arms))
+    bars = [
+        container.lines[2][0].get_segments()[0][:, 0]
+        for container in figure.axes[1].containers
+    ]
+    expected = FOCAL[0]._replace(
+        reference=FOCAL[0].reference._replace(arm='baseline')).estimate(rows)
+    # as it is, T = 1.5, then Platt; mAP before D-ECE.
+    assert bars[4] == pytest.approx([expected.low, expected.high])
+
+
+@pytest.mark.parametrize('num_rows', [0, 1, 10])
+def test_few_runs_are_drawn_too(rows, num_rows):
+    figure = study_figure(rows[:num_rows])
+    figure.canvas.draw()
+    assert 'no pair of runs is complete' in figure.axes[1].get_title('left')
+
+
+@pytest.mark.parametrize(('accuracies', 'errors', 'sentence'), [
+    ({
+        'kd': 2.0,
+        'hard': 1.0
+    }, {
+        'kd': -1.0,
+        'hard': -3.0
+    }, 'KD gains most mAP,\n"hard labels" lowers D-ECE most'),
+    ({
+        'kd': -2.0,
+        'hard': -1.0
+    }, {
+        'kd': 1.0,
+        'hard': 0.5
+    }, '"hard labels" loses least mAP\nand raises D-ECE least'),
+])
+def test_titles_say_what_the_means_are(accuracies, errors, sentence):
+    assert title_of('Here', accuracies, errors) == (
+        f'Here: on average\n{sentence}')
