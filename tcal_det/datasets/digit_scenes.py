@@ -110,7 +110,19 @@ def compose_scene(
     return np.clip(image, 0, 255).astype(np.uint8), objects
 
 
-def _split_digits(seed: int) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+def split_digits(seed: int) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+    """Digits that each split may draw from, none in two of them.
+
+    Args:
+        seed (int): Random seed of the partition, >= 0.
+
+    Returns:
+        dict[str, tuple]: For 'train', 'val' and 'test' the digits, 0..16,
+        shape (D, 8, 8), and their classes, shape (D,).
+
+    Raises:
+        InvalidValueError: If scikit-learn is missing.
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -177,7 +189,7 @@ def write_digit_scenes(out: str,
         raise InvalidValueError(
             '`classes` must be different names, one of them a digit, but got '
             f'{classes}')
-    splits = _split_digits(seed)
+    splits = split_digits(seed)
     with new_folder(out) as temporary:
         # The bar moves in large steps, so that a log file stays readable.
         steps = sum(count // BAR_STEP for count in num_scenes.values())
