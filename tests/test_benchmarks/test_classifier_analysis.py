@@ -11,8 +11,8 @@ from sklearn.linear_model import LinearRegression
 from benchmarks.study.classifiers import estimates
 from benchmarks.study.classifiers.analysis import NOTHING, tables
 # yapf: disable
-from benchmarks.study.classifiers.estimates import (Estimate, bootstrap, holm,
-                                                    mean, paired_t,
+from benchmarks.study.classifiers.estimates import (Estimate, bootstrap, mean,
+                                                    paired_t,
                                                     partial_r_squared,
                                                     r_squared,
                                                     r_squared_difference,
@@ -191,26 +191,6 @@ def test_paired_t_is_scipys():
     result = stats.ttest_1samp(values, 0)
     interval = result.confidence_interval(0.95)
     assert paired_t(values) == pytest.approx((values.mean(), *interval))
-
-
-def test_holm_by_hand():
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.5, 0.6]) == [1, 1]
-    assert holm([]) == []
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
-def test_holm_rejects_what_its_steps_reject(p_values):
-    """Step down: compare the k-th smallest with 0.05 / (m - k + 1)."""
-    corrected = np.array(holm(p_values))
-    rejected = np.zeros(len(p_values), bool)
-    for step, place in enumerate(np.argsort(p_values)):
-        # A rounding of the product is not what is tested.
-        if not p_values[place] * (len(p_values) - step) <= 0.05:
-            break
-        rejected[place] = True
-    assert (rejected == (corrected <= 0.05)).all()
 
 
 @pytest.mark.parametrize(('ace_counts', 'answer'), [(1.0, 'yes'), (0.0, 'no'),

@@ -1,5 +1,4 @@
 """The runner of the classifier twin: whole units, resumed at any point."""
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ from benchmarks.study.classifiers import run, units
 from benchmarks.study.classifiers.networks import Networks
 from benchmarks.study.classifiers.plan import (PLAN, Teacher, Unit, row_names,
                                                student_name)
-from benchmarks.study.classifiers.rows import add_rows, read_rows
+from benchmarks.study.rows import read_rows
 from tcal_det.errors import InvalidValueError
 
 TEACHERS = (Teacher(64, 1, 0.0, 'seen',
@@ -177,28 +176,3 @@ def test_smoothed_labels_by_hand():
     expected[0, 4] = 0.91
     assert units.smoothed(np.array([4]), 0.1) == pytest.approx(expected)
     assert (units.smoothed(np.array([4]), 0.0) == np.eye(10)[[4]]).all()
-
-
-@pytest.mark.parametrize(('text', 'message'), [
-    ('{"name": "a"}\n{"name": "b', 'line 2 must be'),
-    ('{"name": "a"}\n[]\n', 'line 2 must be'),
-    ('{"name": "a"}\n{"name": "b"}\n{"name": "a"}\n', 'line 3: .* line 1'),
-])
-def test_a_damaged_file_is_refused_with_its_line(tmp_path, text, message):
-    path = tmp_path / 'results.jsonl'
-    path.write_text(text)
-    with pytest.raises(InvalidValueError, match=message):
-        read_rows(str(path))
-
-
-def test_rows_are_appended_whole_or_not(tmp_path):
-    path = str(tmp_path / 'results.jsonl')
-    add_rows(path, [dict(name='a', figure=np.float64(0.5))])
-    add_rows(path, [dict(name='b')])
-    assert read_rows(path) == [dict(name='a', figure=0.5), dict(name='b')]
-    before = (tmp_path / 'results.jsonl').read_text()
-    with pytest.raises(InvalidValueError, match="'a'"):
-        add_rows(path, [dict(name='c'), dict(name='a')])
-    assert (tmp_path / 'results.jsonl').read_text() == before
-    assert [json.loads(line)['name']
-            for line in before.splitlines()] == ['a', 'b']

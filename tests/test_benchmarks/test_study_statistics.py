@@ -214,6 +214,20 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_rejects_what_its_steps_reject(p_values):
+    """Step down: compare the k-th smallest with 0.05 / (m - k + 1)."""
+    corrected = np.array(holm(p_values))
+    rejected = np.zeros(len(p_values), bool)
+    for step, place in enumerate(np.argsort(p_values)):
+        # A rounding of the product is not what is tested.
+        if not p_values[place] * (len(p_values) - step) <= 0.05:
+            break
+        rejected[place] = True
+    assert (rejected == (corrected <= 0.05)).all()
+
+
 def test_a_contrast_without_runs_counts_in_its_family():
     adjusted = holm([0.02, float('nan'), 0.03])
     assert [adjusted[0], adjusted[2]] == pytest.approx([0.06, 0.06])
@@ -271,6 +285,6 @@ def test_no_spread_has_no_power():
 
 def test_pooled_spread_by_hand():
     # Variances 2 and 9 with 1 and 2 degrees of freedom; one value has none.
-    assert pooled_sd([[0.0, 2.0], [1.0, 4.0, 7.0], [5.0]]) == pytest.approx(
-        math.sqrt((2 + 18) / 3))
+    assert pooled_sd([[0.0, 2.0], [1.0, 4.0, 7.0],
+                      [5.0]]) == pytest.approx(math.sqrt((2 + 18) / 3))
     assert math.isnan(pooled_sd([[1.0], []]))

@@ -13,13 +13,14 @@ from tcal_det.commands import run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.tables import markdown_table
 from tcal_det.visualization.figures import save_figure
+from ..rows import Row, read_rows
 from .estimates import Estimate
 from .figure import classifier_figure
 from .findings import (FIGURES, Teachers, accuracies, interventions, line_of,
                        oracle_differences, oracle_students, primary,
                        students_by_arm, teachers_of)
 from .plan import HARD_ARM, PLAN
-from .rows import RESULTS, Row, read_rows
+from .run import RESULTS
 from .verdicts import explanations, verdict
 
 FIGURE = 'docs/images/study_classifiers.png'

@@ -6,7 +6,7 @@ computes it of all resamples.
 Shapes: P teachers, B resamples.
 """
 import math
-from typing import Callable, List, NamedTuple, Sequence
+from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
 from scipy import stats
@@ -141,20 +141,3 @@ def paired_t(differences: Sequence[float]) -> Estimate:
                                  len(values) - 1, values.mean(),
                                  stats.sem(values))
     return Estimate(float(values.mean()), float(low), float(high))
-
-
-def holm(p_values: Sequence[float]) -> List[float]:
-    """P values corrected for their number, after Holm (1979).
-
-    Args:
-        p_values (sequence[float]): In [0, 1].
-
-    Returns:
-        list[float]: In the order given.
-    """
-    values = np.asarray(p_values, dtype=np.float64)
-    order = values.argsort()
-    factors = np.arange(len(values), 0, -1)
-    corrected = np.empty(len(values))
-    corrected[order] = np.maximum.accumulate(values[order] * factors)
-    return np.minimum(corrected, 1).tolist()

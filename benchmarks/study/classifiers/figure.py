@@ -5,11 +5,11 @@ import numpy as np
 
 from tcal_det.visualization.figures import (BLACK, BLUE, GREEN, GREY,
                                             VERMILION, new_figure)
+from ..rows import Row
 from .estimates import Estimate, bootstrap, r_squared, slope
 from .findings import (Teachers, accuracies, oracle_students, students_by_arm,
                        teachers_of)
 from .plan import HARD_ARM
-from .rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,11 +9,12 @@ from typing import Dict, List, Sequence, Tuple
 import numpy as np
 from scipy import stats
 
-from .estimates import (NO_ESTIMATE, Estimate, bootstrap, holm, mean, paired_t,
+from ..rows import Row
+from ..statistics import holm
+from .estimates import (NO_ESTIMATE, Estimate, bootstrap, mean, paired_t,
                         partial_r_squared, r_squared, r_squared_difference,
                         slope, slope_given)
 from .plan import ARMS, ORACLE_PREFIX
-from .rows import Row
 
 # Figures of a teacher, as the tables call them.
 FIGURES = dict(

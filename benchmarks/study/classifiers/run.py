@@ -6,13 +6,10 @@ A unit is a teacher with all its students. Its rows are written together when
 it is finished, so a unit that is interrupted is made again from its start.
 """
 import argparse
-import platform
-import subprocess
 import sys
 import time
 from datetime import datetime
-from importlib import import_module
-from typing import Any, Dict, List
+from typing import Dict, List
 
 import numpy as np
 import torch
@@ -20,11 +17,14 @@ import torch
 from tcal_det.checks import check_positive
 from tcal_det.commands import run_command
 from tcal_det.errors import InvalidValueError
+from ..origin import describe_origin
+from ..rows import Row, append_rows, read_rows
 from .plan import PLAN, Plan, Unit, row_names
-from .rows import RESULTS, Row, add_rows, read_rows
 from .units import make_all_crops, make_unit
 
+RESULTS = 'benchmarks/study/classifier_results.jsonl'
 PACKAGES = ('torch', 'numpy', 'scipy', 'sklearn')
+CODE = ('tcal_det', 'benchmarks/study')
 
 
 def parse_args():
@@ -89,7 +89,7 @@ def make_missing(plan: Plan, path: str, minutes: float = float('inf')) -> None:
         f'{len(units)} of {len(plan.units)} units are left; drawing crops',
         flush=True)
     crops = make_all_crops(plan)
-    origin = describe_origin()
+    origin = describe_origin(CODE, PACKAGES)
     for number, unit in enumerate(units, start=1):
         if time.monotonic() - begin > 60 * minutes:
             print(f'time is up: {len(units) - number + 1} units are left')
@@ -102,7 +102,7 @@ def make_missing(plan: Plan, path: str, minutes: float = float('inf')) -> None:
                 unit_cpu_seconds=round(seconds, 1),
                 started=started.isoformat(timespec='seconds'),
                 **origin)
-        add_rows(path, rows)
+        append_rows(path, rows)
         print(
             f'[{number}/{len(units)}] {unit.name}: {seconds:.0f} s of CPU '
             f'time, accuracy on val {_accuracies(rows)}',
@@ -116,27 +116,6 @@ def _accuracies(rows: List[Row]) -> str:
             by_arm.setdefault(row['arm'], []).append(row['val']['accuracy'])
     return ', '.join(f'{arm} {100 * np.mean(values):.1f}'
                      for arm, values in by_arm.items())
-
-
-def describe_origin() -> Dict[str, Any]:
-    """Commit and versions, for each row."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(['git', *arguments],
-                              stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL,
-                              universal_newlines=True).stdout.strip()
-
-    commit = git('rev-parse', '--short', 'HEAD') or 'unknown'
-    if git('status', '--porcelain', '--untracked-files=no', '--', 'tcal_det',
-           'benchmarks/study/classifiers'):
-        commit += '+changes'
-    return dict(
-        commit=commit,
-        stack=dict(
-            python=platform.python_version(),
-            **{name: import_module(name).__version__
-               for name in PACKAGES}))
 
 
 def main():

@@ -5,12 +5,12 @@ import numpy as np
 from scipy.special import softmax
 
 from tcal_det.models.calibrators.fitting import fit_temperature
+from ..rows import Row
 from .data import NUM_CLASSES, Crops, make_crops, tempered
 from .measures import student_figures, teacher_figures
 from .networks import Networks
 from .plan import (ARMS, HARD_ARM, TEACHER_SETTINGS, TEMPERATURES, Plan,
                    Teacher, Unit, oracle_arm, student_name, teacher_name)
-from .rows import Row
 
 
 def make_all_crops(plan: Plan) -> Dict[str, Crops]:

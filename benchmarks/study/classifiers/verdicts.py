@@ -1,9 +1,9 @@
 """The explanations that were registered, and which of them hold."""
 from typing import Dict, List, NamedTuple, Sequence
 
+from ..rows import Row
 from .estimates import Estimate
 from .findings import Teachers, interventions, oracle_differences
-from .rows import Row
 
 SIGNIFICANCE = 0.05
 
