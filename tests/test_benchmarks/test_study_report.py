@@ -3,7 +3,6 @@ import json
 import os.path as osp
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from study_rows import two_blocks
@@ -12,7 +11,6 @@ from benchmarks.study import report
 from benchmarks.study.answers import short_list
 from benchmarks.study.contrasts import FOCAL
 from benchmarks.study.figure import PANELS, study_figure, title_of
-from benchmarks.study.markdown import NOT_MEASURED
 from tcal_det.errors import InvalidValueError, MissingFileError
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -36,11 +34,11 @@ def command(tmp_path, monkeypatch, rows):
         arguments = [
             '--results',
             str(results), '--classifier-results',
-            str(tmp_path / 'absent.jsonl'), '--figure',
-            str(tmp_path / 'study.png'), '--documents', *map(str, documents)
+            str(tmp_path / 'absent.jsonl'), '--figures',
+            str(tmp_path), '--documents', *map(str, documents)
         ]
-        monkeypatch.setattr(
-            sys, 'argv', ['report', *arguments, *['--check'] * check])
+        monkeypatch.setattr(sys, 'argv',
+                            ['report', *arguments, *['--check'] * check])
         report.main()
 
     return call
@@ -82,21 +80,18 @@ def test_committed_documents_are_what_the_results_say():
     assert done.returncode == 0, done.stderr
 
 
-def test_classifiers_have_an_analysis_of_their_own(tmp_path, monkeypatch):
-    path = tmp_path / 'classifier_results.jsonl'
-    blocks = report.classifier_tables(str(path))
-    assert blocks == dict.fromkeys(report.CLASSIFIER_BLOCKS, NOT_MEASURED)
-    path.write_text('{"name": "teacher/1"}\n')
-    analysis = SimpleNamespace(tables=lambda rows: dict(
-        classifiers=rows[0]['name']))
-    monkeypatch.setitem(sys.modules, 'benchmarks.study.classifiers.analysis',
-                        analysis)
-    assert report.classifier_tables(str(path)) == dict(classifiers='teacher/1')
+def test_classifiers_have_blocks_before_they_have_runs(rows):
+    blocks = report.make_blocks(rows, [])
+    nothing = 'No classifier is trained yet.'
+    assert blocks['classifiers'] == nothing
+    assert blocks['answers'].endswith(f'Classifiers: {nothing}')
 
 
-def test_blocks_of_the_classifiers_are_those_of_their_analysis():
-    analysis = pytest.importorskip('benchmarks.study.classifiers.analysis')
-    assert set(analysis.tables([])) == set(report.CLASSIFIER_BLOCKS)
+def test_every_block_stands_on_the_page(rows):
+    with open(osp.join(REPOSITORY, 'docs/study.md'), encoding='utf-8') as file:
+        page = file.read()
+    for name in set(report.make_blocks(rows, [])) - {'short'}:
+        assert page.count(f'<!-- study:{name} -->') == 1, name
 
 
 # Picture
@@ -110,14 +105,14 @@ def test_every_pair_and_every_interval_is_drawn(rows):
             if line.get_markersize() == 3.5 and len(line.get_xdata())
         ]
         pairs = 8 if block == 'A' else 10
-        assert [len(line.get_xdata()) for line in dots] == [pairs] * (
-            2 * len(arms))
+        assert [len(line.get_xdata())
+                for line in dots] == [pairs] * (2 * len(arms))
     bars = [
         container.lines[2][0].get_segments()[0][:, 0]
         for container in figure.axes[1].containers
     ]
-    expected = FOCAL[0]._replace(
-        reference=FOCAL[0].reference._replace(arm='baseline')).estimate(rows)
+    expected = FOCAL[0]._replace(reference=FOCAL[0].reference._replace(
+        arm='baseline')).estimate(rows)
     # as it is, T = 1.5, then Platt; mAP before D-ECE.
     assert bars[4] == pytest.approx([expected.low, expected.high])
 
@@ -146,5 +141,5 @@ def test_few_runs_are_drawn_too(rows, num_rows):
     }, '"hard labels" loses least mAP\nand raises D-ECE least'),
 ])
 def test_titles_say_what_the_means_are(accuracies, errors, sentence):
-    assert title_of('Here', accuracies, errors) == (
-        f'Here: on average\n{sentence}')
+    assert title_of('Here', accuracies,
+                    errors) == (f'Here: on average\n{sentence}')

@@ -1,29 +1,18 @@
-"""Tables and figure of the classifier twin, from its results file.
-
-    python -m benchmarks.study.classifiers.analysis
-
-Prints the tables and draws the figure.
-"""
+"""Tables of the classifier twin, from its results file."""
 import math
 from typing import Dict, List, Sequence
 
 import numpy as np
 
-from tcal_det.commands import run_command
-from tcal_det.errors import InvalidValueError
 from tcal_det.tables import markdown_table
-from tcal_det.visualization.figures import save_figure
-from ..rows import Row, read_rows
+from ..rows import Row
 from .estimates import Estimate
-from .figure import classifier_figure
 from .findings import (FIGURES, Teachers, accuracies, interventions, line_of,
                        oracle_differences, oracle_students, primary,
                        students_by_arm, teachers_of)
 from .plan import HARD_ARM, PLAN
-from .run import RESULTS
 from .verdicts import explanations, verdict
 
-FIGURE = 'docs/images/study_classifiers.png'
 NOTHING = 'No classifier is trained yet.'
 NO_VALUE = '-'
 VERDICTS = {
@@ -61,6 +50,23 @@ def tables(rows: Sequence[Row]) -> Dict[str, str]:
         classifiers_teachers=_teachers(teachers))
 
 
+def headline(rows: Sequence[Row]) -> str:
+    """The answer to the primary question, a sentence.
+
+    Args:
+        rows (sequence[dict]): Rows of the results file.
+    """
+    teachers = teachers_of(rows)
+    if not teachers.rows:
+        return NOTHING
+    difference, answer = primary(teachers)
+    num_students = sum(row['kind'] == 'student' for row in rows)
+    return (f'{VERDICTS[answer]}: R^2 with ACE less R^2 with accuracy is '
+            f'{_text(difference, signed=True)} ({len(teachers.rows)} of '
+            f'{len(PLAN.teachers)} teachers, {num_students} of '
+            f'{PLAN.num_students} students).')
+
+
 def _text(estimate: Estimate, digits: int = 2, signed: bool = False) -> str:
     """'0.12 [0.01, 0.30]', without the brackets where there is none."""
     sign = '+' if signed else ''
@@ -76,8 +82,6 @@ def _text(estimate: Estimate, digits: int = 2, signed: bool = False) -> str:
 def _lines(teachers: Teachers, rows: Sequence[Row]) -> str:
     if not teachers.rows:
         return NOTHING
-    difference, answer = primary(teachers)
-    num_students = sum(row['kind'] == 'student' for row in rows)
     table = [[
         'figure of the teacher', 'R^2', 'points per standard deviation',
         'R^2 beside accuracy', 'R^2, seen', 'R^2, unseen'
@@ -92,10 +96,7 @@ def _lines(teachers: Teachers, rows: Sequence[Row]) -> str:
             _text(line.seen),
             _text(line.unseen)
         ])
-    return (f'{VERDICTS[answer]}: R^2 with ACE less R^2 with accuracy is '
-            f'{_text(difference, signed=True)} ({len(teachers.rows)} of '
-            f'{len(PLAN.teachers)} teachers, {num_students} of '
-            f'{PLAN.num_students} students).\n\n{markdown_table(table)}\n\n'
+    return (f'{headline(rows)}\n\n{markdown_table(table)}\n\n'
             'Mean accuracy of the ten students of a teacher at T = 1 against '
             'clean labels. In brackets: 95 % over resampled teachers. R^2 is '
             'never below 0, so its interval does not tell whether there is a '
@@ -209,19 +210,3 @@ def _teachers(teachers: Teachers) -> str:
               for arm in ('t1', 'fitted', 't3'))
         ])
     return markdown_table(table)
-
-
-def main():
-    rows = read_rows(RESULTS)
-    if not rows:
-        raise InvalidValueError(
-            f'{RESULTS!r} must have rows, but has none: make them with '
-            '`python -m benchmarks.study.classifiers.run`')
-    for name, text in tables(rows).items():
-        print(f'\n{name}\n\n{text}')
-    save_figure(classifier_figure(rows), FIGURE)
-    print(f'\n{FIGURE} is drawn')
-
-
-if __name__ == '__main__':
-    run_command(main)
