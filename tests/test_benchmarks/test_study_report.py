@@ -121,7 +121,7 @@ def test_every_pair_and_every_interval_is_drawn(rows):
 def test_few_runs_are_drawn_too(rows, num_rows):
     figure = study_figure(rows[:num_rows])
     figure.canvas.draw()
-    assert 'no pair of runs is complete' in figure.axes[1].get_title('left')
+    assert 'too few pairs' in figure.axes[1].get_title('left')
 
 
 @pytest.mark.parametrize(('accuracies', 'errors', 'sentence'), [
@@ -141,5 +141,6 @@ def test_few_runs_are_drawn_too(rows, num_rows):
     }, '"hard labels" loses least mAP\nand raises D-ECE least'),
 ])
 def test_titles_say_what_the_means_are(accuracies, errors, sentence):
-    assert title_of('Here', accuracies,
-                    errors) == (f'Here: on average\n{sentence}')
+    assert title_of('Here', accuracies, errors,
+                    3) == (f'Here: on average\n{sentence}')
+    assert 'too few pairs' in title_of('Here', accuracies, errors, 2)
