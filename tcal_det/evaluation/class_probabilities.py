@@ -24,8 +24,8 @@ from .functional.record_ids import positions
 from .results_file import (categories_by_label, check_class_names, naming_file,
                            read_json, read_results)
 
-# Maximum share of rows whose most probable class differs from the category of
-# the record, before a warning.
+# A larger share of rows whose most probable class differs from the category of
+# the record gives a warning.
 LARGEST_SHARE_OF_OTHER_CLASSES = 0.5
 
 

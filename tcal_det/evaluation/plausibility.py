@@ -74,10 +74,10 @@ def warn_of_boxes_outside(ground_truth: GroundTruth,
     elif ends.max() <= 1.5 and sizes.min() >= 16:
         warnings.warn(
             f'all boxes of the {list_name} end within 1.5 pixels of the '
-            f'corner of their image, e.g. `{list_name}[{known[0]}]`: `bbox` '
-            f'{_rounded(boxes[0])} in an image of {_rounded(sizes[0])}; are '
-            'they fractions of the image? multiply them by its width and '
-            'height',
+            'top left corner of their image, e.g. '
+            f'`{list_name}[{known[0]}]`: `bbox` {_rounded(boxes[0])} in an '
+            f'image of {_rounded(sizes[0])}; are they fractions of the image? '
+            'multiply them by its width and height',
             stacklevel=3)
 
 

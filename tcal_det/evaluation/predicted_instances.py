@@ -76,7 +76,7 @@ def predicted_instances(
     if len(labels) and labels.dtype.kind == 'f':
         raise InvalidTypeError(
             f'{where}: labels must be whole numbers, but got an array of '
-            f'{labels.dtype}; a label counts the classes from 0')
+            f'{labels.dtype}; labels are class indices from 0')
     boxes, scores = boxes.astype(np.float64), scores.astype(np.float64)
     with np.errstate(invalid='ignore', over='ignore'):
         sides = boxes[:, 2:] - boxes[:, :2]

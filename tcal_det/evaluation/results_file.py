@@ -47,7 +47,7 @@ def read_json(path: str, what: str) -> Any:
         # A truncated file and a file that is not text both raise ValueError.
         raise InvalidValueError(
             f'{what} {path!r} cannot be read as JSON ({error}); was the file '
-            'written to its end?') from None
+            'written completely?') from None
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def _detections_in_blocks(path: str,
 
     Returns:
         Detections, optional: Detections; None if the file has another format
-        or any error. Reading the whole file then gives the message.
+        or contains an error. Reading the whole file then raises the error.
     """
     if path.endswith(PICKLE_SUFFIXES):
         return None
@@ -342,7 +342,7 @@ def _read_pickle(path: str) -> List[Record]:
     except Exception as error:  # a damaged pickle can raise anything
         raise InvalidValueError(
             f'results {path!r} cannot be unpickled ({error}); was the file '
-            'written to its end?') from None
+            'written completely?') from None
     if not isinstance(samples, (list, tuple)):
         raise InvalidTypeError(
             f'results {path!r} must hold a list of samples, as '

@@ -197,7 +197,7 @@ def as_markdown(runs: List[RunResult], baseline: int = 0) -> str:
     if not columns:
         found = sorted({key for run in runs for key in run.metrics})
         lines += [
-            '', 'The table has no column, as it has none of these metrics: '
+            '', 'The table has no columns, as none of the metrics has one: '
             f'{shortened(found)}.'
         ]
     return '\n'.join(lines)

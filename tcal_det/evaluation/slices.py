@@ -1,4 +1,4 @@
-"""Figures of the images with equal value of an attribute.
+"""Figures of the images with the same value of an attribute.
 
 An attribute assigns a text, a number or a boolean to each image, such as
 weather, camera, day or night. It is a field of the image records in the
@@ -17,8 +17,8 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .functional import Detections, GroundTruth, evaluate_detections
 from .results_file import read_json
 
-# More rows are too many for a table. For example, `file_name` has another
-# value for each image.
+# A table with more rows is not readable. For example, the field `file_name`
+# has a different value for each image.
 MOST_SLICES = 50
 
 

@@ -181,7 +181,7 @@ def test_validations_of_different_steps_have_differences(work_dir):
 def test_unknown_metrics_are_said(work_dir):
     run = read_run(work_dir('run', [{'lvis/bbox_AP': 0.25, 'my/text': 'a'}]))
     assert as_markdown([run]).splitlines()[-1] == (
-        "The table has no column, as it has none of these metrics: "
+        "The table has no columns, as none of the metrics has one: "
         "['lvis/bbox_AP'].")
 
 

@@ -32,7 +32,8 @@ def stem_of(file_name: str) -> str:
     """File name without folders and suffix, e.g. '0001' for 'val/0001.jpg'.
 
     Args:
-        file_name (str): File name with folders, with / or backslashes.
+        file_name (str): File name with folders, separated by slashes or
+            backslashes.
     """
     return osp.splitext(file_name.replace('\\', '/').rsplit('/', 1)[-1])[0]
 
@@ -76,9 +77,10 @@ def read_image_sizes(images: str) -> Dict[str, ImageSize]:
         stem = stem_of(entry.file_name)
         if stem in sizes:
             raise InvalidValueError(
-                'images must have different names without their suffix, by '
-                f'which labels find them, but got {entry.file_name!r} and '
-                f'{sizes[stem].file_name!r} (in {images!r})')
+                'images must have different names without their suffix, as '
+                'labels are assigned by this name, but got '
+                f'{entry.file_name!r} and {sizes[stem].file_name!r} (in '
+                f'{images!r})')
         sizes[stem] = entry
     if not sizes:
         raise InvalidValueError(

@@ -191,8 +191,9 @@ def load_annotations_and_results(
         found = find_swapped_labels(ground_truth, detections)
         if found:
             warnings.warn(
-                f'{found}; do the category ids of {results_path!r} belong to '
-                f'{ground_truth_path!r}, and count from the same number?',
+                f'{found}; do the category ids of {results_path!r} match '
+                f'those of {ground_truth_path!r}, and start at the same '
+                'number?',
                 stacklevel=2)
     warn_of_boxes_outside(ground_truth, ground_truth, 'annotations')
     warn_of_boxes_outside(ground_truth, detections, 'results')
@@ -256,5 +257,5 @@ def _holding(folder: str) -> str:
         return 'that is empty'
     if all(osp.isdir(osp.join(folder, entry)) for entry in entries):
         first = osp.join(folder, entries[0])
-        return f'that has only folders; is it {first!r}?'
+        return f'that contains only folders; did you mean {first!r}?'
     return f'with {entries[0]!r} and no such files'

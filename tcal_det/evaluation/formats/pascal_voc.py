@@ -1,8 +1,8 @@
 """Pascal VOC: XML annotations and text files of detections.
 
 Coordinates are those of the VOC devkit: pixels are counted from 1, and the box
-includes both corners. xmin, ymin, xmax, ymax become x = xmin - 1, y = ymin -
-1, width = xmax - xmin + 1, height = ymax - ymin + 1.
+includes both corners. xmin, ymin, xmax, ymax become x = xmin - 1,
+y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1.
 """
 import os
 import os.path as osp
@@ -52,10 +52,10 @@ def read_voc_annotations(folder: str,
 
     Image ids are file names without suffix. ``difficult`` objects become
     crowds: they need not be detected, and detections on them are neither true
-    nor false positives. The VOC devkit ignores them as well, but requires the
-    IoU threshold. COCO's rule for crowds requires this share of the detection
-    to be inside the crowd, so that smaller detections are ignored as well.
-    ``part`` objects within an object are not read.
+    nor false positives. The VOC devkit ignores them as well, but compares the
+    IoU with the threshold. COCO's rule for crowds compares the share of the
+    detection that is inside the crowd, so that smaller detections are ignored
+    as well. ``part`` objects within an object are not read.
 
     Args:
         folder (str): Path to the folder of the XML files, one for each image.
@@ -153,7 +153,7 @@ def _root_of(path: str) -> ElementTree.Element:
     except (OSError, ValueError, ElementTree.ParseError) as error:
         raise InvalidValueError(
             f'annotations {path!r} cannot be read as XML ({error}); was the '
-            'file written to its end?') from None
+            'file written completely?') from None
     if root.tag != 'annotation':
         raise InvalidValueError(
             f'annotations {path!r} must be Pascal VOC XML, <annotation> with '

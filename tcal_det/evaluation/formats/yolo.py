@@ -252,7 +252,7 @@ def _parsed(columns: List[str], where: str, with_score: bool) -> _Line:
             f'{shortened(" ".join(columns))}') from None
     if not (label >= 0 and label.is_integer()):
         raise InvalidValueError(
-            f'{where}: class must be a whole number from 0 on, but got '
+            f'{where}: class must be a whole number >= 0, but got '
             f'{shortened(columns[0])}')
     _check_values(values, where)
     return _Line(where, int(label), *values[:4],

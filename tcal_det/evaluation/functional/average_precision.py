@@ -38,8 +38,8 @@ class AveragePrecision:
     """COCO's figures, NaN where there is no object in the area range.
 
     Keys: 'mAP' (mean over IoU thresholds .5 to .95), 'AP50', 'AP75',
-    'AP_small', 'AP_medium', 'AP_large' (by area of the objects, bounds 32 and
-    96 pixels squared); 'AR_1', 'AR_10', 'AR_100' (recall with at most 1, 10
+    'AP_small', 'AP_medium', 'AP_large' (by area of the objects, bounds 32 x 32
+    and 96 x 96 pixels); 'AR_1', 'AR_10', 'AR_100' (recall with at most 1, 10
     and 100 detections per image and class), 'AR_small', 'AR_medium',
     'AR_large'.
 

@@ -166,8 +166,8 @@ def calibration_error(confidence: Sequence[float],
 
     ECE = sum over bins b of N_b / N * abs(conf_b - acc_b). The sign of the gap
     splits it into an over-confident part (conf_b > acc_b) and an
-    under-confident part. For every number of bins ECE = over + under and over
-    - under = mean confidence - accuracy.
+    under-confident part. For every number of bins ECE = over + under and
+    over - under = mean confidence - accuracy.
 
     Args:
         confidence (Sequence[float]): Confidences in [0, 1], shape (N,).
@@ -191,8 +191,8 @@ def calibration_error(confidence: Sequence[float],
         (0.333333, 0.333333, array([1, 2]))
 
     Reference:
-        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, Eq.
-        3 and 5.
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+        Eq. 3 and 5.
     """
     confidence = as_unit_interval('confidence', confidence)
     correct = as_unit_interval('correct', correct)
@@ -213,8 +213,8 @@ def classwise_calibration_error(
     included as well.
 
     Args:
-        probs (Sequence[Sequence[float]]): Probabilities in [0, 1], shape (N,
-            K). Rows need not add up to 1 (sigmoid heads).
+        probs (Sequence[Sequence[float]]): Probabilities in [0, 1], shape
+            (N, K). Rows need not add up to 1 (sigmoid heads).
         labels (Sequence[int]): Class labels in [0, K), shape (N,).
         num_bins (int): Number of bins M. Defaults to 15.
         closed (str): Closed side of the bins, see :func:`bin_index`. Defaults
@@ -259,8 +259,8 @@ def adaptive_calibration_error(
     ``average`` of :class:`CalibrationError`.
 
     Args:
-        probs (Sequence[Sequence[float]]): Probabilities in [0, 1], shape (N,
-            K).
+        probs (Sequence[Sequence[float]]): Probabilities in [0, 1], shape
+            (N, K).
         labels (Sequence[int]): Class labels in [0, K), shape (N,).
         num_ranges (int): Number of ranges R, in [1, 100000]. Defaults to
             15.

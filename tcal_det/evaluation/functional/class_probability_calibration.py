@@ -125,11 +125,11 @@ def class_probability_calibration(
             the sum of a row is out of range.
 
     Reference:
-        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, Eq.
-        3 (top label); Kull et al., "Beyond temperature scaling", NeurIPS 2019,
-        section 2 (classwise ECE); Brier 1950, Eq. 2. Harakeh and Waslander,
-        ICLR 2021, apply proper scoring rules to the class distribution of
-        detections, split by their IoU.
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+        Eq. 3 (top label); Kull et al., "Beyond temperature scaling", NeurIPS
+        2019, section 2 (classwise ECE); Brier 1950, Eq. 2. Harakeh and
+        Waslander, ICLR 2021, apply proper scoring rules to the class
+        distribution of detections, split by their IoU.
     """
     probs = _checked_probs(probs, detections, ground_truth.num_classes)
     num_classes = ground_truth.num_classes

@@ -5,12 +5,12 @@ Shapes:
     D: detections
     K: classes
 
-There are two guarantees, both for detections with score >= threshold: recall:
-    conformal risk control bounds the expected share of missed objects of an
-    image. It requires exchangeable images only. precision: learn then test
-    bounds the expected share of false detections of an image, with a
-    probability of 1 - delta over the calibration images. It requires
-    independent images from one distribution.
+There are two guarantees, both for detections with score >= threshold:
+    recall: conformal risk control bounds the expected share of missed
+        objects of an image. It requires exchangeable images only.
+    precision: learn then test bounds the expected share of false detections
+        of an image, with a probability of 1 - delta over the calibration
+        images. It requires independent images from one distribution.
 
 The unit is the image, because objects and detections of one image depend on
 each other. The guarantees do not hold for images from another distribution
@@ -71,9 +71,9 @@ class ConformalThresholds:
         loss (str): Loss whose expectation is bounded, 'missed_objects' or
             'false_detections'.
         alpha (float): Upper bound on the expected loss.
-        delta (float, optional): Probability, over calibration images, that a
-            threshold exceeds the bound. None if the expectation is also over
-            the calibration images.
+        delta (float, optional): Probability, over calibration images, that
+            the expected loss at a threshold exceeds the bound. None if the
+            expectation is also over the calibration images.
         iou_thr (float): IoU threshold of a match.
         per_class (tuple[GuaranteedThreshold, ...]): Threshold of each class.
         overall (GuaranteedThreshold): One threshold for all classes and their

@@ -112,8 +112,8 @@ def debiased_calibration_error(
         squared = sum n_b / N (g_b^2 - t_b (1 - t_b) / (n_b - 1))
         ece = sum n_b / N (2 g_b - E abs(X_b)),
 
-    where X_b is normal with mean g_b and variance t_b (1 - t_b) / n_b. E
-    abs(X_b) - g_b estimates how much the noise adds to g_b. ``squared`` is
+    where X_b is normal with mean g_b and variance t_b (1 - t_b) / n_b.
+    E abs(X_b) - g_b estimates how much the noise adds to g_b. ``squared`` is
     unbiased, because t_b (1 - t_b) / (n_b - 1) is an unbiased estimate of the
     variance of t_b. So it can be compared between data sets of different size.
     ``ece`` removes about 40 % of the bias of a calibrated bin, where the bias
@@ -157,7 +157,7 @@ def debiased_calibration_error(
     check_same_length('confidence', confidence, 'correct', correct)
     if not np.isin(correct, (0.0, 1.0)).all():
         raise InvalidValueError('`correct` must hold only 0 and 1, but got '
-                                'fractions; take calibration_error for those')
+                                'fractions; use calibration_error for these')
     if len(confidence) == 0:
         warnings.warn(
             'no samples were given, so the debiased calibration error is NaN',

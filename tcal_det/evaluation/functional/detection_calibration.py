@@ -121,8 +121,8 @@ def relative_box_features(boxes: np.ndarray,
             'h'. Defaults to all of them.
 
     Returns:
-        ndarray: Features, NaN where the image size is unknown, shape (D,
-        len(names)).
+        ndarray: Features, NaN where the image size is unknown, shape
+        (D, len(names)).
 
     Example:
         >>> box, size = np.array([[10, 10, 20, 20]]), np.array([[100, 40]])

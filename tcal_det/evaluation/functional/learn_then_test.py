@@ -17,8 +17,8 @@ def hoeffding_bentkus_p_value(total_loss: float, num_samples: int,
     """P-value of "the expected loss exceeds alpha" for losses in [0, 1].
 
     It is the smaller of Hoeffding's ``exp(-n h(min(R, alpha), alpha))``, where
-    h is the relative entropy of two Bernoulli distributions, and Bentkus' ``e
-    P(Bin(n, alpha) <= ceil(n R))``, where R is the mean loss.
+    h is the relative entropy of two Bernoulli distributions, and Bentkus'
+    ``e P(Bin(n, alpha) <= ceil(n R))``, where R is the mean loss.
 
     Args:
         total_loss (float): Sum of the losses of all samples, n R.

@@ -4,10 +4,11 @@ Shapes:
     D: detections
     K: classes
 
-For a class with n objects, where tau is the IoU threshold of the matching: LRP
-    = (sum over TP of (1 - IoU) / (1 - tau) + FP + FN) / (TP + FP + FN) loc =
-    mean over TP of (1 - IoU), not divided by 1 - tau fp  = FP / (TP + FP) fn
-    = FN / n
+For a class with n objects, where tau is the IoU threshold of the matching:
+    LRP = (sum over TP of (1 - IoU) / (1 - tau) + FP + FN) / (TP + FP + FN)
+    loc = mean over TP of (1 - IoU), not divided by 1 - tau
+    fp  = FP / (TP + FP)
+    fn  = FN / n
 """
 from dataclasses import dataclass
 from typing import Any, Dict, Tuple

@@ -83,14 +83,14 @@ def object_calibration_error(
     this class is right and ``2 p^2`` if it is wrong: the Brier score of the
     two outcomes "this class" and "another class". This is a different figure,
     and the two must not be compared: a detection of the wrong class with a low
-    score costs almost nothing here; with probabilities it does so only if the
+    score costs almost nothing here; with probabilities this is so only if the
     remaining probability is on the right class. Both figures agree if the
     probabilities of each detection add up to 1 and are zero except for its
     predicted class and one other class, the class of the object is one of
     these two, and all detections of an object predict the same class.
 
     All given detections are used, without a limit for each image. Apply a
-    score threshold before.
+    score threshold before calling this function.
 
     Both figures equal ``uq_detr.oce`` 0.1.1 with ``aggregation='mean'`` (for
     (N, C) scores and for (N,) scores with labels), with three exceptions:

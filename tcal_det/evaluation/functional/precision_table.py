@@ -12,7 +12,7 @@ Shapes:
     I: images
     K: classes
     G: objects of the ground truth
-    N: candidates, which are the true and false positives
+    N: candidates, which are the detections in the area range
     M: matches, over all thresholds
 """
 from dataclasses import dataclass
@@ -259,9 +259,9 @@ def interpolated_precision(
         table (PrecisionTable): Table from :func:`precision_tables`.
         image_counts (ndarray, optional): Number of times that each image
             occurs, whole numbers, shape (I,). The result is that of a data set
-            in which each image and its boxes are repeated so often, with the
-            copies of a detection one after the other. Defaults to None, which
-            means once.
+            in which each image and its boxes are repeated this many times,
+            with the copies of a detection one after the other. Defaults to
+            None, which means once.
 
     Returns:
         ndarray: Precision, float64, shape (T, R, K).

@@ -111,11 +111,12 @@ def brier_score_decomposition(confidence: Sequence[float],
                               correct: Sequence[float]) -> ScoreDecomposition:
     """Split the Brier score by isotonic recalibration (CORP).
 
-    With S the mean of (forecast - correct)^2, r the recalibrated confidences
-    and m the mean of ``correct``: MCB = S(confidence) - S(r), DSC = S(m) -
-    S(r), UNC = S(m), so that S(confidence) = MCB - DSC + UNC. There are no
-    bins to choose. With few samples, isotonic regression fits the noise, so
-    that MCB and DSC are both too large.
+    With S the mean of (forecast - correct)^2, r the recalibrated
+    confidences and m the mean of ``correct``:
+    MCB = S(confidence) - S(r), DSC = S(m) - S(r), UNC = S(m), so that
+    S(confidence) = MCB - DSC + UNC. There are no bins to choose. With few
+    samples, isotonic regression fits the noise, so that MCB and DSC are both
+    too large.
 
     Args:
         confidence (Sequence[float]): Confidences in [0, 1], shape (N,).
@@ -188,7 +189,8 @@ def binned_brier_score_decomposition(
     """Split the Brier score by bins of equal width (Murphy, Stephenson).
 
     With n_b samples, mean confidence c_b and mean target t_b in bin b, and
-    mean target t of all N samples: reliability = sum n_b / N (c_b - t_b)^2,
+    mean target t of all N samples:
+    reliability = sum n_b / N (c_b - t_b)^2,
     resolution = sum n_b / N (t_b - t)^2, uncertainty = mean (correct - t)^2.
     These three add up to the score only if the confidences within each bin are
     equal; two terms for the variation within bins complete the sum.

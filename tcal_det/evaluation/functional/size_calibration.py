@@ -27,8 +27,8 @@ class CalibrationErrorBySize:
     Attributes:
         sizes (tuple[str, ...]): 'small', 'medium' and 'large'.
         area_edges (tuple[float, ...]): Bounds of the area of the predicted box
-            in square pixels; size s covers [edge s, edge s + 1). Shape (S +
-            1,).
+            in square pixels; size s covers [edge s, edge s + 1). Shape
+            (S + 1,).
         errors (tuple[DetectionCalibrationError, ...]): D-ECE of each size; NaN
             for a size without counted detections.
     """

@@ -232,7 +232,7 @@ WRONG_LISTS = [
      r'for a single image pass \[results\]'),
     (supervised(), r'a SimpleNamespace; for a single image pass \[results\]'),
     (ultralytics(), r'for a single image pass \[results\]'),
-    (iter([]), r'a generator can be made one by list\(results\)'),
+    (iter([]), r'convert a generator by list\(results\)'),
     ('results.json', 'one result for each image, but got a str'),
 ]
 
