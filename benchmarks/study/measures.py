@@ -22,6 +22,8 @@ RAW = {
     'AP50': 'AP50',
     'AP75': 'AP75',
     'd_ece': 'D-ECE',
+    'd_ece_over': 'D-ECE over',
+    'd_ece_under': 'D-ECE under',
     'laece_0': 'LaECE_0',
     'lrp_0': 'LRP_0',
 }
@@ -58,8 +60,9 @@ def figures(val: Split, split: Split) -> Dict[str, float]:
         split (Split): Those that are measured.
 
     Returns:
-        dict[str, float]: Fractions: 'mAP', 'AP50', 'AP75', 'D-ECE',
-        'LaECE_0' and 'LRP_0' of all detections; 'D-ECE, T' and 'LaECE_0, T'
+        dict[str, float]: Fractions: 'mAP', 'AP50', 'AP75', 'D-ECE' with its
+        parts 'D-ECE over' and 'D-ECE under', 'LaECE_0' and 'LRP_0' of all
+        detections; 'D-ECE, T' and 'LaECE_0, T'
         after one temperature for all classes, fitted to precision and to
         precision times IoU; 'LaECE_0, thr' and 'LRP_0, thr' of the
         detections above each class's LRP-optimal threshold; and

@@ -13,7 +13,7 @@ Row = Dict[str, Any]
 KEYS = ('name', 'block', 'data', 'head', 'arm', 'teacher', 'epochs', 'seed',
         'fold', 'loss_weight', 'val', 'test', 'seconds', 'commit')
 ACCURACY = ('mAP', 'AP50', 'AP75')
-RAW_ERRORS = ('D-ECE', 'LaECE_0', 'LRP_0')
+RAW_ERRORS = ('D-ECE', 'D-ECE over', 'D-ECE under', 'LaECE_0', 'LRP_0')
 # With a temperature or score thresholds that were chosen on val.
 CHOSEN_ERRORS = ('D-ECE, T', 'LaECE_0, T', 'LaECE_0, thr', 'LRP_0, thr')
 FIGURES = ACCURACY + RAW_ERRORS + CHOSEN_ERRORS

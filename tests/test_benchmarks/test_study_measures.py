@@ -49,8 +49,9 @@ def test_raw_figures_are_those_of_the_report(splits):
     found = figures(*splits)
     overall = evaluate_detections(*splits[1]).overall
     for name, key in (('mAP', 'mAP'), ('AP50', 'AP50'), ('AP75', 'AP75'),
-                      ('D-ECE', 'd_ece'), ('LaECE_0', 'laece_0'), ('LRP_0',
-                                                                   'lrp_0')):
+                      ('D-ECE', 'd_ece'), ('D-ECE over', 'd_ece_over'),
+                      ('D-ECE under', 'd_ece_under'), ('LaECE_0', 'laece_0'),
+                      ('LRP_0', 'lrp_0')):
         assert found[name] == overall[key]
 
 
