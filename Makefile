@@ -63,6 +63,7 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m isort --check-only --diff .
 	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs setup.py
+	$(RUN) tests/check_prose.py
 
 # Not part of the continuous integration: takes minutes to hours.
 mutate: setup
