@@ -347,8 +347,9 @@ class TestTool:
         assert prefix.with_suffix('.png').read_bytes()[1:4] == b'PNG'
 
     @pytest.mark.parametrize('change, message', [
-        (dict(names=('one', )), '`--teacher` must be given twice'),
-        (dict(names=('one', 'one')), '`--teacher` must be given twice'),
+        (dict(names=('one', )), '`--teacher` must be given at least twice'),
+        (dict(names=('one', 'one')),
+         '`--teacher` must be given at least twice'),
         (dict(checkpoint='nowhere.pth'), 'nowhere.pth'),
         (dict(extra=('--split', 'test')), '`test_dataloader`'),
         (dict(names=('a|b', 'c')), '`--teacher` must be given names'),
