@@ -19,7 +19,7 @@ def version():
 
 
 class BuildWithConfigs(build_py):
-    """Bring configs and tools into the package, where mim looks for them."""
+    """Copy configs and tools into the package, where mim looks for them."""
 
     def run(self):
         super().run()
@@ -50,12 +50,12 @@ setup(
     package_data={'tcal_det.report': ['templates/*']},
     cmdclass=dict(build_py=BuildWithConfigs),
     python_requires='>=3.8',
-    # What evaluates files. torch, mmcv, mmengine and mmdet are checked when
-    # the plugin is imported and never installed from here: two families of
-    # packages bear the same import names, and neither may replace the
-    # user's. The names below carry no version, so what mmdet already brought
-    # stays as it is; but the figures' legends outside of the axes came with
-    # matplotlib 3.7.
+    # Packages for evaluating files. torch, mmcv, mmengine and mmdet are
+    # checked when the plugin is imported, but never installed from here: two
+    # families of packages have the same import names, and neither may replace
+    # the user's. The names below have no version, so the versions that mmdet
+    # has installed are kept. Only matplotlib has one: version 3.7 introduced
+    # legends outside the axes.
     install_requires=[
         'matplotlib>=3.7', 'numpy', 'packaging', 'pycocotools', 'scipy'
     ],
@@ -70,13 +70,13 @@ setup(
         'report': ['jinja2', 'pillow', 'vl-convert-python'],
         # Corrupted images of tools/analysis_tools/robustness.py.
         'robustness': ['imagecorruptions-imaug'],
-        # JSON files read several times faster.
+        # Faster reading of JSON files.
         'fast': ['msgspec'],
         # Class names of YOLO's data.yaml.
         'yaml': ['PyYAML'],
-        # Demo data: bundled digits.
+        # Demo data: the digits that scikit-learn bundles.
         'sklearn': ['scikit-learn'],
-        # Checkpoints that are written and read as .safetensors.
+        # Reading and writing of .safetensors checkpoints.
         'safetensors': ['safetensors'],
     },
     classifiers=[
