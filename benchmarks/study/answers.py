@@ -56,9 +56,9 @@ QUESTIONS = [
              _DIGITS, PRIMARY[2], PRIMARY, ('mAP', ), True),
     Question('Is a softened teacher (T = 3) better than T = 1?', _DIGITS,
              PRIMARY[1], PRIMARY, ('mAP', ), True),
-    Question('Is a calibrated teacher (Platt) better than as it is?', _FOCAL,
+    Question('Is a calibrated teacher (Platt) better than a raw one?', _FOCAL,
              FOCAL[0], FOCAL, ('mAP', 'D-ECE'), True),
-    Question('Is a softened teacher (T = 1.5) better than as it is?', _FOCAL,
+    Question('Is a softened teacher (T = 1.5) better than a raw one?', _FOCAL,
              FOCAL[1], FOCAL, ('mAP', 'D-ECE')),
     Question('Is TCal (T = 1.5) better than KD?', _CELLS, SOFTMAX_REAL[0]),
     Question(

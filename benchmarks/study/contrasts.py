@@ -18,7 +18,7 @@ _NAMES = {
     'baseline': 'no teacher',
     'hard': 'hard labels',
     'kd': 'KD',
-    'as-is': 'as it is',
+    'as-is': 'raw teacher',
     'platt': 'Platt',
     'focal-posterior': 'closed form',
     'early': 'early teacher'

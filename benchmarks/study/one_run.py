@@ -20,7 +20,7 @@ from .origin import describe_origin
 
 PACKAGES = ('torch', 'mmcv', 'mmengine', 'mmdet')
 CODE = ('tcal_det', 'configs', 'benchmarks/study')
-# Written into a row as they are.
+# Attributes of a run that its row has, too.
 SETTINGS = ('name', 'block', 'data', 'head', 'arm', 'teacher', 'epochs',
             'seed', 'fold', 'loss_weight')
 
@@ -91,7 +91,7 @@ def config_of(run: plan.Run):
         run (Run): The run.
 
     Returns:
-        Config: Of a Runner.
+        Config: For a Runner.
     """
     from mmengine.config import Config
 

@@ -60,7 +60,7 @@ def primary_table(rows: Sequence[Row]) -> str:
 
 
 def mixed_model_text(rows: Sequence[Row]) -> str:
-    """What the mixed model of block A says, or why it says nothing."""
+    """Effects of the mixed model of block A, or why none was fitted."""
     model = fit_mixed_model([row for row in rows if row['block'] == 'A'])
     beginning = (f'Mixed model `mAP ~ arm + teacher + (1 | seed)` of '
                  f'{model.count} runs')

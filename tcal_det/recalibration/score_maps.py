@@ -222,7 +222,7 @@ class HistogramMap(ScoreMap):
     can change the order of the scores, so AP can fall.
 
     Args:
-        values (list[Optional[float]]): Mean targets in [0, 1] of bins of
+        values (list): Mean targets in [0, 1], float, of bins of
             equal width, at least one; None for a bin without samples.
     """
     values: List[Optional[float]]

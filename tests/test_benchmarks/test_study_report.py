@@ -113,7 +113,7 @@ def test_every_pair_and_every_interval_is_drawn(rows):
     ]
     expected = FOCAL[0]._replace(reference=FOCAL[0].reference._replace(
         arm='baseline')).estimate(rows)
-    # as it is, T = 1.5, then Platt; mAP before D-ECE.
+    # Raw teacher, T = 1.5, then Platt; mAP before D-ECE.
     assert bars[4] == pytest.approx([expected.low, expected.high])
 
 

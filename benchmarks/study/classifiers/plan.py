@@ -56,7 +56,8 @@ class Unit:
 
     Attributes:
         kind (str): 'teacher', 'oracle' or 'hard'.
-        teacher (Teacher, optional): Of kind 'teacher'.
+        teacher (Teacher, optional): Teacher of the students, for kind
+            'teacher'.
     """
     kind: str
     teacher: Optional[Teacher] = None

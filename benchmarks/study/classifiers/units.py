@@ -38,7 +38,7 @@ def make_unit(unit: Unit, plan: Plan, crops: Dict[str, Crops]) -> List[Row]:
     Args:
         unit (Unit): The unit.
         plan (Plan): The plan it is from.
-        crops (dict[str, Crops]): Of :func:`make_all_crops`.
+        crops (dict[str, Crops]): What :func:`make_all_crops` returned.
 
     Returns:
         list[dict]: A row a teacher and one a student.
