@@ -295,7 +295,7 @@ class TestThatStops:
                 steps=1)
         message = str(info.value)
         assert '25.0 %, chance is 25.0 %' in message
-        for cause in ('`teacher.checkpoint` trained', 'order of the classes',
+        for cause in ('`teacher.checkpoint` is trained', 'order of its class',
                       '`data_preprocessor`'):
             assert cause in message
         assert '\n' not in message
