@@ -280,7 +280,7 @@ class TestThatStops:
         run_steps(check, labels, labels, steps=1)
         assert check.is_finished
         (level, text), = logged
-        assert level == logging.INFO and 'of the first 1 step are predicted' in text
+        assert level == logging.INFO and 'first 1 step are predicted' in text
 
     @pytest.mark.parametrize('given', [
         torch.full((400, ), 3),
