@@ -90,7 +90,7 @@ class BoxTerm(Term):
         divisor = samples.avg_factor
         if divisor is None:
             divisor = float(max(len(weight), 1))
-        # Boxes of weight 0 are left out: they may be so far outside the image
+        # Boxes of weight 0 are left out: they may be yet outside the image
         # that their gradient is NaN.
         index = weight.nonzero(as_tuple=True)[0]
         return samples.group_weight * self._loss(
