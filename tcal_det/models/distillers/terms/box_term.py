@@ -89,9 +89,9 @@ class BoxTerm(Term):
         weight = score if weight is None else weight * score
         divisor = samples.avg_factor
         if divisor is None:
+            divisor = float(max(len(weight), 1))
         # Boxes of weight 0 are left out: their distance from the image may be
         # so large that their gradient is NaN.
-        # that their gradient is NaN.
         index = weight.nonzero(as_tuple=True)[0]
         return samples.group_weight * self._loss(
             without_graph_if_off(self._loss, student[index]), teacher[index],
