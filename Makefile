@@ -7,6 +7,11 @@
 # make test-zoo
 #              every kind of detector that mmdet packages, minutes
 # make lint    style
+# make typecheck
+#              types of the evaluation and of the losses
+# make release-check
+#              source distribution and wheel in empty environments of
+#              RELEASE_PYTHONS
 # make mutate  how many changed lines the tests notice (docs/mutation.md):
 #              FOLDER=functional|losses|calibrators|distillers
 #              NUMBER=100|all SEED=0
@@ -25,11 +30,14 @@ STAMP = $(VENV)/.complete
 # The first and the last Python that `make test-lite` finds.
 PYTHONS ?= $(shell bash requirements/find_pythons.sh 8 13)
 
-.PHONY: setup demo test test-lite test-zoo lint mutate
+# Each Python from 3.8 to 3.13 that is found.
+RELEASE_PYTHONS ?= $(foreach minor,8 9 10 11 12 13,$(shell bash requirements/find_pythons.sh $(minor) $(minor)))
+
+.PHONY: setup demo test test-lite test-zoo lint typecheck release-check mutate
 
 setup: $(STAMP)
 
-$(STAMP): requirements/install.sh $(wildcard requirements/*.txt) setup.py
+$(STAMP): requirements/install.sh $(wildcard requirements/*.txt) setup.py pyproject.toml
 	bash requirements/install.sh '$(VENV)' '$(PYTHON)' '$(STACK)'
 	touch $@
 
@@ -60,6 +68,12 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m isort --check-only --diff .
 	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs setup.py
+
+typecheck: setup
+	$(RUN) -m mypy
+
+release-check: setup
+	$(RUN) tests/release_check.py $(RELEASE_PYTHONS)
 
 # Not part of the continuous tests: takes minutes to hours.
 mutate: setup
