@@ -1,8 +1,8 @@
 """The part of the build that pyproject.toml cannot say."""
 import os
 import os.path as osp
-import shutil
 import setuptools
+import shutil
 from setuptools.command.build_py import build_py
 
 HERE = osp.dirname(osp.abspath(__file__))
@@ -11,9 +11,8 @@ HERE = osp.dirname(osp.abspath(__file__))
 # without a name. `pip install --no-build-isolation` takes the one that is
 # there and does not compare it with what pyproject.toml requires.
 if int(setuptools.__version__.split('.')[0]) < 61:
-    raise SystemExit(
-        'error: tcal_det is built with setuptools>=61, but found '
-        f"{setuptools.__version__}: pip install 'setuptools>=61'")
+    raise SystemExit('error: tcal_det is built with setuptools>=61, but found '
+                     f"{setuptools.__version__}: pip install 'setuptools>=61'")
 
 
 class BuildWithConfigs(build_py):

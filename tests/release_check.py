@@ -78,10 +78,7 @@ def changelog_sections(text: str) -> Dict[str, str]:
         its heading.
     """
     parts = re.split(r'^## \[(.+?)\].*$', text, flags=re.M)
-    return {
-        name: body.strip()
-        for name, body in zip(parts[1::2], parts[2::2])
-    }
+    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2])}
 
 
 def version_problems(version: str, changelog: str, citation: str,
@@ -157,7 +154,9 @@ def make_distributions(sources: str, out: str, folder: str) -> List[str]:
         osp.join(ROOT, 'requirements', 'release.txt'))
     run(python, '-m', 'build', '--outdir', out, sources)
     made = sorted(glob(osp.join(out, '*')), reverse=True)
-    say(run(python, '-m', 'twine', 'check', '--strict', *made).strip())
+    say(
+        run(python, '-m', 'twine', '--no-color', 'check', '--strict',
+            *made).strip())
     return made
 
 
@@ -182,7 +181,8 @@ def try_distribution(distribution: str, python: str, version: str,
         options = dict(cwd=folder, env=environment)
         run(python, '-m', 'venv', 'venv', **options)
         programs = osp.join(folder, 'venv', 'bin')
-        run(osp.join(programs, 'python'), '-m', 'pip',
+        run(
+            osp.join(programs, 'python'), '-m', 'pip',
             '--disable-pip-version-check', 'install', distribution, **options)
         found = run(
             osp.join(programs, 'python'), '-c',

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Differences of this size are rounding.
 _ROUNDING = 1e-12
@@ -157,6 +158,6 @@ def _p_value(shifted: np.ndarray) -> float:
     return min(1.0, 2 * float(1 + min(tails)) / (len(shifted) + 1))
 
 
-def _without_rounding(differences: np.ndarray) -> np.ndarray:
+def _without_rounding(differences: ArrayLike) -> np.ndarray:
     """Exactly 0 where two figures differ by rounding alone."""
     return np.where(np.abs(differences) < _ROUNDING, 0.0, differences)

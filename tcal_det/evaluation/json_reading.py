@@ -13,7 +13,7 @@ from typing import Any, Iterator, List
 try:
     import msgspec
 except ImportError:
-    msgspec = None
+    msgspec = None  # type: ignore[assignment]  # a module elsewhere
 
 _SPACE = b' \t\n\r'
 # Between two records; more is not looked at.

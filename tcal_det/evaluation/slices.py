@@ -101,7 +101,7 @@ def slice_by(attribute: Mapping[Any, Any],
     """
     rows = []
     for part in image_slices(attribute, ground_truth, [detections], edges):
-        figures = evaluate_detections(part.ground_truth, *part.detections,
+        figures = evaluate_detections(part.ground_truth, part.detections[0],
                                       **options).overall
         rows.append(
             SliceRow(
@@ -304,7 +304,7 @@ def _select(
 def _kept_detections(detections: Detections, is_kept: np.ndarray,
                      new_index: np.ndarray) -> Detections:
     # All fields have one row for each detection.
-    columns = {
+    columns: Dict[str, Any] = {
         field.name: getattr(detections, field.name)
         for field in fields(detections)
     }

@@ -175,7 +175,8 @@ class DetectionCalibrationReport:
     @cached_property
     def d_ece_debiased(self) -> DebiasedCalibrationError:
         """D-ECE without the bias of few detections in a bin."""
-        return DebiasedCalibrationError.from_bins(self.d_ece.bins)
+        return DebiasedCalibrationError.from_bins(
+            self.d_ece.bins)  # type: ignore[arg-type]  # no grid: one feature
 
     @cached_property
     def smooth(self) -> SmoothCalibrationError:
@@ -259,7 +260,10 @@ class DetectionCalibrationReport:
         with warnings.catch_warnings():
             # One warning says the same for all figures.
             warnings.simplefilter('ignore', UserWarning)
-            return {key: BY_KEY[key].overall(self) for key in keys}
+            return {
+                key: BY_KEY[key].overall(self)  # type: ignore[misc]  # has it
+                for key in keys
+            }
 
     @cached_property
     def overall(self) -> Dict[str, float]:

@@ -178,7 +178,7 @@ def are_numbers(values: Sequence[Any]) -> bool:
         for kind in set(map(type, values)))
 
 
-def _as_float64(values: Sequence[float]) -> Optional[np.ndarray]:
+def _as_float64(values: Sequence[Any]) -> Optional[np.ndarray]:
     """An array of numbers; None if one is beyond float64."""
     try:
         return np.fromiter(values, np.float64, len(values))

@@ -3,7 +3,7 @@
 As Python compares them: numpy would turn large whole numbers beside floats
 into rounded floats, and drop the zero characters at the end of a text.
 """
-from typing import Any, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def sorted_ids(ids: Sequence[Any], list_name: str) -> np.ndarray:
             there are both.
         InvalidValueError: If an id stands twice.
     """
-    first_place = {}
+    first_place: Dict[Any, int] = {}
     for place, one in enumerate(ids):
         if not is_id(one):
             raise InvalidTypeError(
@@ -59,8 +59,8 @@ def sorted_ids(ids: Sequence[Any], list_name: str) -> np.ndarray:
         sorted(one if isinstance(one, str) else int(one) for one in ids))
 
 
-def positions(ids: Sequence[Any], known: np.ndarray, list_name: str,
-              field: str) -> np.ndarray:
+def positions(ids: Union[Sequence[Any], np.ndarray], known: np.ndarray,
+              list_name: str, field: str) -> np.ndarray:
     """Index of each id in the sorted ids that are known.
 
     Args:

@@ -5,9 +5,10 @@ Shape shorthand:
     K: classes
 """
 import warnings
-from typing import Sequence, Tuple
+from typing import Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_labels, as_unit_interval, check_same_length
@@ -18,8 +19,8 @@ from .array_checks import as_labels, as_unit_interval, check_same_length
 SMALLEST_LIKELIHOOD = float(np.finfo(np.float64).eps)
 
 
-def negative_log_likelihood(probs: Sequence[Sequence[float]],
-                            labels: Sequence[int],
+def negative_log_likelihood(probs: ArrayLike,
+                            labels: ArrayLike,
                             smallest: float = SMALLEST_LIKELIHOOD) -> float:
     """Mean over samples of -log(probability of the true class).
 
@@ -42,8 +43,7 @@ def negative_log_likelihood(probs: Sequence[Sequence[float]],
     return _mean_negative_log(likelihood, smallest)
 
 
-def brier_score(probs: Sequence[Sequence[float]],
-                labels: Sequence[int]) -> float:
+def brier_score(probs: ArrayLike, labels: ArrayLike) -> float:
     """Mean over samples of the squared error summed over classes.
 
     In [0, 2]; for two classes twice the score of the probability of one of
@@ -71,8 +71,8 @@ def brier_score(probs: Sequence[Sequence[float]],
 
 
 def binary_negative_log_likelihood(
-        scores: Sequence[float],
-        is_positive: Sequence[bool],
+        scores: ArrayLike,
+        is_positive: ArrayLike,
         smallest: float = SMALLEST_LIKELIHOOD) -> float:
     """Mean cross entropy of scores against what came true.
 
@@ -96,8 +96,7 @@ def binary_negative_log_likelihood(
     return _mean_negative_log(likelihood, smallest)
 
 
-def binary_brier_score(scores: Sequence[float],
-                       is_positive: Sequence[bool]) -> float:
+def binary_brier_score(scores: ArrayLike, is_positive: ArrayLike) -> float:
     """Mean squared difference of scores and what came true, in [0, 1].
 
     For detections: score against being a true positive.
@@ -119,8 +118,8 @@ def binary_brier_score(scores: Sequence[float],
     return float(np.mean((scores - is_positive)**2))
 
 
-def _checked_probs(probs: Sequence[Sequence[float]],
-                   labels: Sequence[int]) -> Tuple[np.ndarray, np.ndarray]:
+def _checked_probs(probs: ArrayLike,
+                   labels: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     probs = as_unit_interval('probs', probs, ndim=2)
     labels = as_labels('labels', labels, *probs.shape)
     # Loose enough for float16 rows of a thousand classes; sigmoid outputs,
@@ -135,9 +134,8 @@ def _checked_probs(probs: Sequence[Sequence[float]],
     return probs, labels
 
 
-def _checked_scores(
-        scores: Sequence[float],
-        is_positive: Sequence[bool]) -> Tuple[np.ndarray, np.ndarray]:
+def _checked_scores(scores: ArrayLike,
+                    is_positive: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     scores = as_unit_interval('scores', scores)
     is_positive = as_unit_interval('is_positive', is_positive)
     check_same_length('scores', scores, 'is_positive', is_positive)

@@ -1,5 +1,5 @@
 """Multi-level logit distillation: samples, their relations, the classes'."""
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ class MLLDLoss(LogitLoss):
         # 1 where nobody gave a divisor of their own.
         class_scale = 1 if avg_factor is None else num_samples / avg_factor
 
-        loss = 0
+        loss: Any = 0  # a tensor after the first temperature
         for temperature in self.temperatures:
             student_probs = (student / temperature).softmax(dim=1)
             teacher_probs = (teacher / temperature).softmax(dim=1)

@@ -35,7 +35,7 @@ def reduce_loss(per_sample: Tensor,
 def relative_sample_count(
         num_samples: int,
         weight: Optional[Tensor] = None,
-        avg_factor: Optional[float] = None) -> Union[float, Tensor]:
+        avg_factor: Union[float, Tensor, None] = None) -> Union[float, Tensor]:
     """How many samples a loss of the whole set stands for, per divisor.
 
     A loss that is no mean over samples (a correlation over the samples, say)
