@@ -304,12 +304,12 @@ def _select(
 def _kept_detections(detections: Detections, is_kept: np.ndarray,
                      new_index: np.ndarray) -> Detections:
     # All fields have one row for each detection.
-    columns: Dict[str, Any] = {
+    columns = {
         field.name: getattr(detections, field.name)
         for field in fields(detections)
     }
     kept = Detections(
-        **{
+        **{  # type: ignore[arg-type]  # None where it may be
             name: None if column is None else column[is_kept]
             for name, column in columns.items()
         })

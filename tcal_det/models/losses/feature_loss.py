@@ -76,7 +76,7 @@ class FeatureLoss(WeightedLoss):
         super().__init__(loss_weight)
         self.features = check_choice('features', features, PLACES)
         student: Any = _check_channels('student_channels', student_channels)
-        teacher = _check_channels('teacher_channels', teacher_channels)
+        teacher: Any = _check_channels('teacher_channels', teacher_channels)
         if student is None and self.needs_channels:
             raise InvalidTypeError(
                 '`student_channels` must be a list with the channels of each '
