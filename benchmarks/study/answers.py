@@ -56,11 +56,11 @@ QUESTIONS = [
              _DIGITS, PRIMARY[2], PRIMARY, ('mAP', ), True),
     Question('Is a softened teacher (T = 3) better than T = 1?', _DIGITS,
              PRIMARY[1], PRIMARY, ('mAP', ), True),
-    Question('Is TCal (T = 1.5) better than KD?', _CELLS, SOFTMAX_REAL[0]),
     Question('Is a calibrated teacher (Platt) better than as it is?', _FOCAL,
              FOCAL[0], FOCAL, ('mAP', 'D-ECE'), True),
     Question('Is a softened teacher (T = 1.5) better than as it is?', _FOCAL,
              FOCAL[1], FOCAL, ('mAP', 'D-ECE')),
+    Question('Is TCal (T = 1.5) better than KD?', _CELLS, SOFTMAX_REAL[0]),
     Question(
         'Is the teacher of an earlier epoch better than the last?',
         _DIGITS,

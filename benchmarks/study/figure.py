@@ -1,6 +1,6 @@
 """The study's picture: what each arm changes in the plain student."""
 import math
-from typing import TYPE_CHECKING, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
 from tcal_det.visualization.figures import (BLACK, BLUE, GREY, VERMILION,
                                             new_figure)
@@ -17,6 +17,8 @@ _STYLES = {
     'mAP': (BLUE, 'o', -0.18, 'mAP: right of 0 is better'),
     'D-ECE': (VERMILION, 's', 0.18, 'D-ECE: left of 0 is better')
 }
+# Means of fewer pairs are not put into an order.
+_PAIRS_FOR_AN_ORDER = 3
 # Block, its arms from top to bottom, and what it is about.
 PANELS = (('A', ('hard', 'kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3'),
            'Softmax head, digit scenes'), ('F', ('as-is', 'tcal-t1.5', 'platt',
@@ -35,7 +37,7 @@ def study_figure(rows: Sequence[Row]) -> 'Figure':
         head; a row an arm, with mAP and D-ECE: small marks are single pairs
         of runs, large ones their mean with its 95 % interval.
     """
-    figure = new_figure((10.4, 4.3))
+    figure = new_figure((10.4, 4.5))
     for axes, (block, arms, scope) in zip(figure.subplots(1, 2), PANELS):
         _draw_panel(axes, rows, block, arms, scope)
     figure.legend(
@@ -50,6 +52,7 @@ def study_figure(rows: Sequence[Row]) -> 'Figure':
 def _draw_panel(axes: 'Axes', rows: Sequence[Row], block: str,
                 arms: Sequence[str], scope: str) -> None:
     labels, estimates = [], {figure: {} for figure in _STYLES}
+    counts = []
     axes.axvline(0, color=GREY, linestyle='--', linewidth=1.2, zorder=1)
     for y, arm in enumerate(arms):
         contrast = Contrast(arm, Side(block, arm), Side(block, 'baseline'))
@@ -61,7 +64,9 @@ def _draw_panel(axes: 'Axes', rows: Sequence[Row], block: str,
                 estimates[figure][arm] = estimated.mean
                 _draw(axes, y, figure, differences, estimated)
             count = max(count, len(differences))
-        labels.append(f'{arm_name(arm)}\n({count} pairs)')
+        counts.append(count)
+        labels.append(f'{arm_name(arm)}\n({count} '
+                      f'pair{"" if count == 1 else "s"})')
     axes.set_yticks(range(len(arms)), labels)
     axes.set_ylim(len(arms) - 0.45, -0.55)
     axes.set_xlabel('difference to the student without a teacher, x 100')
@@ -71,22 +76,24 @@ def _draw_panel(axes: 'Axes', rows: Sequence[Row], block: str,
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
     axes.set_title(
-        title_of(scope, estimates['mAP'], estimates['D-ECE']),
+        title_of(scope, estimates['mAP'], estimates['D-ECE'], min(counts)),
         fontsize=11,
         fontweight='bold',
         loc='left')
 
 
-def title_of(scope: str, accuracies: dict, errors: dict) -> str:
+def title_of(scope: str, accuracies: Dict[str, float],
+             errors: Dict[str, float], fewest_pairs: int) -> str:
     """A sentence of the largest mean differences of a panel.
 
     Args:
         scope (str): Head and data.
         accuracies (dict[str, float]): Mean differences in mAP, by arm.
         errors (dict[str, float]): Mean differences in D-ECE, by arm.
+        fewest_pairs (int): Smallest number of pairs of an arm.
     """
-    if not accuracies or not errors:
-        return f'{scope}:\nno pair of runs is complete'
+    if fewest_pairs < _PAIRS_FOR_AN_ORDER:
+        return f'{scope}:\ntoo few pairs of runs yet to order the arms'
     best = max(accuracies, key=accuracies.get)
     least = min(errors, key=errors.get)
     verb = 'gains' if accuracies[best] > 0 else 'loses'
@@ -94,9 +101,15 @@ def title_of(scope: str, accuracies: dict, errors: dict) -> str:
     change = 'lowers' if errors[least] < 0 else 'raises'
     degree = 'most' if errors[least] < 0 else 'least'
     # One subject for both, or two.
-    joint = ' and ' if best == least else f', {arm_name(least)} '
-    return (f'{scope}: on average\n{arm_name(best)} {verb} {most} mAP{joint}'
+    joint = '\nand' if best == least else f',\n{_quoted(least)}'
+    return (f'{scope}: on average\n{_quoted(best)} {verb} {most} mAP{joint} '
             f'{change} D-ECE {degree}')
+
+
+def _quoted(arm: str) -> str:
+    """The name of an arm, in quotation marks if it begins as a word does."""
+    name = arm_name(arm)
+    return f'"{name}"' if name[0].islower() else name
 
 
 def _draw(axes: 'Axes', row: int, figure: str, differences: Differences,

@@ -7,11 +7,8 @@ Writes config, log, checkpoint and ``row.json`` to work_dirs/study/NAME.
 """
 import argparse
 import os
-import platform
-import subprocess
 import time
 from datetime import datetime
-from importlib import import_module
 from typing import Any, Dict
 
 from tcal_det.commands import run_command
@@ -19,8 +16,10 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import write_json_atomically
 from . import plan
 from .data import make_digits, make_folds
+from .origin import describe_origin
 
 PACKAGES = ('torch', 'mmcv', 'mmengine', 'mmdet')
+CODE = ('tcal_det', 'configs', 'benchmarks/study')
 # Written into a row as they are.
 SETTINGS = ('name', 'block', 'data', 'head', 'arm', 'teacher', 'epochs',
             'seed', 'fold', 'loss_weight')
@@ -63,7 +62,7 @@ def make(run: plan.Run) -> Dict[str, Any]:
 
     read_checkpoints_safely()
     started = time.time()
-    commit = current_commit()
+    origin = describe_origin(CODE, PACKAGES)
     cfg = config_of(run)
     os.makedirs(cfg.work_dir, exist_ok=True)
     cfg.dump(f'{cfg.work_dir}/config.py')
@@ -81,11 +80,7 @@ def make(run: plan.Run) -> Dict[str, Any]:
     row.update(
         seconds=round(time.time() - started, 1),
         started=datetime.fromtimestamp(started).isoformat(timespec='seconds'),
-        commit=commit,
-        stack=dict(
-            python=platform.python_version(),
-            **{name: import_module(name).__version__
-               for name in PACKAGES}))
+        **origin)
     return row
 
 
@@ -114,22 +109,6 @@ def config_of(run: plan.Run):
     cfg.randomness = dict(seed=run.seed)
     cfg.work_dir = plan.folder_of(run.name)
     return cfg
-
-
-def current_commit() -> str:
-    """The commit of the code, marked if what runs has been changed since."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(['git', *arguments],
-                              stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL,
-                              universal_newlines=True).stdout.strip()
-
-    commit = git('rev-parse', '--short', 'HEAD') or 'unknown'
-    changed = git('status', '--porcelain', '--untracked-files=no', '--',
-                  'tcal_det', 'configs', 'benchmarks/study/*.py',
-                  'benchmarks/study/configs')
-    return commit + ('+changes' if changed else '')
 
 
 def main():

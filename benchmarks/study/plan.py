@@ -135,7 +135,8 @@ def focal_arm(arm: str, teacher: Dict[str, str],
             teacher,
             calibrator=dict(type='FocalPosterior', alpha=0.25, gamma=2.0))
     elif arm != 'as-is':
-        teacher = dict(teacher, calibrator=_temperature(arm))
+        teacher = dict(
+            teacher, calibrator=dict(_temperature(arm), activation='sigmoid'))
     loss = dict(type='LogitBinaryKLDivLoss', loss_weight=FOCAL_WEIGHT)
     return _distilled('ATSS', teacher, loss)
 

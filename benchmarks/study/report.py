@@ -4,9 +4,9 @@
     python -m benchmarks.study.report --check
 
 Fills every block ``<!-- study:NAME -->`` ... ``<!-- /study:NAME -->`` of
-docs/study.md and README.md and draws docs/images/study.png. What has not been
-run yet says so. With ``--check`` nothing is written, and the exit status is 1
-if a document is not what the results say.
+docs/study.md and README.md, and draws study.png and study_classifiers.png in
+docs/images. What has not been run yet says so. With ``--check`` nothing is
+written, and the exit status is 1 if a document is not what the results say.
 """
 import argparse
 import os.path as osp
@@ -18,16 +18,13 @@ from tcal_det.errors import MissingFileError
 from tcal_det.fileio import write_text_atomically
 from .answers import answers_table, short_list
 from .contrasts import SECONDARY, SOFTMAX_REAL
-from .markdown import NOT_MEASURED, fill_blocks
+from .markdown import fill_blocks
 from .rows import KEYS, Row, read_rows
 from .tables import (arms_table, contrast_tables, focal_table, power_table,
                      primary_table, runs_table, teachers_table)
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 FOLDER = 'benchmarks/study'
-# Blocks of the classifiers' analysis, for as long as there is nothing to
-# analyse.
-CLASSIFIER_BLOCKS = ('classifiers', 'classifiers_oracle')
 
 
 def parse_args():
@@ -51,7 +48,9 @@ def parse_args():
         ],
         help='Markdown files with blocks')
     parser.add_argument(
-        '--figure', default=osp.join(REPOSITORY, 'docs/images/study.png'))
+        '--figures',
+        default=osp.join(REPOSITORY, 'docs/images'),
+        help='folder of study.png and study_classifiers.png')
     parser.add_argument(
         '--check',
         action='store_true',
@@ -65,28 +64,22 @@ def planned_blocks() -> Mapping[str, Any]:
     return BLOCKS
 
 
-def classifier_tables(path: str) -> Dict[str, str]:
-    """Markdown about the classifiers, by the name of its block."""
-    rows = read_rows(path)
-    if not rows:
-        return dict.fromkeys(CLASSIFIER_BLOCKS, NOT_MEASURED)
-    from .classifiers.analysis import tables
-    return tables(rows)
-
-
-def make_blocks(rows: List[Row], classifier_results: str) -> Dict[str, str]:
+def make_blocks(rows: List[Row], classifiers: List[Row]) -> Dict[str, str]:
     """Markdown of all blocks.
 
     Args:
         rows (list[dict]): Rows of the detectors.
-        classifier_results (str): Path of the rows of the classifiers.
+        classifiers (list[dict]): Rows of the classifiers.
 
     Returns:
-        dict[str, str]: By the name of the block.
+        dict[str, str]: Text by the name of its block.
     """
+    # Imports torch.
+    from .classifiers.analysis import headline, tables
     return dict(
-        classifier_tables(classifier_results),
-        answers=answers_table(rows),
+        tables(classifiers),
+        answers=f'{answers_table(rows)}\n\nClassifiers: '
+        f'{headline(classifiers)}',
         short=short_list(rows),
         primary=primary_table(rows),
         secondary=contrast_tables(rows, [
@@ -113,7 +106,8 @@ def _read(path: str) -> str:
 def main():
     args = parse_args()
     rows = read_rows(args.results, KEYS)
-    blocks = make_blocks(rows, args.classifier_results)
+    classifiers = read_rows(args.classifier_results)
+    blocks = make_blocks(rows, classifiers)
     # All documents are read before the first is written.
     texts = {path: _read(path) for path in args.documents}
     filled = {
@@ -133,9 +127,15 @@ def main():
             write_text_atomically(path, text)
         print(f'{path}: {"filled" if path in stale else "unchanged"}')
     from tcal_det.visualization import save_figure
+    from .classifiers.figure import classifier_figure
     from .figure import study_figure
-    save_figure(study_figure(rows), args.figure)
-    print(args.figure)
+    figures = dict(study=study_figure(rows))
+    if classifiers:
+        figures['study_classifiers'] = classifier_figure(classifiers)
+    for name, figure in figures.items():
+        path = osp.join(args.figures, f'{name}.png')
+        save_figure(figure, path)
+        print(path)
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import os.path as osp
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from tcal_det.errors import InvalidValueError
+from tcal_det.fileio import plain_json, write_text_atomically
 
 # A run as the results file has it.
 Row = Dict[str, Any]
@@ -68,6 +69,27 @@ def read_rows(path: str, keys: Sequence[str] = ('name', )) -> List[Row]:
         seen[name] = number
         rows.append(row)
     return rows
+
+
+def append_rows(path: str, rows: Sequence[Row]) -> None:
+    """Append rows to a results file, all of them or none.
+
+    Args:
+        path (str): Path of the file.
+        rows (sequence[dict]): Rows whose names are new; NaN becomes null.
+
+    Raises:
+        InvalidValueError: If the file has a row of the same name.
+    """
+    known = read_rows(path)
+    taken = {row['name'] for row in known} & {row['name'] for row in rows}
+    if taken:
+        raise InvalidValueError(
+            f'`rows` must have names that {path} does not have, but it has '
+            f'{min(taken)!r}: let one call at a time write to it')
+    write_text_atomically(
+        path,
+        ''.join(json.dumps(plain_json(row)) + '\n' for row in [*known, *rows]))
 
 
 def _parse(line: str, where: str, is_last: bool, keys: Sequence[str]) -> Row:

@@ -23,7 +23,7 @@ from tcal_det.commands import run_command
 from tcal_det.errors import InvalidValueError
 from . import plan
 from .data import make_digits, make_folds
-from .rows import read_rows
+from .rows import append_rows, read_rows
 
 RESULTS = 'benchmarks/study/results.jsonl'
 TOOL = (sys.executable, '-m', 'benchmarks.study.one_run')
@@ -142,14 +142,8 @@ class Scheduler:
             if known['name'] == run.name:
                 same = all(known[key] == row[key] for key in COMPARED)
                 return f'{text}, {"as" if same else "NOT as"} in its row'
-        append_row(self.results, row)
+        append_rows(self.results, [row])
         return text
-
-
-def append_row(path: str, row: dict) -> None:
-    """Append a line to the results file in one write."""
-    with open(path, 'a', encoding='utf-8') as file:
-        file.write(json.dumps(row) + '\n')
 
 
 def missing_runs(blocks: str, results: str) -> List[plan.Run]:

@@ -1,5 +1,5 @@
-"""Commands on files: what ``tcal-eval`` and its siblings run.
+"""Commands that work on files, such as ``tcal-eval``.
 
-Each module has ``main``, which the console scripts and the files in
+Each module has a function ``main``, which the console script and the file in
 ``tools/`` call.
 """

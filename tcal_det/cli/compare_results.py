@@ -28,8 +28,8 @@ def parse_args():
         '--score-thr',
         default='none',
         help='lowest score of the detections that count, for all figures but '
-        "AP: 'none', a number, 'lrp_optimal' (of each results file), or the "
-        'thresholds in a file of `tcal-recalibrate fit` (default: none)')
+        "AP: 'none', a number, 'lrp_optimal' (chosen for each results file), "
+        'or a file of `tcal-recalibrate fit` with thresholds (default: none)')
     parser.add_argument(
         '--slice',
         nargs='+',
@@ -67,7 +67,7 @@ def parse_args():
 
 def as_slice_rule(text):
     attribute, colon, edges = text.rpartition(':')
-    # A path may have a colon of its own.
+    # A path may contain a colon, too.
     if not colon or not set(edges) <= set('0123456789+-.,e '):
         return SliceRule(text)
     try:
@@ -82,7 +82,7 @@ def compare(args):
     args.score_thr = as_score_thr(args.score_thr)
     slice_rules = [as_slice_rule(text) for text in args.slices or ()]
     if args.out is not None:
-        # Seen now, not when all resamples are done.
+        # Checked now, not after the resampling, which can take long.
         if osp.isdir(args.out):
             raise InvalidValueError(
                 f'`--out` must be a file, but {args.out!r} is a folder')

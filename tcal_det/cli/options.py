@@ -5,18 +5,18 @@ from typing import Any, Dict, Optional
 
 from tcal_det.evaluation.functional import EvaluationOptions
 
-# Words for numbers in `--help`, by the end of the option's name.
+# Placeholders of numbers in `--help`, by the end of the option's name.
 _METAVARS = dict(iou_thr='IOU', bins='NUM', dets='NUM', samples='NUM')
 
 
 def add_input_arguments(parser: argparse.ArgumentParser,
                         nargs: Optional[str] = None) -> None:
-    """Give a command ``ground_truth``, ``results`` and what reads them.
+    """Add ``ground_truth``, ``results`` and the options for reading them.
 
     Args:
-        parser (ArgumentParser): Gets the arguments.
-        nargs (str, optional): '+' for several results. Defaults to None,
-            one.
+        parser (ArgumentParser): Parser of a command; changed in place.
+        nargs (str, optional): '+' for several results files. Defaults to
+            None, one file.
     """
     parser.add_argument(
         'ground_truth',
@@ -31,27 +31,28 @@ def add_input_arguments(parser: argparse.ArgumentParser,
         '--images',
         metavar='PATH',
         help='folder of the images, or a JSON or CSV file of their sizes; '
-        'YOLO labels need it (default: sizes of the annotations)')
+        'required for YOLO labels (default: the sizes in the annotations)')
     parser.add_argument(
         '--names',
         metavar='FILE',
         help='classes.txt or data.yaml with the class names of YOLO labels '
-        '(default: one that lies beside the labels)')
+        '(default: such a file next to the labels)')
     parser.add_argument(
         '--classes',
         nargs='+',
         metavar='NAME',
-        help='names of the categories to evaluate; of a pickle, the classes '
+        help='names of the categories to evaluate; for a .pkl, the classes '
         'of the data set that it was made with (default: all categories)')
 
 
 def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
-    """Give a command an argument for each field of EvaluationOptions.
+    """Add an argument for each field of EvaluationOptions.
 
-    All but ``score_thr``, which a command may also read from a file.
+    ``score_thr`` is not added, because a command can also read it from a
+    file.
 
     Args:
-        parser (ArgumentParser): Gets the arguments.
+        parser (ArgumentParser): Parser of a command; changed in place.
     """
     for option in fields(EvaluationOptions):
         if option.name == 'score_thr':
@@ -70,11 +71,14 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluation_options(args: argparse.Namespace) -> Dict[str, Any]:
-    """The options among parsed arguments, by name.
+    """Evaluation options among the parsed arguments.
 
     Args:
-        args (Namespace): Of a parser that :func:`add_evaluation_options`
-            has extended, and with ``score_thr``.
+        args (Namespace): Arguments of a parser with
+            :func:`add_evaluation_options`, and ``score_thr``.
+
+    Returns:
+        dict[str, Any]: Values by the name of the option.
     """
     return {
         option.name: getattr(args, option.name)

@@ -1,4 +1,4 @@
-"""Recalibrate a detector's scores: fit on one split, apply.
+"""Recalibrate a detector's scores: fit on one split, apply to another.
 
 tcal-recalibrate fit VAL_GT.json VAL_RESULTS \
     --out RECALIBRATION.json [--method --target --classwise --score-thr]
@@ -42,15 +42,15 @@ def parse_args():
         '--method',
         choices=list(METHODS),
         default='isotonic',
-        help='kind of map; all but histogram and size_platt, which depends on '
-        'the size of the box, keep the order of the scores, and so AP '
+        help='kind of map; all but histogram and size_platt (which depends on '
+        'the size of the box) keep the order of the scores and therefore AP '
         '(default: isotonic)')
     fit.add_argument(
         '--target',
         choices=list(TARGETS),
         default='precision',
         help='meaning of a recalibrated score: precision lowers D-ECE, '
-        'precision_x_iou LaECE (default: precision)')
+        'precision_x_iou lowers LaECE (default: precision)')
     fit.add_argument(
         '--iou-thr',
         type=float,
@@ -74,12 +74,13 @@ def parse_args():
         'results',
         help='detections to recalibrate: COCO results (.json), or the .pkl of '
         'tools/test.py --out')
-    apply.add_argument('recalibration', help='recalibration that fit wrote')
+    apply.add_argument(
+        'recalibration', help='file that `tcal-recalibrate fit` wrote')
     apply.add_argument(
         '--ground-truth',
         metavar='FILE.json',
         help='COCO annotations with the width and height of the images, '
-        'which only size_platt needs (default: none)')
+        'required only for size_platt (default: none)')
     apply.add_argument(
         '--out',
         required=True,
@@ -124,7 +125,7 @@ def apply(args):
         sizes = dict(zip(known.image_ids.tolist(), known.image_sizes))
     with naming_file(args.results):
         recalibrated = recalibration.apply_to_records(results, sizes)
-    # One line, as other tools write results: millions are slow.
+    # One line, as other tools write results: indenting millions is slow.
     write_json_atomically(args.out, recalibrated, indent=None)
     print(f'{len(recalibrated)} of {len(results)} detections; '
           f'written: {args.out}')

@@ -23,7 +23,7 @@ def parse_args():
         '--result-names',
         nargs='+',
         metavar='NAME',
-        help='what the page calls each results file (default: the names of '
+        help='name of each results file on the page (default: the names of '
         'the files)')
     parser.add_argument(
         '--title',
@@ -34,25 +34,25 @@ def parse_args():
         type=int,
         default=500,
         metavar='NUM',
-        help='number of bootstrap samples of the images behind the 95 %% '
+        help='number of bootstrap samples of the images for the 95 %% '
         'intervals, at least 40; 0 for no intervals (default: 500)')
     parser.add_argument(
         '--seed',
         type=int,
         default=0,
-        help='random seed of the samples and of the halves on which '
-        'recalibration is tried (default: 0)')
+        help='random seed of the bootstrap samples and of the halves for the '
+        'estimate of recalibration (default: 0)')
     parser.add_argument(
         '--num-images',
         type=int,
         default=6,
         metavar='NUM',
-        help='largest number of pictures of each kind (default: 6)')
+        help='maximum number of pictures of each kind (default: 6)')
     return parser.parse_args()
 
 
 def result_names(paths, names):
-    """What the page calls each results file."""
+    """Name of each results file on the page."""
     if names is None:
         names = [osp.splitext(osp.basename(path))[0] for path in paths]
         if len(set(names)) < len(names):
@@ -64,8 +64,8 @@ def result_names(paths, names):
     repeated = [name for k, name in enumerate(names) if name in names[:k]]
     if repeated:
         raise InvalidValueError(
-            'each results file must have a name of its own, but got '
-            f'{repeated[0]!r} twice; give them with `--result-names`')
+            'the results files must have different names, but got '
+            f'{repeated[0]!r} twice: set them with `--result-names`')
     return names
 
 
@@ -75,7 +75,7 @@ def report(args):
     from tcal_det.report import image_paths, prepare_report, write_report
     prepare_report(args.out, '--out')
     image_files = None
-    # A file holds sizes and no pictures.
+    # A file contains sizes, but no pictures.
     if args.images is not None and not osp.isfile(args.images):
         image_files = image_paths(
             read_annotations(args.ground_truth, args.images, args.names),

@@ -1,3 +1,4 @@
+"""Small data sets for demonstrations and benchmarks."""
 from .bccd import convert_bccd
 from .digit_scenes import compose_scene, write_digit_scenes
 

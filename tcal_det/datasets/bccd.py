@@ -1,4 +1,4 @@
-"""The BCCD blood cell data set, from its VOC files to COCO's."""
+"""Conversion of the BCCD blood cell data set from VOC to COCO format."""
 import math
 import os.path as osp
 import shutil
@@ -15,20 +15,20 @@ SPLITS = ('train', 'val', 'test')
 def convert_bccd(source: str, out: str) -> None:
     """Write ``out/images/*.jpg`` and ``out/annotations/{split}.json``.
 
-    Splits are the published ones (205 / 87 / 72 images). Boxes without an
-    area, of which there are a few, are left out.
+    The splits are the published ones (205 / 87 / 72 images). The few boxes
+    without an area are left out.
 
     Args:
-        source (str): The folder ``BCCD`` of the published data set, with
+        source (str): Folder ``BCCD`` of the published data set, with
             ``Annotations``, ``ImageSets`` and ``JPEGImages``.
-        out (str): Folder, which must not exist; it appears under its name
-            only when it is whole.
+        out (str): Output folder, which must not exist. It gets this name
+            only when it is complete.
 
     Raises:
-        MissingFileError: If the source lacks a file.
-        InvalidValueError: If ``out`` exists or cannot be made, an image
-            has no number of its own or a name that leads out of its folder,
-            or an annotation is not in VOC format.
+        MissingFileError: If a file of the source is missing.
+        InvalidValueError: If ``out`` exists or cannot be created, the number
+            of an image is missing or not unique, an image name leads out of
+            its folder, or an annotation is not in VOC format.
     """
     image_folder = osp.join(source, 'JPEGImages')
     if not osp.isdir(image_folder):
@@ -44,7 +44,7 @@ def convert_bccd(source: str, out: str) -> None:
 
 
 def _check_name(name: str, listed: str) -> None:
-    """Refuse a name that would lead whoever joins it to a folder out of it."""
+    """Refuse a name that leads out of the folder it is joined to."""
     if name != osp.basename(name) or '\\' in name:
         raise InvalidValueError(
             f'{listed!r} must name images inside JPEGImages, without any '
@@ -77,7 +77,7 @@ def _coco_split(source: str, split: str) -> dict:
         if any(image_id == other['id'] for other in images):
             raise InvalidValueError(
                 f'{listed!r} must name images by different numbers, but '
-                f'{name!r} has that of another')
+                f'{name!r} has the number of another image')
         path = osp.join(source, 'Annotations', f'{name}.xml')
         try:
             root = ElementTree.parse(path).getroot()
@@ -115,7 +115,7 @@ def _coco_split(source: str, split: str) -> dict:
             raise MissingFileError(f'{path!r} does not exist') from None
         except (ElementTree.ParseError, TypeError, ValueError) as error:
             raise InvalidValueError(
-                f'{path!r} is no VOC annotation of BCCD: {error}') from None
+                f'{path!r} is not a VOC annotation of BCCD: {error}') from None
     return dict(
         info=dict(description='BCCD'),
         images=images,

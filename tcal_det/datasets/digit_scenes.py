@@ -1,9 +1,9 @@
 """Scenes of real handwritten digits, as a small COCO data set.
 
-The 1797 digits that scikit-learn bundles (8x8 pixels, ten classes that
-people too confuse) are coloured, turned, scaled and strewn over textured
-backgrounds. The digits of train, val and test scenes are disjoint, so a
-detector cannot learn them by heart.
+The 1797 digits of scikit-learn (8x8 pixels, ten classes that people confuse,
+too) are coloured, rotated, scaled and placed on textured backgrounds. The
+digits of train, val and test scenes are disjoint, so a detector cannot
+memorise them.
 """
 import json
 import os
@@ -19,10 +19,11 @@ from tcal_det.errors import InvalidValueError
 from .new_folder import new_folder
 
 CLASSES = tuple(str(digit) for digit in range(10))
-# Share of the digits that each split may draw from.
+# Share of the digits in each split.
 DIGIT_SHARES = (('train', 0.6), ('val', 0.15), ('test', 0.25))
 EMPTY_SHARE = 0.03
-# A digit of which less is to be seen is left out of the scene.
+# A new digit is left out of the scene if less than this share of another digit
+# would remain visible.
 MIN_VISIBLE_SHARE = 0.5
 INK_THRESHOLD = 0.35
 SMALLEST_SIZE, LARGEST_SIZE = 64, 4096
@@ -30,7 +31,7 @@ BAR_STEP = 25
 
 
 def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A background of soft coloured blotches, float32 (H, W, 3) in 0..255."""
+    """Background of smooth coloured spots, float32, shape (H, W, 3)."""
     canvas = np.zeros((size, size, 3), np.float32)
     for cells, strength in ((3, 45), (8, 25), (24, 15)):
         blotches = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
@@ -41,7 +42,7 @@ def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _digit_mask(rng: np.random.Generator, digit: np.ndarray,
                 size: int) -> np.ndarray:
-    """Ink of one digit, scaled and turned: float32 (h, w) in 0..1."""
+    """Ink of one digit, scaled and rotated: float32, shape (h, w), 0 to 1."""
     side = int(rng.uniform(0.16, 0.36) * size)
     margin = side // 4
     ink = cv2.resize(
@@ -64,19 +65,20 @@ def compose_scene(
     size: int,
     num_digits: int,
 ) -> Tuple[np.ndarray, List[Tuple[int, List[int]]]]:
-    """Strew digits over a textured background.
+    """Place random digits on a textured background.
 
     Args:
-        rng (np.random.Generator): Decides everything random.
-        digits (np.ndarray): To draw from, shape (D, 8, 8), 0..16.
-        labels (np.ndarray): Their classes, shape (D,).
+        rng (np.random.Generator): Random number generator of the scene.
+        digits (ndarray): Digits to draw from, in [0, 16], shape (D, 8, 8).
+        labels (ndarray): Classes of the digits, shape (D,).
         size (int): Side of the square scene in pixels.
-        num_digits (int): How many to place; a digit that would hide, or be
-            hidden, too much is left out.
+        num_digits (int): Number of digits to place. A digit that would hide
+            too much of another one is left out.
 
     Returns:
-        tuple: The image, uint8 BGR (size, size, 3), and for each digit its
-        class and box [x, y, w, h] in pixels.
+        tuple[ndarray, list[tuple[int, list[int]]]]: Image, uint8, BGR, shape
+        (size, size, 3), and class and box [x, y, w, h] in pixels of each
+        digit.
     """
     image = _texture(rng, size)
     owner = np.full((size, size), -1)
@@ -97,7 +99,7 @@ def compose_scene(
             continue
         owner = left
         local = image[window].mean(axis=(0, 1))
-        # Ink that differs from what it stands on, brighter or darker.
+        # The ink is brighter or darker than the background below it.
         shift = rng.uniform(50, 110) * rng.choice((-1, 1))
         colour = np.clip(local + shift + rng.uniform(-40, 40, 3), 0, 255)
         alpha = (ink * rng.uniform(0.75, 1))[..., None]
@@ -108,7 +110,19 @@ def compose_scene(
     return np.clip(image, 0, 255).astype(np.uint8), objects
 
 
-def _split_digits(seed: int) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+def split_digits(seed: int) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+    """Digits that each split may draw from, none in two of them.
+
+    Args:
+        seed (int): Random seed of the partition, >= 0.
+
+    Returns:
+        dict[str, tuple]: For 'train', 'val' and 'test' the digits, 0..16,
+        shape (D, 8, 8), and their classes, shape (D,).
+
+    Raises:
+        InvalidValueError: If scikit-learn is missing.
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -135,25 +149,28 @@ def write_digit_scenes(out: str,
                        classes: Sequence[str] = CLASSES) -> None:
     """Write ``out/{train,val,test}/*.jpg`` and ``out/annotations/*.json``.
 
-    The folder appears under its name only when it is whole. Scene i of a
-    split is the same however many scenes are asked for.
+    The folder gets its name only when it is complete. Scene i of a split does
+    not depend on the number of scenes.
 
     Args:
-        out (str): Folder, which must not exist.
-        num_scenes (dict[str, int]): Scenes of 'train', 'val' and 'test'.
+        out (str): Output folder, which must not exist.
+        num_scenes (dict[str, int]): Number of scenes of 'train', 'val' and
+            'test'.
         size (int): Side of a scene in pixels, in [64, 4096]. Defaults to
             160.
-        digits_per_scene (tuple[int, int]): Least and most. Defaults to
-            (2, 7); about 3 % of the scenes are empty.
+        digits_per_scene (tuple[int, int]): Smallest and largest number of
+            digits in a scene. Defaults to (2, 7); about 3 % of the scenes are
+            empty.
         seed (int): Random seed of the scenes, >= 0. Defaults to 0.
-        show_progress (bool): Whether to draw a progress bar.
-        classes (sequence[str]): Names of the classes in the order of their
-            categories. Digits that are not among them are in the scenes, but
-            not annotated; a name that is not a digit has no objects. Defaults
-            to '0' to '9'.
+        show_progress (bool): Whether to draw a progress bar. Defaults to
+            True.
+        classes (Sequence[str]): Names of the classes in the order of their
+            categories. Other digits are in the scenes, but not annotated; a
+            name that is not a digit has no objects. Defaults to '0' to '9'.
 
     Raises:
-        InvalidValueError: If ``out`` exists or cannot be made, a number is
+        InvalidTypeError: If ``size`` or ``seed`` is not an integer.
+        InvalidValueError: If ``out`` exists or cannot be created, a number is
             out of range, or scikit-learn is missing.
     """
     check_count('size', size, SMALLEST_SIZE, LARGEST_SIZE)
@@ -172,9 +189,9 @@ def write_digit_scenes(out: str,
         raise InvalidValueError(
             '`classes` must be different names, one of them a digit, but got '
             f'{classes}')
-    splits = _split_digits(seed)
+    splits = split_digits(seed)
     with new_folder(out) as temporary:
-        # A bar in whole steps: a log file of it stays readable.
+        # The bar moves in large steps, so that a log file stays readable.
         steps = sum(count // BAR_STEP for count in num_scenes.values())
         bar = ProgressBar(steps * BAR_STEP) if show_progress else None
         os.makedirs(osp.join(temporary, 'annotations'))
@@ -202,9 +219,9 @@ def _write_split(folder: str, name: str, split: Tuple[np.ndarray, np.ndarray],
                                         (cv2.IMWRITE_JPEG_QUALITY, 95))
         if not is_encoded:
             raise InvalidValueError(
-                'OpenCV must be able to write JPEG files, but is built '
-                'without: install opencv-python')
-        # Where imwrite would only return False, a full disk raises.
+                'OpenCV must be able to write JPEG files, but was built '
+                'without JPEG support: install opencv-python')
+        # On a full disk this raises an error; imwrite would return False.
         jpeg.tofile(osp.join(folder, name, file_name))
         images.append(
             dict(id=image_id, file_name=file_name, width=size, height=size))

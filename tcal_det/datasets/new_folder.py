@@ -1,4 +1,4 @@
-"""A data set's folder that is whole, or not there."""
+"""Atomic creation of the folder of a data set."""
 import os
 import os.path as osp
 from contextlib import contextmanager
@@ -10,19 +10,18 @@ from tcal_det.fileio import renamed_when_whole
 
 @contextmanager
 def new_folder(out: str) -> Iterator[str]:
-    """Give a temporary folder to fill, and rename it when it is whole.
+    """Create a temporary folder, and rename it when it is complete.
 
-    Whatever goes wrong inside the ``with`` block, nothing is left at ``out``.
+    After an error inside the ``with`` block there is nothing at ``out``.
 
     Args:
-        out (str): Folder, which must not exist.
+        out (str): Output folder, which must not exist.
 
     Yields:
-        str: An empty folder beside it, to be filled.
+        str: Path of an empty folder next to ``out``.
 
     Raises:
-        InvalidValueError: If ``out`` exists, or the system does not let it
-            be made.
+        InvalidValueError: If ``out`` exists or cannot be created.
     """
     if osp.exists(out):
         raise InvalidValueError(
@@ -34,6 +33,6 @@ def new_folder(out: str) -> Iterator[str]:
     except UserError:
         raise
     except OSError as error:
-        # shutil.copytree lists every file of a full disk.
+        # If the disk is full, the message of shutil.copytree lists every file.
         raise InvalidValueError(
             f'`out` {out!r} cannot be made: {str(error)[:300]}') from None

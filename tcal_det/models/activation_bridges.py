@@ -1,4 +1,4 @@
-"""From the logits of one activation to those of the other, both exact.
+"""Exact conversion between softmax logits and sigmoid logits.
 
 Shapes: S samples; K classes; a softmax has K + 1 columns, background last.
 """
@@ -9,15 +9,16 @@ from .logits import at_least_float32
 
 
 def one_vs_rest_logits(logits: Tensor) -> Tensor:
-    r"""Logits whose sigmoid is the softmax probability of each column.
+    r"""Convert softmax logits to sigmoid logits with the same probabilities.
 
     .. math:: z_c - \log \sum_{j \ne c} \exp z_j
 
     Args:
-        logits (Tensor): Of a softmax, shape (S, C), C >= 2.
+        logits (Tensor): Logits of a softmax, shape (S, C), C >= 2.
 
     Returns:
-        Tensor: At least float32, shape (S, C).
+        Tensor: Logits whose sigmoid is the softmax probability of each
+        column, at least float32, shape (S, C).
 
     Example:
         >>> logits = torch.tensor([[2., 0., 1.]])
@@ -29,8 +30,8 @@ def one_vs_rest_logits(logits: Tensor) -> Tensor:
     """
     logits = at_least_float32(logits)
     log_prob = logits.log_softmax(dim=1)
-    # 1 - p of a column with p <= 1/2 loses no digits; the others of the
-    # largest are added up.
+    # 1 - p loses no digits where p <= 1/2. For the largest column, where p
+    # may be above 1/2, the probabilities of the other columns are summed.
     log_others = torch.log1p(-log_prob.exp())
     top = logits.argmax(dim=1, keepdim=True)
     without_top = log_prob.scatter(1, top, -torch.inf)
@@ -40,16 +41,17 @@ def one_vs_rest_logits(logits: Tensor) -> Tensor:
 
 
 def with_background(logits: Tensor) -> Tensor:
-    r"""Softmax logits of sigmoid logits: a background column of 0.
+    r"""Convert sigmoid logits to softmax logits by a background column of 0.
 
-    :math:`\mathrm{softmax}([z, 0])` is the law of independent Bernoulli
-    variables with :math:`p_c = \sigma(z_c)`, given that at most one is 1.
+    :math:`\mathrm{softmax}([z, 0])` is the distribution of independent
+    Bernoulli variables with :math:`p_c = \sigma(z_c)`, given that at most one
+    of them is 1.
 
     Args:
-        logits (Tensor): Of K sigmoids, shape (S, K).
+        logits (Tensor): Logits of K sigmoids, shape (S, K).
 
     Returns:
-        Tensor: Shape (S, K + 1).
+        Tensor: Softmax logits with background last, shape (S, K + 1).
 
     Example:
         >>> with_background(torch.tensor([[2., -1.]])).tolist()

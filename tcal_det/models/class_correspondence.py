@@ -1,11 +1,11 @@
-"""A teacher that knows other classes than its student.
+"""Distillation between a teacher and a student with different classes.
 
-Both are compared on the classes that they share. For softmax heads all else,
-background and the classes that only one of them knows, is one class 'rest' on
-both sides: the divergence of these is the part of the full one about which
-the teacher knows something, and how a student splits its rest stays with its
-labels. For sigmoid heads the columns of other classes are left out: none
-depends on another.
+The two models are compared on the classes that they share. For softmax heads,
+background and all classes of only one model are merged into one class 'rest'
+on both sides. The teacher has no information about how the student should
+divide the probability of 'rest' among its own classes; only the labels
+determine that. For sigmoid heads the columns of the other classes are left
+out, as the columns do not depend on each other.
 
 Shapes: S samples; M shared classes; C columns of logits.
 """
@@ -21,10 +21,10 @@ from .logits import at_least_float32
 
 
 class LogitColumns(NamedTuple):
-    """What the columns of a detector's logits are.
+    """Meaning of the columns of a detector's logits.
 
     Attributes:
-        activation (str): 'softmax' or 'sigmoid'.
+        activation (str): Activation of the head, 'softmax' or 'sigmoid'.
         num_classes (int): Number of classes K.
         cls_channels (int): Number of columns: K, or K + 1 with background
             last.
@@ -39,29 +39,31 @@ class LogitColumns(NamedTuple):
 
 
 class SharedClass(NamedTuple):
-    """A class that both know.
+    """Class that student and teacher share.
 
     Attributes:
-        student (int): Its label of the student.
-        teacher (tuple[int, ...]): Labels of the teacher that mean it.
+        student (int): Label of the class in the student.
+        teacher (tuple[int, ...]): Labels of the class in the teacher; several
+            if the teacher divides it further.
     """
     student: int
     teacher: Tuple[int, ...]
 
 
 class ClassCorrespondence:
-    """Brings the logits of both to shared classes and to one activation.
+    """Conversion of both models' logits to shared classes and one activation.
 
     Args:
-        student (LogitColumns): Columns of the student.
-        teacher (LogitColumns): Columns of the teacher.
-        shared (sequence[SharedClass], optional): Shared classes, in the
-            order of the student's labels. Defaults to None: all, each with
-            the same label on both sides.
+        student (LogitColumns): Columns of the student's logits.
+        teacher (LogitColumns): Columns of the teacher's logits.
+        shared (Sequence[SharedClass], optional): Shared classes, in the
+            order of the student's labels. Defaults to None: all classes,
+            each with the same label on both sides.
 
     Attributes:
         num_classes (int): Number of shared classes M.
-        known (list[int]): Their labels of the student, ascending.
+        known (list[int]): Labels of the shared classes in the student,
+            ascending.
     """
 
     def __init__(self,
@@ -80,7 +82,7 @@ class ClassCorrespondence:
         knows_all = self.known == list(range(student.num_classes))
         of_one = all(len(labels) == 1 for labels in self._meanings)
         is_onto = knows_all and of_one and (len(shared) == teacher.num_classes)
-        # Of a sigmoid head, a column that only some have.
+        # Only some sigmoid heads have a background column.
         self._keeps_background = (
             is_onto and student.has_background and teacher.has_background)
         kept = student.num_classes + (
@@ -93,19 +95,20 @@ class ClassCorrespondence:
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing changes on either side."""
+        """Whether the logits of both models stay unchanged."""
         return self._keeps_student and self._keeps_teacher
 
     def labels_of_both(self, shared: Tensor) -> Tuple[Tensor, Tensor]:
-        """What the two call shared classes.
+        """Return the student's and the teacher's labels of shared classes.
 
         Args:
             shared (Tensor): Positions among the shared classes, int64, shape
                 (S,).
 
         Returns:
-            tuple[Tensor, Tensor]: Labels of the student and of the teacher,
-            of which several may mean one class: the first. Shape (S,) each.
+            tuple[Tensor, Tensor]: Labels in the student and labels in the
+            teacher, shape (S,) each. If several labels of the teacher mean
+            one class, the first of them.
         """
         first = [labels[0] for labels in self._meanings]
         return (shared.new_tensor(self.known)[shared],
@@ -113,15 +116,17 @@ class ClassCorrespondence:
 
     def of_student(self,
                    samples: ClassificationSamples) -> ClassificationSamples:
-        """The student's samples, of the shared classes.
+        """Convert the student's samples to the shared classes.
 
         Args:
-            samples (ClassificationSamples): C columns of its own.
+            samples (ClassificationSamples): Samples with the C columns of
+                the student.
 
         Returns:
-            ClassificationSamples: M + 1 columns with the rest last for
-            softmax, else M. A label of a class that is not shared is M. The
-            samples themselves where the student knows no other class.
+            ClassificationSamples: Samples with M + 1 columns, 'rest' last,
+            for softmax, and M columns for sigmoid. A label of a class that is
+            not shared becomes M. The input itself if all classes of the
+            student are shared.
         """
         if self._keeps_student:
             return samples
@@ -135,14 +140,15 @@ class ClassCorrespondence:
         return replace(samples, logits=logits, labels=labels, quality=quality)
 
     def of_teacher(self, logits: Tensor) -> Tensor:
-        """The teacher's answers, of the shared classes, as the student's.
+        """Convert the teacher's logits to the columns of :meth:`of_student`.
 
         Args:
-            logits (Tensor): Calibrated, shape (S, C).
+            logits (Tensor): Calibrated logits of the teacher, shape (S, C).
 
         Returns:
-            Tensor: In the student's activation, shape (S, M + 1) or (S, M) as
-            :meth:`of_student`; the logits themselves where nothing changes.
+            Tensor: Logits for the student's activation, shape (S, M + 1) or
+            (S, M) as in :meth:`of_student`; the input itself if it needs no
+            change.
         """
         if self._keeps_teacher:
             return logits
@@ -150,7 +156,7 @@ class ClassCorrespondence:
         to, own = self._student.activation, self._teacher.activation
         if to == 'sigmoid' and own == 'softmax':
             logits = one_vs_rest_logits(logits)
-            # The last column is what was merged, not the background alone.
+            # The last column is 'rest': more than the background.
             kept = self.num_classes + self._keeps_background
             return logits[:, :kept]
         if to == 'softmax' and own == 'sigmoid':
@@ -159,7 +165,7 @@ class ClassCorrespondence:
 
     def _merged(self, logits: Tensor, columns: LogitColumns,
                 meanings: Sequence[Tuple[int, ...]]) -> Tensor:
-        """Columns of the shared classes, and those of the rest."""
+        """Merge the columns into shared classes and, if any, 'rest'."""
         is_softmax = columns.activation == 'softmax'
         groups = list(meanings)
         if is_softmax:
@@ -171,7 +177,7 @@ class ClassCorrespondence:
         elif self._keeps_background:
             groups.append((columns.num_classes, ))
         if all(len(group) == 1 for group in groups):
-            # No arithmetic: the same digits in another order.
+            # A permutation only: the values stay exact.
             return logits[:, [group[0] for group in groups]]
         logits = at_least_float32(logits)
         merged = logits[:, [group[0] for group in groups]]

@@ -1,4 +1,4 @@
-"""Which classes of a teacher are which of the student's data set."""
+"""Matching of the teacher's classes to the student's classes."""
 from collections.abc import Mapping
 from typing import Any, Dict, List, Sequence, Union
 
@@ -7,20 +7,20 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .class_correspondence import SharedClass
 from .class_names import plain_spelling
 
-# `teacher.classes`: by name, or pairs of the teacher's and the student's.
+# `teacher.classes`: 'auto', or a dict from the teacher's to the student's.
 ClassMap = Union[str, Dict[Union[str, int], Union[str, int, None]]]
 NAMES_SHOWN = 12
 
 
 def check_class_map(classes: Any) -> None:
-    """Refuse what `teacher.classes` cannot be.
+    """Check the type of ``teacher.classes``.
 
     Args:
-        classes (Any): What the config says.
+        classes (Any): Value in the config.
 
     Raises:
-        InvalidTypeError: If it is neither 'auto' nor a dict of names or
-            labels.
+        InvalidTypeError: If the value is neither 'auto' nor a dict of names
+            or labels.
     """
     if classes == 'auto':
         return
@@ -28,34 +28,37 @@ def check_class_map(classes: Any) -> None:
             _is_class(key) and (value is None or _is_class(value))
             for key, value in classes.items()):
         raise InvalidTypeError(
-            "`teacher.classes` must be 'auto' or a dict of the teacher's "
-            'classes and the ones of the train dataset that they are, by name '
-            "or label, e.g. {'couch': 'sofa'} (None: no class), but got "
+            "`teacher.classes` must be 'auto' or a dict that maps classes of "
+            'the teacher to classes of the train dataset, by name or label, '
+            "e.g. {'couch': 'sofa'} (None leaves a class out), but got "
             f'{shortened(classes)}')
 
 
 def match_classes(teacher: Sequence[str],
                   student: Sequence[str],
                   classes: ClassMap = 'auto') -> List[SharedClass]:
-    """Pair the classes of two detectors.
+    """Match the classes of two detectors.
 
-    By name; upper case, spaces, hyphens and underscores make no difference.
-    A dict goes before the names. Several classes of the teacher may be one of
-    the student's.
+    Classes match by name; upper case, spaces, hyphens and underscores are
+    ignored. An entry of the dict has priority over the names. Several classes
+    of the teacher may match one class of the student.
 
     Args:
-        teacher (sequence[str]): Names in the order of the labels.
-        student (sequence[str]): The same of the student.
-        classes (str | dict): 'auto', or classes of the teacher and the ones
-            of the student that they are, by name or label; None for a class
-            that is to be left out. Defaults to 'auto'.
+        teacher (Sequence[str]): Class names of the teacher, in the order of
+            the labels.
+        student (Sequence[str]): Class names of the student, in the order of
+            the labels.
+        classes (str | dict): 'auto', or a dict that maps classes of the
+            teacher to classes of the student, by name or label, or to None
+            to leave a class out. Defaults to 'auto'.
 
     Returns:
-        list[SharedClass]: In the order of the student's labels.
+        list[SharedClass]: Shared classes, in the order of the student's
+        labels.
 
     Raises:
         InvalidValueError: If the dict names a class that does not exist, or
-            no class is shared.
+            if no class is shared.
     """
     known = {
         _label(key, teacher, 'the teacher'):
@@ -77,7 +80,7 @@ def match_classes(teacher: Sequence[str],
             meanings.setdefault(target, []).append(label)
     if not meanings:
         raise InvalidValueError(
-            'teacher and student must share a class, but the teacher knows '
+            'teacher and student must share a class, but the teacher has '
             f'{_listed(teacher)} and the train dataset has '
             f'{_listed(student)}: name the pairs, e.g. '
             f'`teacher.classes={{{teacher[0]!r}: {student[0]!r}}}`, or choose '
@@ -90,15 +93,17 @@ def match_classes(teacher: Sequence[str],
 
 def describe_match(shared: Sequence[SharedClass], teacher: Sequence[str],
                    student: Sequence[str]) -> List[str]:
-    """Lines of a table: who knows what, and by which name.
+    """Format the matched classes, and those of one model only, as a table.
 
     Args:
-        shared (sequence[SharedClass]): What :func:`match_classes` returned.
-        teacher (sequence[str]): Names in the order of the labels.
-        student (sequence[str]): The same of the student.
+        shared (Sequence[SharedClass]): Result of :func:`match_classes`.
+        teacher (Sequence[str]): Class names of the teacher, in the order of
+            the labels.
+        student (Sequence[str]): Class names of the student, in the order of
+            the labels.
 
     Returns:
-        list[str]: Without the end of line.
+        list[str]: Lines of the table, without line breaks.
     """
     used = {label for one in shared for label in one.teacher}
     known = {one.student for one in shared}
@@ -113,7 +118,7 @@ def describe_match(shared: Sequence[SharedClass], teacher: Sequence[str],
     ]), ('teacher',
          [name for label, name in enumerate(teacher) if label not in used])):
         if names:
-            lines.append(f'only the {who} knows {_listed(names)}')
+            lines.append(f'classes of the {who} only: {_listed(names)}')
     return lines
 
 
@@ -133,7 +138,7 @@ def _label(value: Union[str, int], names: Sequence[str], whose: str) -> int:
             return spelled.index(plain_spelling(value))
     raise InvalidValueError(
         f'`teacher.classes` must name classes of {whose}, but {value!r} is '
-        f'none of {_listed(names)}')
+        f'not one of {_listed(names)}')
 
 
 def _listed(names: Sequence[str]) -> str:

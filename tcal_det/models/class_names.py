@@ -1,4 +1,4 @@
-"""Names of the classes that a detector was, or is, trained for."""
+"""Class names of data sets and checkpoints."""
 import re
 from collections.abc import Mapping
 from typing import Any, Optional, Tuple
@@ -7,15 +7,15 @@ ClassNames = Tuple[str, ...]
 
 
 def dataset_class_names(metainfo: Any) -> Optional[ClassNames]:
-    """Class names of a data set.
+    """Return the class names of a data set.
 
     Args:
         metainfo (Any): ``dataset.metainfo``, with the key ``classes``, or
             ``CLASSES`` as in mmdet 2.
 
     Returns:
-        tuple[str, ...], optional: In the order of the labels; None where
-        ``metainfo`` does not say.
+        tuple[str, ...], optional: Class names in the order of the labels;
+        None if ``metainfo`` does not contain them.
     """
     if not isinstance(metainfo, Mapping):
         return None
@@ -27,14 +27,14 @@ def dataset_class_names(metainfo: Any) -> Optional[ClassNames]:
 
 
 def checkpoint_class_names(checkpoint: Mapping) -> Optional[ClassNames]:
-    """Class names of the data set that a checkpoint was trained on.
+    """Return the class names of the data set that a checkpoint is from.
 
     Args:
-        checkpoint (Mapping): What the file holds.
+        checkpoint (Mapping): Content of the checkpoint file.
 
     Returns:
-        tuple[str, ...], optional: In the order of the labels; None where
-        the checkpoint does not say.
+        tuple[str, ...], optional: Class names in the order of the labels;
+        None if the checkpoint does not contain them.
     """
     meta = checkpoint.get('meta')
     if not isinstance(meta, Mapping):
@@ -45,9 +45,12 @@ def checkpoint_class_names(checkpoint: Mapping) -> Optional[ClassNames]:
 
 
 def plain_spelling(name: str) -> str:
-    """A class name without upper case, spaces, hyphens and underscores.
+    """Convert a class name to lower case without spaces, hyphens, underscores.
 
     Args:
         name (str): Name of a class.
+
+    Returns:
+        str: Name for comparisons.
     """
     return re.sub(r'[\s_-]', '', name).casefold()

@@ -1,4 +1,7 @@
-"""Parts that the user's config names, with errors that name the key."""
+"""Building of modules from the user's config, with errors that name the key.
+
+Such modules are the calibrators and the losses.
+"""
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +16,15 @@ def build_configured_part(where: str, cfg: Any) -> nn.Module:
     """Build a calibrator or a loss.
 
     Args:
-        where (str): The config's key, e.g. 'teacher.calibrator'.
-        cfg (dict): With the key ``type``, and that type's arguments.
+        where (str): Key in the config, e.g. 'teacher.calibrator'.
+        cfg (dict): Config of the module: the key ``type`` and the arguments
+            of that type.
+
+    Returns:
+        nn.Module: The calibrator or the loss.
 
     Raises:
-        InvalidTypeError: If it is no such dict.
+        InvalidTypeError: If ``cfg`` is not a dict with the key ``type``.
         InvalidValueError: If the type does not take these arguments.
     """
     if not isinstance(cfg, Mapping) or 'type' not in cfg:
@@ -27,7 +34,7 @@ def build_configured_part(where: str, cfg: Any) -> nn.Module:
     arguments = dict(cfg)
     kind = arguments.pop('type')
     cls = kind if inspect.isclass(kind) else MODELS.get(kind)
-    # An unknown name is the registry's to report.
+    # The registry reports an unknown name.
     if cls is not None:
         try:
             inspect.signature(cls).bind(**arguments)

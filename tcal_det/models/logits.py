@@ -1,4 +1,7 @@
-"""What calibrators and losses agree on about logits, shape (N, C)."""
+"""Functions on logits that calibrators and losses share.
+
+Shapes: N samples; C columns of logits.
+"""
 import math
 
 import torch
@@ -6,16 +9,22 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
 
-# Of a loss that is differentiated inside of a step: half precision would lose
-# small gradients, and no GradScaler is there yet.
+# Factor of a loss that is differentiated within a step: half precision would
+# lose small gradients, and the GradScaler has not scaled this loss yet.
 GRADIENT_SCALE = 1024.0
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """Widen half precision to float32; leave float32 and float64 alone.
+    """Convert half precision to float32; keep float32 and float64.
 
     Under AMP the heads return float16 or bfloat16, in which a softmax over
-    many classes loses the small probabilities that distillation lives on.
+    many classes loses the small probabilities that distillation needs.
+
+    Args:
+        logits (Tensor): Floating type, any shape.
+
+    Returns:
+        Tensor: Float32 or float64, same shape.
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         return logits.float()
@@ -23,17 +32,18 @@ def at_least_float32(logits: Tensor) -> Tensor:
 
 
 def centred(logits: Tensor) -> Tensor:
-    """Take the mean over the classes off the logits of each sample.
+    """Subtract each sample's mean over the classes from its logits.
 
-    A softmax ignores the offset of a sample's logits. What multiplies single
-    logits does not, and needs an offset that means the same in every model.
+    A softmax ignores the offset of a sample's logits. An operation that
+    multiplies single logits depends on it, and needs an offset that is
+    defined in the same way for every model.
 
     Args:
         logits (Tensor): At least float32, shape (N, C).
 
     Returns:
-        Tensor: Same shape and type. A masked class (a logit of -inf) stays
-        masked and has no part in the mean.
+        Tensor: Centred logits, same shape and type. A masked class (a logit
+        of -inf) stays masked and does not enter the mean.
 
     Example:
         >>> centred(torch.tensor([[5., 1., 3.]])).tolist()
@@ -41,22 +51,22 @@ def centred(logits: Tensor) -> Tensor:
     """
     is_masked = logits == -math.inf
     count = (~is_masked).sum(dim=1, keepdim=True).clamp(min=1)
-    # Divided before they are summed: huge logits have a sum beyond the type.
+    # Divide before the sum: the sum of huge logits would overflow.
     mean = (logits.masked_fill(is_masked, 0) / count).sum(dim=1, keepdim=True)
     return logits - mean
 
 
 def class_probabilities(logits: Tensor, activation: str,
                         num_classes: int) -> Tensor:
-    """Probabilities of the classes, without background.
+    """Compute the probabilities of the classes, without background.
 
     Args:
-        logits (Tensor): Shape (N, C).
-        activation (str): 'softmax' or 'sigmoid'.
-        num_classes (int): Number of classes K, the first columns.
+        logits (Tensor): Unnormalised scores, shape (N, C).
+        activation (str): Activation of the head, 'softmax' or 'sigmoid'.
+        num_classes (int): Number of classes K; these are the first columns.
 
     Returns:
-        Tensor: At least float32, shape (N, K).
+        Tensor: Probabilities, at least float32, shape (N, K).
     """
     logits = at_least_float32(logits)
     probs = (
@@ -65,7 +75,11 @@ def class_probabilities(logits: Tensor, activation: str,
 
 
 def check_same_samples(student_logits: Tensor, teacher_logits: Tensor) -> None:
-    """Refuse logits that cannot belong to the same samples and classes.
+    """Check that two logit tensors have the same shape (N, C).
+
+    Args:
+        student_logits (Tensor): Logits of the student.
+        teacher_logits (Tensor): Logits of the teacher.
 
     Raises:
         InvalidValueError: If the shapes differ or are not (N, C).
@@ -73,6 +87,6 @@ def check_same_samples(student_logits: Tensor, teacher_logits: Tensor) -> None:
     if (student_logits.dim() != 2
             or student_logits.shape != teacher_logits.shape):
         raise InvalidValueError(
-            '`student_logits` and `teacher_logits` must have one shape '
+            '`student_logits` and `teacher_logits` must have the same shape '
             f'(N, C), but got {tuple(student_logits.shape)} of the student '
             f'and {tuple(teacher_logits.shape)} of the teacher')

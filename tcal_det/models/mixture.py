@@ -1,6 +1,6 @@
 """Mean of the probabilities of several detectors, as logits.
 
-Shapes: S samples, C columns of logits.
+Shapes: T detectors, S samples, C columns of logits.
 """
 from typing import Sequence
 
@@ -13,19 +13,19 @@ from .logits import at_least_float32
 
 def mixed_logits(logits: Sequence[Tensor], weights: Tensor,
                  activation: str) -> Tensor:
-    r"""Logits of :math:`\sum_t w_t p_t / \sum_t w_t`.
+    r"""Compute logits of the mean :math:`\sum_t w_t p_t / \sum_t w_t`.
 
-    Computed from logarithms: a probability of 1e-30 keeps its digits.
+    The computation uses logarithms: a probability of 1e-30 keeps its digits.
 
     Args:
-        logits (sequence[Tensor]): Of each detector, shape (S, C).
-        weights (Tensor): Non-negative, shape (T, S); those of a sample must
-            not all be 0.
-        activation (str): 'softmax' or 'sigmoid'.
+        logits (Sequence[Tensor]): Logits of each detector, shape (S, C) each.
+        weights (Tensor): Weights of the detectors for each sample, >= 0,
+            shape (T, S). A sample needs at least one positive weight.
+        activation (str): Activation of the heads, 'softmax' or 'sigmoid'.
 
     Returns:
-        Tensor: At least float32, shape (S, C). Of a softmax the logarithms
-        of the probabilities.
+        Tensor: Logits of the mean, at least float32, shape (S, C). For
+        softmax they are the logarithms of the probabilities.
 
     Example:
         >>> mixed = mixed_logits([torch.tensor([[0.]]), torch.tensor([[2.]])],

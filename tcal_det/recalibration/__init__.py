@@ -1,8 +1,8 @@
-"""Better scores after the fact: maps, fitting them, applying them.
+"""Recalibration of a detector's scores after training.
 
-numpy and scipy only. *Calibration* of this package is a teacher's, of logits
-and before training; *recalibration* is a detector's, of scores and at the
-end.
+Needs numpy and scipy only. In this package *calibration* changes the logits
+of a teacher before distillation, and *recalibration* changes the scores of a
+trained detector.
 """
 from .methods import METHODS
 from .recalibration import (FEWEST_DETECTIONS, TARGETS, ClassRecalibration,

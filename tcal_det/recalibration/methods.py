@@ -1,4 +1,4 @@
-"""All methods of recalibration, of the score alone or of the size too."""
+"""Recalibration methods: maps of the score, with or without the box size."""
 from typing import Any, Dict, Optional, Union
 
 import numpy as np
@@ -16,11 +16,14 @@ def fit_map(method: str, scores: np.ndarray, targets: np.ndarray,
     """Fit the map of a method.
 
     Args:
-        method (str): Key of ``METHODS``.
-        scores (ndarray): In [0, 1], shape (D,), D > 0.
-        targets (ndarray): In [0, 1], shape (D,).
+        method (str): Name of the method, a key of ``METHODS``.
+        scores (ndarray): Scores in [0, 1], shape (D,), D > 0.
+        targets (ndarray): Targets in [0, 1], shape (D,).
         relative_areas (ndarray): Areas of the boxes as fractions of their
             images, NaN where unknown, shape (D,).
+
+    Returns:
+        AnyMap: Fitted map.
     """
     if method == SizeDependentPlattMap.type:
         return SizeDependentPlattMap.fit(scores, targets, relative_areas)
@@ -29,33 +32,40 @@ def fit_map(method: str, scores: np.ndarray, targets: np.ndarray,
 
 def apply_map(score_map: AnyMap, scores: np.ndarray,
               relative_areas: Optional[np.ndarray]) -> np.ndarray:
-    """Recalibrate scores by a map of any method.
+    """Recalibrate scores with a map of any method.
 
     Args:
-        score_map (AnyMap): From :func:`fit_map`.
-        scores (ndarray): In [0, 1], shape (D,).
-        relative_areas (ndarray, optional): As for :func:`fit_map`.
+        score_map (AnyMap): Map from :func:`fit_map`.
+        scores (ndarray): Scores in [0, 1], shape (D,).
+        relative_areas (ndarray, optional): Areas of the boxes as fractions of
+            their images, shape (D,). Required by a map that depends on the
+            box size; ignored by all others.
+
+    Returns:
+        ndarray: Recalibrated scores, shape (D,).
 
     Raises:
-        InvalidValueError: If the map needs areas and there are none.
+        InvalidValueError: If the map needs areas and ``relative_areas`` is
+            None, or an area is invalid.
     """
     if not isinstance(score_map, SizeDependentPlattMap):
         return score_map(scores)
     if relative_areas is None:
         raise InvalidValueError(
-            f'recalibration by {score_map.type!r} needs the sizes of the '
-            'images, but got none: name the annotations that hold them '
+            f'recalibration with {score_map.type!r} needs the sizes of the '
+            'images, but got none: give annotations that contain them '
             '(--ground-truth), or fit another method')
     return score_map(scores, relative_areas)
 
 
 def map_from(form: Dict[str, Any]) -> AnyMap:
-    """The map of a JSON form, of any method.
+    """Build a map of any method from its JSON form.
 
     Args:
-        form (Dict[str, Any]): From ``to_json_dict``.
+        form (dict[str, Any]): Result of ``to_json_dict``.
 
     Raises:
-        InvalidTypeError, InvalidValueError: See :func:`score_map_from`.
+        InvalidTypeError: See :func:`score_map_from`.
+        InvalidValueError: See :func:`score_map_from`.
     """
     return score_map_from(form, METHODS)

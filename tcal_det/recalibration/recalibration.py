@@ -1,8 +1,8 @@
-"""Recalibration of a detector's scores: fit on one split, apply.
+"""Recalibration of a detector's scores: fit on one split, apply to another.
 
-Shape shorthand:
+Shapes:
     D: detections
-    K: classes, by label: in the order in which a detector counts them
+    K: classes, in the order of the detector's labels
 """
 import math
 import warnings
@@ -25,24 +25,25 @@ from tcal_det.evaluation.results_file import Record, read_json
 from .methods import METHODS, AnyMap, apply_map, fit_map, map_from
 from .size_dependent_map import relative_areas
 
-# What a calibrated score is, and the IoU threshold that goes with it:
-# precision (D-ECE), or precision times IoU (LaECE_0).
+# Quantity that a recalibrated score estimates, with the default IoU threshold
+# of the matching: precision (D-ECE), or precision times IoU (LaECE_0).
 TARGETS = dict(precision=0.5, precision_x_iou=0.0)
-# A class with fewer counted detections takes the map of all classes.
+# A class with fewer counted detections uses the map of all classes.
 FEWEST_DETECTIONS = 20
 REFIT = 'fit it with `tcal-recalibrate fit`'
 
 
 @dataclass(frozen=True)
 class ClassRecalibration:
-    """One class of a recalibration.
+    """Score threshold and map of one class.
 
     Attributes:
-        category_id (Any): In COCO files.
-        name (str): Of the category.
-        score_thr (float, optional): Detections of lower original score
-            are left out.
-        score_map (AnyMap, optional): None: that of all classes.
+        category_id (Any): Id of the category in COCO files.
+        name (str): Name of the category.
+        score_thr (float, optional): Score threshold; detections with a lower
+            original score are left out. Defaults to None, no threshold.
+        score_map (AnyMap, optional): Map of this class. Defaults to None, the
+            map of all classes.
     """
     category_id: Any
     name: str
@@ -52,12 +53,14 @@ class ClassRecalibration:
 
 @dataclass(frozen=True)
 class Recalibration:
-    """Thresholds and maps, chosen on one split to be used on others.
+    """Score thresholds and maps, fitted on one split for use on others.
 
     Attributes:
-        settings (Dict[str, Any]): How it was fitted.
-        score_map (AnyMap): Of all classes together.
-        classes (Tuple[ClassRecalibration, ...]): By label, K of them.
+        settings (dict[str, Any]): Options of the fit, and the numbers of its
+            images and detections.
+        score_map (AnyMap): Map of all classes together.
+        classes (tuple[ClassRecalibration, ...]): Score threshold and map of
+            each class in the order of the labels, length K.
     """
     settings: Dict[str, Any]
     score_map: AnyMap
@@ -65,7 +68,7 @@ class Recalibration:
 
     @property
     def score_thresholds(self) -> Dict[Any, Optional[float]]:
-        """The thresholds by category id, for `evaluate_detections`."""
+        """Score thresholds by category id, for `evaluate_detections`."""
         return {one.category_id: one.score_thr for one in self.classes}
 
     def recalibrate(
@@ -77,20 +80,21 @@ class Recalibration:
         """Recalibrate the scores of detections.
 
         Args:
-            scores (ndarray): Original ones, in [0, 1], shape (D,).
-            labels (ndarray): In [0, K), shape (D,).
+            scores (ndarray): Original scores in [0, 1], shape (D,).
+            labels (ndarray): Class labels in [0, K), shape (D,).
             relative_areas (ndarray, optional): Areas of the boxes as
-                fractions of their images, shape (D,); needed by a map that
-                depends on the size. Defaults to None.
+                fractions of their images, shape (D,). Required by a map that
+                depends on the box size. Defaults to None.
 
         Returns:
-            Tuple[ndarray, ndarray]: Scores, float64, and whether each
-            detection reaches its class's threshold, both of shape (D,).
+            tuple[ndarray, ndarray]: Recalibrated scores, float64, and a
+            boolean mask of the detections that reach the threshold of their
+            class, both of shape (D,).
 
         Raises:
             InvalidTypeError: If a score is not a number.
-            InvalidValueError: If a score is NaN or outside [0, 1], or a
-                label has no class here.
+            InvalidValueError: If a score is NaN or outside [0, 1], a label
+                is outside [0, K), or areas are required but not given.
         """
         scores = as_unit_interval('scores', scores)
         labels = np.asarray(labels, dtype=np.int64)
@@ -124,19 +128,23 @@ class Recalibration:
         """Recalibrate COCO results.
 
         Args:
-            results (Sequence[Record]): Not changed.
-            image_sizes (Mapping, optional): Width and height by image id;
-                needed by a map that depends on the size. Defaults to None.
+            results (Sequence[Record]): Records of a COCO results file; not
+                changed.
+            image_sizes (Mapping[Any, tuple[float, float]], optional): Width
+                and height of each image by image id. Required by a map that
+                depends on the box size. Defaults to None.
 
         Returns:
-            List[Record]: New records, in order, without the detections
-            under their class's threshold; other fields are kept.
+            list[Record]: New records in the same order, without the
+            detections below the threshold of their class. All fields but the
+            score are kept.
 
         Raises:
-            UserError: If a record is wrong or of an unknown category.
+            UserError: If a record is invalid or its category is unknown.
         """
         detections = self._checked(results)
-        # Detections count sorted category ids, labels another order.
+        # `class_index` counts the sorted category ids; the order of the
+        # labels can be another one.
         label_of = np.array(
             sorted(
                 range(len(self.classes)),
@@ -160,14 +168,14 @@ class Recalibration:
         ]
 
     def _checked(self, results: Sequence[Record]) -> Detections:
-        """Records as arrays; their images are whichever they name."""
+        """Check the records and return them as arrays."""
         image_ids = [
             record.get('image_id')
             for record in (results if isinstance(results, list) else ())
             if isinstance(record, Mapping)
         ]
-        # What is not an id, or of another kind than the first, is left for the
-        # check below to name.
+        # Invalid ids, and ids of another type than the first, are left out
+        # here, so that the check below reports them.
         image_ids = {
             one
             for one in image_ids if is_id(one)
@@ -181,7 +189,7 @@ class Recalibration:
         return detections_from_coco(results, known)
 
     def to_json_dict(self) -> Dict[str, Any]:
-        """What :meth:`from_json_dict` takes."""
+        """JSON form, which :meth:`from_json_dict` reads."""
         return dict(
             settings=self.settings,
             recalibrator=self.score_map.to_json_dict(),
@@ -196,11 +204,16 @@ class Recalibration:
 
     @classmethod
     def from_json_dict(cls, content: Dict[str, Any]) -> 'Recalibration':
-        """Read the form that :meth:`to_json_dict` wrote.
+        """Build a recalibration from its JSON form.
+
+        Args:
+            content (dict[str, Any]): Result of :meth:`to_json_dict`.
 
         Raises:
-            InvalidTypeError, InvalidValueError: If it has another form; the
-                message names the key.
+            InvalidTypeError: If a value has the wrong type; the message
+                names its key.
+            InvalidValueError: If a key is missing or unknown, or a value is
+                out of range; the message names the key.
         """
         try:
             _check_keys('a recalibration', content,
@@ -218,11 +231,14 @@ class Recalibration:
 
     @classmethod
     def from_file(cls, path: str) -> 'Recalibration':
-        """Read a file of ``tcal-recalibrate fit``.
+        """Read a file that ``tcal-recalibrate fit`` wrote.
+
+        Args:
+            path (str): Path of the JSON file.
 
         Raises:
-            MissingFileError: If there is no such file.
-            InvalidValueError: If it holds something else.
+            MissingFileError: If the file does not exist.
+            InvalidValueError: If the file does not contain a recalibration.
         """
         content = read_json(path, 'recalibration')
         try:
@@ -233,7 +249,7 @@ class Recalibration:
 
 def _read_classes(
         forms: List[Dict[str, Any]]) -> Tuple[ClassRecalibration, ...]:
-    """The classes of a file; their ids are of one kind and differ."""
+    """Read the classes; their ids must be distinct and of one type."""
     if not isinstance(forms, list) or not forms:
         raise InvalidTypeError('`classes` must be a list of at least one '
                                f'class, but got {shortened(forms)}')
@@ -273,7 +289,7 @@ def _read_class(form: Dict[str, Any]) -> ClassRecalibration:
 
 
 def _read_part(key: str, read: Callable[[Any], Any], form: Any) -> Any:
-    """Whatever is wrong in a part, say in which."""
+    """Read a part of the content, and add its key to error messages."""
     try:
         return read(form)
     except UserError as error:
@@ -300,39 +316,44 @@ def fit_recalibration(ground_truth: GroundTruth,
                       max_dets: int = 100) -> Recalibration:
     """Choose thresholds and fit maps on the detections of one split.
 
-    The protocol of Kuzucu et al.: thresholds are chosen on original
-    scores, and the maps are fitted to the detections that reach them, so
-    that what is calibrated is what will be left.
+    This is the protocol of Kuzucu et al.: thresholds are chosen on the
+    original scores, and the maps are fitted to the detections that reach
+    them. So the maps are fitted to the kind of detections that remain when
+    the thresholds are applied.
 
     Args:
-        ground_truth (GroundTruth): Of images the detector was not trained
-            on.
-        detections (Detections): With original scores.
-        categories (Sequence[Record]): With 'id' and perhaps 'name', by
-            label.
-        method (str): 'temperature', 'platt', 'beta', 'isotonic',
-            'histogram', or 'size_platt', which needs image sizes and can
-            change AP. Defaults to 'isotonic'.
-        target (str): 'precision', which D-ECE compares with, or
-            'precision_x_iou', as LaECE. Defaults to 'precision'.
-        iou_thr (float, optional): Of the matching. Defaults to None: 0.5
-            for precision, 0 for precision times IoU.
-        classwise (bool): Whether each class gets a map of its own, if it
-            has 20 detections. Defaults to False.
-        score_thr (float | str, optional): One number for all classes, or
-            'lrp_optimal', where each class's LRP at IoU threshold 0 is
-            least. Defaults to None, keep everything.
-        max_dets (int): Detections per image and class. Defaults to 100.
+        ground_truth (GroundTruth): Annotations of images that the detector
+            was not trained on.
+        detections (Detections): Detections with original scores.
+        categories (Sequence[Record]): Category records with 'id', in the
+            order of the labels.
+        method (str): Name of the map: 'temperature', 'platt', 'beta',
+            'isotonic', 'histogram', or 'size_platt', which needs image sizes
+            and can change AP. Defaults to 'isotonic'.
+        target (str): Quantity that a recalibrated score estimates:
+            'precision', as in D-ECE, or 'precision_x_iou', as in LaECE.
+            Defaults to 'precision'.
+        iou_thr (float, optional): IoU threshold of the matching. Defaults to
+            None: 0.5 for precision, 0 for precision times IoU.
+        classwise (bool): Whether each class with at least 20 detections gets
+            its own map. Defaults to False.
+        score_thr (float | str, optional): One score threshold for all
+            classes, or 'lrp_optimal': the threshold of each class with the
+            least LRP error at IoU threshold 0. Defaults to None, keep
+            everything.
+        max_dets (int): Maximum number of detections per image and class.
+            Defaults to 100.
 
     Returns:
-        Recalibration: To be applied to another split.
+        Recalibration: Thresholds and maps for other splits.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an option is wrong, or no
-            detection is left to fit to.
+        InvalidTypeError: If an option has the wrong type.
+        InvalidValueError: If an option is out of range, or no detection is
+            left to fit to.
 
     Reference:
-        Kuzucu et al., On Calibration of Object Detectors, ECCV 2024.
+        Kuzucu et al., "On Calibration of Object Detectors", ECCV 2024.
     """
     check_choice('method', method, tuple(METHODS))
     check_choice('target', target, tuple(TARGETS))
@@ -376,7 +397,7 @@ def fit_recalibration(ground_truth: GroundTruth,
     if sharing:
         warnings.warn(
             f'{len(sharing)} class(es) (such as {", ".join(sharing[:3])}) '
-            f'have fewer than {FEWEST_DETECTIONS} detections and take the '
+            f'have fewer than {FEWEST_DETECTIONS} detections and use the '
             'map of all classes',
             stacklevel=2)
     return Recalibration(
@@ -393,7 +414,7 @@ def fit_recalibration(ground_truth: GroundTruth,
 
 def _choose_thresholds(score_thr: Union[None, float, str],
                        matches_0: DetectionMatches) -> np.ndarray:
-    """The score threshold of each class, NaN for none, shape (K,)."""
+    """Score threshold of each class, NaN for none, shape (K,)."""
     if score_thr == 'lrp_optimal':
         return olrp(matches_0).threshold
     if score_thr is None:

@@ -1,19 +1,20 @@
-r"""Maps from scores to recalibrated scores, [0, 1] to [0, 1].
+r"""Maps from scores in [0, 1] to recalibrated scores in [0, 1].
 
-Each is fitted to scores and targets in [0, 1] (whether a detection was
-right, or its IoU), is a plain function afterwards, and has a JSON form
+A map is fitted to scores and targets in [0, 1] (whether a detection is
+correct, or its IoU). A fitted map is a plain function and has a JSON form
 ``{"type": ..., parameters}``.
 
-The parametric ones are logistic regressions on functions of the score s:
-their fit minimises the cross entropy
-:math:`-\sum_i u_i \log q_i + (1 - u_i) \log(1 - q_i)`; where there is a bias
-its optimum has mean q = mean u, with fractional targets too.
+The parametric maps are logistic regressions on functions of the score s.
+With targets u and recalibrated scores q, the fit minimises the cross entropy
+:math:`-\sum_i u_i \log q_i + (1 - u_i) \log(1 - q_i)`. At the optimum of a
+map with a bias the mean of q equals the mean of u, also for fractional
+targets.
 
-All but :class:`HistogramMap` are strictly increasing, so they keep the order
-of the detections of a class and with it its average precision. (Scores
-within 1e-12 of 0 or of 1 are one score to the parametric maps.) No map can
-be made of parameters that would break this: finite numbers, positive
-slopes, sorted knots and values in [0, 1] are checked when it is made.
+All maps but :class:`HistogramMap` are strictly increasing, so they keep the
+order of the detections of a class and therefore its average precision.
+(Scores within 1e-12 of 0 or of 1 are equal for the parametric maps.) The
+constructors check the parameters on which this depends: finite numbers,
+positive slopes, sorted knots and values in [0, 1].
 """
 from dataclasses import asdict, dataclass, fields
 from typing import (Any, ClassVar, Dict, List, Mapping, Optional, Sequence,
@@ -29,55 +30,57 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
 from tcal_det.evaluation.functional import bin_index
 from tcal_det.evaluation.functional.isotonic import isotonic_regression
 
-# Scores of exactly 0 and 1 have no logarithm or logit.
+# Scores are clipped, because exactly 0 and 1 have no finite logit.
 _CLOSEST = 1e-12
-# Bounds of slopes and biases: data that a threshold separates has no optimum.
+# Bounds of slopes and biases: if a threshold separates the data, there is no
+# finite optimum.
 _SLOPES = (1e-2, 1e2)
 _BIASES = (-30.0, 30.0)
 _HISTOGRAM_BINS = 15
-# How much of an isotonic map is the score itself. Blocks of equal values
-# become slopes, in the order of the scores; no value moves by more.
+# Weight of the score itself in an isotonic map. It turns blocks of equal
+# values into slopes, which keep the order of the scores; no value changes by
+# more than this.
 _TIE_BREAKING = 1e-3
 
 
 class ScoreMap:
-    """What the maps share.
+    """Base class of the maps.
 
     Attributes:
-        type (str): Name in the JSON form and on the command line.
+        type (str): Name of the map in the JSON form and on the command line.
     """
     type: ClassVar[str]
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'ScoreMap':
-        """Find the map under which scores are the mean of targets.
+        """Fit the map, so that its scores estimate the mean of the targets.
 
         Args:
-            scores (ndarray): In [0, 1], shape (D,), D > 0.
-            targets (ndarray): In [0, 1], shape (D,).
+            scores (ndarray): Scores in [0, 1], shape (D,), D > 0.
+            targets (ndarray): Targets in [0, 1], shape (D,).
         """
         raise NotImplementedError
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """Recalibrate scores in [0, 1], shape (D,), which are not changed."""
+        """Recalibrate scores in [0, 1], shape (D,), without changing them."""
         raise NotImplementedError
 
     def to_json_dict(self) -> Dict[str, Any]:
-        """``{"type": ..., ...}``, which :func:`score_map_from` takes."""
+        """JSON form of the map, which :func:`score_map_from` reads."""
         return dict(type=self.type, **asdict(self))
 
     def _keep(self, **parameters: Any) -> None:
-        """Replace what was given by what the checks returned."""
+        """Replace the given parameters by the checked ones."""
         for name, value in parameters.items():
-            object.__setattr__(self, name, value)  # of a frozen dataclass
+            object.__setattr__(self, name, value)  # the dataclass is frozen
 
 
 @dataclass(frozen=True)
 class TemperatureMap(ScoreMap):
-    """sigmoid(logit(s) / temperature): cannot move a score of one half.
+    """sigmoid(logit(s) / temperature), which never changes a score of 0.5.
 
     Args:
-        temperature (float): In (0, inf).
+        temperature (float): Temperature in (0, inf).
     """
     temperature: float
     type: ClassVar[str] = 'temperature'
@@ -100,8 +103,8 @@ class PlattMap(ScoreMap):
     """sigmoid(scale * logit(s) + bias).
 
     Args:
-        scale (float): In (0, inf).
-        bias (float): Finite.
+        scale (float): Factor of the logit, in (0, inf).
+        bias (float): Finite offset.
     """
     scale: float
     bias: float
@@ -125,14 +128,15 @@ class PlattMap(ScoreMap):
 
 @dataclass(frozen=True)
 class BetaMap(ScoreMap):
-    """sigmoid(a log(s) - b log(1 - s) + c); equal a and b are Platt's.
+    """sigmoid(a log(s) - b log(1 - s) + c); the Platt map if a equals b.
 
     Args:
-        a (float): In (0, inf).
-        b (float): In (0, inf).
-        c (float): Finite.
+        a (float): Factor of log(s), in (0, inf).
+        b (float): Factor of -log(1 - s), in (0, inf).
+        c (float): Finite offset.
 
-    Reference: Kull et al., Beta calibration, AISTATS 2017.
+    Reference:
+        Kull et al., "Beta calibration", AISTATS 2017.
     """
     a: float
     b: float
@@ -159,16 +163,16 @@ class BetaMap(ScoreMap):
 
 @dataclass(frozen=True)
 class IsotonicMap(ScoreMap):
-    """Isotonic regression, with slopes where it is level.
+    """Isotonic regression, made strictly increasing.
 
-    Linear between the knots and constant beyond them, plus one part in a
-    thousand of the score itself: see the module's constants.
+    The regression is linear between the knots and constant beyond them. The
+    map is 0.999 times the regression plus 0.001 times the score, so that
+    different scores never become equal.
 
     Args:
-        scores (List[float]): Knots in [0, 1], each larger than the last, at
-            least one.
-        values (List[float]): In [0, 1], one for each knot, none smaller
-            than the last.
+        scores (list[float]): Knots in [0, 1], strictly increasing, at least
+            one.
+        values (list[float]): Values at the knots, in [0, 1], not decreasing.
     """
     scores: List[float]
     values: List[float]
@@ -182,10 +186,10 @@ class IsotonicMap(ScoreMap):
                 '`values` must have one number for each of the '
                 f'{len(scores)} `scores`, but has {len(values)}')
         for name, numbers, is_right, order in (('scores', scores, np.greater,
-                                                'larger than the last'),
+                                                'larger than the one before'),
                                                ('values', values,
                                                 np.greater_equal,
-                                                'no smaller than the last')):
+                                                'at least the one before')):
             is_wrong = ~is_right(numbers[1:], numbers[:-1])
             if is_wrong.any():
                 position = int(is_wrong.argmax())
@@ -199,7 +203,7 @@ class IsotonicMap(ScoreMap):
         knots, values = isotonic_regression(
             np.asarray(scores, dtype=np.float64),
             np.asarray(targets, dtype=np.float64)).knots()
-        # A mean can be a rounding step beyond its terms.
+        # Rounding can move a mean slightly out of the range of its terms.
         return cls(knots.tolist(), np.clip(values, 0, 1).tolist())
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
@@ -212,13 +216,14 @@ class IsotonicMap(ScoreMap):
 
 @dataclass(frozen=True)
 class HistogramMap(ScoreMap):
-    """The mean target of a score's bin: many ties, and no fixed order.
+    """Mean target of the bin that contains the score.
 
-    A bin without samples leaves scores as they are. AP can fall.
+    Scores in a bin without samples do not change. The map makes many ties and
+    can change the order of the scores, so AP can fall.
 
     Args:
-        values (List[Optional[float]]): In [0, 1], one for each of the bins
-            of equal width, at least one; None for a bin without samples.
+        values (list[Optional[float]]): Mean targets in [0, 1] of bins of
+            equal width, at least one; None for a bin without samples.
     """
     values: List[Optional[float]]
     type: ClassVar[str] = 'histogram'
@@ -249,16 +254,17 @@ SCORE_MAPS = {
 def score_map_from(
         form: Dict[str, Any],
         maps: Mapping[str, Type[ScoreMap]] = SCORE_MAPS) -> ScoreMap:
-    """The map of a JSON form.
+    """Build a map from its JSON form.
 
     Args:
-        form (Dict[str, Any]): From ``to_json_dict``.
-        maps (Mapping[str, type]): Kinds of maps by type. Defaults to those
-            of the score alone.
+        form (dict[str, Any]): Result of ``to_json_dict``.
+        maps (Mapping[str, type]): Classes of the known maps by type. Defaults
+            to the maps that depend on the score alone.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If it is none; the message names
-            the key.
+        InvalidTypeError: If a parameter has the wrong type.
+        InvalidValueError: If the type is unknown, a parameter is missing or
+            unknown, or its value is out of range.
 
     Example:
         >>> half = score_map_from({'type': 'temperature', 'temperature': 2})
@@ -275,7 +281,8 @@ def score_map_from(
     if set(parameters) != set(expected):
         raise InvalidValueError(
             f'a score map of type {kind!r} must have the keys {expected} '
-            f'beside `type`, but has {shortened(sorted(parameters, key=str))}')
+            f'besides `type`, but has {shortened(sorted(parameters, key=str))}'
+        )
     try:
         return maps[kind](**parameters)
     except UserError as error:
@@ -286,7 +293,7 @@ def score_map_from(
 def _fractions(name: str,
                values: Sequence[Optional[float]],
                with_none: bool = False) -> List[Optional[float]]:
-    """A list of at least one number in [0, 1], as plain floats."""
+    """Check a list of at least one number in [0, 1]; return plain floats."""
     if not isinstance(values, (list, tuple)) or len(values) == 0:
         raise InvalidTypeError(
             f'`{name}` must be a list of at least one number in [0, 1], but '
@@ -326,7 +333,7 @@ def _fit_logistic(features: Sequence[np.ndarray], targets: np.ndarray,
         slope = design.T @ (expit(z) - targets)
         return float(loss.mean()), slope / len(targets)
 
-    # Convex, so the start decides nothing.
+    # The loss is convex, so the result does not depend on the start.
     found = minimize(
         cross_entropy,
         start,

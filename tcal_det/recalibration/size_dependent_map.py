@@ -1,10 +1,10 @@
-"""A map from scores and box sizes to recalibrated scores.
+"""Map from scores and box sizes to recalibrated scores.
 
 Detectors are often over-confident on small boxes and under-confident on
-large ones, or the other way round; a map of the score alone averages over
-sizes.
+large ones, or the other way round. A map of the score alone averages over
+the sizes.
 
-Shape shorthand:
+Shapes:
     D: detections
 """
 from dataclasses import dataclass
@@ -18,34 +18,36 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import relative_box_features
 from .score_maps import _BIASES, _SLOPES, ScoreMap, _fit_logistic, _logit
 
-# A box of no area has no logarithm: one pixel of a 10,000 x 10,000 image.
+# An area of 0 has no logarithm and is replaced by this one: one pixel of a
+# 10,000 x 10,000 image.
 _SMALLEST_AREA = 1e-8
-# Sizes between which the map changes: a few odd boxes do not decide them.
+# Quantiles of the areas between which the map changes. They are not the
+# extremes, so that a few unusual boxes have no influence.
 _END_QUANTILES = (0.01, 0.99)
 
 
 @dataclass(frozen=True)
 class SizeDependentPlattMap(ScoreMap):
-    """sigmoid(scale * logit(s) + bias), both linear in the log of the area.
+    """sigmoid(scale * logit(s) + bias) with area-dependent scale and bias.
 
-    Scale and bias are given for two areas, linear in the logarithm between
-    them and constant beyond. So the log odds are a + b z + c l + d z l with
-    z = logit(s) and l = log(area): logistic regression with the score, the
-    size and their product.
+    Scale and bias are given at two areas. They are linear in log(area)
+    between the two and constant beyond. So the log odds between the two are
+    a + b z + c l + d z l with z = logit(s) and l = log(area): a logistic
+    regression on the score, the size and their product.
 
-    Among boxes of one area the order of the scores is kept. Boxes of
-    different areas can change places, so AP can rise or fall: compare it
-    before and after.
+    Boxes of equal area keep the order of their scores. Boxes of different
+    areas can change their order, so AP can rise or fall: compare it before
+    and after.
 
     Args:
-        log_areas (List[float]): Natural logarithms of the two areas, as
-            fractions of the image, the smaller first.
-        scales (List[float]): At either area, in (0, inf).
-        biases (List[float]): At either area, finite.
+        log_areas (list[float]): Natural logarithms of the two areas as
+            fractions of the image, the smaller one first.
+        scales (list[float]): Scales at the two areas, in (0, inf).
+        biases (list[float]): Biases at the two areas, finite.
 
     Reference:
-        Kueppers et al., Multivariate Confidence Calibration for Object
-        Detection, CVPR Workshops 2020 (logistic calibration of the score
+        Kueppers et al., "Multivariate Confidence Calibration for Object
+        Detection", CVPR Workshops 2020 (logistic calibration of the score
         with box features; there centre, width and height).
     """
     log_areas: List[float]
@@ -66,16 +68,17 @@ class SizeDependentPlattMap(ScoreMap):
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray,
             relative_areas: np.ndarray) -> 'SizeDependentPlattMap':
-        """Find the map under which scores are the mean of targets.
+        """Fit the map, so that its scores estimate the mean of the targets.
 
-        Minimises the cross entropy, which is convex. The mean recalibrated
-        score becomes the mean target, also weighted by log area.
+        The fit minimises the cross entropy, which is convex. Afterwards the
+        mean recalibrated score equals the mean target, also if both are
+        weighted by the log area, clipped to the range between the two areas.
 
         Args:
-            scores (ndarray): In [0, 1], shape (D,), D > 0.
-            targets (ndarray): In [0, 1], shape (D,).
-            relative_areas (ndarray): From :func:`relative_areas`, shape
-                (D,).
+            scores (ndarray): Scores in [0, 1], shape (D,), D > 0.
+            targets (ndarray): Targets in [0, 1], shape (D,).
+            relative_areas (ndarray): Areas from :func:`relative_areas`,
+                shape (D,).
 
         Raises:
             InvalidValueError: If an area is NaN or outside [0, 1].
@@ -83,7 +86,7 @@ class SizeDependentPlattMap(ScoreMap):
         log_area = _log_area(relative_areas)
         low, high = np.quantile(log_area, _END_QUANTILES)
         logits = _logit(scores)
-        if low == high:  # one size: a plain Platt map, wherever the ends lie
+        if low == high:  # one size: a Platt map with arbitrary second area
             scale, bias = _fit_logistic([logits, np.ones_like(logits)],
                                         targets, [_SLOPES, _BIASES],
                                         [1.0, 0.0])
@@ -96,12 +99,12 @@ class SizeDependentPlattMap(ScoreMap):
 
     def __call__(self, scores: np.ndarray,
                  relative_areas: np.ndarray) -> np.ndarray:
-        """Recalibrate scores in [0, 1], which are not changed.
+        """Recalibrate scores without changing the given array.
 
         Args:
-            scores (ndarray): Shape (D,).
-            relative_areas (ndarray): From :func:`relative_areas`, shape
-                (D,).
+            scores (ndarray): Scores in [0, 1], shape (D,).
+            relative_areas (ndarray): Areas from :func:`relative_areas`,
+                shape (D,).
 
         Raises:
             InvalidValueError: If an area is NaN or outside [0, 1].
@@ -117,12 +120,13 @@ def relative_areas(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
     """Areas of boxes as fractions of their images.
 
     Args:
-        boxes (ndarray): x, y, width, height, shape (D, 4).
-        image_sizes (ndarray): Width and height of each box's image, shape
-            (D, 2).
+        boxes (ndarray): Boxes as x, y, width, height, shape (D, 4).
+        image_sizes (ndarray): Width and height of the image of each box,
+            shape (D, 2).
 
     Returns:
-        ndarray: In [0, 1], NaN where the size is unknown, shape (D,).
+        ndarray: Relative areas in [0, 1], NaN where the image size is
+        unknown, shape (D,).
 
     Example:
         >>> relative_areas(np.array([[5, 5, 20, 20]]), np.array([[100, 40]]))
@@ -133,7 +137,7 @@ def relative_areas(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
 
 def _log_area(areas: np.ndarray) -> np.ndarray:
     areas = np.asarray(areas, dtype=np.float64)
-    # Written so that NaN fails it.
+    # Negated, so that NaN is bad, too.
     bad = ~((areas >= 0) & (areas <= 1))
     if bad.any():
         raise InvalidValueError(
@@ -144,12 +148,12 @@ def _log_area(areas: np.ndarray) -> np.ndarray:
 
 
 def _share(log_area: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 at and below the smaller area, 1 at and above the larger."""
+    """Position between the two areas: 0 at the smaller, 1 at the larger."""
     return np.clip((log_area - low) / (high - low), 0, 1)
 
 
 def _pair(name: str, values: Sequence[float], check: Any) -> List[float]:
-    """Two checked numbers, as plain floats."""
+    """Check a list of two numbers; return plain floats."""
     if not isinstance(values, (list, tuple)) or len(values) != 2:
         raise InvalidTypeError(f'`{name}` must be a list of two numbers, but '
                                f'got {shortened(values)}')

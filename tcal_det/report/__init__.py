@@ -1,4 +1,4 @@
-"""The report of one or several results files as one HTML page."""
+"""Report of one or several results files as one HTML page."""
 from .example_images import image_paths
 from .writer import prepare_report, write_report
 

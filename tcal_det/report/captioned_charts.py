@@ -14,20 +14,21 @@ from .explanations import figure
 from .measurement import Measurement
 from .operating_point import threshold_curve
 
-# Diagrams of more classes would fill the page's file.
+# Diagrams of more classes would make the file of the page too large.
 _MOST_DIAGRAMS = 100
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table that sorts.
+    """One column of a sortable table.
 
     Attributes:
-        key (str): Field of the rows.
-        title (str): What the column is called.
-        explanation (str): What it means. Defaults to ''.
-        kind (str): 'text', 'count', 'figure' (3 decimals), 'signed' or
-            'share' (a percentage). Defaults to 'figure'.
+        key (str): Key of the column in the rows.
+        title (str): Heading of the column.
+        explanation (str): Meaning of the column. Defaults to ''.
+        kind (str): Kind of the values: 'text', 'count', 'figure' (3
+            decimals), 'signed' or 'share' (a percentage). Defaults to
+            'figure'.
     """
     key: str
     title: str
@@ -40,15 +41,18 @@ class Chart:
     """A chart with its caption.
 
     Attributes:
-        id (str): Of the element it is drawn in.
-        title (str): Its heading.
-        caption (str): What it shows, and how to read it.
-        specs (Tuple[dict, ...]): Vega-Lite, one below the other.
-        classes (Tuple[str, ...]): That can be chosen. Defaults to ().
-        columns (Tuple[Column, ...]): Of its numbers as a table. Defaults to
-            ().
-        rows (Sequence[Mapping]): Of that table. Defaults to ().
-        is_wide (bool): Whether it takes the whole width. Defaults to False.
+        id (str): Id of the HTML element that contains the chart.
+        title (str): Heading of the chart.
+        caption (str): Description of the chart and how to read it.
+        specs (tuple[dict, ...]): Vega-Lite specifications, drawn one below
+            the other.
+        classes (tuple[str, ...]): Names of the classes that can be selected.
+            Defaults to ().
+        columns (tuple[Column, ...]): Columns of the table with the numbers
+            of the chart. Defaults to ().
+        rows (Sequence[Mapping]): Rows of this table. Defaults to ().
+        is_wide (bool): Whether the chart takes the whole width of the page.
+            Defaults to False.
     """
     id: str
     title: str
@@ -65,15 +69,15 @@ def reliability_charts(identity: str, ground_truth: GroundTruth,
     """Reliability diagrams of D-ECE and LaECE.
 
     Args:
-        identity (str): What the ids of the elements begin with.
-        ground_truth (GroundTruth): Names the classes.
-        one (Measurement): Of one results file.
+        identity (str): Prefix of the ids of the HTML elements.
+        ground_truth (GroundTruth): Annotations with the class names.
+        one (Measurement): Measurement of one results file.
     """
     report = one.report
     frequent = np.argsort(-report.num_detections, kind='stable')
     shown = np.sort(frequent[:_MOST_DIAGRAMS]).tolist()
     names = tuple(ground_truth.category_names[k] for k in shown)
-    if len(names) < 2:  # one class is all classes
+    if len(names) < 2:  # a single class has the diagram of all classes
         shown, names = [], ()
     settings = report.settings
     columns = (Column('label', 'Scores',
@@ -98,23 +102,23 @@ def reliability_charts(identity: str, ground_truth: GroundTruth,
                 'The line across a bin is their mean score, orange where it '
                 'is too high and grey where it is too low; the shaded part '
                 'between the two is the error. Bars of a calibrated detector '
-                'end on the dashed diagonal. Bins of fewer than 20 '
+                'end on the dashed diagonal. Bins with fewer than 20 '
                 f'detections are faint. {text}', (charts.reliability_chart(
                     tables, title), charts.count_chart(tables)), names,
                 (*columns, Column('t', title),
-                 Column('gap', 'Score minus that', kind='signed')),
+                 Column('gap', 'Score minus target', kind='signed')),
                 charts.bin_rows([error.bins])))
     return diagrams
 
 
 def error_charts(identity: str, ground_truth: GroundTruth,
                  one: Measurement) -> List[Chart]:
-    """Where errors sit: score, kind, size, and place where it is known.
+    """Charts of the errors by score, kind, size and, if known, position.
 
     Args:
-        identity (str): What the ids of the elements begin with.
-        ground_truth (GroundTruth): Objects.
-        one (Measurement): Of one results file.
+        identity (str): Prefix of the ids of the HTML elements.
+        ground_truth (GroundTruth): Annotated objects.
+        one (Measurement): Measurement of one results file.
     """
     threshold = one.operating_point.threshold
     at = f'at threshold {_number(threshold)}'
@@ -130,18 +134,18 @@ def error_charts(identity: str, ground_truth: GroundTruth,
         Chart(
             f'{identity}-scores',
             'By score',
-            'Right and wrong detections by their score; the axis shows '
-            'square roots, so that small numbers are seen.',
+            'Right and wrong detections by their score. The axis has a '
+            'square-root scale, so that small numbers are visible.',
             (charts.score_chart(detections_by_score(one.matches)), ),
             is_wide=True),
         Chart(
             f'{identity}-kinds', 'By kind of error',
-            'AP50 that would be gained if all errors of one kind were put '
-            'right, and no other (TIDE): the longest bar is the best place '
-            'to start.',
-            (charts.bar_chart(kinds, 'kind', 'cost', 'AP50 to gain'), ), (),
-            (Column('kind', 'Kind', kind='text'), Column(
-                'cost', 'AP50 to gain'),
+            'Increase of AP50 if all errors of one kind, and only these, '
+            'were corrected (TIDE). The kind with the longest bar costs the '
+            'most.',
+            (charts.bar_chart(kinds, 'kind', 'cost', 'AP50 increase'), ), (),
+            (Column('kind', 'Kind',
+                    kind='text'), Column('cost', 'AP50 increase'),
              Column('number', 'Errors', kind='count')), kinds),
         Chart(
             f'{identity}-sizes', 'By size',
@@ -160,36 +164,38 @@ def error_charts(identity: str, ground_truth: GroundTruth,
     if misses:
         places.append(
             Chart(
-                f'{identity}-misses', 'Missed, by place in the image',
-                f'Share of the objects missed {at}, by where their centre '
-                'lies; cells of fewer than 5 objects are blank.',
-                (charts.position_chart(misses, 'Missed', False), )))
+                f'{identity}-misses', 'Missed objects by position',
+                f'Share of the objects missed {at}, by the position of their '
+                'centre in the image. Cells with fewer than 5 objects are '
+                'blank.', (charts.position_chart(misses, 'Missed', False), )))
     gaps = gaps_by_position(one.report)
     if gaps:
         limit = max(0.05, max(abs(row['value']) for row in gaps))
         places.append(
             Chart(
-                f'{identity}-gaps', 'Calibration, by place in the image',
-                'Mean score minus precision by where the centre of the '
-                'predicted box lies: orange where scores are too high, blue '
-                'where they are too low; cells of few detections are blank.',
+                f'{identity}-gaps', 'Calibration by position',
+                'Mean score minus precision by the position of the centre of '
+                'the predicted box in the image: orange where scores are too '
+                'high, blue where they are too low. Cells with few '
+                'detections are blank.',
                 (charts.position_chart(gaps, 'Score minus precision', True,
                                        math.ceil(limit * 20) / 20), )))
     return places
 
 
 def threshold_curve_chart(identity: str, one: Measurement) -> Chart:
-    """Precision and recall over the score threshold.
+    """Chart of precision and recall over the score threshold.
 
     Args:
-        identity (str): What the id of the element begins with.
-        one (Measurement): Of one results file.
+        identity (str): Prefix of the id of the HTML element.
+        one (Measurement): Measurement of one results file.
     """
     curve = threshold_curve(one.matches)
     return Chart(
         f'{identity}-threshold-curve', 'Precision and recall by threshold',
-        'What is right among the detections that are left, and what share of '
-        'the objects they find, when scores below a threshold are dropped. '
+        'Precision and recall if detections with scores below the threshold '
+        'are left out: the share of the other detections that are right, and '
+        'the share of the objects that they find. '
         'The dashed line marks the threshold with the least LRP error.',
         (charts.threshold_chart(curve, one.operating_point.threshold), ), (),
         (Column('threshold',

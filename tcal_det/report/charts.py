@@ -1,8 +1,8 @@
 """Vega-Lite specifications of the charts of the report, as plain dicts.
 
-Texts and grid take their colours from the page's style sheet, so that one
-chart serves light, dark and print; colours of marks have a contrast of 3 to
-1 on both grounds.
+Texts and grid lines take their colours from the style sheet of the page, so
+that a chart can be shown on light and dark backgrounds and in print. Marks
+have a contrast of 3 to 1 on both backgrounds.
 """
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -13,12 +13,12 @@ Spec = Dict[str, Any]
 BLUE = '#2f7fc1'
 ORANGE = '#d9730d'
 GREY = '#8791a0'
-# As the class of charts in which a class can be chosen.
+# Class index that means all classes, in charts with a choice of classes.
 ALL_CLASSES = -1
 _LOW_OPACITY = 0.35
 # Bins with fewer detections are drawn faintly.
 _FEW = 20
-# Equal widths of the axes on the left, so that stacked charts line up.
+# Equal widths of the vertical axes, so that charts below each other align.
 _AXIS = dict(minExtent=46, maxExtent=46)
 _BIN = dict(type='rect', stroke=None, xOffset=0.5, x2Offset=-0.5)
 _SCORE_AXIS = dict(
@@ -26,21 +26,21 @@ _SCORE_AXIS = dict(
 
 
 def reliability_chart(tables: Sequence[BinTable], target: str) -> Spec:
-    """Bars of precision (or the like) over score, with the gap to the score.
+    """Bars of the target over the score, with the gap to the mean score.
 
     Args:
-        tables (Sequence[BinTable]): Of all classes, then of each class that
-            can be chosen.
-        target (str): Title of the vertical axis.
+        tables (Sequence[BinTable]): Bin table of all classes, then of each
+            class that can be selected.
+        target (str): Title of the vertical axis, e.g. 'Precision'.
     """
     bin_title = [
         dict(field='label', title='Scores'),
         dict(field='n', title='Detections', format=','),
         dict(field='s', title='Mean score', format='.3f'),
         dict(field='t', title=target, format='.3f'),
-        dict(field='gap', title='Score minus that', format='+.3f')
+        dict(field='gap', title='Score minus target', format='+.3f')
     ]
-    # The chart of counts below names the axis.
+    # The chart of counts below has the title of the axis.
     x = dict(field='low', **dict(_SCORE_AXIS, title=None))
     y_axis = dict(title=target, **_AXIS)
     y_scale = dict(domain=[0, 1], nice=False)
@@ -100,7 +100,7 @@ def reliability_chart(tables: Sequence[BinTable], target: str) -> Spec:
 
 
 def count_chart(tables: Sequence[BinTable]) -> Spec:
-    """Detections in each bin, on an axis of square roots."""
+    """Number of detections in each bin, on a square-root axis."""
     return _chart(
         80,
         data=dict(values=bin_rows(tables)),
@@ -153,7 +153,7 @@ def score_chart(rows: List[Dict[str, Any]]) -> Spec:
             color=_two_colours('kind', ['right', 'wrong'], [BLUE, ORANGE]),
             tooltip=[
                 dict(field='label', title='Scores'),
-                dict(field='kind', title='Detections that are'),
+                dict(field='kind', title='Detections'),
                 dict(field='count', title='Number', format=',')
             ]))
 
@@ -162,8 +162,8 @@ def threshold_chart(rows: List[Dict[str, Any]], chosen: float) -> Spec:
     """Precision and recall over the score threshold.
 
     Args:
-        rows (List[Dict[str, Any]]): From :func:`threshold_curve`.
-        chosen (float): Threshold that is marked.
+        rows (list[dict[str, Any]]): Rows from :func:`threshold_curve`.
+        chosen (float): Threshold to mark; NaN for none.
     """
     x = dict(
         field='threshold',
@@ -232,14 +232,14 @@ def position_chart(rows: List[Dict[str, Any]],
                    title: str,
                    diverging: bool,
                    limit: Optional[float] = None) -> Spec:
-    """A heat map of the image plane.
+    """Heat map of the image plane.
 
     Args:
-        rows (List[Dict[str, Any]]): From :mod:`.error_places`.
-        title (str): Of the colours.
-        diverging (bool): Whether colours part at 0.
-        limit (float, optional): Largest absolute value; needed if
-            ``diverging``.
+        rows (list[dict[str, Any]]): Rows from :mod:`.error_places`.
+        title (str): Title of the colour scale.
+        diverging (bool): Whether the colour scale diverges at 0.
+        limit (float, optional): Largest absolute value of the colour scale,
+            required if ``diverging``. Defaults to None.
     """
     if diverging:
         scale = dict(scheme='blueorange', domain=[-limit, limit])
@@ -284,10 +284,10 @@ def bar_chart(rows: List[Dict[str, Any]], label: str, value: str,
     """Horizontal bars in the order of the rows.
 
     Args:
-        rows (List[Dict[str, Any]]): With the two fields.
-        label (str): Field that names a bar.
-        value (str): Field of its length.
-        title (str): Of the horizontal axis.
+        rows (list[dict[str, Any]]): Rows with the two fields.
+        label (str): Field with the name of a bar.
+        value (str): Field with the length of a bar.
+        title (str): Title of the horizontal axis.
     """
     return _chart(
         30 * len(rows),
@@ -306,10 +306,10 @@ def bar_chart(rows: List[Dict[str, Any]], label: str, value: str,
 
 
 def size_chart(rows: List[Dict[str, Any]]) -> Spec:
-    """Two bars for each size: objects missed and detections that are wrong.
+    """Two bars for each size: missed objects and wrong detections.
 
     Args:
-        rows (List[Dict[str, Any]]): From :func:`errors_by_size`.
+        rows (list[dict[str, Any]]): Rows from :func:`errors_by_size`.
     """
     titles = ['objects missed', 'detections wrong']
     return _chart(
@@ -343,7 +343,7 @@ def _named_rows(field: str) -> Dict[str, Any]:
 
 
 def _chart(height: int, **content: Any) -> Spec:
-    """A chart as wide as its box, without colours of its own for texts."""
+    """Chart as wide as its container; the page sets the text colours."""
     return dict(
         width='container',
         height=height,
@@ -380,7 +380,7 @@ def _two_colours(field: str, domain: List[str],
 
 
 def bin_rows(tables: Sequence[BinTable]) -> List[Dict[str, Any]]:
-    """Rows of the bins that hold detections; c is -1 for all classes."""
+    """Rows of the bins with detections; ``c`` is -1 for all classes."""
     rows = []
     for c, table in enumerate(tables, ALL_CLASSES):
         for low, high, n, s, t in zip(table.edges[:-1].tolist(),

@@ -1,7 +1,7 @@
-"""The content of the page: what the template writes, in its order.
+"""Contents of the page, in the order of the template.
 
-Everything a template needs is prepared here, so that it holds no logic but
-loops. Numbers stay numbers: the template formats them.
+All values are prepared here, so that the template needs no logic but loops.
+Numbers stay numbers: the template formats them.
 """
 import datetime
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from .operating_point import class_operating_points
 from .recalibration_gain import TARGETS, best_gain
 from .summary import compared_in_short, in_short, is_certain
 
-# Largest share of missed objects or of wrong detections, and chance that the
-# second bound does not hold.
+# Bound of the share of missed objects or of wrong detections, and probability
+# that the bound of the wrong detections does not hold.
 _RISK, _CHANCE = 0.2, 0.1
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """What the page says about one results file; see the template."""
+    """Contents of the page for one results file; see the template."""
     id: str
     name: str
     short: List[str]
@@ -53,16 +53,21 @@ def page_contents(title: str, ground_truth: GroundTruth,
                   measurements: Sequence[Measurement],
                   image_files: Optional[Mapping[Any, str]], num_images: int,
                   num_resamples: int, seed: int) -> Dict[str, Any]:
-    """All variables of the template.
+    """Prepare all variables of the template.
 
     Args:
         title (str): Title of the page.
-        ground_truth (GroundTruth): Objects.
-        measurements (Sequence[Measurement]): One for each results file.
-        image_files (Mapping[Any, str], optional): Path of each image.
-        num_images (int): Largest number of images of each kind.
-        num_resamples (int): Bootstrap samples; 0 for none.
-        seed (int): Random seed.
+        ground_truth (GroundTruth): Annotated objects.
+        measurements (Sequence[Measurement]): Measurement of each results
+            file.
+        image_files (Mapping[Any, str], optional): Path of each image by its
+            id; None for a page without images.
+        num_images (int): Maximum number of images of each kind.
+        num_resamples (int): Number of bootstrap samples; 0 for no intervals.
+        seed (int): Random seed of the bootstrap samples.
+
+    Returns:
+        dict[str, Any]: Variables by name.
     """
     chapters = [
         _chapter(f'r{number}', ground_truth, one, image_files, num_images)
@@ -87,7 +92,7 @@ def page_contents(title: str, ground_truth: GroundTruth,
 
 
 def _data(one: Measurement) -> Dict[str, Any]:
-    """The evaluation as `tcal-eval` writes it, bins of classes left out."""
+    """Evaluation as `tcal-eval` writes it, without the bins of classes."""
     content = one.report.to_dict()
     content['bins'].pop('per_class')
     content['intervals'] = {
@@ -128,9 +133,9 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
         threshold_columns=[
             Column('name', 'Class', kind='text'),
             Column('threshold', 'Threshold',
-                   'Keep detections of this score and more.'),
+                   'Lowest score of the detections that are kept.'),
             Column('precision', 'Precision',
-                   'Share of right ones among the detections left.', 'share'),
+                   'Share of the kept detections that are right.', 'share'),
             Column('recall', 'Recall', 'Share of the objects found.', 'share'),
             Column('lrp', 'LRP',
                    figure('olrp').sentence),
@@ -149,8 +154,8 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
         gain_columns=[
             Column('method', 'Map', kind='text'),
             Column('scope', 'Fitted to', kind='text'),
-            Column('d_ece', 'D-ECE', 'After maps to precision.'),
-            Column('laece_0', 'LaECE_0', 'After maps to precision times IoU.')
+            Column('d_ece', 'D-ECE', 'After a map to precision.'),
+            Column('laece_0', 'LaECE_0', 'After a map to precision times IoU.')
         ],
         gain_rows=_gain_rows(one),
         best={
@@ -170,7 +175,7 @@ def _headlines(one: Measurement) -> List[Dict[str, Any]]:
 
 
 def _comparison(measurements: Sequence[Measurement]) -> List[Dict[str, Any]]:
-    """One row per figure; empty with one result."""
+    """One row per figure; empty if there is only one results file."""
     if len(measurements) < 2:
         return []
     rows = []
@@ -200,7 +205,7 @@ def _threshold_rows(ground_truth: GroundTruth,
     for_recall = recall_thresholds(ground_truth, one.matches, _RISK)
     for_precision = precision_thresholds(one.detections, one.matches, _RISK,
                                          _CHANCE)
-    names = ('All, one for all', *ground_truth.category_names)
+    names = ('All classes', *ground_truth.category_names)
     points = (one.operating_point, *class_operating_points(one.report))
     rows = [
         dict(
@@ -218,13 +223,13 @@ def _threshold_rows(ground_truth: GroundTruth,
 
 
 def _gain_rows(one: Measurement) -> List[Dict[str, Any]]:
-    """The scores as they are, then one row per kind of map."""
+    """One row for the raw scores, then one row per kind of map."""
     if not one.gains:
         return []
     overall = one.report.overall
     rows = [
         dict(
-            method='Scores as they are',
+            method='Raw scores',
             scope='',
             d_ece=overall['d_ece'],
             laece_0=overall['laece_0'],

@@ -1,6 +1,6 @@
-"""Where a detector's errors sit: size, score and place in the image.
+"""Errors of a detector by box size, score and position in the image.
 
-Shape shorthand:
+Shapes:
     G: objects of the ground truth
     D: detections
 """
@@ -12,26 +12,26 @@ from tcal_det.evaluation.functional import (DetectionCalibrationReport,
                                             DetectionMatches, GroundTruth,
                                             bin_index, relative_box_features)
 
-# COCO's limits of small and medium boxes, as areas in pixels.
+# Upper limits of small and medium boxes in COCO, as areas in pixels.
 SIZE_LIMITS = (32**2, 96**2)
 SIZE_NAMES = ('small', 'medium', 'large')
 _SCORE_BINS = 20
 _POSITION_BINS = 8
-# A cell with fewer objects says nothing.
+# A cell with fewer objects has no reliable share.
 _FEWEST_OBJECTS = 5
 
 
 def is_missed(ground_truth: GroundTruth,
               matches: DetectionMatches) -> np.ndarray:
-    """Objects that no true positive found, crowds not among them.
+    """Mask of the objects without a true positive, crowds excluded.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        matches (DetectionMatches): Detections that count, perhaps those
-            above a threshold.
+        ground_truth (GroundTruth): Annotated objects.
+        matches (DetectionMatches): Matched detections, all or those above a
+            threshold.
 
     Returns:
-        ndarray: Boolean, shape (G,).
+        ndarray: Whether each object is missed, boolean, shape (G,).
     """
     found = np.zeros(len(ground_truth.boxes), dtype=bool)
     found[matches.object_index[matches.is_tp]] = True
@@ -42,19 +42,19 @@ def errors_by_size(ground_truth: GroundTruth, matches: DetectionMatches,
                    threshold: float) -> List[Dict[str, Any]]:
     """Missed objects and false detections of small, medium and large boxes.
 
-    An object belongs to the size of its own box, a detection to that of
-    the predicted one.
+    The size of an object is that of its own box, the size of a detection that
+    of the predicted box.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        matches (DetectionMatches): Of all detections.
-        threshold (float): Detections of lower score are left out; NaN keeps
-            all.
+        ground_truth (GroundTruth): Annotated objects.
+        matches (DetectionMatches): Matches of all detections.
+        threshold (float): Score threshold; detections with a lower score are
+            left out, NaN keeps all.
 
     Returns:
-        List[Dict[str, Any]]: One row per size with 'size', 'objects',
+        list[dict[str, Any]]: One row per size with 'size', 'objects',
         'missed' (share of the objects), 'detections', 'false' (share of the
-        detections), 'score' (their mean) and 'gap' (mean score minus
+        detections), 'score' (mean score) and 'gap' (mean score minus
         precision); NaN where undefined.
     """
     kept = matches.above(threshold)
@@ -83,10 +83,10 @@ def detections_by_score(matches: DetectionMatches) -> List[Dict[str, Any]]:
     """True and false positives in 20 bins of the score.
 
     Args:
-        matches (DetectionMatches): Of all detections.
+        matches (DetectionMatches): Matches of all detections.
 
     Returns:
-        List[Dict[str, Any]]: Two rows per bin, with 'low', 'high', 'kind'
+        list[dict[str, Any]]: Two rows per bin, with 'low', 'high', 'kind'
         ('right' or 'wrong') and 'count'.
     """
     rows = []
@@ -107,17 +107,18 @@ def detections_by_score(matches: DetectionMatches) -> List[Dict[str, Any]]:
 
 def misses_by_position(ground_truth: GroundTruth, matches: DetectionMatches,
                        threshold: float) -> Optional[List[Dict[str, Any]]]:
-    """Share of the objects that are missed, by the place of their centre.
+    """Share of the objects that are missed, by the position of their centre.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        matches (DetectionMatches): Of all detections.
-        threshold (float): Detections of lower score are left out.
+        ground_truth (GroundTruth): Annotated objects.
+        matches (DetectionMatches): Matches of all detections.
+        threshold (float): Score threshold; detections with a lower score are
+            left out, NaN keeps all.
 
     Returns:
-        List[Dict[str, Any]] | None: One row for each cell of an 8 x 8 grid
+        list[dict[str, Any]], optional: One row for each cell of an 8 x 8 grid
         with at least 5 objects: 'x', 'x2', 'y', 'y2' (fractions of the
-        image, y downwards), 'value' and 'count'. None where image sizes are
+        image, y downwards), 'value' and 'count'. None if an image size is
         unknown.
     """
     kept = ~ground_truth.iscrowd
@@ -141,20 +142,21 @@ def misses_by_position(ground_truth: GroundTruth, matches: DetectionMatches,
 
 def gaps_by_position(
         report: DetectionCalibrationReport) -> Optional[List[Dict[str, Any]]]:
-    """Mean score minus precision, by the place of the predicted centre.
+    """Mean score minus precision, by the position of the predicted centre.
 
     Args:
-        report (DetectionCalibrationReport): With ``d_ece_position``.
+        report (DetectionCalibrationReport): Report with ``d_ece_position``.
 
     Returns:
-        List[Dict[str, Any]] | None: As :func:`misses_by_position`, of cells
-        with ``position_min_samples`` detections.
+        list[dict[str, Any]], optional: Rows as in :func:`misses_by_position`
+        for the cells with at least ``position_min_samples`` detections. None
+        if ``d_ece_position`` is None.
     """
     if report.d_ece_position is None:
         return None
     grid = report.d_ece_position.bins
     count = grid.count.sum(axis=0)
-    # Empty cells of the score hold NaN and no detection.
+    # The gap of an empty bin is NaN.
     gap = np.where(grid.count > 0, grid.count * grid.gap, 0).sum(axis=0)
     num_bins = len(count)
     fewest = report.settings['position_min_samples']
@@ -177,7 +179,7 @@ def _grid_cell(row: int, column: int, num_bins: int, value: float,
 
 
 def _size_index(boxes: np.ndarray) -> np.ndarray:
-    """0, 1 or 2 for small, medium and large, shape of the boxes."""
+    """Size of each box: 0 for small, 1 for medium, 2 for large."""
     return np.searchsorted(SIZE_LIMITS, boxes[:, 2] * boxes[:, 3], 'right')
 
 

@@ -1,7 +1,7 @@
 """Images with the worst errors, as pictures inside the page.
 
-Boxes are shapes on top of a small JPEG, so that they stay sharp and that
-their texts can be read out and searched.
+Boxes are SVG shapes on top of a small JPEG. So they stay sharp, and a screen
+reader or a search finds their texts.
 """
 import base64
 import io
@@ -20,16 +20,16 @@ from .error_places import is_missed
 
 KINDS_OF_ERROR = dict(
     classification='wrong class',
-    localization='box too far off',
-    both='wrong class and box off',
+    localization='inaccurate box',
+    both='wrong class and inaccurate box',
     duplicate='second box on an object',
     background='no object there',
     missed='object missed')
 
-# Of the longer side, in pixels; enough for a third of a desktop's width.
+# Longer side of a picture in pixels: enough for a third of a desktop screen.
 _LONGEST_SIDE = 560
 _JPEG_QUALITY = 72
-# More boxes hide the picture.
+# More boxes would hide the picture.
 _MOST_BOXES = 60
 
 
@@ -38,12 +38,12 @@ class MarkedBox:
     """One box of a picture.
 
     Attributes:
-        kind (str): 'object', 'false' or 'missed'.
+        kind (str): Kind of box: 'object', 'false' or 'missed'.
         x (float): Left edge in pixels of the original image.
-        y (float): Top edge.
-        width (float): In the same pixels.
-        height (float): In the same pixels.
-        label (str): Class name, and score where there is one; '' for none.
+        y (float): Top edge in the same pixels.
+        width (float): Width in the same pixels.
+        height (float): Height in the same pixels.
+        label (str): Class name, with the score of a detection; '' for none.
     """
     kind: str
     x: float
@@ -58,12 +58,13 @@ class ExampleImage:
     """A picture with its boxes.
 
     Attributes:
-        title (str): File name, or the image's id.
-        reason (str): Why it is shown.
-        width (int): Of the original image, in pixels.
-        height (int): Of the original image, in pixels.
-        data_uri (str): The small JPEG.
-        boxes (Tuple[MarkedBox, ...]): Objects first, errors on top.
+        title (str): File name of the image.
+        reason (str): Reason why the image is shown.
+        width (int): Width of the original image in pixels.
+        height (int): Height of the original image in pixels.
+        data_uri (str): Small JPEG as a data URI.
+        boxes (tuple[MarkedBox, ...]): Boxes in the order of drawing: objects
+            first, errors last.
     """
     title: str
     reason: str
@@ -80,12 +81,12 @@ def false_positive_images(ground_truth: GroundTruth, detections: Detections,
     """Images of the most confident false positives, each image once.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images.
-        matches (DetectionMatches): At IoU threshold .5.
-        split (ErrorSplit): Of these matches.
-        image_files (Mapping[Any, str]): Path of each image, by its id.
-        number (int): Largest number of images.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images.
+        matches (DetectionMatches): Matches at IoU threshold 0.5.
+        split (ErrorSplit): Errors of these matches by type.
+        image_files (Mapping[Any, str]): Path of each image by its id.
+        number (int): Maximum number of images.
     """
     wrong = np.flatnonzero(matches.status == FALSE_POSITIVE)
     wrong = wrong[np.argsort(-matches.scores[wrong], kind='stable')]
@@ -94,7 +95,7 @@ def false_positive_images(ground_truth: GroundTruth, detections: Detections,
     examples = []
     for image in chosen.tolist():
         members = wrong[detections.image_index[wrong] == image]
-        # Others of this image that are nearly as sure, not all of them.
+        # Of all false positives in this image, only those of similar score.
         top = matches.scores[members[0]]
         members = members[matches.scores[members] >= top / 2][:_MOST_BOXES]
         name = ground_truth.category_names[matches.class_index[members[0]]]
@@ -115,12 +116,12 @@ def missed_object_images(ground_truth: GroundTruth, matches: DetectionMatches,
     """Images with the most missed objects.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        matches (DetectionMatches): At IoU threshold .5.
-        threshold (float): Detections of lower score are left out; NaN keeps
-            all.
-        image_files (Mapping[Any, str]): Path of each image, by its id.
-        number (int): Largest number of images.
+        ground_truth (GroundTruth): Annotated objects.
+        matches (DetectionMatches): Matches at IoU threshold 0.5.
+        threshold (float): Score threshold; detections with a lower score are
+            left out, NaN keeps all.
+        image_files (Mapping[Any, str]): Path of each image by its id.
+        number (int): Maximum number of images.
     """
     missed = is_missed(ground_truth, matches.above(threshold))
     count = np.bincount(
@@ -160,8 +161,8 @@ def _example(ground_truth: GroundTruth, image: int, image_files: Mapping[Any,
     path = image_files.get(image_id)
     if path is None:
         raise InvalidValueError(
-            f'`image_files` must have a path for image {image_id!r}; does '
-            'the annotation file give its `file_name`?')
+            f'`image_files` must have a path for image {image_id!r}, but has '
+            'none: check that the annotation file gives its `file_name`')
     data_uri, size = _small_jpeg(path)
     known = ground_truth.image_sizes[image]
     width, height = size if np.isnan(known).any() else known.astype(int)
@@ -188,7 +189,7 @@ def _base_name(path: str) -> str:
 
 
 def _small_jpeg(path: str) -> Tuple[str, Tuple[int, int]]:
-    """An image as a data URI, and its original width and height."""
+    """Image as a data URI, and its original width and height."""
     # Slow to import, and not needed without images.
     from PIL import Image, UnidentifiedImageError
     try:
@@ -201,8 +202,8 @@ def _small_jpeg(path: str) -> Tuple[str, Tuple[int, int]]:
             small.save(buffer, 'JPEG', quality=_JPEG_QUALITY, optimize=True)
     except FileNotFoundError:
         raise MissingFileError(
-            f'image {path!r} does not exist; is it the folder that the '
-            "annotations' `file_name` counts from?") from None
+            f'image {path!r} does not exist: give the folder to which the '
+            '`file_name` of the annotations is relative') from None
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise InvalidValueError(
             f'image {path!r} cannot be read: {error}') from None
@@ -212,16 +213,19 @@ def _small_jpeg(path: str) -> Tuple[str, Tuple[int, int]]:
 
 def image_paths(annotations: Mapping[str, Any],
                 folder: Optional[str]) -> Optional[Mapping[Any, str]]:
-    """Path of each image of a COCO annotation file, by its id.
+    """List the path of each image of a COCO annotation file by its id.
 
     Args:
         annotations (Mapping[str, Any]): Content of the file.
-        folder (str, optional): What ``file_name`` counts from. Defaults to
-            None, no images.
+        folder (str, optional): Folder to which ``file_name`` is relative;
+            None if there are no image files.
 
     Returns:
-        Mapping[Any, str] | None: None without a folder. Images without
-        ``file_name`` are left out.
+        Mapping[Any, str], optional: Path of each image by its id, without
+        the images that have no ``file_name``. None if ``folder`` is None.
+
+    Raises:
+        MissingFileError: If the folder does not exist.
     """
     if folder is None:
         return None

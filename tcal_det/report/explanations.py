@@ -1,4 +1,4 @@
-"""Which figures of the catalogue the page shows, and how it calls them."""
+"""Figures of the page, with their titles and explanations."""
 from dataclasses import dataclass
 
 from tcal_det.evaluation.functional.figures import BY_KEY
@@ -11,13 +11,14 @@ _OF_CLASSES = ('mAP', 'AP50', 'AP75', 'd_ece', 'd_ece_over', 'd_ece_under',
 
 @dataclass(frozen=True)
 class ExplainedFigure:
-    """A figure with the words for it.
+    """A figure with its title and explanation.
 
     Attributes:
-        key (str): In the catalogue.
-        title (str): As tables and cards show it, where it stands alone.
-        sentence (str): What it means.
-        higher_is_better (bool): Or lower.
+        key (str): Key in the catalogue.
+        title (str): Title in tables and cards, with that of the whole figure
+            if this is a part of one.
+        sentence (str): Meaning of the figure.
+        higher_is_better (bool): Whether higher values are better.
     """
     key: str
     title: str
@@ -26,10 +27,10 @@ class ExplainedFigure:
 
 
 def figure(key: str) -> ExplainedFigure:
-    """The figure of a key.
+    """Look up a figure in the catalogue.
 
     Args:
-        key (str): Of the catalogue.
+        key (str): Key in the catalogue.
     """
     known = BY_KEY[key]
     whole = f'{BY_KEY[known.part_of].title} ' if known.part_of else ''

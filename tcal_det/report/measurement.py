@@ -1,4 +1,4 @@
-"""Everything that the report measures of results files."""
+"""Measure everything that the report shows of results files."""
 from dataclasses import dataclass, field, replace
 from typing import Dict, List, Mapping
 
@@ -17,22 +17,22 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What is known of one results file.
+    """All measurements of one results file.
 
     Attributes:
-        name (str): What the user calls it.
-        detections (Detections): As given.
+        name (str): Name of the results file on the page.
+        detections (Detections): Detections with raw scores.
         report (DetectionCalibrationReport): Figures overall and per class.
-        matches (DetectionMatches): At the IoU threshold of D-ECE.
+        matches (DetectionMatches): Matches at the IoU threshold of D-ECE.
         split (ErrorSplit): Errors by type, at the same IoU threshold.
         operating_point (OperatingPoint): One threshold for all classes.
-        gains (List[RecalibrationGain]): Cross-fitted.
-        intervals (Mapping[str, Interval]): By figure; empty if no
-            intervals were wanted.
-        gain_differences (Mapping[str, PairedDifference]): By target: the
-            figure after the best map minus before.
-        differences (Mapping[str, PairedDifference]): By figure: this result
-            minus the first; empty for the first.
+        gains (list[RecalibrationGain]): Calibration after cross-fitted maps.
+        intervals (Mapping[str, Interval]): Confidence interval of each
+            figure; empty without bootstrap samples.
+        gain_differences (Mapping[str, PairedDifference]): Figure of each
+            target after the best map minus the figure before.
+        differences (Mapping[str, PairedDifference]): Each figure minus that
+            of the first results file; empty for the first.
     """
     name: str
     detections: Detections
@@ -52,18 +52,20 @@ def measure(ground_truth: GroundTruth, results: Mapping[str, Detections],
     """Measure results files.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        results (Mapping[str, Detections]): Of the same images and classes,
-            by name; the others are compared with the first.
-        num_resamples (int): Bootstrap samples of the images; 0 for no
-            intervals.
-        seed (int): Random seed of the samples and of the halves.
+        ground_truth (GroundTruth): Annotated objects.
+        results (Mapping[str, Detections]): Detections on the same images and
+            classes, by name; the others are compared with the first.
+        num_resamples (int): Number of bootstrap samples of the images; 0 for
+            no intervals.
+        seed (int): Random seed of the bootstrap samples and of the halves
+            for cross-fitting.
 
     Returns:
-        List[Measurement]: Figures, with NaN where undefined.
+        list[Measurement]: Measurement of each results file; undefined figures
+        are NaN.
 
     Raises:
-        InvalidValueError: If no interval follows from so few samples.
+        InvalidValueError: If ``num_resamples`` is too small for an interval.
     """
     if num_resamples:
         check_resampling(num_resamples, CONFIDENCE)
@@ -87,7 +89,7 @@ def _measure_one(name: str, ground_truth: GroundTruth, detections: Detections,
 
 def _with_intervals(measurements: List[Measurement], ground_truth: GroundTruth,
                     num_resamples: int, seed: int) -> List[Measurement]:
-    """All results, before and after recalibration, in the same resamples."""
+    """Add intervals from resamples that all results share."""
     sets: Dict[tuple, Detections] = {}
     for index, one in enumerate(measurements):
         sets[index, None] = one.detections

@@ -1,6 +1,6 @@
-"""Score thresholds to deploy a detector with, and what they bring.
+"""Score thresholds for deployment, with their precision and recall.
 
-Shape shorthand:
+Shapes:
     D: detections
     K: classes
     T: thresholds of a curve
@@ -19,14 +19,15 @@ _CURVE = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What is left of the detections above a threshold.
+    """A score threshold with the quality of the detections above it.
 
     Attributes:
-        threshold (float): Detections of lower score are left out; NaN where
-            there is none to choose.
-        precision (float): Share of true positives among those left.
-        recall (float): Share of the objects that they find.
-        lrp (float): LRP error there.
+        threshold (float): Score threshold; detections with a lower score are
+            left out. NaN if no threshold can be chosen.
+        precision (float): Share of true positives among the other
+            detections.
+        recall (float): Share of the objects that these detections find.
+        lrp (float): LRP error of these detections.
     """
     threshold: float
     precision: float
@@ -35,19 +36,20 @@ class OperatingPoint:
 
 
 def overall_operating_point(matches: DetectionMatches) -> OperatingPoint:
-    """The one threshold for all classes with the least LRP error.
+    """Find the threshold for all classes with the least LRP error.
 
-    All classes are pooled as if they were one, so that frequent classes
-    decide, as they do in the use of one threshold.
+    All classes are pooled as if they were one. So frequent classes have more
+    influence, as they also have where the threshold is used.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted.
+        matches (DetectionMatches): Matches at the IoU threshold of interest.
 
     Returns:
-        OperatingPoint: NaN throughout without objects or detections.
+        OperatingPoint: Threshold with its figures; all are NaN if there is no
+        object or no detection.
 
     Reference:
-        Oksuz et al., One Metric to Measure Them All, TPAMI 2021, eq. 5.
+        Oksuz et al., "One Metric to Measure Them All", TPAMI 2021, Eq. 5.
     """
     pooled = replace(
         matches,
@@ -61,10 +63,13 @@ def overall_operating_point(matches: DetectionMatches) -> OperatingPoint:
 
 def class_operating_points(
         report: DetectionCalibrationReport) -> List[OperatingPoint]:
-    """The LRP-optimal threshold of each class, K of them.
+    """List the LRP-optimal threshold of each class, with its figures.
 
     Args:
-        report (DetectionCalibrationReport): With ``olrp``.
+        report (DetectionCalibrationReport): Report with ``olrp``.
+
+    Returns:
+        list[OperatingPoint]: Operating points, length K.
     """
     best = report.olrp
     return [
@@ -77,11 +82,11 @@ def threshold_curve(matches: DetectionMatches) -> List[Dict[str, Any]]:
     """Precision and recall of all classes together, by threshold.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted.
+        matches (DetectionMatches): Matches at the IoU threshold of interest.
 
     Returns:
-        List[Dict[str, Any]]: One row for each of T = 101 thresholds, with
-        'threshold', 'precision' (NaN where nothing is left), 'recall' and
+        list[dict[str, Any]]: One row for each of T = 101 thresholds, with
+        'threshold', 'precision' (NaN if no detection remains), 'recall' and
         'detections'.
     """
     is_counted = matches.is_counted

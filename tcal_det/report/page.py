@@ -1,4 +1,4 @@
-"""From the content to one HTML file that loads nothing else."""
+"""Render the contents as one self-contained HTML page."""
 import base64
 import hashlib
 import json
@@ -17,7 +17,8 @@ def check_requirements() -> None:
     """Raise, before any work, if a package for the report is missing.
 
     Raises:
-        InvalidValueError: With the command that installs them.
+        InvalidValueError: If a package is missing; the message contains the
+            command that installs it.
     """
     for module in ('jinja2', 'vl_convert', 'PIL'):
         try:
@@ -29,17 +30,17 @@ def check_requirements() -> None:
 
 
 def render_page(contents: Dict[str, Any]) -> str:
-    """The HTML of a report.
+    """Render the HTML of a report.
 
-    All texts are escaped, inside scripts too, and the page's content
-    security policy allows no network, and no script but the two whose
-    hashes it names.
+    All texts are escaped, also inside scripts. The content security policy of
+    the page allows no network access and no scripts but the two whose hashes
+    it contains.
 
     Args:
-        contents (Dict[str, Any]): From :func:`page_contents`.
+        contents (dict[str, Any]): Contents from :func:`page_contents`.
 
     Returns:
-        str: One self-contained page.
+        str: Self-contained HTML page.
     """
     import jinja2
     from markupsafe import Markup
@@ -67,11 +68,15 @@ def render_page(contents: Dict[str, Any]) -> str:
 
 
 def format_number(value: Optional[float], kind: str = 'figure') -> str:
-    r"""A number as tables show it; an en dash where it is undefined.
+    r"""Format a number for a table; an undefined number is an en dash.
 
     Args:
-        value (float, optional): The number.
-        kind (str): See :class:`Column`. Defaults to 'figure'.
+        value (float, optional): Number to format; None or NaN if undefined.
+        kind (str): Kind of number, see :class:`Column`. Defaults to
+            'figure'.
+
+    Returns:
+        str: Formatted number.
 
     Example:
         >>> format_number(0.0534), format_number(1234, 'count')
@@ -87,19 +92,19 @@ def format_number(value: Optional[float], kind: str = 'figure') -> str:
 
 
 def _unbroken(title: str) -> str:
-    """A title that is not broken at its hyphens."""
+    """Replace hyphens by non-breaking hyphens."""
     return title.replace('-', '\u2011')
 
 
 def _data_value(value: Any) -> str:
-    """The whole number, for sorting; '' where it is undefined."""
+    """Unrounded value for sorting; '' if it is undefined."""
     if isinstance(value, str):
         return value
     return '' if value is None or math.isnan(value) else repr(value)
 
 
 def _embedded_json(value: Any) -> Any:
-    """JSON that cannot end the script element it stands in."""
+    """Serialise a value as JSON that is safe inside a script element."""
     from jinja2.utils import htmlsafe_json_dumps
     return htmlsafe_json_dumps(
         plain_json(value),
@@ -112,7 +117,7 @@ def _chart_library() -> str:
     """Vega, Vega-Lite and vega-embed as one script."""
     import vl_convert
     script = vl_convert.javascript_bundle()
-    # In a text of the library it would end the script element.
+    # Inside a string of the library it would end the script element.
     return script.replace('</script', '<\\/script')
 
 

@@ -1,10 +1,10 @@
-"""What recalibration would bring, estimated by cross-fitting.
+"""Estimate the effect of recalibration by cross-fitting.
 
-The images are split into two random halves. A map that is fitted to the
-detections of one half is applied to those of the other, both ways, so that
-every detection gets a score from a map that has not seen its image. All
-detections are then measured together: as many as before, so that the bias
-of the binned errors is the same before and after.
+The images are split into two random halves. A map is fitted to the
+detections of one half and applied to those of the other, in both directions.
+So every detection gets its score from a map that was not fitted to its
+image. All detections are then measured together. Their number is the same
+before and after, and so is the bias of the binned errors.
 """
 import warnings
 from dataclasses import dataclass, replace
@@ -19,14 +19,14 @@ from tcal_det.evaluation.functional import (DetectionMatches, Detections,
 from tcal_det.recalibration import FEWEST_DETECTIONS, SCORE_MAPS, TARGETS
 from tcal_det.recalibration.score_maps import ScoreMap
 
-# More detections do not change a map that has three parameters.
+# More detections hardly change a map with three parameters.
 _MOST_TO_FIT = 20_000
-# Histogram binning makes ties, and mAP falls.
+# Histogram binning is left out: it makes ties, which lower mAP.
 _ORDER_KEEPING = {
     name: score_map
     for name, score_map in SCORE_MAPS.items() if name != 'histogram'
 }
-# A map for each class is left out where it would take minutes.
+# With more classes, a map for each class would take minutes.
 _MOST_CLASSES = 200
 
 
@@ -36,12 +36,12 @@ class RecalibrationGain:
 
     Attributes:
         method (str): Kind of map.
-        target (str): What the map makes of a score: 'precision' or
-            'precision_x_iou'.
-        classwise (bool): Whether each class has a map of its own.
-        value (float): Figure that the target mends, afterwards: D-ECE at
-            IoU .5 or LaECE_0.
-        scores (ndarray): Of all detections afterwards, shape (D,).
+        target (str): Quantity that a recalibrated score estimates:
+            'precision' or 'precision_x_iou'.
+        classwise (bool): Whether each class has its own map.
+        value (float): Figure of the target after the map: D-ECE at IoU
+            threshold 0.5 for precision, LaECE_0 for precision times IoU.
+        scores (ndarray): Recalibrated scores of all detections, shape (D,).
     """
     method: str
     target: str
@@ -51,7 +51,7 @@ class RecalibrationGain:
 
     @property
     def figure(self) -> str:
-        """Key of that figure."""
+        """Key of the figure of the target."""
         return 'd_ece' if self.target == 'precision' else 'laece_0'
 
 
@@ -61,13 +61,14 @@ def cross_fitted_gains(ground_truth: GroundTruth,
     """Cross-fit every kind of map that keeps the order of the scores.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Uncalibrated.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections with raw scores.
         seed (int): Random seed of the halves. Defaults to 0.
 
     Returns:
-        List[RecalibrationGain]: By target, then method, then one map before
-        a map for each class; empty where a half has no detection to fit to.
+        list[RecalibrationGain]: Gains sorted by target, then by method, then
+        one map before a map for each class; empty if one half has no
+        detection to fit to.
     """
     rng = np.random.default_rng(seed)
     half_of_image = rng.permutation(ground_truth.num_images) % 2
@@ -96,7 +97,7 @@ def cross_fitted_gains(ground_truth: GroundTruth,
 
 def best_gain(gains: List[RecalibrationGain],
               target: str) -> Optional[RecalibrationGain]:
-    """The gain whose target's own figure is least; None without any."""
+    """Gain with the smallest figure of a target; None if there is no gain."""
     mine = [gain for gain in gains if gain.target == target]
     return min(mine, key=lambda gain: gain.value, default=None)
 
@@ -132,12 +133,12 @@ def _measured(target: str, matches: DetectionMatches,
               scores: np.ndarray) -> float:
     """D-ECE or LaECE_0 with other scores.
 
-    The maps keep the order of the scores in an image and class, and with it
-    what became of each detection.
+    The maps keep the order of the scores in an image and class, so the matches
+    do not change.
     """
     mended = replace(matches, scores=scores)
     with warnings.catch_warnings():
-        # The headline figures have said what is undefined.
+        # The headline figures already warned of undefined values.
         warnings.simplefilter('ignore', UserWarning)
         if target == 'precision':
             return detection_calibration_error(mended).ece

@@ -1,4 +1,4 @@
-"""The page in a few sentences, for readers who stop there."""
+"""Summary of the page in a few sentences."""
 import math
 from typing import List
 
@@ -12,10 +12,10 @@ _FEWEST_DETECTIONS = 100
 
 
 def in_short(one: Measurement) -> List[str]:
-    """Sentences about accuracy, calibration, thresholds and what to do.
+    """Sentences about accuracy, calibration, threshold and recalibration.
 
     Args:
-        one (Measurement): Of one results file.
+        one (Measurement): Measurement of one results file.
     """
     sentences = (_accuracy(one), _calibration(one), _worst_class(one),
                  _kind_of_error(one), _threshold(one), *_recalibration(one))
@@ -23,11 +23,11 @@ def in_short(one: Measurement) -> List[str]:
 
 
 def compared_in_short(first: Measurement, other: Measurement) -> str:
-    """One sentence about accuracy and calibration beside another result.
+    """Compare accuracy and calibration of two results in one sentence.
 
     Args:
-        first (Measurement): What is compared with.
-        other (Measurement): Of the same images.
+        first (Measurement): Measurement that the other is compared with.
+        other (Measurement): Measurement on the same images.
     """
     parts = []
     for f in (figure('mAP'), figure('d_ece')):
@@ -44,13 +44,13 @@ def compared_in_short(first: Measurement, other: Measurement) -> str:
         parts.append(text)
     if not parts:
         return ''
-    return f'{other.name} beside {first.name}: {"; ".join(parts)}.'
+    return f'{other.name} compared with {first.name}: {"; ".join(parts)}.'
 
 
 def _accuracy(one: Measurement) -> str:
     figures = one.report.overall
     if math.isnan(figures['mAP']):
-        return 'There is no object to be found, so AP is undefined.'
+        return 'There is no annotated object, so AP is undefined.'
     return (f'Accuracy: mAP {figures["mAP"]:.3f}{_range(one, "mAP")}; AP50 '
             f'{figures["AP50"]:.3f}.')
 
@@ -60,15 +60,15 @@ def _calibration(one: Measurement) -> str:
     error, over, under = (
         figures[key] for key in ('d_ece', 'd_ece_over', 'd_ece_under'))
     if math.isnan(error):
-        return 'No detection counts, so calibration is undefined.'
+        return 'There is no counted detection, so calibration is undefined.'
     if over > 2 * under:
         tendency = 'mostly too high'
     elif under > 2 * over:
         tendency = 'mostly too low'
     else:
         tendency = 'too high in some places and too low in others'
-    return (f'Calibration: scores are {100 * error:.1f} percentage points '
-            f'off on average, {tendency} (D-ECE {error:.3f}'
+    return (f'Calibration: scores differ from precision by {100 * error:.1f} '
+            f'percentage points on average, {tendency} (D-ECE {error:.3f}'
             f'{_range(one, "d_ece")}).')
 
 
@@ -80,7 +80,7 @@ def _worst_class(one: Measurement) -> str:
     if len(rows) < 2:
         return ''
     worst = max(rows, key=lambda row: row['d_ece'])
-    return (f'The scores of {worst["name"]!r} are furthest off: D-ECE '
+    return (f'The class {worst["name"]!r} is calibrated worst: D-ECE '
             f'{worst["d_ece"]:.3f}.')
 
 
@@ -88,15 +88,17 @@ def _kind_of_error(one: Measurement) -> str:
     kind, cost = max(one.split.d_ap.items(), key=lambda item: item[1])
     if not cost > 0:
         return ''
-    return (f'The costliest kind of error is "{KINDS_OF_ERROR[kind]}": '
-            f'without it AP50 would be {cost:.3f} higher.')
+    return (f'The kind of error with the largest effect is '
+            f'"{KINDS_OF_ERROR[kind]}": without it AP50 would be {cost:.3f} '
+            'higher.')
 
 
 def _threshold(one: Measurement) -> str:
     point = one.operating_point
     if math.isnan(point.threshold):
         return ''
-    return (f'Threshold: keep scores of {point.threshold:.2f} and more; then '
+    return (f'Threshold: keep detections with a score of at least '
+            f'{point.threshold:.2f}; then '
             f'{100 * point.precision:.0f} % of the detections are right and '
             f'{100 * point.recall:.0f} % of the objects are found.')
 
@@ -112,8 +114,8 @@ def _recalibration(one: Measurement) -> List[str]:
         if is_certain(one, best):
             kind = f'{best.method}{", a map for each class" * best.classwise}'
             sentences.append(
-                f'Recalibration ({kind}) is expected to bring {name} from '
-                f'{before:.3f} to {best.value:.3f}; mAP stays as it is.')
+                f'Recalibration ({kind}) is expected to lower {name} from '
+                f'{before:.3f} to {best.value:.3f}; mAP does not change.')
         else:
             sentences.append(f'No recalibration is certain to lower {name} '
                              f'({before:.3f}).')
@@ -121,11 +123,11 @@ def _recalibration(one: Measurement) -> List[str]:
 
 
 def is_certain(one: Measurement, gain: RecalibrationGain) -> bool:
-    """Whether a map lowers its figure, and the interval leaves out 0.
+    """Whether a map lowers its figure and the interval excludes 0.
 
     Args:
-        one (Measurement): Of one results file.
-        gain (RecalibrationGain): The best one of its target.
+        one (Measurement): Measurement of one results file.
+        gain (RecalibrationGain): Best gain of its target.
     """
     difference = one.gain_differences.get(gain.target)
     if difference is not None and not difference.high < 0:

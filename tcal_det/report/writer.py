@@ -1,4 +1,4 @@
-"""Measure results files and write the report of them."""
+"""Measure results files and write their report."""
 import os.path as osp
 from typing import Any, Mapping, Optional
 
@@ -12,15 +12,15 @@ from .page import check_requirements, render_page
 
 
 def prepare_report(path: str, argument: str) -> None:
-    """Refuse, before any work, a page that could not be written.
+    """Check, before any work, that a page can be written.
 
     Args:
-        path (str): HTML file to write; its folder is made.
-        argument (str): What the user knows it as, e.g. '--out'.
+        path (str): Path of the HTML file; its folder is created.
+        argument (str): Name of the argument in error messages, e.g. '--out'.
 
     Raises:
-        InvalidValueError: If the suffix is another, a package is missing, or
-            the folder cannot be made.
+        InvalidValueError: If the suffix is not .html or .htm, a package is
+            missing, or the folder cannot be created.
     """
     if not path.lower().endswith(('.html', '.htm')):
         raise InvalidValueError(
@@ -40,20 +40,21 @@ def write_report(path: str,
     """Measure detections and write one self-contained HTML page.
 
     Args:
-        path (str): File to write; an old one is replaced when the new one
-            is whole.
-        ground_truth (GroundTruth): Objects.
-        results (Mapping[str, Detections]): At least one, by the name the
-            page gives it; the others are compared with the first.
-        image_files (Mapping[Any, str], optional): Path of each image, by
-            its id. Defaults to None, no pictures.
+        path (str): Path of the HTML file; an existing file is replaced only
+            when the new one is complete.
+        ground_truth (GroundTruth): Annotated objects.
+        results (Mapping[str, Detections]): Detections of each results file,
+            at least one, by the name on the page. The others are compared
+            with the first.
+        image_files (Mapping[Any, str], optional): Path of each image by its
+            id. Defaults to None, no pictures.
         title (str): Title of the page. Defaults to 'Detector calibration
             report'.
-        num_resamples (int): Bootstrap samples of the images behind the 95 %
-            intervals, at least 40; 0 for no intervals. Defaults to 500.
-        seed (int): Random seed of those samples and of the halves that
-            recalibration is tried on. Defaults to 0.
-        num_images (int): Largest number of pictures of each kind and
+        num_resamples (int): Number of bootstrap samples of the images for the
+            95 % intervals, at least 40; 0 for no intervals. Defaults to 500.
+        seed (int): Random seed of the bootstrap samples and of the halves
+            for the estimate of recalibration. Defaults to 0.
+        num_images (int): Maximum number of pictures of each kind for each
             results file. Defaults to 6.
 
     Raises:

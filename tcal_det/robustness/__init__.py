@@ -1,1 +1,1 @@
-"""A detector on images that are not as in training: corrupted or attacked."""
+"""Measurements of a detector on corrupted and attacked images."""

@@ -1,7 +1,7 @@
-"""Attacks on the pixels of images, by the gradient of a loss.
+"""Attacks that change the pixels of images along the gradient of a loss.
 
-Shape shorthand:
-    H, W: height and width of an image, which differ within a batch
+Shapes:
+    H, W: height and width of an image, which can differ within a batch
 """
 from typing import Callable, List, Optional, Sequence
 
@@ -11,7 +11,7 @@ from torch import Tensor
 Images = List[Tensor]
 Loss = Callable[[Images], Tensor]
 
-# Of Madry et al.: steps of a quarter of the way, ten of them.
+# Ten steps of a quarter of epsilon, see :func:`pgd`.
 NUM_STEPS = 10
 STEPS_TO_THE_EDGE = 4
 HIGHEST_PIXEL = 255.0
@@ -19,23 +19,24 @@ HIGHEST_PIXEL = 255.0
 
 def fgsm(loss_of: Loss, images: Images, epsilon: float,
          masks: Sequence[Tensor]) -> Images:
-    r"""Fast gradient sign method: one step to the edge of what is allowed.
+    r"""Fast gradient sign method: one step of the largest allowed change.
 
     .. math:: x + \epsilon \, \mathrm{sign}(\nabla_x L(x))
 
     Args:
-        loss_of (Callable): From images to a scalar.
-        images (list[Tensor]): Pixels in [0, 255], float, shape (C, H, W)
-            each; not changed.
+        loss_of (Callable): Function from images to a scalar loss.
+        images (list[Tensor]): Images with pixels in [0, 255], float, shape
+            (C, H, W) each; not changed.
         epsilon (float): Largest change of a pixel, in [0, 255].
-        masks (Sequence[Tensor]): Where each image may be changed, boolean,
-            of a shape that broadcasts to the image's.
+        masks (Sequence[Tensor]): Mask of the pixels of each image that can
+            change, boolean, of a shape that broadcasts to that of the image.
 
     Returns:
-        list[Tensor]: Pixels in [0, 255], not rounded, without gradient.
+        list[Tensor]: Attacked images with pixels in [0, 255], not rounded,
+        without gradient.
 
     Reference:
-        Goodfellow et al., Explaining and Harnessing Adversarial Examples,
+        Goodfellow et al., "Explaining and Harnessing Adversarial Examples",
         ICLR 2015, section 4.
     """
     return ascend(loss_of, images, epsilon, epsilon, 1, masks)
@@ -43,29 +44,32 @@ def fgsm(loss_of: Loss, images: Images, epsilon: float,
 
 def pgd(loss_of: Loss, images: Images, epsilon: float, masks: Sequence[Tensor],
         seeds: Sequence[int]) -> Images:
-    """Projected gradient descent: ten steps of epsilon / 4 from anywhere.
+    """Projected gradient descent from a random start.
 
-    The start of an image is uniform in the allowed changes and depends on
-    its own seed alone.
+    The start of an image is uniform within the allowed changes and depends
+    only on the seed of the image.
+
+    Interpretation:
+        Ten steps of epsilon / 4, because the paper chooses number and size of
+        the steps for each data set.
 
     Args:
-        loss_of (Callable): As of :func:`fgsm`.
-        images (list[Tensor]): As of :func:`fgsm`.
-        epsilon (float): As of :func:`fgsm`.
-        masks (Sequence[Tensor]): As of :func:`fgsm`.
+        loss_of (Callable): Function from images to a scalar loss.
+        images (list[Tensor]): Images as in :func:`fgsm`; not changed.
+        epsilon (float): Largest change of a pixel, in [0, 255].
+        masks (Sequence[Tensor]): Masks as in :func:`fgsm`.
         seeds (Sequence[int]): Random seed of each image, in [0, 2**32).
 
     Returns:
-        list[Tensor]: As of :func:`fgsm`.
+        list[Tensor]: Attacked images as in :func:`fgsm`.
 
     Reference:
-        Madry et al., Towards Deep Learning Models Resistant to Adversarial
-        Attacks, ICLR 2018, eq. 3. Reading taken: 10 steps of epsilon / 4,
-        as the paper leaves both to the data set.
+        Madry et al., "Towards Deep Learning Models Resistant to Adversarial
+        Attacks", ICLR 2018, Eq. 3.
     """
     starts = []
     for image, seed in zip(images, seeds):
-        # On the CPU, so that all devices start alike.
+        # Drawn on the CPU, so that the start is the same on all devices.
         uniform = torch.rand(
             image.shape, generator=torch.Generator().manual_seed(seed))
         starts.append(epsilon * (2 * uniform.to(image) - 1))
@@ -80,23 +84,25 @@ def ascend(loss_of: Loss,
            num_steps: int,
            masks: Sequence[Tensor],
            starts: Optional[Sequence[Tensor]] = None) -> Images:
-    """Steps along the sign of the gradient, inside a ball and the range.
+    """Take steps along the sign of the gradient, within the allowed changes.
 
-    A pixel whose gradient is not a number stays where it is.
+    A pixel whose gradient is NaN does not change in this step.
 
     Args:
-        loss_of (Callable): From images to a scalar.
-        images (list[Tensor]): Pixels in [0, 255], float, shape (C, H, W)
-            each; not changed.
-        epsilon (float): Largest change of a pixel: radius of the ball.
-        step (float): Change of a pixel in a step.
+        loss_of (Callable): Function from images to a scalar loss.
+        images (list[Tensor]): Images with pixels in [0, 255], float, shape
+            (C, H, W) each; not changed.
+        epsilon (float): Largest change of a pixel over all steps.
+        step (float): Change of a pixel in one step.
         num_steps (int): Number of steps.
-        masks (Sequence[Tensor]): Where each image may be changed, boolean.
+        masks (Sequence[Tensor]): Mask of the pixels of each image that can
+            change, boolean.
         starts (Sequence[Tensor], optional): Change of each image before the
             first step. Defaults to None, no change.
 
     Returns:
-        list[Tensor]: Pixels in [0, 255], without gradient.
+        list[Tensor]: Attacked images with pixels in [0, 255], without
+        gradient.
     """
 
     def changed(points, changes):

@@ -1,4 +1,4 @@
-"""Finished cells in a file, from which a killed or a wider run goes on."""
+"""File of the finished cells, with which a later run can continue."""
 import os.path as osp
 from typing import Any, Dict, List
 
@@ -10,12 +10,12 @@ from .shifts import Shift
 
 
 class CellFile:
-    """Cells by their shift, on disk as soon as they are measured.
+    """Measured cells by their shift, written to disk one by one.
 
     Args:
-        path (str): JSON file; read if it exists.
-        settings (dict[str, Any]): What the figures depend on beside the
-            shift, as plain values. Cells of other settings are refused.
+        path (str): Path of the JSON file, which is read if it exists.
+        settings (dict[str, Any]): Settings that the figures depend on besides
+            the shift, as plain values. A file with other settings is refused.
 
     Raises:
         InvalidValueError: If the file has other settings or cannot be read.
@@ -30,10 +30,10 @@ class CellFile:
                 self.cells[cell.shift] = cell
 
     def add(self, cell: Cell) -> None:
-        """Keep a cell, and write all of them.
+        """Add a cell and write all cells to the file.
 
         Args:
-            cell (Cell): Takes the place of one with the same shift.
+            cell (Cell): New cell; replaces a cell with the same shift.
         """
         self.cells[cell.shift] = cell
         write_json_atomically(

@@ -1,6 +1,6 @@
-"""The figures of one shift, and means of several.
+"""Figures of one shift, and means over several shifts.
 
-Shape shorthand:
+Shapes:
     B: resamples of the images, the same ones for every shift
 """
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tcal_det.evaluation.intervals import Interval, PairedDifference
 from .shifts import Shift
 
 CONFIDENCE = 0.95
-# Accuracy, which shall be high, and calibration errors, which shall be low.
+# For accuracy higher is better, for calibration errors lower is better.
 ACCURACY = ('mAP', 'AP50')
 ERRORS = ('d_ece', 'laece_0')
 FIGURES = (*ACCURACY, *ERRORS)
@@ -20,12 +20,14 @@ FIGURES = (*ACCURACY, *ERRORS)
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """Figures of the images as they are, and of every resample of them.
+    """Figures of all images and of every bootstrap resample of them.
 
     Attributes:
-        values (Mapping[str, float]): By key, NaN where undefined.
-        resamples (Mapping[str, ndarray]): By key, NaN where undefined, shape
-            (B,); B is 0 where no intervals are wanted.
+        values (Mapping[str, float]): Value of each figure, NaN where
+            undefined.
+        resamples (Mapping[str, ndarray]): Values of each figure on the
+            resamples, NaN where undefined, shape (B,). B is 0 without
+            intervals.
     """
     values: Mapping[str, float]
     resamples: Mapping[str, np.ndarray]
@@ -33,12 +35,16 @@ class Figures:
     @classmethod
     def combined(cls, function: Callable[[np.ndarray], np.ndarray],
                  parts: Sequence['Figures']) -> 'Figures':
-        """A function of several figures, of the values and of each resample.
+        """Apply a function to the values and to each resample of figures.
 
         Args:
-            function (Callable): From an array of shape (P, B) to (B,).
+            function (Callable): Function from an array of shape (P, B) to
+                one of shape (B,).
             parts (Sequence[Figures]): P figures of the same resamples, with
                 the same keys.
+
+        Returns:
+            Figures: Results of the function with the same keys.
         """
         values = {
             key: function(np.array([[one.values[key]] for one in parts]))
@@ -54,11 +60,14 @@ class Figures:
         }, resamples)
 
     def intervals(self, highest: float = 1.0) -> Dict[str, Interval]:
-        """The confidence interval of each figure.
+        """Compute the confidence interval of each figure.
 
         Args:
             highest (float): Largest value that a figure can have. Defaults
                 to 1.
+
+        Returns:
+            dict[str, Interval]: Interval of each figure.
         """
         return {
             key:
@@ -69,10 +78,13 @@ class Figures:
 
     def differences_from(self,
                          reference: 'Figures') -> Dict[str, PairedDifference]:
-        """How each figure differs from a reference, on the same resamples.
+        """Compute the difference of each figure from a reference.
 
         Args:
-            reference (Figures): Of the same resamples.
+            reference (Figures): Figures of the same resamples.
+
+        Returns:
+            dict[str, PairedDifference]: Difference of each figure.
         """
         return {
             key:
@@ -84,20 +96,21 @@ class Figures:
 
 
 def mean_of(parts: Sequence[Figures]) -> Figures:
-    """The mean of figures; NaN where one of them is.
+    """Mean of figures; NaN where one of them is NaN.
 
     Args:
-        parts (Sequence[Figures]): Of the same resamples, at least one.
+        parts (Sequence[Figures]): Figures of the same resamples, at least
+            one.
     """
     return Figures.combined(lambda values: values.mean(axis=0), parts)
 
 
 def ratio_of(numerator: Figures, denominator: Figures) -> Figures:
-    """The quotient of figures; NaN where the denominator is 0.
+    """Quotient of figures; NaN where the denominator is 0.
 
     Args:
-        numerator (Figures): Of the same resamples.
-        denominator (Figures): Of the same resamples.
+        numerator (Figures): Figures to divide.
+        denominator (Figures): Figures to divide by, of the same resamples.
     """
 
     def quotient(values):
@@ -109,19 +122,19 @@ def ratio_of(numerator: Figures, denominator: Figures) -> Figures:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A shift and what was measured under it.
+    """A shift and the figures that were measured under it.
 
     Attributes:
-        shift (Shift): What was done to the images.
-        figures (Figures): By the keys of ``FIGURES``.
-        num_detections (int): Detections in all images.
+        shift (Shift): Change of the images.
+        figures (Figures): Figures with the keys of ``FIGURES``.
+        num_detections (int): Number of detections in all images.
     """
     shift: Shift
     figures: Figures
     num_detections: int
 
     def to_dict(self) -> Dict[str, Any]:
-        """Everything that :meth:`from_dict` needs, as plain values."""
+        """Plain values, which :meth:`from_dict` reads."""
         return dict(
             shift=self.shift.to_dict(),
             num_detections=self.num_detections,
@@ -133,13 +146,15 @@ class Cell:
 
     @classmethod
     def from_dict(cls, content: Dict[str, Any]) -> 'Cell':
-        """The cell that :meth:`to_dict` has written; null is NaN.
+        """Build a cell from the result of :meth:`to_dict`.
 
         Args:
-            content (dict): From a JSON file.
+            content (dict): Content of a JSON file; None means NaN.
 
         Raises:
-            KeyError, TypeError, ValueError: If it has another form.
+            KeyError: If a key is missing.
+            TypeError: If a value has the wrong type.
+            ValueError: If a value is not a number.
         """
         shift = Shift(**content['shift'])
         values, resamples = content['values'], content['resamples']

@@ -1,8 +1,8 @@
-"""The corruptions of COCO-C, the same for an image whenever it is loaded.
+"""Corruptions of COCO-C, repeatable for each image.
 
 The package ``imagecorruptions-imaug`` computes them. mmdet's transform
-``Corrupt`` does not serve here: it can pass no seed, and two of the
-corruptions take theirs from the system if they are given none.
+``Corrupt`` is not used, because it cannot pass a seed, and two of the
+corruptions use a seed of the system if they get none.
 """
 import importlib.resources
 import inspect
@@ -13,12 +13,13 @@ import numpy as np
 from tcal_det.errors import InvalidValueError
 from .random_state import seed_of, seeded_numpy
 
-# The others draw from numpy's global stream.
+# All others draw from the global random state of numpy.
 _WITH_OWN_SEED = ('impulse_noise', 'glass_blur')
-# Height and width of the least image that can be corrupted.
+# Height and width of the smallest image that can be corrupted.
 LEAST_SIZE = 32
-# What it needs is pinned to no version: without numpy's own here pip would
-# bring the newest, with which an older torch does not work.
+# The package does not limit the version of numpy. The command names the
+# installed version; otherwise pip would install the newest one, which does not
+# work with an older torch.
 _INSTALL = f'pip install imagecorruptions-imaug numpy=={np.__version__}'
 
 
@@ -26,8 +27,9 @@ def check_imagecorruptions() -> None:
     """Raise, before any work, if images cannot be corrupted.
 
     Raises:
-        InvalidValueError: If the package is missing or is another one of
-            the same import name, with the command that mends it.
+        InvalidValueError: If the package is missing, another package of the
+            same import name is installed, or Python is too old; the message
+            contains the remedy.
     """
     try:
         from imagecorruptions.corruptions import impulse_noise
@@ -50,20 +52,23 @@ def check_imagecorruptions() -> None:
 
 def corrupt_image(image: np.ndarray, name: str, severity: int,
                   seed: int) -> np.ndarray:
-    """An image after one of the corruptions.
+    """Apply a corruption to an image.
 
-    Its channels are taken as they come, BGR of most mmdet pipelines, as by
-    mmdet's ``Corrupt``, with which the published figures of COCO-C were
-    measured; a few corruptions (frost, snow, JPEG) treat channels unlike.
+    The channels keep their order, which is BGR in most mmdet pipelines. The
+    order matters, because a few corruptions (frost, snow, JPEG) treat the
+    channels differently. mmdet's ``Corrupt``, with which the published figures
+    of COCO-C were measured, keeps the order, too.
 
     Args:
-        image (ndarray): In [0, 255], shape (H, W, 3), not changed.
-        name (str): One of ``CORRUPTIONS``.
-        severity (int): In [0, 5]; 0 gives the image itself.
-        seed (int): In [0, 2**32).
+        image (ndarray): Image with pixels in [0, 255], shape (H, W, 3); not
+            changed.
+        name (str): Name of the corruption, one of ``CORRUPTIONS``.
+        severity (int): Severity in [0, 5]; 0 returns the given image.
+        seed (int): Random seed in [0, 2**32).
 
     Returns:
-        ndarray: Of the same shape and dtype, whole numbers.
+        ndarray: Corrupted image of the same shape and dtype, with whole
+        numbers.
     """
     if severity == 0:
         return image
@@ -79,14 +84,14 @@ def corrupt_image(image: np.ndarray, name: str, severity: int,
 
 
 class ImageCorruption:
-    """A step of a data pipeline, right after the image was loaded.
+    """Transform of a data pipeline that corrupts the loaded image.
 
-    Does nothing until :meth:`choose` is called. An image gets the same
-    random numbers at every severity, in any order of the images and in any
-    worker: they follow from the seed, the corruption and the image.
+    It does nothing before :meth:`choose` is called. The random numbers of an
+    image depend only on the seed, the corruption and the image. So they are
+    the same at every severity, in any order of the images and in any worker.
 
     Args:
-        seed (int): Random seed.
+        seed (int): Random seed of the corruptions.
     """
 
     def __init__(self, seed: int) -> None:
@@ -94,11 +99,11 @@ class ImageCorruption:
         self.name, self.severity = '', 0
 
     def choose(self, name: str, severity: int) -> None:
-        """Set what is done to the images from now on.
+        """Set the corruption of all following images.
 
         Args:
-            name (str): One of ``CORRUPTIONS``.
-            severity (int): In [0, 5]; 0 leaves the images as they are.
+            name (str): Name of the corruption, one of ``CORRUPTIONS``.
+            severity (int): Severity in [0, 5]; 0 does not change the images.
         """
         self.name, self.severity = name, severity
 
@@ -111,10 +116,13 @@ class ImageCorruption:
 
 
 def identity_of(info: Dict[str, Any]) -> Any:
-    """What tells an image from the others of its data set.
+    """Identifier of an image in its data set.
 
     Args:
         info (dict): ``results`` of a pipeline, or metainfo of a data sample.
+
+    Returns:
+        Any: Id of the image, or its path if it has no id.
     """
     return info['img_id'] if 'img_id' in info else info.get('img_path')
 
@@ -123,11 +131,11 @@ def check_image_sizes(infos: Iterable[Dict[str, Any]]) -> None:
     """Refuse images that are too small to be corrupted.
 
     Args:
-        infos (Iterable[dict]): What a data set knows of its images.
+        infos (Iterable[dict]): Data information of each image. Sides that are
+            not known are not checked.
 
     Raises:
-        InvalidValueError: If the sides of one are known, and one is shorter
-            than 32 pixels.
+        InvalidValueError: If a side of an image is shorter than 32 pixels.
     """
     for info in infos:
         sides = info.get('height', LEAST_SIZE), info.get('width', LEAST_SIZE)

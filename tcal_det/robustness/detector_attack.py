@@ -1,4 +1,4 @@
-"""Batches of a dataloader, attacked by the detector's own losses."""
+"""Attacks on the images of a dataloader with the losses of the detector."""
 import copy
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List
@@ -14,25 +14,26 @@ from .attack import fgsm, pgd
 from .corruption import identity_of
 from .random_state import seed_of, seeded_torch
 
-# An epoch, or an iteration, that no training reaches.
+# Number of an epoch, and of an iteration, that no training reaches.
 _AFTER_TRAINING = 10**9
 
 
 class AttackedBatches:
-    """A dataloader whose images are changed to raise the detector's loss.
+    """A dataloader whose images are changed to increase the detector's loss.
 
-    The loss is the sum that training descends, of all annotated objects of
-    the batch. The detector is as in testing, with its norms and dropout; its
-    samplers draw the same random numbers at every step. Pixels are changed
-    before normalisation, and padding is not changed.
+    The loss is the sum that training minimises, over all annotated objects of
+    the batch. Normalisation layers and dropout of the detector are in eval
+    mode; its samplers draw the same random numbers at every step. Pixels are
+    changed before normalisation, and padding is not changed.
 
     Args:
-        dataloader (Iterable[dict]): Of raw batches with annotations in the
-            scale of the images.
-        detector (nn.Module): In eval, with ``model.train_cfg``.
-        attack (str): One of ``ATTACKS``.
+        dataloader (Iterable[dict]): Dataloader of raw batches, with
+            annotations in the scale of the images.
+        detector (nn.Module): Detector in eval mode, built with
+            ``model.train_cfg``.
+        attack (str): Name of the attack, one of ``ATTACKS``.
         epsilon (float): Largest change of a pixel, in [0, 255].
-        seed (int): Random seed.
+        seed (int): Random seed of the attack.
     """
 
     def __init__(self, dataloader: Iterable[dict], detector: nn.Module,
@@ -45,7 +46,7 @@ class AttackedBatches:
 
     @property
     def dataset(self) -> Any:
-        """That of the dataloader."""
+        """Data set of the dataloader."""
         return self._dataloader.dataset
 
     def __iter__(self) -> Iterator[Dict[str, Any]]:
@@ -67,7 +68,8 @@ class AttackedBatches:
         with prepared_for_loss(self._detector):
 
             def loss_of(points):
-                # The same draw at every step: the attack climbs one function.
+                # The same random numbers at every step, so that the attack
+                # maximises one fixed function.
                 with seeded_torch(seeds[0], device):
                     return detector_loss(self._detector, points, samples)
 
@@ -77,21 +79,23 @@ class AttackedBatches:
 
 
 def check_losses(detector: nn.Module, dataloader: Iterable[dict]) -> None:
-    """Refuse a detector whose losses cannot be had, before the long work.
+    """Check that the losses of a detector can be computed for an attack.
 
     Args:
-        detector (nn.Module): In eval.
-        dataloader (Iterable[dict]): Of raw batches, of which one is tried.
+        detector (nn.Module): Detector in eval mode.
+        dataloader (Iterable[dict]): Dataloader of raw batches. The check uses
+            the first batch.
 
     Raises:
-        InvalidTypeError: If its losses need something that is not there.
+        InvalidTypeError: If the losses need something that is not available,
+            or the pipeline moves the image without its boxes.
     """
     data = next(iter(dataloader))
     if any('border' in sample for sample in data['data_samples']):
         raise InvalidTypeError(
             'attacks need boxes in the pixels of the image, but this test '
-            'pipeline centres the image (RandomCenterCropPad) and leaves its '
-            'boxes where they are: leave the attacks out with --attacks none')
+            'pipeline centres the image (RandomCenterCropPad) and does not '
+            'move its boxes: leave the attacks out with --attacks none')
     device = next(detector.parameters()).device
     images = [one.clone().requires_grad_() for one in _pixels(data, device)]
     try:
@@ -99,12 +103,13 @@ def check_losses(detector: nn.Module, dataloader: Iterable[dict]) -> None:
             loss = detector_loss(detector, images, data['data_samples'])
             torch.autograd.grad(loss, images)
     except Exception as error:
-        # Some need proposals, segmentation maps, or a key of the config.
+        # Some losses need proposals, segmentation maps, or a config key.
         raise InvalidTypeError(
-            'attacks follow the losses of training with boxes (and masks) as '
-            'annotations, but those of this detector cannot be had so '
-            f'({type(error).__name__}: {error}): is `model.train_cfg` in the '
-            'config? Leave the attacks out with --attacks none') from None
+            'attacks need training losses that can be computed from '
+            'annotated boxes (and masks), but this fails for the detector '
+            f'({type(error).__name__}: {error}): check that the config has '
+            '`model.train_cfg`, or leave the attacks out with --attacks none'
+        ) from None
 
 
 def _pixels(data: Dict[str, Any], device: torch.device) -> List[Tensor]:
@@ -113,15 +118,16 @@ def _pixels(data: Dict[str, Any], device: torch.device) -> List[Tensor]:
 
 def detector_loss(detector: nn.Module, images: List[Tensor],
                   data_samples: SampleList) -> Tensor:
-    """The loss that training descends.
+    """Compute the loss that training minimises.
 
     Args:
-        detector (nn.Module): Inside :func:`prepared_for_loss`.
-        images (list[Tensor]): Raw pixels, shape (3, H, W) each.
-        data_samples (list[DetDataSample]): Their annotations; not changed.
+        detector (nn.Module): Detector inside :func:`prepared_for_loss`.
+        images (list[Tensor]): Images with raw pixels, shape (3, H, W) each.
+        data_samples (list[DetDataSample]): Annotations of the images; not
+            changed.
 
     Returns:
-        Tensor: A scalar, with a gradient to the images.
+        Tensor: Scalar loss with a gradient to the images.
     """
     data = detector.data_preprocessor(
         dict(inputs=images, data_samples=copy.deepcopy(data_samples)), False)
@@ -131,22 +137,24 @@ def detector_loss(detector: nn.Module, images: List[Tensor],
 
 @contextmanager
 def prepared_for_loss(detector: nn.Module) -> Iterator[None]:
-    """A detector in eval whose loss can be had, and whose weights cannot.
+    """Let a detector in eval mode compute its loss, with frozen weights.
 
-    Heads, and detectors with queries, return less in testing, or boxes of
-    another scale. They are told that they are in training, by their own flag
-    alone: norms and dropout have flags of their own. The first epochs, in
-    which some assign or weigh otherwise, are over. Some losses keep buffers
-    that every call moves; these are put back.
+    In eval mode, heads and detectors with queries return less, or boxes of
+    another scale. So their own flag ``training`` is set; normalisation layers
+    and dropout have their own flags and stay in eval mode. The numbers of
+    epoch and iteration are set beyond the first epochs, in which some
+    detectors assign or weight samples differently. Some losses change buffers
+    in every call. The former state is restored on exit.
 
     Args:
-        detector (nn.Module): In eval; as it was on leaving.
+        detector (nn.Module): Detector in eval mode.
     """
     told = [
         module for module in detector.modules()
         if callable(getattr(module, 'loss', None))
-        # They do as their detector does: TridentNet's blocks branch, and
-        # DDQ-DETR's decoder takes queries beside its own.
+        # Modules without a loss that must match the mode of their detector:
+        # TridentNet's blocks have several branches in training, and
+        # DDQ-DETR's decoder gets additional queries.
         or hasattr(module, 'test_branch_idx') or module is getattr(
             detector, 'decoder', None)
     ]
@@ -161,7 +169,7 @@ def prepared_for_loss(detector: nn.Module) -> Iterator[None]:
         hub.update_info(key, _AFTER_TRAINING)
     for parameter in learning:
         parameter.requires_grad_(False)
-    # Recomputed activations have no gradient to the images.
+    # With activation checkpointing there is no gradient to the images.
     recomputing = [
         one for one in detector.modules() if getattr(one, 'with_cp', False)
     ]
@@ -186,18 +194,18 @@ def prepared_for_loss(detector: nn.Module) -> Iterator[None]:
 
 
 def content_mask(image: Tensor, sample: DetDataSample) -> Tensor:
-    """Where an image is, and not what its pipeline has padded.
+    """Mask of the pixels that are not padding of the pipeline.
 
-    A pipeline's ``Pad`` adds rows below and columns on the right; the size
-    before it is that of the file in the scale of the image.
+    The transform ``Pad`` adds rows at the bottom and columns on the right. The
+    size before padding is the size of the file times the scale factor.
 
     Args:
-        image (Tensor): Shape (3, H, W).
-        sample (DetDataSample): With ``ori_shape`` and ``scale_factor``;
-            without them all is content.
+        image (Tensor): Image, shape (3, H, W).
+        sample (DetDataSample): Data sample of the image. Without
+            ``ori_shape`` and ``scale_factor`` there is no padding.
 
     Returns:
-        Tensor: Boolean, shape (1, H, W).
+        Tensor: Mask, boolean, shape (1, H, W).
     """
     mask = torch.ones_like(image[:1], dtype=torch.bool)
     size, scale = sample.get('ori_shape'), sample.get('scale_factor')

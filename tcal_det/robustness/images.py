@@ -1,5 +1,4 @@
-"""The images that a detector is measured on, before anything is done to them.
-"""
+"""Dataloader of the images on which a detector is measured."""
 from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -18,28 +17,30 @@ def build_images(
         max_images: Optional[int] = None,
         seed: int = 0,
         for_losses: bool = False) -> Tuple[DataLoader, ImageCorruption]:
-    """Images of a split as in testing, with annotations and a corruption.
+    """Build the test dataloader of a split, with annotations.
 
     Args:
-        cfg (Config): A detector config with dataloaders.
-        split (str): 'test', 'val' or 'train'. Defaults to 'test'.
-        max_images (int, optional): So many images are drawn without
-            replacement if there are more; they keep their order. Defaults to
-            None, all.
-        seed (int): Random seed of that choice and of the corruptions.
+        cfg (Config): Detector config with dataloaders.
+        split (str): Name of the split: 'test', 'val' or 'train'. Defaults to
+            'test'.
+        max_images (int, optional): Maximum number of images. From a larger
+            split this number is drawn without replacement; the order is kept.
+            Defaults to None, all images.
+        seed (int): Random seed of the drawn images and of the corruptions.
             Defaults to 0.
-        for_losses (bool): Whether to load masks too, where the training
-            pipeline loads them. Defaults to False.
+        for_losses (bool): Whether to load masks too, if the training pipeline
+            loads them. Defaults to False.
 
     Returns:
-        tuple[DataLoader, ImageCorruption]: Raw batches for the detector's
-        data preprocessor, and what is done to the images of the batches from
-        now on, at first nothing.
+        tuple[DataLoader, ImageCorruption]: Dataloader of raw batches for the
+        data preprocessor of the detector, and the transform that sets the
+        corruption of its images, at first none.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If the config has no such
-            dataloader, or it has another form.
-        MissingFileError: If its files are not there.
+        InvalidTypeError: If a part of the dataloader has the wrong type.
+        InvalidValueError: If the config has no such dataloader, or a value
+            is out of range.
+        MissingFileError: If a file of the data set does not exist.
     """
     loader = build_calibration_dataloader(cfg, split)
     corruption = ImageCorruption(seed)
@@ -69,10 +70,11 @@ def class_names(dataset: Dataset) -> Tuple[str, ...]:
     """Names of the classes, in the order of the labels.
 
     Args:
-        dataset (Dataset): Of :func:`build_images`.
+        dataset (Dataset): Data set of a dataloader from
+            :func:`build_images`.
 
     Raises:
-        InvalidValueError: If it does not name them.
+        InvalidValueError: If the data set does not have class names.
     """
     names = next(_innermost(dataset)).metainfo.get('classes')
     if not names:
@@ -84,10 +86,14 @@ def class_names(dataset: Dataset) -> Tuple[str, ...]:
 
 
 def image_infos(dataset: Dataset) -> Iterator[dict]:
-    """What a data set knows of its images before they are loaded.
+    """Data information of each image, without loading the images.
 
     Args:
-        dataset (Dataset): Of :func:`build_images`.
+        dataset (Dataset): Data set of a dataloader from
+            :func:`build_images`.
+
+    Yields:
+        dict: Data information of one image.
     """
     if isinstance(dataset, Subset):
         for index in dataset.indices:
@@ -98,7 +104,7 @@ def image_infos(dataset: Dataset) -> Iterator[dict]:
 
 
 def _innermost(dataset: Any) -> Iterator[Any]:
-    """The data sets with a pipeline, inside of those that join or choose."""
+    """Data sets with a pipeline, inside wrappers such as ConcatDataset."""
     if hasattr(dataset, 'pipeline'):
         yield dataset
     else:

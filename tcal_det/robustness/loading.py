@@ -1,4 +1,4 @@
-"""The detector that a command was given, and its config."""
+"""Load a detector and its config."""
 from typing import Any, Dict, Optional, Tuple
 
 import torch.nn as nn
@@ -18,24 +18,26 @@ def load_detector_config(
         config: str,
         checkpoint: str,
         cfg_options: Optional[Dict[str, Any]] = None) -> Tuple[Config, str]:
-    """Read a detector's config, and find its checkpoint.
+    """Read the config of a detector, and find its checkpoint.
 
-    Of a distill config the student is left, without teacher and
-    distillation losses.
+    Teacher and distillation losses of a distillation config are removed, so
+    that it describes the student.
 
     Args:
         config (str): Path or 'mmdet::' name of a detector config.
-        checkpoint (str): A path, a URL, or 'auto' for the zoo weights of an
-            'mmdet::' config.
-        cfg_options (dict, optional): Overrides by dotted key. Defaults to
-            None.
+        checkpoint (str): Path or URL of the checkpoint, or 'auto' for the zoo
+            weights of an 'mmdet::' config.
+        cfg_options (dict[str, Any], optional): Overrides of config values by
+            dotted key. Defaults to None.
 
     Returns:
-        tuple[Config, str]: The config, and a path or URL.
+        tuple[Config, str]: Config, and path or URL of the checkpoint.
 
     Raises:
-        MissingFileError, InvalidTypeError, InvalidValueError: If the config
-            cannot be found or read, or has no model.
+        MissingFileError: If the config does not exist.
+        InvalidTypeError: If ``model`` is not a dict.
+        InvalidValueError: If the config cannot be read or has no ``model``,
+            or an override is invalid.
     """
     if config.startswith(ZOO_PREFIX):
         cfg, checkpoint = find_detector(config, checkpoint)
@@ -62,17 +64,19 @@ def load_detector(cfg: Config,
     """Build a detector and load its weights.
 
     Args:
-        cfg (Config): Of :func:`load_detector_config`.
-        checkpoint (str): A path or a URL; code in it is not run.
-        allow_partial (bool): Whether to load what fits and log the rest.
-            Defaults to False.
+        cfg (Config): Config from :func:`load_detector_config`.
+        checkpoint (str): Path or URL of the checkpoint; code in it is not
+            executed.
+        allow_partial (bool): Whether to load the weights that fit and to log
+            the others, instead of an error. Defaults to False.
 
     Returns:
-        nn.Module: In eval, on the GPU if there is one.
+        nn.Module: Detector in eval mode, on the GPU if there is one.
 
     Raises:
-        MissingFileError, InvalidValueError: If the checkpoint cannot be
-            read, or is not this detector's.
+        MissingFileError: If the checkpoint does not exist.
+        InvalidValueError: If the checkpoint cannot be read, or does not fit
+            the config.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = build_detector(cfg)

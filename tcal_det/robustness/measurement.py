@@ -21,17 +21,19 @@ class ShiftedDetector:
     """A detector on the same images under different shifts.
 
     Args:
-        detector (nn.Module): In eval.
-        dataloader (DataLoader): Of :func:`build_images`.
-        corruption (ImageCorruption): Of the same call.
-        class_names (Sequence[str]): In the order of the labels.
-        num_resamples (int): Bootstrap samples of the images; 0 for no
-            intervals. Defaults to 500.
-        seed (int): Random seed of those and of the attacks. Defaults to 0.
+        detector (nn.Module): Detector in eval mode.
+        dataloader (DataLoader): Dataloader from :func:`build_images`.
+        corruption (ImageCorruption): Transform from the same call.
+        class_names (Sequence[str]): Names of the classes in the order of the
+            labels.
+        num_resamples (int): Number of bootstrap samples of the images; 0 for
+            no intervals. Defaults to 500.
+        seed (int): Random seed of the bootstrap samples and of the attacks.
+            Defaults to 0.
 
     Raises:
-        InvalidValueError: If no interval follows from so few samples, or
-            the detector has another number of classes.
+        InvalidValueError: If ``num_resamples`` is too small for an interval,
+            or the detector has another number of classes.
     """
 
     def __init__(self,
@@ -52,10 +54,13 @@ class ShiftedDetector:
         self._seed = seed
 
     def measure(self, shift: Shift) -> Cell:
-        """Detect on all images under a shift, and measure.
+        """Run the detector on all images under a shift, and measure it.
 
         Args:
-            shift (Shift): What is done to the images.
+            shift (Shift): Change of the images.
+
+        Returns:
+            Cell: Shift with its figures.
         """
         collected = self.collect(shift)
         return Cell(
@@ -63,10 +68,13 @@ class ShiftedDetector:
                                     self._seed), len(collected.detections))
 
     def collect(self, shift: Shift) -> CollectedDetections:
-        """Objects and detections under a shift.
+        """Run the detector on all images under a shift.
 
         Args:
-            shift (Shift): What is done to the images.
+            shift (Shift): Change of the images.
+
+        Returns:
+            CollectedDetections: Objects and detections.
         """
         batches: Iterable[dict] = self._dataloader
         if shift.kind == 'attack':
@@ -84,12 +92,15 @@ class ShiftedDetector:
 
 def measured_figures(collected: CollectedDetections, num_resamples: int,
                      seed: int) -> Figures:
-    """The figures of detections, and of resamples of their images.
+    """Figures of detections, and of resamples of their images.
 
     Args:
         collected (CollectedDetections): Objects and detections.
-        num_resamples (int): Bootstrap samples; 0 for none.
-        seed (int): Random seed of the samples.
+        num_resamples (int): Number of bootstrap samples; 0 for none.
+        seed (int): Random seed of the bootstrap samples.
+
+    Returns:
+        Figures: Figures with the keys of ``FIGURES``.
     """
     ground_truth, detections, _ = collected
     if num_resamples == 0:

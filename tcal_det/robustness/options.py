@@ -1,11 +1,11 @@
-"""What ``robustness.py`` can be asked for.
+"""Allowed values and defaults of the options of ``robustness.py``.
 
-Imports nothing: the command names these in its help before it imports torch
-and mmdet.
+This module imports nothing, so that the help of the command does not import
+torch and mmdet.
 """
 
-# Hendrycks and Dietterich (ICLR 2019), in their four groups; as COCO-C they
-# are those of Michaelis et al. (arXiv 1907.07484).
+# Corruptions of Hendrycks and Dietterich (ICLR 2019) in their four groups.
+# Michaelis et al. (arXiv 1907.07484) apply them to COCO (COCO-C).
 CORRUPTION_GROUPS = dict(
     noise=('gaussian_noise', 'shot_noise', 'impulse_noise'),
     blur=('defocus_blur', 'glass_blur', 'motion_blur', 'zoom_blur'),
@@ -14,7 +14,7 @@ CORRUPTION_GROUPS = dict(
 CORRUPTIONS = sum(CORRUPTION_GROUPS.values(), ())
 SEVERITIES = (1, 2, 3, 4, 5)
 ATTACKS = ('fgsm', 'pgd')
-# Of 255, the range of a pixel.
+# Largest changes of a pixel, whose values are in [0, 255].
 EPSILONS = (2.0, 4.0, 8.0)
 MOST_EPSILON = 255
 NONE = 'none'

@@ -1,4 +1,4 @@
-"""Random numbers of an image that do not depend on what was drawn before."""
+"""Random numbers of an image that do not depend on earlier draws."""
 import hashlib
 from contextlib import contextmanager
 from typing import Any, Iterator
@@ -8,13 +8,14 @@ import torch
 
 
 def seed_of(*parts: Any) -> int:
-    """A seed that follows from names and numbers, on any machine.
+    """Derive a seed from names and numbers, the same on any machine.
 
     Args:
-        *parts (Any): What ``str`` tells apart, e.g. a seed and an image id.
+        *parts (Any): Values whose ``str`` differs, e.g. a seed and an image
+            id.
 
     Returns:
-        int: In [0, 2**32).
+        int: Random seed in [0, 2**32).
     """
     text = '\n'.join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], 'big')
@@ -22,10 +23,10 @@ def seed_of(*parts: Any) -> int:
 
 @contextmanager
 def seeded_numpy(seed: int) -> Iterator[None]:
-    """Begin numpy's global stream at a seed, then have it as it was.
+    """Seed the global random state of numpy, and restore it on exit.
 
     Args:
-        seed (int): In [0, 2**32).
+        seed (int): Random seed in [0, 2**32).
     """
     state = np.random.get_state()
     np.random.seed(seed)
@@ -37,12 +38,12 @@ def seeded_numpy(seed: int) -> Iterator[None]:
 
 @contextmanager
 def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
-    """Begin torch's global streams at a seed, then have them as they were.
+    """Seed the global random states of torch, and restore them on exit.
 
     Args:
-        seed (int): In [0, 2**32).
-        device (torch.device): On which random numbers are drawn, beside the
-            CPU.
+        seed (int): Random seed in [0, 2**32).
+        device (torch.device): Device on which random numbers are drawn,
+            besides the CPU.
     """
     devices = [device] if device.type == 'cuda' else []
     with torch.random.fork_rng(devices):

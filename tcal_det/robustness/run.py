@@ -1,4 +1,4 @@
-"""Measure what is wanted and not yet there, with the time that is left."""
+"""Measure all shifts that are not measured yet, with progress messages."""
 import hashlib
 import json
 import math
@@ -16,7 +16,7 @@ from .cells import Cell
 from .measurement import ShiftedDetector
 from .shifts import CLEAN, Shift
 
-# Without influence on what is measured.
+# Keys of a dataloader that do not change the measurements.
 _SPEED_KEYS = ('num_workers', 'persistent_workers', 'pin_memory',
                'prefetch_factor')
 
@@ -28,13 +28,15 @@ def measure_all(shifted: ShiftedDetector,
     """Measure the shifts that a file does not hold yet.
 
     Args:
-        shifted (ShiftedDetector): Measures them.
-        shifts (Sequence[Shift]): All that are wanted.
-        cell_file (CellFile): Gets each cell as soon as it is measured.
-        say (Callable): Called with lines on the progress. Defaults to print.
+        shifted (ShiftedDetector): Detector to measure.
+        shifts (Sequence[Shift]): All shifts of the result.
+        cell_file (CellFile): File of the measured cells; each new cell is
+            added at once.
+        say (Callable): Function that prints a line about the progress.
+            Defaults to print.
 
     Returns:
-        list[Cell]: In the order of the shifts.
+        list[Cell]: Measured cells in the order of the shifts.
     """
     missing = [one for one in shifts if one not in cell_file.cells]
     taken = [one for one in shifts if one in cell_file.cells]
@@ -51,7 +53,7 @@ def measure_all(shifted: ShiftedDetector,
 
 
 def _listed(shifts: Sequence[Shift]) -> str:
-    """Each name once, with its strengths."""
+    """List the shifts as text: each name once, with its strengths."""
     strengths: Dict[str, List[str]] = {}
     for shift in shifts:
         strengths.setdefault(shift.name, []).append(f'{shift.strength:g}')
@@ -60,7 +62,7 @@ def _listed(shifts: Sequence[Shift]) -> str:
 
 
 class _RemainingTime:
-    """Seconds that are left, by what shifts of a kind have taken so far."""
+    """Estimate of the remaining time from the finished shifts of each kind."""
 
     def __init__(self, shifts: Sequence[Shift]) -> None:
         self._shifts = shifts
@@ -73,7 +75,7 @@ class _RemainingTime:
         self._last = now
 
     def text(self, number: int) -> str:
-        """Of the shifts from a number on; empty while nothing is known."""
+        """Remaining time from a shift on; '' if there is no estimate yet."""
         means = {key: np.mean(times) for key, times in self._seconds.items()}
         ahead = [_pace(shift) for shift in self._shifts[number:]]
         if not set(ahead) & set(means):
@@ -85,7 +87,7 @@ class _RemainingTime:
 
 
 def _pace(shift: Shift) -> str:
-    """Shifts of one name and kind take about the same time."""
+    """Name of a group of shifts that take about the same time."""
     return {
         'attack': shift.name.upper(),
         'corruption': 'corruptions'
@@ -95,15 +97,18 @@ def _pace(shift: Shift) -> str:
 def settings_of(cfg: Config, detector: nn.Module, split: str,
                 max_images: Optional[int], num_resamples: int,
                 seed: int) -> Dict[str, Any]:
-    """What the figures depend on beside the shift, for :class:`CellFile`.
+    """Collect the settings that the figures depend on besides the shift.
 
     Args:
-        cfg (Config): Of the detector.
-        detector (nn.Module): With its weights.
-        split (str): 'test', 'val' or 'train'.
-        max_images (int, optional): Largest number of images.
-        num_resamples (int): Bootstrap samples of the images.
-        seed (int): Random seed.
+        cfg (Config): Config of the detector.
+        detector (nn.Module): Detector with its weights.
+        split (str): Name of the split: 'test', 'val' or 'train'.
+        max_images (int, optional): Maximum number of images; None for all.
+        num_resamples (int): Number of bootstrap samples of the images.
+        seed (int): Random seed of the measurements.
+
+    Returns:
+        dict[str, Any]: Plain values for :class:`CellFile`.
     """
     weights = hashlib.sha256()
     for name, value in sorted(detector.state_dict().items()):
@@ -120,8 +125,8 @@ def settings_of(cfg: Config, detector: nn.Module, split: str,
         weights=weights.hexdigest(),
         model=_digest(cfg['model']),
         dataloader=_digest(loader),
-        # Images of the train split are prepared as those of the val split,
-        # and the losses may look at masks that training loads.
+        # Images of the train split use the pipeline of the val split, and the
+        # losses can need masks that the training pipeline loads.
         other_datasets=_digest([
             cfg.get(f'{name}_dataloader', {}).get('dataset')
             for name in ('train', 'val')

@@ -1,15 +1,16 @@
-"""What is done to the images, one after the other."""
+"""Shifts: the changes of the images under which a detector is measured."""
 from typing import Any, Dict, List, NamedTuple, Sequence
 
 
 class Shift(NamedTuple):
-    """One way in which images differ from those of training.
+    """A corruption or an attack of all images, or no change.
 
     Attributes:
-        kind (str): 'clean', 'corruption' or 'attack'.
-        name (str): Corruption or attack; 'clean' for images as they are.
-        strength (float): Severity of a corruption, or the largest change of
-            a pixel by an attack, of 255; 0 for images as they are.
+        kind (str): Kind of shift: 'clean', 'corruption' or 'attack'.
+        name (str): Name of the corruption or attack; 'clean' for unchanged
+            images.
+        strength (float): Severity of a corruption, or largest change of a
+            pixel in [0, 255] by an attack; 0 for unchanged images.
     """
     kind: str
     name: str
@@ -23,7 +24,7 @@ class Shift(NamedTuple):
         return f'{self.name} {self.strength:g}'
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain values."""
+        """Fields of the shift as plain values."""
         return self._asdict()
 
 
@@ -33,16 +34,17 @@ CLEAN = Shift('clean', 'clean', 0.0)
 def plan_shifts(corruptions: Sequence[str], severities: Sequence[int],
                 attacks: Sequence[str],
                 epsilons: Sequence[float]) -> List[Shift]:
-    """Images as they are, then each corruption, then each attack.
+    """List the shifts: clean images, each corruption, each attack.
 
     Args:
-        corruptions (Sequence[str]): Names of ``CORRUPTIONS``; may be empty.
-        severities (Sequence[int]): In [1, 5].
-        attacks (Sequence[str]): Names of ``ATTACKS``; may be empty.
-        epsilons (Sequence[float]): In [0, 255].
+        corruptions (Sequence[str]): Names from ``CORRUPTIONS``; can be empty.
+        severities (Sequence[int]): Severities of each corruption, in [1, 5].
+        attacks (Sequence[str]): Names from ``ATTACKS``; can be empty.
+        epsilons (Sequence[float]): Largest changes of a pixel by each attack,
+            in [0, 255].
 
     Returns:
-        list[Shift]: ``CLEAN`` first, each once.
+        list[Shift]: Shifts without repetition, ``CLEAN`` first.
     """
     shifts = [
         CLEAN, *(Shift('corruption', name, float(severity))

@@ -9,7 +9,7 @@ from .cells import (ACCURACY, CONFIDENCE, FIGURES, Cell, Figures, mean_of,
 
 @dataclass(frozen=True, eq=False)
 class RobustnessSummary:
-    r"""What the cells of a detector say together.
+    r"""Summary of the cells of a detector.
 
     With P the figure of corruption c at severity s,
 
@@ -17,9 +17,10 @@ class RobustnessSummary:
         \mathrm{mPC} = \frac{1}{N_c} \sum_c \frac{1}{N_s} \sum_s P_{c, s},
         \quad \mathrm{rPC} = \mathrm{mPC} / P_\mathrm{clean} .
 
-    Both are defined for an accuracy (mAP, AP50). The mean is taken of D-ECE
-    and LaECE_0 too; an error may be 0 on clean images, so that its
-    difference to them is told instead of the ratio. Attacks are in no mean.
+    Both are defined for an accuracy (mAP, AP50). The mean is also computed
+    for D-ECE and LaECE_0. An error can be 0 on clean images, so its
+    difference from the clean images replaces the ratio. The means do not
+    include attacks.
 
     Attributes:
         cells (list[Cell]): All cells, the clean one first.
@@ -30,8 +31,9 @@ class RobustnessSummary:
         by_severity (dict[int, Figures]): Means over the corruptions.
         by_corruption (dict[str, Figures]): Means over the severities.
 
-    Reference: Michaelis et al., Benchmarking Robustness in Object
-    Detection, arXiv 1907.07484, eq. 1 and 2.
+    Reference:
+        Michaelis et al., "Benchmarking Robustness in Object Detection",
+        arXiv 1907.07484, Eq. 1 and 2.
     """
     cells: List[Cell]
     mean: Optional[Figures]
@@ -44,8 +46,11 @@ class RobustnessSummary:
         """Summarise the cells of one detector.
 
         Args:
-            cells (Sequence[Cell]): The clean one first, and all corruptions
-                at the same severities.
+            cells (Sequence[Cell]): All cells, the clean one first; all
+                corruptions have the same severities.
+
+        Returns:
+            RobustnessSummary: Cells and their means.
         """
         corrupted = [one for one in cells if one.shift.kind == 'corruption']
 
@@ -71,12 +76,12 @@ class RobustnessSummary:
 
     @property
     def clean(self) -> Cell:
-        """The images as they are."""
+        """Cell of the unchanged images."""
         return self.cells[0]
 
     @property
     def attacked(self) -> List[Cell]:
-        """The cells of attacks."""
+        """Cells of the attacks."""
         return [one for one in self.cells if one.shift.kind == 'attack']
 
     def to_dict(self) -> Dict[str, Any]:

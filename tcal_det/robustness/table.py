@@ -1,4 +1,4 @@
-"""The summary as Markdown."""
+"""Tables of a robustness summary in Markdown."""
 import math
 from typing import List, Mapping, Optional, Sequence, Union
 
@@ -12,10 +12,10 @@ _HEADER = list(NAMES.values())
 
 
 def robustness_tables(summary: RobustnessSummary) -> str:
-    """All tables, with a line on how to read them.
+    """All tables, with an explanation of how to read them.
 
     Args:
-        summary (RobustnessSummary): Of the cells.
+        summary (RobustnessSummary): Summary of the cells.
     """
     parts = [_overview(summary)]
     if summary.by_corruption:
@@ -30,10 +30,10 @@ def robustness_tables(summary: RobustnessSummary) -> str:
 
 
 def overview_table(summary: RobustnessSummary) -> str:
-    """Clean images, means over corruptions, each severity, each attack.
+    """Table of clean images, means over corruptions, severities and attacks.
 
     Args:
-        summary (RobustnessSummary): Of the cells.
+        summary (RobustnessSummary): Summary of the cells.
     """
     clean = summary.clean.figures
     rows = [_row('clean', clean.intervals())]
@@ -71,7 +71,7 @@ def _overview(summary: RobustnessSummary) -> str:
 
 
 def _cell_table(cells: Sequence[Cell]) -> str:
-    """With detections: the error of a few is uncertain."""
+    """Table with the number of detections, as few make an error uncertain."""
     return markdown_table([['images', *_HEADER, 'detections'], *([
         *_row(str(one.shift), one.figures.intervals()),
         str(one.num_detections)

@@ -1,4 +1,4 @@
-"""Which classes are calibrated worst."""
+"""Bar chart of the classes with the largest calibration error."""
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import numpy as np
@@ -14,17 +14,17 @@ MAX_CLASSES = 15
 
 def worst_classes_chart(rows: List[Dict[str, Any]],
                         title: Optional[str] = None) -> 'Figure':
-    """A bar for each of the classes with the largest D-ECE.
+    """Draw a bar for each of the classes with the largest D-ECE.
 
-    Over- and under-confident parts add up to the bar. Classes without
-    counted detections are left out.
+    A bar consists of the over-confident and the under-confident part. Classes
+    without counted detections are left out.
 
     Args:
-        rows (list[dict]): ``per_class`` of a report.
-        title (str, optional): Stands above. Defaults to None.
+        rows (list[dict]): Rows from ``per_class`` of a report.
+        title (str, optional): Title of the figure. Defaults to None.
 
     Returns:
-        Figure: For :func:`save_figure`.
+        Figure: Bar chart for :func:`save_figure`.
     """
     from matplotlib.patches import Patch
     measured = [row for row in rows if not np.isnan(row['d_ece'])]
@@ -47,7 +47,7 @@ def worst_classes_chart(rows: List[Dict[str, Any]],
             fontsize=8)
     axes.set_yticks(position, [str(row['name']) for row in worst])
     axes.set_ylim(max(len(worst), 1) - 0.4, -0.6)
-    # Room for the numbers behind the longest bar.
+    # Space for the numbers after the longest bar.
     axes.set_xlim(0, 1.5 * max(total.max(initial=0), 0.02))
     axes.set_xlabel('D-ECE   (objects / detections)')
     axes.grid(axis='x', color=GREY, alpha=0.3, linewidth=0.5)
@@ -60,7 +60,7 @@ def worst_classes_chart(rows: List[Dict[str, Any]],
         'first',
         fontsize=9,
         loc='left')
-    # Of patches, as there may be no bar to take the style from.
+    # Patches, because there may be no bar that shows the style.
     figure.legend(
         handles=[
             Patch(label='over-confident', **OVER_STYLE),

@@ -1,4 +1,4 @@
-"""Painted images of several detectors, side by side."""
+"""Images with the detections of several detectors, side by side."""
 from typing import TYPE_CHECKING, List
 
 import numpy as np
@@ -14,16 +14,17 @@ TITLE_INCHES = 0.3
 
 def detection_grid(images: List[List[np.ndarray]],
                    titles: List[str]) -> 'Figure':
-    """A row for each image, a column for each detector.
+    """Draw a grid with a row for each image and a column for each detector.
 
     Args:
-        images (list[list[np.ndarray]]): Rows of painted RGB images, uint8
-            (H, W, 3), all images of a row of the same shape.
-        titles (list[str]): One for each column.
+        images (list[list[ndarray]]): Rows of RGB images with drawn
+            detections, uint8, shape (H, W, 3). All images of a row have the
+            same shape.
+        titles (list[str]): Title of each column.
 
     Returns:
-        Figure: The grid. All columns are equally wide, and each row is as
-        high as its images are.
+        Figure: Grid of images. All columns have the same width, and the
+        height of a row follows from the shape of its images.
     """
     heights = [
         CELL_INCHES * row[0].shape[0] / row[0].shape[1] for row in images

@@ -1,4 +1,4 @@
-"""All figures of a report of detection calibration."""
+"""Figures of a detection calibration report."""
 import os.path as osp
 from typing import TYPE_CHECKING, Dict, List
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 def reliability_figures(
         report: DetectionCalibrationReport) -> Dict[str, 'Figure']:
-    """Confidence against precision, and against precision times IoU.
+    """Reliability diagrams of precision and of precision times IoU.
 
     Args:
-        report (DetectionCalibrationReport): From
+        report (DetectionCalibrationReport): Report from
             :func:`evaluate_detections`.
 
     Returns:
-        dict[str, Figure]: 'reliability_precision' and 'reliability_iou'.
+        dict[str, Figure]: Figures 'reliability_precision' and
+        'reliability_iou'.
     """
     iou_thr = report.settings['d_ece_iou_thr']
     return dict(
@@ -40,15 +41,15 @@ def reliability_figures(
 
 def detection_figures(
         report: DetectionCalibrationReport) -> Dict[str, 'Figure']:
-    """Everything that can be drawn of a report.
+    """Draw all figures of a report.
 
     Args:
-        report (DetectionCalibrationReport): From
+        report (DetectionCalibrationReport): Report from
             :func:`evaluate_detections`.
 
     Returns:
-        dict[str, Figure]: :func:`reliability_figures`, 'worst_classes', and
-        'position' where the image sizes are known.
+        dict[str, Figure]: Figures of :func:`reliability_figures`,
+        'worst_classes', and 'position' if the image sizes are known.
     """
     figures = reliability_figures(report)
     figures['worst_classes'] = worst_classes_chart(report.per_class,
@@ -66,12 +67,12 @@ def write_detection_figures(report: DetectionCalibrationReport,
     """Save :func:`detection_figures` as PNG.
 
     Args:
-        report (DetectionCalibrationReport): From
+        report (DetectionCalibrationReport): Report from
             :func:`evaluate_detections`.
-        folder (str): Made if it is missing.
+        folder (str): Output folder, created if it is missing.
 
     Returns:
-        list[str]: The files.
+        list[str]: Paths of the written files.
     """
     paths = []
     for name, figure in detection_figures(report).items():

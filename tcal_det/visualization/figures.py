@@ -1,6 +1,7 @@
-"""Figures without a window or global state, and colours for all readers.
+"""Colours, creation and saving of figures.
 
-matplotlib is imported when something is drawn, not before.
+Figures need neither a window nor the global state of pyplot. matplotlib is
+imported only when a figure is drawn.
 """
 import os.path as osp
 from typing import TYPE_CHECKING, Tuple
@@ -13,9 +14,9 @@ from tcal_det.fileio import replaced_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart by colour-blind readers. What differs
-# in kind also differs in hatching or line style, for print in grey. The light
-# ones are the ground of hatched areas.
+# Palette of Okabe and Ito, which colour-blind readers can distinguish. Kinds
+# also differ in hatching or line style, for print in grey. The light colours
+# are the background of hatched areas.
 SKY_BLUE = '#56B4E9'
 BLUE = '#0072B2'
 VERMILION = '#D55E00'
@@ -29,13 +30,13 @@ FORMATS = ('.png', '.pdf', '.svg')
 
 
 def new_figure(size: Tuple[float, float]) -> 'Figure':
-    """An empty figure that any machine can draw, without pyplot.
+    """Create an empty figure that needs neither pyplot nor a display.
 
     Args:
         size (tuple[float, float]): Width and height in inches.
 
     Returns:
-        Figure: On an Agg canvas.
+        Figure: Empty figure with an Agg canvas.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,29 +46,29 @@ def new_figure(size: Tuple[float, float]) -> 'Figure':
 
 
 def figure_as_image(figure: 'Figure') -> np.ndarray:
-    """The figure as RGB pixels, for mmengine's visualizer.
+    """Render a figure as RGB pixels for mmengine's visualizer.
 
     Args:
-        figure (Figure): From this package.
+        figure (Figure): Figure of this package.
 
     Returns:
-        ndarray: uint8, shape (H, W, 3).
+        ndarray: RGB image, uint8, shape (H, W, 3).
     """
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def check_figure_path(path: str) -> str:
-    """Refuse a path that no figure can be written to.
+    """Check that a path has the suffix of a figure.
 
     Args:
-        path (str): Ends with .png, .pdf or .svg.
+        path (str): Path that ends with .png, .pdf or .svg.
 
     Returns:
-        str: Which of them, in lower case.
+        str: Suffix in lower case.
 
     Raises:
-        InvalidValueError: If it ends otherwise.
+        InvalidValueError: If the path has another suffix.
     """
     suffix = osp.splitext(path)[1].lower()
     if suffix not in FORMATS:
@@ -78,16 +79,16 @@ def check_figure_path(path: str) -> str:
 
 
 def save_figure(figure: 'Figure', path: str, dpi: int = 150) -> None:
-    """Write a figure to a file, or leave the old file whole.
+    """Write a figure to a file; an old file is replaced atomically.
 
     Args:
-        figure (Figure): From this package or from elsewhere.
-        path (str): Ends with .png, .pdf or .svg.
-        dpi (int): Pixels per inch of a PNG. Defaults to 150.
+        figure (Figure): Any matplotlib figure.
+        path (str): Path that ends with .png, .pdf or .svg.
+        dpi (int): Resolution of a PNG in pixels per inch. Defaults to 150.
 
     Raises:
-        InvalidValueError: If the path ends otherwise, or the system does
-            not let it be written.
+        InvalidValueError: If the path has another suffix, or the file cannot
+            be written.
     """
     suffix = check_figure_path(path)
     with replaced_atomically(path) as temporary:

@@ -1,4 +1,4 @@
-"""Where in the image a detector's scores are wrong."""
+"""Heat map of the calibration error over the image plane."""
 from typing import TYPE_CHECKING, Optional
 
 import numpy as np
@@ -18,28 +18,27 @@ FEATURES = ('score', 'cx', 'cy')
 def position_error_map(grid: BinGrid,
                        min_samples: int = 8,
                        title: Optional[str] = None) -> 'Figure':
-    """D-ECE in each part of the image plane.
+    """Draw D-ECE in each cell of the image plane.
 
-    A cell's value, written in it in per cent, is the D-ECE over the score
-    bins of the detections whose box centre lies there, of the bins with
-    ``min_samples`` detections alone; without such a bin the cell is
-    hatched.
+    The value of a cell, written in per cent, is the D-ECE of the detections
+    whose box centre lies in the cell. Only score bins with at least
+    ``min_samples`` detections are used. A cell without such a bin is hatched.
 
     Args:
-        grid (BinGrid): Of D-ECE with features (score, cx, cy).
-        min_samples (int): Score bins with fewer detections are not used.
-            Defaults to 8.
-        title (str, optional): Stands above. Defaults to None.
+        grid (BinGrid): Bins of D-ECE with the features (score, cx, cy).
+        min_samples (int): Minimum number of detections in a score bin that
+            is used. Defaults to 8.
+        title (str, optional): Title of the figure. Defaults to None.
 
     Returns:
-        Figure: For :func:`save_figure`.
+        Figure: Heat map for :func:`save_figure`.
 
     Raises:
         InvalidValueError: If the grid has other features.
 
     Reference:
-        Kueppers et al., Multivariate Confidence Calibration for Object
-        Detection, CVPR Workshops 2020, figure 4.
+        Kueppers et al., "Multivariate Confidence Calibration for Object
+        Detection", CVPR Workshops 2020, Fig. 4.
     """
     if grid.features != FEATURES:
         raise InvalidValueError(f'`grid` must have the features {FEATURES}, '
@@ -52,8 +51,8 @@ def position_error_map(grid: BinGrid,
     axes = figure.subplots()
     axes.add_patch(_hatched_ground())
     largest = np.nanmax(error) if np.isfinite(error).any() else 1.0
-    # Its lightness rises evenly, so it prints in grey, and colour-blind
-    # readers see the same.
+    # The lightness of cividis increases evenly, so that the map is readable
+    # in grey print and by colour-blind readers.
     image = axes.pcolormesh(
         grid.edges[1],
         grid.edges[2],
@@ -66,7 +65,7 @@ def position_error_map(grid: BinGrid,
     axes.set_ylim(1, 0)
     axes.set_xlabel('Box centre, x / image width')
     axes.set_ylabel('Box centre, y / image height')
-    # Without a used cell the sum is 0, which reads as perfect.
+    # Without a used cell the sum is 0, which looks perfect.
     value = f'{overall.error:.4f}' if overall.num_used else 'undefined'
     axes.set_title(
         f'D-ECE over score, cx, cy {value}, coverage {overall.coverage:.1%}\n'

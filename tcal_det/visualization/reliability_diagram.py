@@ -1,7 +1,7 @@
 """Reliability diagrams, drawn from bin tables alone.
 
-Whatever a figure shows or prints is computed from its table, so a drawn
-number cannot differ from the metric's.
+All values in a figure are computed from its bin table, so they cannot differ
+from those of the metric.
 """
 from typing import TYPE_CHECKING, Dict, Optional
 
@@ -26,23 +26,25 @@ def reliability_diagram(bins: BinTable,
                         title: Optional[str] = None,
                         target_name: str = 'Accuracy',
                         error_name: str = 'ECE') -> 'Figure':
-    """What a classifier's confidence is worth, bin by bin.
+    """Draw the reliability diagram of a bin table.
 
-    Above: a bar for each bin that holds samples, as high as their accuracy,
-    and hatched what lies between it and their mean confidence, by colour and
-    direction for over- and under-confidence. Below: how many samples each
-    bin holds, on a logarithmic scale. The heading gives ECE = over + under.
+    The upper panel has a bar for each bin with samples; its height is the
+    accuracy of the samples. The hatched area is the gap between accuracy and
+    mean confidence; its colour and direction show over- or under-confidence.
+    The lower panel shows the number of samples in each bin on a logarithmic
+    scale. The heading gives ECE = over + under.
 
     Args:
-        bins (BinTable): ``.bins`` of a calibration error. An empty bin
-            stays empty.
-        title (str, optional): Stands above. Defaults to None.
-        target_name (str): What confidence should equal, e.g. 'Precision'.
-            Defaults to 'Accuracy'.
-        error_name (str): What over and under add up to. Defaults to 'ECE'.
+        bins (BinTable): Field ``bins`` of a calibration error. Nothing is
+            drawn for an empty bin.
+        title (str, optional): Title of the figure. Defaults to None.
+        target_name (str): Name of the quantity that confidence should equal,
+            e.g. 'Precision'. Defaults to 'Accuracy'.
+        error_name (str): Name of the sum of over and under. Defaults to
+            'ECE'.
 
     Returns:
-        Figure: For :func:`save_figure`.
+        Figure: Reliability diagram for :func:`save_figure`.
     """
     return reliability_comparison({title or '': bins},
                                   target_name=target_name,
@@ -53,18 +55,19 @@ def reliability_comparison(tables: Dict[str, BinTable],
                            title: Optional[str] = None,
                            target_name: str = 'Accuracy',
                            error_name: str = 'ECE') -> 'Figure':
-    """Reliability diagrams side by side on the same axes.
+    """Draw reliability diagrams side by side with shared axes.
 
     Args:
         tables (dict[str, BinTable]): Bin tables by heading, e.g. 'before'
             and 'after', from left to right.
-        title (str, optional): Stands above all. Defaults to None.
-        target_name (str): What confidence should equal, e.g. 'Precision'.
-            Defaults to 'Accuracy'.
-        error_name (str): What over and under add up to. Defaults to 'ECE'.
+        title (str, optional): Title of the figure. Defaults to None.
+        target_name (str): Name of the quantity that confidence should equal,
+            e.g. 'Precision'. Defaults to 'Accuracy'.
+        error_name (str): Name of the sum of over and under. Defaults to
+            'ECE'.
 
     Returns:
-        Figure: For :func:`save_figure`.
+        Figure: Reliability diagrams for :func:`save_figure`.
 
     Raises:
         InvalidValueError: If there is no table.
@@ -72,7 +75,7 @@ def reliability_comparison(tables: Dict[str, BinTable],
     if not tables:
         raise InvalidValueError('`tables` must hold at least one bin table, '
                                 'but is empty')
-    # One panel alone must be as wide as the legend.
+    # A single panel must be as wide as the legend.
     figure = new_figure((max(4.4 * len(tables), 5.0), 5.8))
     figure.get_layout_engine().set(wspace=0.06)
     panels = figure.subplots(
@@ -119,8 +122,8 @@ def _draw_gaps(axes: 'Axes', bins: BinTable) -> None:
             linewidth=0.6,
             label=name,
             **style)
-    # The top of the measured bar, also where an under-confident gap hangs
-    # from it.
+    # The top of the measured bar must be visible also where an
+    # under-confident gap covers the upper part of the bar.
     axes.hlines(
         target[filled],
         left[filled],
@@ -175,7 +178,7 @@ def _in_a_sentence(name: str) -> str:
 
 
 def _add_legend(figure: 'Figure', target_name: str) -> None:
-    """Explain all signs, also those that no bin happens to need."""
+    """Add a legend of all styles, also those that no bin needs."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
     figure.legend(
@@ -202,7 +205,7 @@ def _format_axes(panels: np.ndarray, target_name: str,
     histogram.set_ylabel('Samples (log)')
     histogram.set_yscale('log')
     largest = max(int(bins.count.max()) for bins in tables.values())
-    # From below 1, so that a single sample is seen.
+    # The axis begins below 1, so that a single sample is visible.
     histogram.set_ylim(0.5, max(2 * largest, 10))
     for axes in panels.flat:
         axes.set_axisbelow(True)

@@ -14,12 +14,13 @@ COLUMNS = dict(
     mAP=('mAP x 100, higher is better', 'Blues_r'),
     d_ece=('D-ECE x 100, lower is better', 'Oranges'),
     laece_0=('LaECE_0 x 100, lower is better', 'Oranges'))
-# Told apart by marks and line styles, too.
+# Markers and line styles differ, too, for print in grey.
 ATTACK_STYLES = ((VERMILION, 's', '--'), (BLUE, 'o', '-'), (BLACK, '^', ':'))
 _WIDTH, _LINES_HEIGHT, _ROW_HEIGHT = 11.0, 2.7, 0.25
-# Lines pass beneath it.
+# The legend is slightly transparent, because lines pass below it.
 _LEGEND = dict(fontsize=8, framealpha=0.85, edgecolor='none')
-# How bright red, green and blue are, and from where on a ground is dark.
+# Weights of red, green and blue in the luma, and the luma below which a
+# background is dark.
 _LUMA, _DARK = (0.299, 0.587, 0.114), 0.5
 
 Row = Dict[str, Any]
@@ -27,16 +28,16 @@ Row = Dict[str, Any]
 
 def robustness_figure(content: Dict[str, Any],
                       title: Optional[str] = None) -> 'Figure':
-    """Figures over severity, over epsilon, and of every cell.
+    """Draw figures over severity and epsilon, and the values of all cells.
 
     Args:
-        content (dict): ``RobustnessSummary.to_dict()``, or the JSON file
-            with null for NaN.
-        title (str, optional): Stands above. Defaults to None.
+        content (dict): Result of ``RobustnessSummary.to_dict()``, or the
+            content of its JSON file, with None for NaN.
+        title (str, optional): Title of the figure. Defaults to None.
 
     Returns:
-        Figure: For :func:`save_figure`. A column for each of mAP, D-ECE and
-        LaECE_0; rows only of what was measured.
+        Figure: Figure for :func:`save_figure` with a column for each of mAP,
+        D-ECE and LaECE_0. Rows without measurements are left out.
     """
     corrupted, attacked = ([
         cell for cell in content['cells'] if cell['kind'] == kind
@@ -77,7 +78,7 @@ def robustness_figure(content: Dict[str, Any],
 
 
 def _triple(row: Row, key: str) -> Tuple[float, float, float]:
-    """Value and interval x 100, NaN where there is none."""
+    """Value and interval x 100, NaN where undefined."""
     figure = row[key]
     return tuple(np.nan if figure[part] is None else 100 * figure[part]
                  for part in ('value', 'low', 'high'))
@@ -97,10 +98,10 @@ def _draw_severities(axes: 'Axes', content: Dict[str,
                   linewidth=0.7,
                   alpha=0.6,
                   label='each corruption' if index == 0 else None)
-    # A JSON file has texts as keys.
+    # The keys of a JSON file are strings.
     means = sorted((int(severity), _triple(row, key))
                    for severity, row in content['by_severity'].items())
-    _draw_line(axes, [(0, clean), *means], BLUE, 'o', '-', 'their mean')
+    _draw_line(axes, [(0, clean), *means], BLUE, 'o', '-', 'mean')
     axes.set_xticks([0, *(severity for severity, _ in means)])
     axes.set_xlabel('severity of the corruption, 0 is clean')
     axes.legend(**_LEGEND)
@@ -124,7 +125,7 @@ def _draw_attacks(axes: 'Axes', attacked: List[Row], key: str,
 
 def _draw_line(axes: 'Axes', points: Sequence[Tuple[float, Tuple]], color: str,
                marker: str, style: str, label: str) -> None:
-    """A line through values, with their intervals as a band."""
+    """Draw a line through values, with their intervals as a band."""
     places = [place for place, _ in points]
     values, low, high = np.array([triple for _, triple in points]).T
     if not np.isnan(low).all():
@@ -146,7 +147,7 @@ def _draw_line(axes: 'Axes', points: Sequence[Tuple[float, Tuple]], color: str,
 
 def _draw_cells(axes: 'Axes', corrupted: List[Row], names: Sequence[str],
                 key: str, clean: float, colors: str, has_names: bool) -> None:
-    """A number for each corruption and severity, clean images on the left."""
+    """Draw a heat map over corruption and severity, clean images first."""
     from matplotlib import colormaps
     severities = sorted({cell['strength'] for cell in corrupted})
     values = np.full((len(names), 1 + len(severities)), np.nan)

@@ -1,4 +1,4 @@
-"""Teachers by accuracy and calibration."""
+"""Scatter plot of teachers by accuracy and calibration error."""
 from typing import TYPE_CHECKING, Optional, Sequence, Tuple
 
 from tcal_det.errors import InvalidValueError
@@ -7,7 +7,7 @@ from .figures import BLACK, BLUE, GREEN, GREY, SKY_BLUE, VERMILION, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Told apart by shape alone, too.
+# The shapes differ, too, for print in grey.
 COLORS = (BLUE, VERMILION, GREEN, BLACK, SKY_BLUE, GREY)
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 
@@ -21,27 +21,29 @@ def teacher_scatter(
         recommended: Optional[str] = None,
         title: Optional[str] = None,
         calibrated_at: str = 'at its fitted temperature') -> 'Figure':
-    """Mean AP over calibration error, with what a calibrator makes of it.
+    """Draw mean AP over calibration error, before and after a calibrator.
 
-    A filled mark with its interval is a teacher as it is, and an arrow leads
-    to a hollow mark, the same teacher after its fitted calibrator. Names stand
-    in the legend, where they cannot cover each other.
+    A filled marker with an interval is an uncalibrated teacher. An arrow
+    leads to a hollow marker: the same teacher after its fitted calibrator.
+    The legend contains the names, because labels in the plot could overlap.
 
     Args:
-        names (Sequence[str]): Of the teachers, shape (P,).
-        mean_ap (Sequence[float]): In [0, 1], shape (P,).
-        ece (Sequence[tuple]): Value, lower and upper end of the interval;
-            shape (P, 3).
-        calibrated_ece (Sequence[float]): After its calibrator, shape (P,).
-        calibrators (Sequence[str]): Its parameters, e.g. 'T = 1.036', shape
-            (P,).
-        recommended (str, optional): A name. Defaults to None.
-        title (str, optional): Stands above. Defaults to None.
-        calibrated_at (str): What was done to the hollow mark, for the axis.
-            Defaults to 'at its fitted temperature'.
+        names (Sequence[str]): Names of the P teachers.
+        mean_ap (Sequence[float]): Mean AP of each teacher, in [0, 1].
+        ece (Sequence[tuple[float, float, float]]): ECE of each uncalibrated
+            teacher, with lower and upper end of its interval.
+        calibrated_ece (Sequence[float]): ECE of each teacher after its
+            calibrator.
+        calibrators (Sequence[str]): Parameters of each calibrator, e.g.
+            'T = 1.036'.
+        recommended (str, optional): Name of the recommended teacher. Defaults
+            to None.
+        title (str, optional): Title of the figure. Defaults to None.
+        calibrated_at (str): Explanation of the hollow markers in the axis
+            label. Defaults to 'at its fitted temperature'.
 
     Returns:
-        Figure: For :func:`save_figure`.
+        Figure: Scatter plot for :func:`save_figure`.
 
     Raises:
         InvalidValueError: If the lengths differ or are 0.
@@ -87,9 +89,9 @@ def teacher_scatter(
             markerfacecolor='white',
             markersize=8)
     axes.margins(x=0.08, y=0.25)
-    # A hair below 0, so that an interval's end on it is seen.
+    # Slightly below 0, so that an interval that ends at 0 is visible.
     axes.set_xlim(left=-0.01 * axes.get_xlim()[1])
-    axes.set_xlabel('ECE: filled as it is, with its interval; hollow '
+    axes.set_xlabel('ECE: filled uncalibrated, with its interval; hollow '
                     f'{calibrated_at}')
     axes.set_ylabel('mAP x 100')
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""How calibration depends on the temperature."""
+"""Plot of calibration error and likelihood over the temperature."""
 from typing import TYPE_CHECKING, Optional, Sequence
 
 import numpy as np
@@ -16,22 +16,23 @@ def temperature_sweep(temperatures: Sequence[float],
                       fitted: Optional[float] = None,
                       softened: Optional[float] = None,
                       title: Optional[str] = None) -> 'Figure':
-    """ECE above, and negative log-likelihood below, over the temperature.
+    """Draw ECE and negative log-likelihood (NLL) over the temperature.
 
-    A dot marks the smallest value of each curve; upright lines mark T = 1,
-    the uncalibrated teacher, and the temperatures given.
+    A dot marks the smallest value of each curve. Vertical lines mark T = 1,
+    which is the uncalibrated teacher, and the given temperatures.
 
     Args:
-        temperatures (Sequence[float]): Increasing, shape (P,).
-        ece (Sequence[float]): Shape (P,).
-        nll (Sequence[float]): In nats, shape (P,).
-        fitted (float, optional): The fitted temperature. Defaults to None.
-        softened (float, optional): The temperature in use, if it is not the
+        temperatures (Sequence[float]): Increasing temperatures, shape (P,).
+        ece (Sequence[float]): ECE at each temperature, shape (P,).
+        nll (Sequence[float]): NLL at each temperature in nats, shape (P,).
+        fitted (float, optional): Fitted temperature. Defaults to None.
+        softened (float, optional): Temperature in use, if it is not the
             fitted one. Defaults to None.
-        title (str, optional): Stands above. Defaults to None.
+        title (str, optional): Title of the figure. Defaults to None.
 
     Returns:
-        Figure: For :func:`save_figure`.
+        Figure: ECE in the upper panel and NLL in the lower one, for
+        :func:`save_figure`.
 
     Raises:
         InvalidValueError: If the lengths differ or are 0.

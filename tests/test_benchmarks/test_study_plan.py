@@ -118,6 +118,26 @@ def test_config_of_an_arm():
     assert cfg.train_dataloader.batch_size == 2
 
 
+@pytest.mark.parametrize('arm, calibrator', [
+    ('as-is', None),
+    ('tcal-t1.5', dict(activation='sigmoid', temperature=1.5)),
+    ('platt',
+     dict(load_from='work_dirs/study/bccd/teachers/focal-fold2/'
+          'calibration/teacher_calibration.json')),
+    ('focal-posterior', dict(alpha=0.25, gamma=2.0)),
+])
+def test_teacher_of_a_focal_arm(arm, calibrator):
+    cfg = config_of(find_run(f'bccd/F/{arm}/fold2-seed1'))
+    found = cfg.model.teacher.get('calibrator')
+    if found is not None:
+        found = dict(found)
+        assert found.pop('type')
+    assert found == calibrator
+    assert cfg.train_dataloader.dataset.indices == 36
+    assert cfg.train_dataloader.dataset.ann_file.endswith('fold2/student.json')
+    assert cfg.test_dataloader.dataset.ann_file.endswith('fold2/test.json')
+
+
 def test_hard_labels_have_the_total_weight():
     cfg = config_of(find_run('digits/A/hard/seed201'))
     assert cfg.model.roi_head.bbox_head.loss_cls.loss_weight == 17

@@ -34,11 +34,11 @@ def command(tmp_path, monkeypatch, rows):
         arguments = [
             '--results',
             str(results), '--classifier-results',
-            str(tmp_path / 'absent.jsonl'), '--figure',
-            str(tmp_path / 'study.png'), '--documents', *map(str, documents)
+            str(tmp_path / 'absent.jsonl'), '--figures',
+            str(tmp_path), '--documents', *map(str, documents)
         ]
-        monkeypatch.setattr(
-            sys, 'argv', ['report', *arguments, *['--check'] * check])
+        monkeypatch.setattr(sys, 'argv',
+                            ['report', *arguments, *['--check'] * check])
         report.main()
 
     return call
@@ -80,6 +80,20 @@ def test_committed_documents_are_what_the_results_say():
     assert done.returncode == 0, done.stderr
 
 
+def test_classifiers_have_blocks_before_they_have_runs(rows):
+    blocks = report.make_blocks(rows, [])
+    nothing = 'No classifier is trained yet.'
+    assert blocks['classifiers'] == nothing
+    assert blocks['answers'].endswith(f'Classifiers: {nothing}')
+
+
+def test_every_block_stands_on_the_page(rows):
+    with open(osp.join(REPOSITORY, 'docs/study.md'), encoding='utf-8') as file:
+        page = file.read()
+    for name in set(report.make_blocks(rows, [])) - {'short'}:
+        assert page.count(f'<!-- study:{name} -->') == 1, name
+
+
 # Picture
 
 
@@ -91,14 +105,14 @@ def test_every_pair_and_every_interval_is_drawn(rows):
             if line.get_markersize() == 3.5 and len(line.get_xdata())
         ]
         pairs = 8 if block == 'A' else 10
-        assert [len(line.get_xdata()) for line in dots] == [pairs] * (
-            2 * len(arms))
+        assert [len(line.get_xdata())
+                for line in dots] == [pairs] * (2 * len(arms))
     bars = [
         container.lines[2][0].get_segments()[0][:, 0]
         for container in figure.axes[1].containers
     ]
-    expected = FOCAL[0]._replace(
-        reference=FOCAL[0].reference._replace(arm='baseline')).estimate(rows)
+    expected = FOCAL[0]._replace(reference=FOCAL[0].reference._replace(
+        arm='baseline')).estimate(rows)
     # as it is, T = 1.5, then Platt; mAP before D-ECE.
     assert bars[4] == pytest.approx([expected.low, expected.high])
 
@@ -107,7 +121,7 @@ def test_every_pair_and_every_interval_is_drawn(rows):
 def test_few_runs_are_drawn_too(rows, num_rows):
     figure = study_figure(rows[:num_rows])
     figure.canvas.draw()
-    assert 'no pair of runs is complete' in figure.axes[1].get_title('left')
+    assert 'too few pairs' in figure.axes[1].get_title('left')
 
 
 @pytest.mark.parametrize(('accuracies', 'errors', 'sentence'), [
@@ -117,15 +131,16 @@ def test_few_runs_are_drawn_too(rows, num_rows):
     }, {
         'kd': -1.0,
         'hard': -3.0
-    }, 'KD gains most mAP, hard labels lowers D-ECE most'),
+    }, 'KD gains most mAP,\n"hard labels" lowers D-ECE most'),
     ({
         'kd': -2.0,
         'hard': -1.0
     }, {
         'kd': 1.0,
         'hard': 0.5
-    }, 'hard labels loses least mAP and raises D-ECE least'),
+    }, '"hard labels" loses least mAP\nand raises D-ECE least'),
 ])
 def test_titles_say_what_the_means_are(accuracies, errors, sentence):
-    assert title_of('Here', accuracies, errors) == (
-        f'Here: on average\n{sentence}')
+    assert title_of('Here', accuracies, errors,
+                    3) == (f'Here: on average\n{sentence}')
+    assert 'too few pairs' in title_of('Here', accuracies, errors, 2)

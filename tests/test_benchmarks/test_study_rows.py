@@ -1,11 +1,12 @@
 """Reading the study's results, and pairing them."""
 import json
 
+import numpy as np
 import pytest
 from study_rows import make_arm, make_row
 
-from benchmarks.study.rows import (KEYS, Key, key_of, read_rows, rows_of,
-                                   values_of)
+from benchmarks.study.rows import (KEYS, Key, append_rows, key_of, read_rows,
+                                   rows_of, values_of)
 from tcal_det.errors import InvalidValueError
 
 
@@ -50,8 +51,7 @@ def test_a_last_line_without_its_break_would_swallow_the_next_row(write):
 
 def test_a_broken_line_in_between_is_not_to_be_deleted(write):
     path = write('{"name": \n', line(make_row()))
-    with pytest.raises(
-            InvalidValueError, match='line 1: .*restore the line'):
+    with pytest.raises(InvalidValueError, match='line 1: .*restore the line'):
         read_rows(path)
 
 
@@ -112,3 +112,19 @@ def test_two_runs_of_one_key_are_refused():
     rows = [make_row(seed=201), make_row(seed=201, name='other')]
     with pytest.raises(InvalidValueError, match="'other' are both of Key"):
         values_of(rows, 'mAP')
+
+
+def test_rows_are_appended_whole_or_not(tmp_path):
+    path = str(tmp_path / 'results.jsonl')
+    append_rows(path, [dict(name='a', figure=np.float64(0.5))])
+    append_rows(path, [dict(name='b', figure=float('nan'))])
+    assert read_rows(path) == [
+        dict(name='a', figure=0.5),
+        dict(name='b', figure=None)
+    ]
+    before = (tmp_path / 'results.jsonl').read_text()
+    with pytest.raises(InvalidValueError, match="'a'"):
+        append_rows(path, [dict(name='c'), dict(name='a')])
+    assert (tmp_path / 'results.jsonl').read_text() == before
+    assert [json.loads(line)['name']
+            for line in before.splitlines()] == ['a', 'b']

@@ -177,6 +177,13 @@ def test_sign_flips_are_those_of_all_flips(count, tolerance):
         expected, abs=tolerance)
 
 
+def test_random_flips_know_neither_the_order_nor_the_reference():
+    values = np.random.default_rng(0).normal(0.4, 1, 20)
+    p_value = sign_flip_p(by_seed(values))
+    assert sign_flip_p(by_seed(values[::-1])) == p_value
+    assert sign_flip_p(by_seed(-values)) == p_value
+
+
 def test_folds_have_no_sign_flips():
     assert math.isnan(sign_flip_p(by_fold([1.0], [2.0], [3.0])))
     assert math.isnan(sign_flip_p(by_seed([1.0])))
@@ -205,6 +212,20 @@ def test_equivalence_is_a_90_percent_interval_within_the_margin(
 def test_holm_by_hand():
     # 3 x 0.01, 2 x 0.03, and 0.04 not below the one before it.
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_rejects_what_its_steps_reject(p_values):
+    """Step down: compare the k-th smallest with 0.05 / (m - k + 1)."""
+    corrected = np.array(holm(p_values))
+    rejected = np.zeros(len(p_values), bool)
+    for step, place in enumerate(np.argsort(p_values)):
+        # A rounding of the product is not what is tested.
+        if not p_values[place] * (len(p_values) - step) <= 0.05:
+            break
+        rejected[place] = True
+    assert (rejected == (corrected <= 0.05)).all()
 
 
 def test_a_contrast_without_runs_counts_in_its_family():
@@ -264,6 +285,6 @@ def test_no_spread_has_no_power():
 
 def test_pooled_spread_by_hand():
     # Variances 2 and 9 with 1 and 2 degrees of freedom; one value has none.
-    assert pooled_sd([[0.0, 2.0], [1.0, 4.0, 7.0], [5.0]]) == pytest.approx(
-        math.sqrt((2 + 18) / 3))
+    assert pooled_sd([[0.0, 2.0], [1.0, 4.0, 7.0],
+                      [5.0]]) == pytest.approx(math.sqrt((2 + 18) / 3))
     assert math.isnan(pooled_sd([[1.0], []]))

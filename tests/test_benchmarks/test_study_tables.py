@@ -38,14 +38,33 @@ def test_primary_table_against_scipy(rows):
     assert cells[7] == f'{flips.pvalue:.3f}'
 
 
-def test_arms_have_means_and_deviations_over_runs(rows):
-    values = [
-        100 * row['test']['D-ECE'] for row in rows if row['arm'] == 'platt'
-    ]
-    line = next(
-        line for line in arms_table(rows).split('\n') if '| Platt' in line)
-    assert f'{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}' in line
-    assert ' 10 ' in line and '1.25 ± 0.00' in line
+def test_every_column_of_the_tests_has_its_own_quantity():
+    """Differences 1, 2, 3 on test and 4, 5, 6 on val; the others are none."""
+    rows = make_arm('A', 'tcal-t1.5', [0.31, 0.32, 0.33])
+    for row, gain in zip(rows, (0.04, 0.05, 0.06)):
+        row['val']['mAP'] = 0.30 + gain
+    rows += make_arm('A', 'kd', [0.30] * 3)
+    cells = cells_of(primary_table(rows), 'T = 1.5 - KD')
+    # Half-widths: t of 2 degrees of freedom, 4.302653, by the root of 3.
+    assert cells[2] == '+2.00 [-0.48, +4.48]'
+    assert cells[3] == '+5.00 [+2.52, +7.48]'
+    plain = 2 * stats.t.sf(2 * np.sqrt(3), 2)
+    assert cells[4:7] == ['1.00', f'{plain:.3f}', f'{3 * plain:.3f}']
+    assert cells[7] == f'{2 / 8:.3f}'
+    # One-sided, of a difference of 0.7.
+    assert cells[8] == f'{stats.t.sf((0.7 - 2) * np.sqrt(3), 2):.3f}'
+
+
+def test_arms_have_means_and_deviations_over_runs():
+    rows = make_arm('F', 'platt', [0.25, 0.25])
+    rows[0]['test'].update({'D-ECE': 0.1, 'temperature': 1.0})
+    rows[1]['test'].update({'D-ECE': 0.2, 'temperature': 1.5})
+    text = arms_table([*rows, make_row('T', 'teacher')])
+    # 10 and 20 are 7.07 away from their mean in the root mean square over n-1.
+    line = next(line for line in text.split('\n') if '| Platt' in line)
+    assert line.split('|')[3].strip() == '2'
+    assert '15.0 ± 7.1' in line and '1.25 ± 0.35' in line
+    assert 'teacher ' not in text
 
 
 def test_contrasts_without_runs_are_named(rows):

@@ -76,7 +76,7 @@ def test_missing_file(source, tmp_path, damage, message):
 
 def test_no_voc(source, tmp_path):
     (source / 'Annotations/BloodImage_00003.xml').write_text('<annotation>')
-    with pytest.raises(InvalidValueError, match='is no VOC annotation'):
+    with pytest.raises(InvalidValueError, match='is not a VOC annotation'):
         convert_bccd(str(source), str(tmp_path / 'bccd'))
 
 
@@ -155,7 +155,7 @@ def test_numbers_that_are_none(source, tmp_path, before, after):
     path = source / 'Annotations/BloodImage_00003.xml'
     assert before in path.read_text()
     path.write_text(path.read_text().replace(before, after))
-    with pytest.raises(InvalidValueError, match='is no VOC annotation'):
+    with pytest.raises(InvalidValueError, match='is not a VOC annotation'):
         convert_bccd(str(source), str(tmp_path / 'bccd'))
 
 

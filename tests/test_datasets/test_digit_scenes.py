@@ -21,7 +21,7 @@ def read(folder, split):
 
 
 def test_digits_of_the_splits_are_disjoint_and_all_classes_occur():
-    splits = digit_scenes._split_digits(seed=0)
+    splits = digit_scenes.split_digits(seed=0)
     images = [{image.tobytes()
                for image in split[0]} for split in splits.values()]
     assert not images[0] & images[1]

@@ -51,15 +51,16 @@ def test_labels_serve_as_names():
 
 @pytest.mark.parametrize('classes, message', [
     (dict(settee='sofa'),
-     "name classes of the teacher, but 'settee' is none of 7 ('person', "),
+     "name classes of the teacher, but 'settee' is not one of 7 ('person', "),
     (dict(couch='settee'),
-     "name classes of the train dataset, but 'settee' is none of 5 ('sofa', "),
+     "name classes of the train dataset, but 'settee' is not one of 5 "
+     "('sofa', "),
     ({
         7: 'sofa'
-    }, 'classes of the teacher, but 7 is none of 7'),
+    }, 'classes of the teacher, but 7 is not one of 7'),
     ({
         0: -1
-    }, 'classes of the train dataset, but -1 is none of 5'),
+    }, 'classes of the train dataset, but -1 is not one of 5'),
 ])
 def test_a_class_that_does_not_exist(classes, message):
     with pytest.raises(InvalidValueError) as caught:
@@ -75,7 +76,7 @@ def test_no_shared_class(teacher, classes):
     with pytest.raises(InvalidValueError) as caught:
         match_classes(teacher, ('cat', 'dog'), classes)
     message = str(caught.value)
-    assert f'the teacher knows 2 ({teacher[0]!r}, {teacher[1]!r})' in message
+    assert f'the teacher has 2 ({teacher[0]!r}, {teacher[1]!r})' in message
     assert "the train dataset has 2 ('cat', 'dog')" in message
     assert f"`teacher.classes={{{teacher[0]!r}: 'cat'}}`" in message
 
@@ -110,8 +111,8 @@ def test_table():
         '1 diningtable  5 dining table',
         '2 Person       0 person',
         '3 car          2 car, 6 truck',
-        "only the student knows 2 ('sofa', 'sheep')",
-        "only the teacher knows 3 ('bicycle', 'couch', 'tv')",
+        "classes of the student only: 2 ('sofa', 'sheep')",
+        "classes of the teacher only: 3 ('bicycle', 'couch', 'tv')",
     ]
     same = [SharedClass(0, (0, ))]
     assert describe_match(same, ('a', ),

@@ -42,12 +42,13 @@ def gain(value, target='precision'):
 def test_sentences():
     assert in_short(measured(intervals=dict(d_ece=between(0.09, 0.11)))) == [
         'Accuracy: mAP 0.300; AP50 0.500.',
-        'Calibration: scores are 10.0 percentage points off on average, '
-        'mostly too high (D-ECE 0.100, 95 % interval 0.090 to 0.110).',
-        'The costliest kind of error is "no object there": without it AP50 '
-        'would be 0.100 higher.',
-        'Threshold: keep scores of 0.40 and more; then 75 % of the '
-        'detections are right and 50 % of the objects are found.'
+        'Calibration: scores differ from precision by 10.0 percentage points '
+        'on average, mostly too high (D-ECE 0.100, 95 % interval 0.090 to '
+        '0.110).',
+        'The kind of error with the largest effect is "no object there": '
+        'without it AP50 would be 0.100 higher.',
+        'Threshold: keep detections with a score of at least 0.40; then 75 % '
+        'of the detections are right and 50 % of the objects are found.'
     ]
 
 
@@ -90,7 +91,7 @@ def test_rare_classes_are_not_called_the_worst():
     ]
     one = measured()
     one.report.per_class = rows
-    assert "The scores of 'b' are furthest off: D-ECE 0.300." in in_short(one)
+    assert "The class 'b' is calibrated worst: D-ECE 0.300." in in_short(one)
 
 
 def test_comparison():
@@ -101,7 +102,7 @@ def test_comparison():
             differences=dict(
                 mAP=between(0.01, 0.09), d_ece=between(-0.05, 0.01))))
     assert text == (
-        'other beside first: mAP 0.050 higher (95 % interval of the '
+        'other compared with first: mAP 0.050 higher (95 % interval of the '
         'difference +0.010 to +0.090); D-ECE 0.020 lower (95 % interval of '
         'the difference -0.050 to +0.010, may be chance).')
     assert compared_in_short(first, measured()).count('%') == 0

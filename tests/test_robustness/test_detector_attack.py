@@ -272,7 +272,7 @@ class TestCheck:
     def test_without_assigner(self, batches):
         detector = build('retinanet', lambda cfg: cfg.pop('train_cfg'))
         with pytest.raises(
-                InvalidTypeError, match='Leave the attacks out with') as error:
+                InvalidTypeError, match='leave the attacks out with') as error:
             check_losses(detector, batches)
         assert '`model.train_cfg`' in str(error.value)
         assert not any(module.training for module in detector.modules())

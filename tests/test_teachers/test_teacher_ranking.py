@@ -222,7 +222,7 @@ class TestRanking:
         """Equal logits: no interval of a temperature, and no traceback."""
         samples = make_samples()
         samples.logits[:] = 0
-        with pytest.warns(UserWarning, match='every temperature'):
+        with pytest.warns(UserWarning, match='the temperature has no effect'):
             silent = score_teacher('silent', samples, float('nan'), 200)
         ranking = TeacherRanking.of([silent, score('original')])
         table = ranking.as_markdown()

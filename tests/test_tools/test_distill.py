@@ -161,8 +161,8 @@ def test_teacher_that_knows_other_classes(distill, student, teacher):
     assert [line.strip() for line in lines[start + 1:start + 12]] == [
         'student  teacher', '0 0      8 0', '1 1      7 1', '2 2      6 2',
         '3 3      5 3', '4 4      4 four', '5 5      3 5', '6 6      2 6',
-        '7 7      1 7', "only the student knows 2 ('8', '9')",
-        "only the teacher knows 2 ('x', 'y')"
+        '7 7      1 7', "classes of the student only: 2 ('8', '9')",
+        "classes of the teacher only: 2 ('x', 'y')"
     ]
     assert Config.fromfile(path).model.teacher.classes == dict(four='4')
 
@@ -435,7 +435,7 @@ BAD = {
     'number of the classes': (dict(edit=twelve_classes),
                               ['must name the 10 classes', 'names 11']),
     'a map to nothing': (dict(options=('--classes', 'a=0', '1=ten')),
-                         ["must name classes of", "'a' is none of"]),
+                         ["must name classes of", "'a' is not one of"]),
     'no map': (dict(options=('--classes', 'a')), ['pairs TEACHER=STUDENT']),
     'no config': (dict(options=('--out', 'distill.json')), ['ends in .py']),
 }

@@ -61,7 +61,7 @@ def test_lines_over_severity_and_epsilon():
     severities, attacks, _ = axes[:3]
     assert severities.get_title() == 'mAP x 100, higher is better'
     lines = labelled(severities)
-    assert lines['their mean, 95 % interval'] == [[0, 40], [1, 25], [5, 5]]
+    assert lines['mean, 95 % interval'] == [[0, 40], [1, 25], [5, 5]]
     assert lines['each corruption'] == [[0, 40], [1, 30], [5, 10]]
     # The clean point once, and the others in order.
     assert labelled(attacks) == {

@@ -1,9 +1,10 @@
 """Checks of the samples that a calibrator is fitted to.
 
-Shapes: N samples; C classes, for softmax with background last; a sigmoid
-head has C = K columns, and the label K means background, the row of zeros.
-Soft targets, one for each column of a sigmoid head, stand in for labels where
-a score has more to say than right or wrong: the IoU of IoU-aware heads.
+Shapes: N samples; C columns of logits, for softmax with background last. A
+sigmoid head has C = K columns; its label K means background, for which all
+targets are 0. Soft targets, one for each column of a sigmoid head, replace the
+labels for scores that are not only right or wrong: IoU-aware heads predict the
+IoU.
 """
 import warnings
 from typing import Sequence, Tuple, Union
@@ -16,7 +17,7 @@ from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 ACTIVATIONS = ('softmax', 'sigmoid')
-# Beyond, sums over the samples leave float64.
+# Sums over samples with larger logits would overflow float64.
 LARGEST_LOGIT = 1e290
 
 Logits = Union[Tensor, Sequence[Sequence[float]]]
@@ -25,26 +26,26 @@ Labels = Union[Tensor, Sequence[int], Sequence[Sequence[float]]]
 
 def check_calibration_data(logits: Logits, labels: Labels,
                            activation: str) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the samples as arrays, if a calibrator can be fitted to them.
+    """Check samples for a calibrator and convert them to arrays.
 
     Args:
         logits (Tensor | Sequence): Unnormalised scores, shape (N, C), N > 0.
         labels (Tensor | Sequence): Whole numbers, shape (N,): in [0, C) for
             softmax, in [0, C] for sigmoid, where C is background. Or, for
             sigmoid, soft targets: floats in [0, 1], shape (N, C).
-        activation (str): 'softmax' or 'sigmoid'.
+        activation (str): Activation of the head, 'softmax' or 'sigmoid'.
 
     Returns:
-        Tuple[ndarray, ndarray]: Logits, float32 or float64 as given (half
+        tuple[ndarray, ndarray]: Logits, float32 or float64 as given (half
         precision becomes float32), and labels, int64, shape (N,), or soft
         targets, float32 or float64, shape (N, C).
 
     Raises:
-        InvalidTypeError: If the logits are not numbers, the labels not whole
-            ones, or the soft targets not floats.
-        InvalidValueError: If there is no sample, the shapes do not belong
-            together, a logit is not finite or beyond 1e290, or a label or
-            target out of range.
+        InvalidTypeError: If the logits are not numbers, the labels are not
+            whole numbers, or the soft targets are not floats.
+        InvalidValueError: If there is no sample, the shapes do not match, a
+            logit is not finite or has a magnitude above 1e290, or a label or
+            target is out of range.
     """
     logits = _as_float_array('logits', logits)
     labels = _as_array('labels', labels)
@@ -66,7 +67,7 @@ def check_calibration_data(logits: Logits, labels: Labels,
             f'`labels` must have shape ({num_samples},), one per row of '
             f'`logits`{soft}, but got {labels.shape}')
     if labels.dtype.kind not in ('f' if is_soft else 'iu'):
-        # Whole numbers of shape (N, 1) could be labels as well as targets.
+        # Whole numbers of shape (N, 1) are ambiguous: labels or targets.
         allowed = ('floats where they are soft targets of shape '
                    f'{labels.shape}' if is_soft else 'whole numbers')
         raise InvalidTypeError(
@@ -93,16 +94,16 @@ def check_calibration_data(logits: Logits, labels: Labels,
 
 
 def mean_target(labels: np.ndarray, cls_channels: int) -> float:
-    """Share of the (sample, column) pairs of a sigmoid head that are true.
+    """Compute the mean target of the (sample, column) pairs of a sigmoid head.
 
     Args:
-        labels (ndarray): Labels or soft targets that
-            ``check_calibration_data`` returned.
-        cls_channels (int): Columns of the logits.
+        labels (ndarray): Labels or soft targets from
+            :func:`check_calibration_data`.
+        cls_channels (int): Number of columns of the logits.
 
     Returns:
-        float: In (0, 1): a share of 0 or 1 is moved by half a pair, as it
-        is to have a logit.
+        float: Mean target, in (0, 1). A mean of 0 or 1 is moved by half a
+        pair, so that its logit is finite.
     """
     num_pairs = len(labels) * cls_channels
     if labels.ndim == 2:
@@ -114,11 +115,13 @@ def mean_target(labels: np.ndarray, cls_channels: int) -> float:
 
 def check_fitted(name: str, values: Union[float, np.ndarray],
                  dtype: np.dtype) -> None:
-    """Refuse what a fit to extreme samples can come to.
+    """Check that fitted parameters are usable in the type of the logits.
+
+    A fit to extreme samples may give parameters that are not.
 
     Args:
         name (str): Name of the parameter, for the message.
-        values (float | ndarray): What was fitted.
+        values (float | ndarray): Fitted values.
         dtype (dtype): Type of the logits, in which the parameter is applied.
 
     Raises:
@@ -150,7 +153,7 @@ def _check_hard_labels(labels: np.ndarray, cls_channels: int,
     if (labels == labels[0]).all():
         warnings.warn(
             f'all {len(labels)} labels are {labels[0]}: a calibrator fitted '
-            'to one class says nothing about the others',
+            'to one class is not valid for the others',
             stacklevel=4)
 
 
@@ -164,7 +167,7 @@ def _check_soft_targets(targets: np.ndarray) -> None:
     if (targets == targets[0, 0]).all():
         warnings.warn(
             f'all {targets.size} soft targets are {targets[0, 0]:g}: a '
-            'calibrator fitted to one target says nothing about others',
+            'calibrator fitted to one target is not valid for others',
             stacklevel=4)
 
 

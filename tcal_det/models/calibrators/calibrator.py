@@ -1,4 +1,4 @@
-"""What every calibrator shares: parameters from a config or a file."""
+"""Base class of the calibrators: parameters from a config or a file."""
 import json
 from abc import ABCMeta, abstractmethod
 from typing import Any, Dict, Optional, Tuple
@@ -18,34 +18,39 @@ FORMER_CLS_CHANNELS = 'num_classes'
 
 
 class Calibrator(nn.Module, metaclass=ABCMeta):
-    """Maps a teacher's logits to calibrated logits.
+    """Base class of the maps from a teacher's logits to calibrated logits.
 
-    A calibrator is made from its parameters, or from a file with
-    ``load_from``, or fitted: ``TemperatureScaling().fit(logits, labels)``.
-    ``to_json_dict`` gives what ``MODELS.build`` makes the same calibrator of.
+    There are three ways to create a calibrator: from its parameters, from a
+    file with ``load_from``, or by a fit:
+    ``TemperatureScaling().fit(logits, labels)``. ``to_json_dict`` returns a
+    config from which ``MODELS.build`` builds the same calibrator.
 
     Args:
-        parameters (dict): The arguments of the subclass by name; None where
-            one was not given.
-        load_from (str, optional): A ``teacher_calibration.json``, or a file
-            with only its ``calibrator``; read at once. Only the arguments in
-            ``beside_file`` may be given with it. Defaults to None.
+        parameters (dict[str, Any]): Arguments of the subclass by name; None
+            for an argument that was not given.
+        load_from (str): Path to a ``teacher_calibration.json``, or to a file
+            with only its ``calibrator``. The constructor reads the file. Only
+            the arguments in ``beside_file`` may be given with it. None: no
+            file.
 
     Attributes:
-        activation (str): 'softmax' or 'sigmoid', what the teacher's head
-            applies to the logits.
-        cls_channels (int, optional): Columns that logits must have:
-            background included for softmax. None: any number. Called
-            ``num_classes`` in files of earlier versions, which are read.
+        activation (str): Activation of the teacher's head, 'softmax' or
+            'sigmoid'.
+        cls_channels (int, optional): Number of columns that the logits must
+            have, including background for softmax. None: any number. Files
+            of earlier versions, which can still be read, call it
+            ``num_classes``.
 
     Raises:
-        InvalidTypeError, InvalidValueError, MissingFileError: If a parameter
-            is wrong, or the file cannot be read.
+        InvalidTypeError: If a parameter has a wrong type.
+        InvalidValueError: If a parameter has a wrong value, or the file
+            cannot be read.
+        MissingFileError: If the file does not exist.
     """
 
     # Keys that a file must have; without a value the calibrator is not fitted.
     fitted_parameters: Tuple[str, ...] = ()
-    # Arguments that may be given with `load_from`, and then win.
+    # Arguments that may be given with `load_from`; they override the file.
     beside_file: Tuple[str, ...] = ()
 
     activation: str
@@ -66,7 +71,7 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
 
     @abstractmethod
     def _set_parameters(self, **parameters: Any) -> None:
-        """Check and keep the parameters; None means the default."""
+        """Check and store the parameters; None means the default."""
 
     @abstractmethod
     def forward(self, logits: Tensor) -> Tensor:
@@ -76,37 +81,38 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
             logits (Tensor): Unnormalised scores, shape (N, C).
 
         Returns:
-            Tensor: Same shape, at least float32.
+            Tensor: Calibrated logits, same shape, at least float32.
         """
 
     @abstractmethod
     def fit(self, logits: Tensor, labels: Tensor) -> 'Calibrator':
-        """Find the parameters on held-out samples.
+        """Fit the parameters to held-out samples.
 
         Args:
-            logits (Tensor): The teacher's, uncalibrated, shape (N, C).
-            labels (Tensor): Shape (N,): softmax in [0, C), background is
-                C - 1; sigmoid in [0, C], background is C. For sigmoid also
-                soft targets: floats in [0, 1], shape (N, C).
+            logits (Tensor): Uncalibrated logits of the teacher, shape (N, C).
+            labels (Tensor): Labels, shape (N,): in [0, C) for softmax, where
+                C - 1 is background; in [0, C] for sigmoid, where C is
+                background. Or, for sigmoid, soft targets: floats in [0, 1],
+                shape (N, C).
 
         Returns:
-            Calibrator: Itself.
+            Calibrator: This calibrator.
         """
 
     @abstractmethod
     def to_json_dict(self) -> Dict[str, Any]:
-        """``{"type": ..., ...}``, which a config takes as it is."""
+        """Return the config dict ``{"type": ..., ...}`` of this calibrator."""
 
     def check_cls_channels(self, cls_channels: int) -> None:
-        """Refuse to serve another number of columns, or without a fit.
+        """Check that the calibrator is fitted to this number of columns.
 
         Args:
-            cls_channels (int): Columns of the head's logits: background
-                included for softmax.
+            cls_channels (int): Number of columns of the head's logits,
+                including background for softmax.
 
         Raises:
-            InvalidValueError: If the calibrator was fitted for another
-                number, or never.
+            InvalidValueError: If the calibrator is not fitted, or is fitted
+                to another number of columns.
         """
         if not self.is_fitted:
             names = ' and '.join(f'`{name}`'
@@ -149,7 +155,7 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
             remedy = f'write type={kind!r}' if kind in known else REFIT
             raise InvalidValueError(
                 f'`load_from` {load_from!r} holds a {kind[:80]}, but '
-                f'the config asks for {type(self).__name__}: {remedy}')
+                f'the config has the type {type(self).__name__}: {remedy}')
         unknown = sorted(set(stored) - set(parameters))
         missing = [
             name for name in self.fitted_parameters if stored.get(name) is None
@@ -163,56 +169,66 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
 
 
 def check_scale(name: str, value: float) -> float:
-    """Return ``value`` as a float that logits can be scaled by.
+    """Return ``value`` as a float if logits can be scaled by it.
 
     Args:
-        name (str): The argument's name, for the message.
-        value (float): What the user gave.
+        name (str): Name of the argument, for the message.
+        value (float): Value from the user.
+
+    Returns:
+        float: The value.
 
     Raises:
-        InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is not positive, or float32 has no such
-            number: it would be 0 or infinite where logits are calibrated.
+        InvalidTypeError: If the value is not a number.
+        InvalidValueError: If the value is not positive, or is outside the
+            range of float32, in which it would be 0 or infinite.
     """
     number = check_positive(name, value)
     limits = np.finfo(np.float32)
     if not limits.tiny <= number <= limits.max:
         raise InvalidValueError(
             f'`{name}` must be in [{limits.tiny:.2g}, {limits.max:.2g}], the '
-            f'numbers of float32, but got {number!r}')
+            f'range of float32, but got {number!r}')
     return number
 
 
 def check_bias(name: str, value: float) -> float:
-    """Return ``value`` as a float that can be added to logits.
+    """Return ``value`` as a float if it can be added to logits.
 
     Args:
-        name (str): The argument's name, for the message.
-        value (float): What the user gave.
+        name (str): Name of the argument, for the message.
+        value (float): Value from the user.
+
+    Returns:
+        float: The value.
 
     Raises:
-        InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is infinite, in float32 or at all, or NaN.
+        InvalidTypeError: If the value is not a number.
+        InvalidValueError: If the value is NaN, infinite, or outside the range
+            of float32.
     """
     number = check_finite(name, value)
     largest = np.finfo(np.float32).max
     if abs(number) > largest:
         raise InvalidValueError(
             f'`{name}` must be in [{-largest:.2g}, {largest:.2g}], the '
-            f'numbers of float32, but got {number!r}')
+            f'range of float32, but got {number!r}')
     return number
 
 
 def check_inner_fraction(name: str, value: float) -> float:
-    """Return ``value`` as a float if it lies in (0, 1).
+    """Return ``value`` as a float if it is in (0, 1).
 
     Args:
-        name (str): The argument's name, for the message.
-        value (float): What the user gave.
+        name (str): Name of the argument, for the message.
+        value (float): Value from the user.
+
+    Returns:
+        float: The value.
 
     Raises:
-        InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is outside, 0, 1 or NaN.
+        InvalidTypeError: If the value is not a number.
+        InvalidValueError: If the value is not in (0, 1), or is NaN.
     """
     number = check_fraction(name, value)
     if not 0 < number < 1:
@@ -222,20 +238,21 @@ def check_inner_fraction(name: str, value: float) -> float:
 
 
 def read_calibrator_dict(path: str) -> Dict[str, Any]:
-    """Read a calibrator's JSON form.
+    """Read the config dict of a calibrator from a JSON file.
 
     Args:
-        path (str): A file that holds it, bare or under the key
-            ``calibrator`` as in ``teacher_calibration.json``.
+        path (str): Path to a file that holds the dict, either alone or under
+            the key ``calibrator`` as in ``teacher_calibration.json``.
 
     Returns:
-        dict: With the key ``type``, and ``cls_channels`` for the
-        ``num_classes`` of earlier versions.
+        dict[str, Any]: Config dict with the key ``type``. The key
+        ``num_classes`` of earlier versions is renamed to ``cls_channels``.
 
     Raises:
         InvalidTypeError: If the path is not a string.
-        MissingFileError: If there is no such file.
-        InvalidValueError: If it cannot be read as such.
+        MissingFileError: If the file does not exist.
+        InvalidValueError: If the file cannot be read, or does not hold a
+            calibrator.
     """
     if not isinstance(path, str):
         raise InvalidTypeError('`load_from` must be the path of a JSON file, '
@@ -256,7 +273,7 @@ def read_calibrator_dict(path: str) -> Dict[str, Any]:
             content.get('type'), str):
         raise InvalidValueError(
             f'`load_from` {path!r} must hold a calibrator {{"type": ..., '
-            '...}, bare or under the key "calibrator", but does not: '
+            '...}, alone or under the key "calibrator", but does not: '
             f'{REFIT}')
     content = dict(content)
     if FORMER_CLS_CHANNELS in content and 'cls_channels' not in content:

@@ -1,19 +1,19 @@
-r"""Parameters of calibrators from logits and labels; nothing is remembered.
+r"""Fit of calibrator parameters to logits and labels, as pure functions.
 
-Every function is scale-equivariant: logits times a > 0 give the temperature
-times a, or the scale divided by a. For that the searches are bounded in
-units of the logits' own spread s, not in absolute numbers: a temperature in
-[s / 100, 100 s] and a bias of at most 15 nats. At 1/100 of the spread the
-probabilities are one-hot, at 100 times uniform, so only data without an
-optimum (separable, one class, random labels) ends on a bound, with a
-warning.
+Every function is scale-equivariant: if the logits are multiplied by a > 0,
+the temperature is multiplied by a, and a scale is divided by a. To ensure
+this, the searches have bounds in units of the logits' own spread s, not in
+absolute numbers: a temperature is in [s / 100, 100 s], a bias is at most 15
+nats. At 1/100 of the spread the probabilities are one-hot, at 100 times the
+spread they are uniform. So a search ends on a bound, with a warning, only for
+data without an optimum (separable, one class, random labels).
 
-Shapes: N samples; C classes, for softmax with background last; a sigmoid
-head has C = K columns, and the label K means background. ``logits`` and
-``labels`` are what ``check_calibration_data`` returned; for sigmoid the
-labels may be soft targets, shape (N, C), and the likelihood is then its
-mean over them. Samples pass through float64 in slices, so that the memory
-needed beyond the logits and targets themselves is small.
+Shapes: N samples; C columns of logits, for softmax with background last. A
+sigmoid head has C = K columns; its label K means background. ``logits`` and
+``labels`` are results of ``check_calibration_data``; for sigmoid the labels
+may be soft targets, shape (N, C), and the likelihood is then the expected one
+under these targets. Samples are converted to float64 in slices, so that little
+memory is needed beyond the logits and targets themselves.
 """
 import math
 import warnings
@@ -45,27 +45,31 @@ NUMBERS_PER_SLICE = 2**22
 def fit_temperature(logits: np.ndarray,
                     labels: np.ndarray,
                     activation: str = 'softmax') -> float:
-    """The temperature with the smallest negative log-likelihood.
+    """Fit the temperature with the smallest negative log-likelihood.
 
-    The likelihood is convex in 1/T, so the one root of its slope is the
-    optimum. For sigmoid it is the sum over all columns' binary ones.
+    The negative log-likelihood is convex in 1/T, so the root of its slope is
+    the optimum. For sigmoid it is the sum of the binary negative
+    log-likelihoods of all columns.
 
     Args:
-        logits (ndarray): Shape (N, C).
-        labels (ndarray): Shape (N,), or soft targets, shape (N, C).
-        activation (str): 'softmax' or 'sigmoid'. Defaults to 'softmax'.
+        logits (ndarray): Unnormalised scores, shape (N, C).
+        labels (ndarray): Labels, shape (N,), or soft targets, shape (N, C).
+        activation (str): Activation of the head, 'softmax' or 'sigmoid'.
+            Defaults to 'softmax'.
 
     Returns:
-        float: T; on a bound of the search, with a warning, where there is
-        no optimum inside; 1, with a warning, where all logits are equal.
+        float: Temperature T. If there is no optimum within the bounds of the
+        search, the bound, with a warning; if all logits of each sample are
+        equal, 1, with a warning.
 
-    Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML
-    2017, section 4.2.
+    Reference:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+        section 4.2.
     """
     center, spread = _center_and_spread(logits, activation)
     if spread == 0:
-        _warn('all logits of a sample are equal, so every '
-              'temperature is as good as any other: 1 was taken')
+        _warn('all logits of a sample are equal, so the temperature has no '
+              'effect: 1 is used')
         return 1.0
     slope_of = (_softmax_slope if activation == 'softmax' else _sigmoid_slope)
     if activation == 'sigmoid':
@@ -82,12 +86,12 @@ def fit_temperature(logits: np.ndarray,
     if slope(bound) <= 0:
         _warn('the samples are separable: the likelihood grows as the '
               'temperature falls, and its smallest allowed value, 1/100 of '
-              'the spread of the logits, was taken; use more samples')
+              'the spread of the logits, is used; use more samples')
         return spread / LARGEST_RATIO
     if slope(-bound) >= 0:
         _warn('the logits do not favour the true classes: the likelihood '
               'grows with the temperature, and its largest allowed value, '
-              '100 times the spread of the logits, was taken; check that '
+              '100 times the spread of the logits, is used; check that '
               'labels and logits belong together')
         return spread * LARGEST_RATIO
     found = root_scalar(slope, bracket=(-bound, bound), xtol=1e-12)
@@ -99,18 +103,20 @@ def fit_temperature(logits: np.ndarray,
 def fit_temperature_by_ece(logits: np.ndarray,
                            labels: np.ndarray,
                            activation: str = 'softmax') -> float:
-    """The temperature with the smallest top-label ECE of 15 bins.
+    """Fit the temperature with the smallest top-label ECE of 15 bins.
 
-    The ECE has steps and several minima: it is computed on a grid from 1/4
-    to 4 times the likelihood's optimum, and refined beside the best point.
+    The ECE has steps and several minima. It is computed on a grid from 1/4 to
+    4 times the temperature of the largest likelihood; a second search refines
+    the best point of the grid.
 
     Args:
-        logits (ndarray): Shape (N, C).
-        labels (ndarray): Shape (N,).
-        activation (str): 'softmax' or 'sigmoid'. Defaults to 'softmax'.
+        logits (ndarray): Unnormalised scores, shape (N, C).
+        labels (ndarray): Labels, shape (N,).
+        activation (str): Activation of the head, 'softmax' or 'sigmoid'.
+            Defaults to 'softmax'.
 
     Returns:
-        float: T.
+        float: Temperature T.
     """
     start = fit_temperature(logits, labels, activation)
     correct = logits.argmax(axis=1) == labels
@@ -125,9 +131,8 @@ def fit_temperature_by_ece(logits: np.ndarray,
     errors = [error(log_ratio) for log_ratio in grid]
     best = int(np.argmin(errors))
     if best in (0, len(grid) - 1):
-        _warn(
-            'the smallest ECE lies on the edge of the search, 1/4 or 4 times '
-            "the likelihood's optimum: prefer objective='nll'")
+        _warn('the smallest ECE is on a bound of the search, 1/4 or 4 times '
+              "the temperature of objective='nll': use objective='nll'")
         return start * math.exp(grid[best])
     refined = minimize_scalar(
         error, bounds=(grid[best - 1], grid[best + 1]), method='bounded')
@@ -137,30 +142,32 @@ def fit_temperature_by_ece(logits: np.ndarray,
 
 def fit_vector_scaling(logits: np.ndarray,
                        labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Scale and bias of each class with the smallest softmax NLL.
+    """Fit the scale and bias of each class with the smallest softmax NLL.
 
-    The search begins at the fitted temperature, so its NLL is never larger.
-    The biases add up to 0, as softmax does not see a common one.
+    The search begins at the fitted temperature, so its NLL is never larger
+    than that of the temperature. The biases are shifted to a sum of 0, as a
+    common bias has no effect on the softmax.
 
     Args:
-        logits (ndarray): Shape (N, C).
-        labels (ndarray): Shape (N,).
+        logits (ndarray): Unnormalised scores, shape (N, C).
+        labels (ndarray): Labels, shape (N,).
 
     Returns:
-        Tuple[ndarray, ndarray]: Scale, > 0, and bias, shape (C,) each.
+        tuple[ndarray, ndarray]: Scale, > 0, and bias, shape (C,) each.
 
-    Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML
-    2017, section 4.2.
+    Reference:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+        section 4.2.
     """
     num_samples, cls_channels = logits.shape
     absent = np.setdiff1d(np.arange(cls_channels), labels)
     if len(absent):
         _warn(f'{len(absent)} of {cls_channels} classes have no sample (the '
-              f'first is {absent[0]}): vector scaling suppresses them; use '
-              'more samples or TemperatureScaling')
+              f'first is {absent[0]}): vector scaling suppresses these '
+              'classes; use more samples or TemperatureScaling')
     center, spread = _center_and_spread(logits, 'softmax')
     if spread == 0:
-        _warn('all logits of a sample are equal: scales stay 1')
+        _warn('all logits of a sample are equal: the scales stay 1')
         spread = 1.0
     temperature = fit_temperature(logits, labels)
 
@@ -189,20 +196,21 @@ def fit_vector_scaling(logits: np.ndarray,
 
 def fit_platt_scaling(logits: np.ndarray,
                       labels: np.ndarray) -> Tuple[float, float]:
-    """One scale and one bias with the smallest sigmoid NLL of all columns.
+    """Fit one scale and one bias with the smallest sigmoid NLL of all columns.
 
-    Plain logistic regression: Platt's smoothed targets are not used.
+    This is plain logistic regression: Platt's smoothed targets are not used.
 
     Args:
-        logits (ndarray): Shape (N, K).
-        labels (ndarray): In [0, K], K is background, shape (N,), or soft
-            targets, shape (N, K).
+        logits (ndarray): Unnormalised scores, shape (N, K).
+        labels (ndarray): Labels in [0, K], where K is background, shape
+            (N,), or soft targets, shape (N, K).
 
     Returns:
-        Tuple[float, float]: Scale, > 0, and bias.
+        tuple[float, float]: Scale, > 0, and bias.
 
-    Reference: Platt, "Probabilistic outputs for support vector machines",
-    1999; Guo et al., ICML 2017, section 4.1.
+    Reference:
+        Platt, "Probabilistic outputs for support vector machines", 1999;
+        Guo et al., ICML 2017, section 4.1.
     """
     center, spread = _center_and_spread(logits, 'sigmoid')
     if spread == 0:
@@ -231,15 +239,16 @@ def fit_platt_scaling(logits: np.ndarray,
 def top_confidence(logits: np.ndarray,
                    temperature: float,
                    activation: str = 'softmax') -> np.ndarray:
-    """Probability of the predicted class at a temperature.
+    """Compute the probability of the predicted class at a temperature.
 
     Args:
-        logits (ndarray): Shape (N, C).
-        temperature (float): > 0.
-        activation (str): 'softmax' or 'sigmoid'. Defaults to 'softmax'.
+        logits (ndarray): Unnormalised scores, shape (N, C).
+        temperature (float): Divisor of the logits, > 0.
+        activation (str): Activation of the head, 'softmax' or 'sigmoid'.
+            Defaults to 'softmax'.
 
     Returns:
-        ndarray: Float64, shape (N,).
+        ndarray: Probabilities, float64, shape (N,).
     """
     parts = []
     for _, z in _slices(logits):
@@ -254,15 +263,15 @@ def top_confidence(logits: np.ndarray,
 
 def softmax_confidence_and_nll(logits: np.ndarray, labels: np.ndarray,
                                temperature: float) -> Tuple[np.ndarray, float]:
-    """Both figures of a temperature in one pass over the samples.
+    """Compute confidence and NLL at a temperature in one pass.
 
     Args:
-        logits (ndarray): Shape (N, C).
-        labels (ndarray): In [0, C), shape (N,).
-        temperature (float): > 0.
+        logits (ndarray): Unnormalised scores, shape (N, C).
+        labels (ndarray): Labels in [0, C), shape (N,).
+        temperature (float): Divisor of the logits, > 0.
 
     Returns:
-        Tuple[ndarray, float]: Probability of the predicted class, shape
+        tuple[ndarray, float]: Probability of the predicted class, shape
         (N,), and mean negative log-likelihood, in nats.
     """
     confidence, nll = [], 0.0
@@ -278,7 +287,7 @@ def softmax_confidence_and_nll(logits: np.ndarray, labels: np.ndarray,
 
 
 def _slices(logits: np.ndarray) -> Iterator[Tuple[slice, np.ndarray]]:
-    """Rows in float64, so many at a time that temporaries stay small."""
+    """Yield slices of rows in float64 that keep temporary arrays small."""
     step = max(NUMBERS_PER_SLICE // logits.shape[1], 1)
     for begin in range(0, len(logits), step):
         rows = slice(begin, begin + step)
@@ -287,15 +296,15 @@ def _slices(logits: np.ndarray) -> Iterator[Tuple[slice, np.ndarray]]:
 
 def _center_and_spread(logits: np.ndarray,
                        activation: str) -> Tuple[float, float]:
-    """Mean of all logits, and their root mean square.
+    """Compute the mean of all logits and their root mean square.
 
-    For softmax the mean square is that of the differences from the row's
-    mean, as softmax sees nothing else.
+    For softmax the root mean square is that of the differences from the mean
+    of each row, as the softmax depends on nothing else.
     """
     largest = float(np.abs(logits).max())
     if largest == 0:
         return 0.0, 0.0
-    # Relative to the largest, so that squares cannot overflow.
+    # Divide by the largest, so that squares cannot overflow.
     total = squares = 0.0
     for _, z in _slices(logits):
         z = z / largest
@@ -309,14 +318,14 @@ def _center_and_spread(logits: np.ndarray,
 
 def _softmax_slope(z: np.ndarray, labels: np.ndarray,
                    inverse_temperature: float) -> float:
-    """Derivative of the summed NLL by the inverse temperature."""
+    """Differentiate the summed NLL by the inverse temperature."""
     residual, _ = _softmax_residual(z * inverse_temperature, labels)
     return float((residual * z).sum())
 
 
 def _sigmoid_slope(z: np.ndarray, labels: np.ndarray,
                    inverse_temperature: float) -> float:
-    """Derivative of the summed NLL by the inverse temperature."""
+    """Differentiate the summed NLL by the inverse temperature."""
     residual = expit(z * inverse_temperature)
     residual -= _as_targets(labels, z.shape[1])
     return float((residual * z).sum())
@@ -324,7 +333,7 @@ def _sigmoid_slope(z: np.ndarray, labels: np.ndarray,
 
 def _softmax_residual(v: np.ndarray,
                       labels: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Softmax minus one-hot labels (N, C), and log-likelihoods (N,)."""
+    """Return softmax minus one-hot labels (N, C) and log-likelihoods (N,)."""
     v = v - v.max(axis=1, keepdims=True)
     probs = np.exp(v)
     total = probs.sum(axis=1, keepdims=True)
@@ -336,9 +345,9 @@ def _softmax_residual(v: np.ndarray,
 
 
 def _as_targets(labels: np.ndarray, cls_channels: int) -> np.ndarray:
-    """Float64 (N, K): soft targets as they are, labels as one-hot rows.
+    """Convert labels to one-hot rows, float64 (N, K); keep soft targets.
 
-    Rows of zeros for the label ``cls_channels``.
+    The row of the label ``cls_channels`` is zero.
     """
     if labels.ndim == 2:
         return labels.astype(np.float64, copy=False)
@@ -347,10 +356,12 @@ def _as_targets(labels: np.ndarray, cls_channels: int) -> np.ndarray:
 
 def _minimize_bounded(function: Callable, start: np.ndarray,
                       bounds: list) -> np.ndarray:
-    """L-BFGS-B of a convex function; warns on a bound or short of a minimum.
+    """Minimise a convex function by L-BFGS-B.
 
-    Whether it converged is read from the gradient, not from the library's
-    flag, which also calls a search failed that stopped at the last digit.
+    A warning is given if a parameter ends on a bound, or if the search does
+    not converge. The gradient decides on convergence, not the flag of the
+    library: that flag also reports failure if a search stops because the last
+    digit no longer improves.
     """
     found = minimize(
         function,
@@ -365,21 +376,21 @@ def _minimize_bounded(function: Callable, start: np.ndarray,
     if np.abs(projected).max() > GRADIENT_TOLERANCE:
         _warn('the calibration did not converge '
               f'({_as_text(found.message)}; projected gradient '
-              f'{np.abs(projected).max():.1e}): its result may be '
-              'improvable')
+              f'{np.abs(projected).max():.1e}): the result may not be '
+              'optimal')
     width = high - low
     on_bound = ((found.x - low < 1e-6 * width) |
                 (high - found.x < 1e-6 * width))
     if on_bound.any() or found.fun < SEPARABLE_NLL:
         _warn(f'{int(on_bound.sum())} of {len(start)} parameters ended on '
-              f'their bounds, at a likelihood of {found.fun:.1e} nats: the '
-              'samples are separable, of one class, or too few; prefer '
-              'TemperatureScaling or more samples')
+              'their bounds, at a negative log-likelihood of '
+              f'{found.fun:.1e} nats: the samples are separable, of one '
+              'class, or too few; use TemperatureScaling or more samples')
     return found.x
 
 
 def _warn(message: str) -> None:
-    """Warn whoever called a calibrator's ``fit``."""
+    """Give a warning at the line that called a calibrator's ``fit``."""
     warnings.warn(message, stacklevel=4)
 
 

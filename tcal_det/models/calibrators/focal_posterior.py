@@ -1,4 +1,4 @@
-"""Posterior of a head that was trained with sigmoid focal loss."""
+"""Calibrator for heads that were trained with sigmoid focal loss."""
 import math
 from typing import Any, Dict, Optional
 
@@ -14,23 +14,24 @@ from .calibrator import Calibrator, check_inner_fraction
 from .softening import SofteningMixin
 
 LARGEST_GAMMA = 100.0
-# 4 MiB of float32 per temporary tensor, of which there are some eight.
+# 4 MiB of float32 per temporary tensor; there are about eight of them.
 NUMBERS_PER_SLICE = 2**20
 
 
 @MODELS.register_module()
 class FocalPosterior(SofteningMixin, Calibrator):
-    r"""Posterior that a focal head's score stands for, without a fit.
+    r"""Posterior probability for the score of a focal head, without a fit.
 
     For sigmoid heads trained with ``FocalLoss`` on 0/1 targets, such as
     RetinaNet, FCOS and ATSS. Not for IoU-aware heads (quality focal and
     varifocal loss), whose targets are not 0 or 1: fit
     :class:`PlattScaling` there.
 
-    Focal loss is smallest not at the posterior :math:`\eta` but at a score
-    closer to one half, and detection's :math:`\alpha` shifts that. From the
-    root of the slope of the expected loss :math:`-\eta \alpha (1 - p)^\gamma
-    \log p - (1 - \eta) (1 - \alpha) p^\gamma \log(1 - p)`,
+    The minimum of the focal loss is not at the posterior :math:`\eta` but at
+    a score p closer to one half, and the :math:`\alpha` used in detection
+    shifts this minimum. Where the slope of the expected loss :math:`-\eta
+    \alpha (1 - p)^\gamma \log p - (1 - \eta) (1 - \alpha) p^\gamma \log(1 -
+    p)` is 0,
 
     .. math::
         \frac{\eta}{1 - \eta} = \frac{(1 - \alpha) B}{\alpha A}, \quad
@@ -38,24 +39,24 @@ class FocalPosterior(SofteningMixin, Calibrator):
         \quad
         B = \frac{p^\gamma}{1 - p} - \gamma p^{\gamma - 1} \log(1 - p),
 
-    and the calibrated logit is the logarithm of that ratio. This assumes a
-    head that has reached the minimum; over-fitting is not corrected.
+    and the calibrated logit is the logarithm of that ratio. This assumes that
+    the head has reached the minimum; over-fitting is not corrected.
 
     Args:
         alpha (float, optional): Weight of the target 1 in the loss, in
-            (0, 1); the target 0 weighs 1 - alpha. Defaults to 0.25.
+            (0, 1); the target 0 has weight 1 - alpha. Defaults to 0.25.
         gamma (float, optional): Exponent of the loss, in [0, 100]. Defaults
             to 2.0.
-        cls_channels (int, optional): Columns that logits must have. Defaults
-            to None, any.
-        softening (float, optional): > 0. Above 1 it makes the calibrated
-            teacher slightly under-confident about the base rate, see
-            :class:`SofteningMixin`. May be given with ``load_from``.
-            Defaults to 1.0.
+        cls_channels (int, optional): Number of columns that the logits must
+            have. Defaults to None: any number.
+        softening (float, optional): Divisor of the distance from the base
+            rate's logit, > 0; above 1 the calibrated teacher becomes slightly
+            under-confident, see :class:`SofteningMixin`. May be given with
+            ``load_from``. Defaults to 1.0.
         base_rate (float, optional): Mean target over all pairs of a sample
-            and a class, in (0, 1); used where softening is not 1. Defaults
-            to None, to be fitted.
-        load_from (str, optional): Read the parameters from this JSON file.
+            and a class, in (0, 1); used if ``softening`` is not 1. Defaults
+            to None: to be fitted.
+        load_from (str, optional): Path to a JSON file with the parameters.
             Defaults to None.
 
     Example:
@@ -64,9 +65,10 @@ class FocalPosterior(SofteningMixin, Calibrator):
         >>> [round(score, 3) for score in calibrated[0].tolist()]
         [0.008, 0.236, 0.75, 0.967]
 
-    Reference: Charoenphakdee et al., "On Focal Loss for Class-Posterior
-    Probability Estimation: A Theoretical Perspective", CVPR 2021, for alpha
-    = 1/2; Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+    Reference:
+        Charoenphakdee et al., "On Focal Loss for Class-Posterior Probability
+        Estimation: A Theoretical Perspective", CVPR 2021, for alpha = 1/2;
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
     """
 
     activation = 'sigmoid'
@@ -110,12 +112,12 @@ class FocalPosterior(SofteningMixin, Calibrator):
             logits (Tensor): Unnormalised scores, shape (N, K).
 
         Returns:
-            Tensor: Same shape, at least float32.
+            Tensor: Calibrated logits, same shape, at least float32.
         """
         self.check_cls_channels(logits.shape[1])
         logits = at_least_float32(logits)
-        # A dense head has millions of logits, and each step of the formula
-        # would keep a copy of all.
+        # A dense head has millions of logits. Without slices, each step of
+        # the formula would keep a copy of all of them.
         rows = max(NUMBERS_PER_SLICE // max(logits.shape[1], 1), 1)
         calibrated = torch.empty_like(logits)
         for begin in range(0, len(logits), rows):
@@ -128,24 +130,27 @@ class FocalPosterior(SofteningMixin, Calibrator):
             logits: Logits,
             labels: Labels,
             base_rate: Optional[float] = None) -> 'FocalPosterior':
-        """Take the number of columns, and the base rate for ``softening``.
+        """Store the number of columns and the base rate for ``softening``.
 
-        ``alpha`` and ``gamma`` are those of the training loss, and stay.
+        ``alpha`` and ``gamma`` are parameters of the training loss; they are
+        not fitted.
 
         Args:
-            logits (Tensor): The teacher's, uncalibrated, shape (N, K).
-            labels (Tensor): In [0, K], K is background, shape (N,); or soft
-                targets: floats in [0, 1], shape (N, K).
+            logits (Tensor): Uncalibrated logits of the teacher, shape (N, K).
+            labels (Tensor): Labels in [0, K], where K is background, shape
+                (N,); or soft targets: floats in [0, 1], shape (N, K).
             base_rate (float, optional): Mean target over all pairs of a
-                sample and a class, where the samples are a selection.
-                Defaults to None, the mean target of the samples.
+                sample and a class; needed if the given samples are a
+                selection. Defaults to None: the mean target of the samples.
 
         Returns:
-            FocalPosterior: Itself.
+            FocalPosterior: This calibrator.
 
         Raises:
-            InvalidTypeError, InvalidValueError: If the samples or the base
-                rate are not as described.
+            InvalidTypeError: If the samples or the base rate have a wrong
+                type.
+            InvalidValueError: If the samples or the base rate have a wrong
+                shape or value.
         """
         logits, labels = check_calibration_data(logits, labels,
                                                 self.activation)
@@ -155,7 +160,7 @@ class FocalPosterior(SofteningMixin, Calibrator):
         return self
 
     def to_json_dict(self) -> Dict[str, Any]:
-        """``{"type": ..., ...}``, which a config takes as it is."""
+        """Return the config dict ``{"type": ..., ...}`` of this calibrator."""
         return dict(
             type='FocalPosterior',
             alpha=self.alpha,
@@ -165,7 +170,7 @@ class FocalPosterior(SofteningMixin, Calibrator):
             cls_channels=self.cls_channels)
 
     def extra_repr(self) -> str:
-        """What the run's log prints of it."""
+        """Return the parameters that ``repr`` and the log show."""
         parts = [f'alpha={self.alpha}', f'gamma={self.gamma}']
         parts += self._softening_repr()
         if self.cls_channels is not None:
@@ -175,34 +180,37 @@ class FocalPosterior(SofteningMixin, Calibrator):
 
 def focal_posterior_logit(logits: Tensor, alpha: float,
                           gamma: float) -> Tensor:
-    r"""Logit of the posterior at which focal loss has its minimum.
+    r"""Compute the logit of the posterior that belongs to a focal score.
 
-    In terms of the score's logit z, with softplus s,
+    The expected focal loss of this posterior has its minimum at the score.
+    With the logit z of the score and the softplus s, the result is
 
     .. math::
         \log \frac{1 - \alpha}{\alpha} + (\gamma - 1) z
         + \log(e^z + \gamma s(z)) - \log(e^{-z} + \gamma s(-z)).
 
-    Without the first term it is an odd function, so it is computed for
+    Without the first term this is an odd function. So it is computed for
     :math:`u = |z|`, where with :math:`x = e^{-u}` it is
 
     .. math::
         (\gamma + 1) u + \log(1 + \gamma x (u + \log(1 + x)))
-        - \log(1 + \gamma \log(1 + x) / x),
+        - \log(1 + \gamma \log(1 + x) / x).
 
-    in which nothing overflows.
+    No term of this form overflows.
 
     Args:
-        logits (Tensor): Float32 or float64, any shape.
-        alpha (float): Weight of the target 1, in (0, 1).
-        gamma (float): Exponent, in [0, 100].
+        logits (Tensor): Logits of the scores, float32 or float64, any shape.
+        alpha (float): Weight of the target 1 in the loss, in (0, 1).
+        gamma (float): Exponent of the loss, in [0, 100].
 
     Returns:
-        Tensor: Same shape and type; strictly increasing in each logit but
-        for rounding; infinite where the logit is.
+        Tensor: Logits of the posterior, same shape and type; strictly
+        increasing in each logit, except for rounding; infinite where the
+        logit is infinite.
     """
     magnitude = logits.abs()
-    # Beyond, x is 0 next to 1; it must not be 0 where it divides.
+    # For a larger u, x is negligible next to 1. As x is also a divisor, the
+    # bound prevents a division by 0.
     largest = -0.99 * math.log(torch.finfo(logits.dtype).tiny)
     bounded = magnitude.clamp(max=largest)
     x = torch.exp(-bounded)

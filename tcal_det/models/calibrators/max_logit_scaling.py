@@ -1,4 +1,4 @@
-"""A temperature for each sample, by its largest logit."""
+"""Calibrator with one temperature per sample, from its largest logit."""
 import math
 from typing import Any, Dict, Optional
 
@@ -16,35 +16,35 @@ from .fitting import fit_temperature
 
 @MODELS.register_module()
 class MaxLogitScaling(Calibrator):
-    r"""Divide each sample's logits so that the largest is always the same.
+    r"""Scale each sample's logits so that the largest is always the same.
 
     .. math::
         \frac{z}{T(z)}, \qquad T(z) = \frac{\max_c z_c}{r}
 
-    with the logits centred, :math:`\sum_c z_c = 0`, and one ratio r for all
-    samples; for softmax heads. The entropy of a softmax goes, above all, by
-    the ratio of the largest logit to the temperature, so all samples get
-    about the same: none is left so sharp that it says nothing about the
-    other classes. The order of the classes stays.
+    with centred logits, :math:`\sum_c z_c = 0`, and one ratio r for all
+    samples; for softmax heads. The entropy of a softmax depends mainly on the
+    ratio of the largest logit to the temperature, so all samples get about
+    the same entropy: no sample stays so sharp that it gives no information
+    about the other classes. The order of the classes does not change.
 
-    **What a teacher says of how sure it is, is lost**: a doubtful sample is
-    made as sure as a clear one, and whatever temperature the teacher was
-    divided by before has no effect. That is the opposite of a calibrated
-    teacher. It is here because the two ideas are to be compared.
+    **The teacher's confidence is lost**: an uncertain sample becomes as
+    confident as a clear one, and a temperature that was applied to the
+    teacher before has no effect. This is the opposite of a calibrated
+    teacher. The calibrator exists to compare the two ideas.
 
-    Adapted: only the teacher's side of the method. Its temperature of the
-    student and its weights of the samples are not part of this package: what
-    is public at the time of writing does not give their formulas. The logits
-    are centred, as a largest logit means nothing while their offset is free.
-    The ratio can be fitted to held-out samples, as the one with the smallest
-    negative log-likelihood. Logits that do not vary stay equal; masked
-    classes (a logit of -inf) stay masked and do not count.
+    Difference from the paper: only the teacher's part of the method is
+    implemented. The student's temperature and the sample weights are missing,
+    as their formulas are not public at the time of writing. The logits are
+    centred, as the value of the largest logit depends on an arbitrary offset.
+    The ratio can be fitted to held-out samples by the smallest negative
+    log-likelihood. Logits that do not vary stay equal; masked classes (a logit
+    of -inf) stay masked and do not enter the scale.
 
     Args:
-        ratio (float, optional): r, > 0. Defaults to None, to be fitted.
-        cls_channels (int, optional): Columns of the logits that it was fitted
-            to, background included. Defaults to None, any.
-        load_from (str, optional): Read the parameters from this JSON file.
+        ratio (float, optional): Ratio r, > 0. Defaults to None: to be fitted.
+        cls_channels (int, optional): Number of columns of the logits in the
+            fit, including background. Defaults to None: any number.
+        load_from (str, optional): Path to a JSON file with the parameters.
             Defaults to None.
 
     Example:
@@ -52,8 +52,9 @@ class MaxLogitScaling(Calibrator):
         >>> calibrator(torch.tensor([[8., -8.], [1., 2.]])).tolist()
         [[2.0, -2.0], [-2.0, 2.0]]
 
-    Reference: Luong et al., "Consistently Informative Soft-Label Temperature
-    for Knowledge Distillation" (CIST), arXiv 2605.20357.
+    Reference:
+        Luong et al., "Consistently Informative Soft-Label Temperature for
+        Knowledge Distillation" (CIST), arXiv 2605.20357.
     """
 
     activation = 'softmax'
@@ -79,24 +80,25 @@ class MaxLogitScaling(Calibrator):
             logits (Tensor): Unnormalised scores, shape (N, C).
 
         Returns:
-            Tensor: Same shape, at least float32.
+            Tensor: Calibrated logits, same shape, at least float32.
         """
         self.check_cls_channels(logits.shape[1])
         return self.ratio * with_largest_one(at_least_float32(logits))
 
     def fit(self, logits: Logits, labels: Labels) -> 'MaxLogitScaling':
-        """Find the ratio with the smallest NLL on held-out samples.
+        """Fit the ratio with the smallest NLL on held-out samples.
 
         Args:
-            logits (Tensor): The teacher's, uncalibrated, shape (N, C).
-            labels (Tensor): In [0, C), background is C - 1, shape (N,).
+            logits (Tensor): Uncalibrated logits of the teacher, shape (N, C).
+            labels (Tensor): Labels in [0, C), where C - 1 is background,
+                shape (N,).
 
         Returns:
-            MaxLogitScaling: Itself.
+            MaxLogitScaling: This calibrator.
 
         Raises:
-            InvalidTypeError, InvalidValueError: If the samples are not as
-                described.
+            InvalidTypeError: If the samples have a wrong type.
+            InvalidValueError: If the samples have a wrong shape or value.
         """
         logits, labels = check_calibration_data(logits, labels,
                                                 self.activation)
@@ -108,14 +110,14 @@ class MaxLogitScaling(Calibrator):
         return self
 
     def to_json_dict(self) -> Dict[str, Any]:
-        """``{"type": ..., ...}``, which a config takes as it is."""
+        """Return the config dict ``{"type": ..., ...}`` of this calibrator."""
         return dict(
             type='MaxLogitScaling',
             ratio=self.ratio,
             cls_channels=self.cls_channels)
 
     def extra_repr(self) -> str:
-        """What the run's log prints of it."""
+        """Return the parameters that ``repr`` and the log show."""
         parts = [f'ratio={self.ratio}' if self.is_fitted else 'not fitted']
         if self.cls_channels is not None:
             parts.append(f'cls_channels={self.cls_channels}')
@@ -123,17 +125,18 @@ class MaxLogitScaling(Calibrator):
 
 
 def with_largest_one(logits: Tensor) -> Tensor:
-    """Centred logits, divided by the largest.
+    """Centre the logits of each sample and divide them by the largest.
 
     Args:
         logits (Tensor): At least float32, shape (N, C).
 
     Returns:
-        Tensor: Same shape and type; zeros where the logits do not vary.
+        Tensor: Scaled logits, same shape and type; zeros where the logits do
+        not vary.
     """
     deviations = centred(logits)
     largest = deviations.amax(dim=1, keepdim=True)
-    # What rounding makes of logits that are all the same.
+    # Rounding errors of logits that are all equal.
     size = logits.masked_fill(logits == -math.inf, 0).abs().amax(
         dim=1, keepdim=True)
     noise = logits.shape[1] * torch.finfo(logits.dtype).eps * size

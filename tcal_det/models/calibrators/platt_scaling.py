@@ -1,4 +1,4 @@
-"""One scale and one bias for sigmoid heads."""
+"""Calibrator with one scale and one bias, for sigmoid heads."""
 from typing import Any, Dict, Optional
 
 from torch import Tensor
@@ -18,32 +18,33 @@ from .softening import SofteningMixin
 class PlattScaling(SofteningMixin, Calibrator):
     r"""Scale and shift a sigmoid head's logits: :math:`a z + b`.
 
-    For every sigmoid head, whatever its loss; fitted to soft targets it
-    also serves IoU-aware heads. One pair for all classes. Unlike a
-    temperature it can move the point at which a score is one half, which
-    focal loss leaves far from where it belongs.
+    For every sigmoid head, independent of its loss; if fitted to soft
+    targets, also for IoU-aware heads. All classes share one scale and one
+    bias. Unlike a temperature, the bias can move the logit at which the score
+    is one half. This is needed after focal loss, which shifts that point.
 
     Args:
-        scale (float, optional): a, > 0. Defaults to None, to be fitted.
-        bias (float, optional): b. Defaults to None, to be fitted.
-        cls_channels (int, optional): Columns of the logits that it was fitted
-            to. Defaults to None, any.
-        softening (float, optional): > 0. Above 1 it makes the calibrated
-            teacher slightly under-confident about the base rate, see
-            :class:`SofteningMixin`. May be given with ``load_from``.
-            Defaults to 1.0.
+        scale (float, optional): Scale a, > 0. Defaults to None: to be fitted.
+        bias (float, optional): Bias b. Defaults to None: to be fitted.
+        cls_channels (int, optional): Number of columns of the logits in the
+            fit. Defaults to None: any number.
+        softening (float, optional): Divisor of the distance from the base
+            rate's logit, > 0; above 1 the calibrated teacher becomes slightly
+            under-confident, see :class:`SofteningMixin`. May be given with
+            ``load_from``. Defaults to 1.0.
         base_rate (float, optional): Mean target over all pairs of a sample
-            and a class, in (0, 1); used where softening is not 1. Defaults
-            to None, to be fitted.
-        load_from (str, optional): Read the parameters from this JSON file.
+            and a class, in (0, 1); used if ``softening`` is not 1. Defaults
+            to None: to be fitted.
+        load_from (str, optional): Path to a JSON file with the parameters.
             Defaults to None.
 
     Example:
         >>> PlattScaling(scale=2.0, bias=1.0, softening=1.2, base_rate=0.01)
         PlattScaling(scale=2.0, bias=1.0, softening=1.2, base_rate=0.01)
 
-    Reference: Platt, "Probabilistic outputs for support vector machines",
-    1999; Guo et al., ICML 2017, section 4.1.
+    Reference:
+        Platt, "Probabilistic outputs for support vector machines", 1999;
+        Guo et al., ICML 2017, section 4.1.
     """
 
     activation = 'sigmoid'
@@ -85,7 +86,7 @@ class PlattScaling(SofteningMixin, Calibrator):
             logits (Tensor): Unnormalised scores, shape (N, K).
 
         Returns:
-            Tensor: Same shape, at least float32.
+            Tensor: Calibrated logits, same shape, at least float32.
         """
         self.check_cls_channels(logits.shape[1])
         # In place: a dense head has millions of logits.
@@ -96,22 +97,26 @@ class PlattScaling(SofteningMixin, Calibrator):
             logits: Logits,
             labels: Labels,
             base_rate: Optional[float] = None) -> 'PlattScaling':
-        """Find scale and bias with the smallest NLL; ``softening`` stays.
+        """Fit scale and bias with the smallest NLL on held-out samples.
+
+        ``softening`` does not change.
 
         Args:
-            logits (Tensor): The teacher's, uncalibrated, shape (N, K).
-            labels (Tensor): In [0, K], K is background, shape (N,); or soft
-                targets: floats in [0, 1], shape (N, K).
+            logits (Tensor): Uncalibrated logits of the teacher, shape (N, K).
+            labels (Tensor): Labels in [0, K], where K is background, shape
+                (N,); or soft targets: floats in [0, 1], shape (N, K).
             base_rate (float, optional): Mean target over all pairs of a
-                sample and a class, where the samples are a selection.
-                Defaults to None, the mean target of the samples.
+                sample and a class; needed if the given samples are a
+                selection. Defaults to None: the mean target of the samples.
 
         Returns:
-            PlattScaling: Itself.
+            PlattScaling: This calibrator.
 
         Raises:
-            InvalidTypeError, InvalidValueError: If the samples or the base
-                rate are not as described.
+            InvalidTypeError: If the samples or the base rate have a wrong
+                type.
+            InvalidValueError: If the samples or the base rate have a wrong
+                shape or value.
         """
         logits, labels = check_calibration_data(logits, labels,
                                                 self.activation)
@@ -125,7 +130,7 @@ class PlattScaling(SofteningMixin, Calibrator):
         return self
 
     def to_json_dict(self) -> Dict[str, Any]:
-        """``{"type": ..., ...}``, which a config takes as it is."""
+        """Return the config dict ``{"type": ..., ...}`` of this calibrator."""
         return dict(
             type='PlattScaling',
             scale=self.scale,
@@ -135,7 +140,7 @@ class PlattScaling(SofteningMixin, Calibrator):
             cls_channels=self.cls_channels)
 
     def extra_repr(self) -> str:
-        """What the run's log prints of it."""
+        """Return the parameters that ``repr`` and the log show."""
         parts = ([f'scale={self.scale}', f'bias={self.bias}']
                  if self.is_fitted else ['not fitted'])
         parts += self._softening_repr()

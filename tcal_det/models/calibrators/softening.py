@@ -1,4 +1,4 @@
-"""Softening of sigmoid heads, about the base rate."""
+"""Softening of sigmoid scores towards the base rate."""
 import math
 from typing import Any, Dict, List, Optional
 
@@ -11,17 +11,18 @@ from .calibrator import REFIT, check_inner_fraction, check_scale
 
 
 class SofteningMixin:
-    r"""Softens a sigmoid head's calibrated logits; for calibrators.
+    r"""Mixin for calibrators that soften the logits of a sigmoid head.
 
-    :math:`b + (z - b) / s` with the softening s and b the logit of the base
-    rate, the mean target over all (sample, class) pairs. Above 1 every score
-    moves towards the base rate. Nearly all pairs of a detector are
-    background; a division by s alone would move those towards one half, and
-    their sum would outweigh all objects.
+    The softened logit is :math:`b + (z - b) / s` with the softening s and the
+    logit b of the base rate, the mean target over all (sample, class) pairs.
+    For s > 1 every score moves towards the base rate. Nearly all pairs of a
+    detector are background. A division by s alone would move their scores
+    towards one half, and their sum would then exceed that of all objects.
 
     Attributes:
-        softening (float): s, > 0; 1 changes nothing.
-        base_rate (float, optional): In (0, 1); needed unless s is 1.
+        softening (float): Softening s, > 0; 1 changes nothing.
+        base_rate (float, optional): Base rate, in (0, 1); needed unless s is
+            1.
     """
 
     beside_file = ('softening', )
@@ -37,13 +38,13 @@ class SofteningMixin:
             'base_rate', base_rate))
 
     def check_cls_channels(self, cls_channels: int) -> None:
-        """Also refuse to soften without a base rate."""
+        """Check the number of columns, and the base rate if it is needed."""
         super().check_cls_channels(cls_channels)
         if (self.activation == 'sigmoid' and self.softening != 1
                 and self.base_rate is None):
             raise InvalidValueError(
                 f'{type(self).__name__} must have `base_rate`, in (0, 1), '
-                f'where `softening` is not 1, but has none beside softening='
+                f'where `softening` is not 1, but has none with softening='
                 f'{self.softening:g}: give the mean target over all samples '
                 f'and classes, or {REFIT}')
 
@@ -55,7 +56,7 @@ class SofteningMixin:
 
     def _fitted_base_rate(self, labels: np.ndarray, cls_channels: int,
                           base_rate: Optional[float]) -> float:
-        """The given one, or the mean target of checked samples."""
+        """Return the given base rate, or the mean target of the samples."""
         if base_rate is None:
             return mean_target(labels, cls_channels)
         return check_inner_fraction('base_rate', base_rate)

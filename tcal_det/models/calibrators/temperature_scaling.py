@@ -1,4 +1,4 @@
-"""One temperature for all classes."""
+"""Calibrator with one temperature for all classes."""
 from typing import Any, Dict, Optional
 
 from torch import Tensor
@@ -21,30 +21,32 @@ class TemperatureScaling(SofteningMixin, Calibrator):
     r"""Divide the teacher's logits by one temperature: :math:`z_t / T`.
 
     For softmax and sigmoid heads. The ranking of the classes, and so the
-    accuracy, never changes. T > 1 makes an over-confident teacher less sure;
-    the student is never divided. Sigmoid heads trained with focal or quality
-    focal loss are under-confident and need T < 1, and focal loss also leaves
-    an offset that only :class:`PlattScaling` or :class:`FocalPosterior`
-    removes.
+    accuracy, never changes. T > 1 makes an over-confident teacher less
+    confident; the student's logits are never divided. Sigmoid heads trained
+    with focal or quality focal loss are under-confident and need T < 1. Focal
+    loss also causes an offset, which only :class:`PlattScaling` or
+    :class:`FocalPosterior` removes.
 
     Args:
-        temperature (float, optional): > 0; 1.5 to 3.0 is the useful range of
-            the paper, for softmax. Defaults to 1.5 for softmax; to None, to
-            be fitted, for sigmoid.
-        softening (float, optional): > 0. Above 1 it makes a calibrated
-            teacher slightly under-confident, which the paper finds best. For
-            softmax it multiplies the temperature: T = temperature *
-            softening. For sigmoid the calibrated logits are divided about
-            that of the base rate, see :class:`SofteningMixin`. May be given
-            with ``load_from``. Defaults to 1.0.
-        activation (str, optional): What the head applies to the logits,
-            'softmax' or 'sigmoid'. Defaults to 'softmax'.
-        cls_channels (int, optional): Columns of the logits that it was fitted
-            to, background included for softmax. Defaults to None, any.
+        temperature (float, optional): Temperature, > 0; 1.5 to 3.0 is the
+            useful range of the paper, for softmax. Defaults to 1.5 for
+            softmax, and to None, to be fitted, for sigmoid.
+        softening (float, optional): Additional softening, > 0; above 1 it
+            makes a calibrated teacher slightly under-confident, which the
+            paper finds best. For softmax it multiplies the temperature: T =
+            temperature * softening. For sigmoid it divides the distance of
+            the calibrated logits from the base rate's logit, see
+            :class:`SofteningMixin`. May be given with ``load_from``. Defaults
+            to 1.0.
+        activation (str, optional): Activation of the head, 'softmax' or
+            'sigmoid'. Defaults to 'softmax'.
+        cls_channels (int, optional): Number of columns of the logits in the
+            fit, including background for softmax. Defaults to None: any
+            number.
         base_rate (float, optional): Mean target over all pairs of a sample
-            and a class, in (0, 1); for sigmoid, where softening is not 1.
-            Defaults to None, to be fitted.
-        load_from (str, optional): Read the parameters from this JSON file.
+            and a class, in (0, 1); used for sigmoid if ``softening`` is not
+            1. Defaults to None: to be fitted.
+        load_from (str, optional): Path to a JSON file with the parameters.
             Defaults to None.
 
     Example:
@@ -53,8 +55,9 @@ class TemperatureScaling(SofteningMixin, Calibrator):
         >>> TemperatureScaling(activation='sigmoid')
         TemperatureScaling(not fitted, activation='sigmoid')
 
-    Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML
-    2017, section 4.2; Kim et al., arXiv 2508.20224.
+    Reference:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+        section 4.2; Kim et al., arXiv 2508.20224.
     """  # noqa: E501
 
     fitted_parameters = ('temperature', )
@@ -99,9 +102,9 @@ class TemperatureScaling(SofteningMixin, Calibrator):
 
     @property
     def effective_temperature(self) -> Optional[float]:
-        """Temperature times softening; None: not fitted.
+        """Temperature times softening; None if not fitted.
 
-        What the logits of a softmax head are divided by.
+        It is the divisor of the logits of a softmax head.
         """
         if self.temperature is None:
             return None
@@ -114,7 +117,7 @@ class TemperatureScaling(SofteningMixin, Calibrator):
             logits (Tensor): Unnormalised scores, shape (N, C).
 
         Returns:
-            Tensor: Same shape, at least float32.
+            Tensor: Calibrated logits, same shape, at least float32.
         """
         self.check_cls_channels(logits.shape[1])
         logits = at_least_float32(logits)
@@ -127,27 +130,32 @@ class TemperatureScaling(SofteningMixin, Calibrator):
             labels: Labels,
             objective: str = 'nll',
             base_rate: Optional[float] = None) -> 'TemperatureScaling':
-        """Find the temperature on held-out samples; ``softening`` stays.
+        """Fit the temperature to held-out samples.
+
+        ``softening`` does not change.
 
         Args:
-            logits (Tensor): The teacher's, uncalibrated, shape (N, C).
-            labels (Tensor): Shape (N,): softmax in [0, C), background is
-                C - 1; sigmoid in [0, C], background is C. For sigmoid also
-                soft targets: floats in [0, 1], shape (N, C).
-            objective (str): What is smallest at the temperature: 'nll', the
-                negative log-likelihood, or 'ece', the expected calibration
-                error of the predicted class. Defaults to 'nll'.
+            logits (Tensor): Uncalibrated logits of the teacher, shape (N, C).
+            labels (Tensor): Labels, shape (N,): in [0, C) for softmax, where
+                C - 1 is background; in [0, C] for sigmoid, where C is
+                background. Or, for sigmoid, soft targets: floats in [0, 1],
+                shape (N, C).
+            objective (str): Quantity to minimise: 'nll', the negative
+                log-likelihood, or 'ece', the expected calibration error of
+                the predicted class. Defaults to 'nll'.
             base_rate (float, optional): For sigmoid, the mean target over
-                all pairs of a sample and a class, where the samples are a
-                selection. Defaults to None, the mean target of the samples.
+                all pairs of a sample and a class; needed if the given samples
+                are a selection. Defaults to None: the mean target of the
+                samples.
 
         Returns:
-            TemperatureScaling: Itself.
+            TemperatureScaling: This calibrator.
 
         Raises:
-            InvalidTypeError, InvalidValueError: If the samples or the
-                options are not as described, or the temperature is beyond
-                the numbers of the logits' own type.
+            InvalidTypeError: If the samples or the options have a wrong type.
+            InvalidValueError: If the samples or the options have a wrong
+                shape or value, or the temperature is outside the range of the
+                logits' type.
         """
         check_choice('objective', objective, tuple(FIT_BY_OBJECTIVE))
         logits, labels = check_calibration_data(logits, labels,
@@ -173,7 +181,7 @@ class TemperatureScaling(SofteningMixin, Calibrator):
         return self
 
     def to_json_dict(self) -> Dict[str, Any]:
-        """``{"type": ..., ...}``, which a config takes as it is."""
+        """Return the config dict ``{"type": ..., ...}`` of this calibrator."""
         return dict(
             type='TemperatureScaling',
             temperature=self.temperature,
@@ -183,7 +191,7 @@ class TemperatureScaling(SofteningMixin, Calibrator):
             cls_channels=self.cls_channels)
 
     def extra_repr(self) -> str:
-        """What the run's log prints of it."""
+        """Return the parameters that ``repr`` and the log show."""
         parts = [
             f'temperature={self.temperature}'
             if self.is_fitted else 'not fitted'
@@ -204,7 +212,7 @@ class TemperatureScaling(SofteningMixin, Calibrator):
         # Only a sigmoid head's temperature can be missing.
         return (f'{REFIT}, or give `temperature` (below 1 for focal and '
                 'quality focal heads, which are under-confident: the 1.5 of '
-                'softmax heads does not carry over)')
+                'softmax heads is not valid for them)')
 
     def _refuse_base_rate(self, base_rate: Optional[float]) -> None:
         if base_rate is not None:

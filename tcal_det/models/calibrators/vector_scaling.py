@@ -1,4 +1,4 @@
-"""A scale and a bias for each class."""
+"""Calibrator with a scale and a bias for each class."""
 from typing import Any, Callable, Dict, Optional, Sequence
 
 import numpy as np
@@ -18,21 +18,22 @@ from .fitting import fit_vector_scaling
 class VectorScaling(Calibrator):
     r"""Scale and shift the teacher's logits class by class.
 
-    :math:`w_k z_k + b_k` for softmax heads. It can mend what one
-    temperature cannot, such as a background that is over-confident while
-    the objects are not; it can change the ranking of the classes, and needs
-    samples of each class.
+    The calibrated logit is :math:`w_k z_k + b_k`; for softmax heads. Unlike
+    one temperature, it can correct a background class that is over-confident
+    while the object classes are not. It can change the ranking of the
+    classes, and needs samples of each class.
 
     Args:
-        scale (Sequence[float], optional): w, > 0, shape (C,), background
-            last. Defaults to None, to be fitted.
-        bias (Sequence[float], optional): b, shape (C,). Defaults to None,
-            to be fitted.
-        load_from (str, optional): Read the parameters from this JSON file.
+        scale (Sequence[float], optional): Scales w, > 0, shape (C,),
+            background last. Defaults to None: to be fitted.
+        bias (Sequence[float], optional): Biases b, shape (C,). Defaults to
+            None: to be fitted.
+        load_from (str, optional): Path to a JSON file with the parameters.
             Defaults to None.
 
-    Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML
-    2017, section 4.2.
+    Reference:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+        section 4.2.
     """
 
     activation = 'softmax'
@@ -56,13 +57,13 @@ class VectorScaling(Calibrator):
             raise InvalidValueError(
                 '`scale` and `bias` must have one entry per class, but got '
                 f'{len(scale)} and {len(bias)} entries')
-        # Not in any state dict: the JSON form is the one that is kept.
+        # Not in the state dict: the parameters are stored as JSON.
         self.register_buffer('scale', scale, persistent=False)
         self.register_buffer('bias', bias, persistent=False)
 
     @property
     def cls_channels(self) -> Optional[int]:
-        """Columns of the logits, background included; None: not fitted."""
+        """Number of columns, including background; None if not fitted."""
         return None if self.scale is None else len(self.scale)
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -72,25 +73,26 @@ class VectorScaling(Calibrator):
             logits (Tensor): Unnormalised scores, shape (N, C).
 
         Returns:
-            Tensor: Same shape, at least float32.
+            Tensor: Calibrated logits, same shape, at least float32.
         """
         self.check_cls_channels(logits.shape[1])
         logits = at_least_float32(logits)
         return logits * self.scale.to(logits) + self.bias.to(logits)
 
     def fit(self, logits: Tensor, labels: Tensor) -> 'VectorScaling':
-        """Find scales and biases with the smallest NLL on held-out samples.
+        """Fit scales and biases with the smallest NLL on held-out samples.
 
         Args:
-            logits (Tensor): The teacher's, uncalibrated, shape (N, C).
-            labels (Tensor): In [0, C), background is C - 1, shape (N,).
+            logits (Tensor): Uncalibrated logits of the teacher, shape (N, C).
+            labels (Tensor): Labels in [0, C), where C - 1 is background,
+                shape (N,).
 
         Returns:
-            VectorScaling: Itself.
+            VectorScaling: This calibrator.
 
         Raises:
-            InvalidTypeError, InvalidValueError: If the samples are not as
-                described.
+            InvalidTypeError: If the samples have a wrong type.
+            InvalidValueError: If the samples have a wrong shape or value.
         """
         logits, labels = check_calibration_data(logits, labels,
                                                 self.activation)
@@ -101,14 +103,14 @@ class VectorScaling(Calibrator):
         return self
 
     def to_json_dict(self) -> Dict[str, Any]:
-        """``{"type": ..., ...}``, which a config takes as it is."""
+        """Return the config dict ``{"type": ..., ...}`` of this calibrator."""
         return dict(
             type='VectorScaling',
             scale=None if self.scale is None else self.scale.tolist(),
             bias=None if self.bias is None else self.bias.tolist())
 
     def extra_repr(self) -> str:
-        """What the run's log prints of it."""
+        """Return the parameters that ``repr`` and the log show."""
         if not self.is_fitted:
             return 'not fitted'
         return (f'cls_channels={self.cls_channels}, '
@@ -117,7 +119,7 @@ class VectorScaling(Calibrator):
 
 def _as_vector(name: str, values: Optional[Sequence[float]],
                check: Callable[[str, float], float]) -> Optional[Tensor]:
-    """Float64, shape (C,), of numbers that pass the check."""
+    """Convert numbers that pass ``check`` to a float64 tensor, shape (C,)."""
     if values is None:
         return None
     if isinstance(values, (np.ndarray, Tensor)):

@@ -1,4 +1,4 @@
-"""Adaptive explicit knowledge transfer through a linear head of its own."""
+"""Adaptive explicit knowledge transfer with an additional linear head."""
 import math
 
 import torch.nn as nn
@@ -20,38 +20,42 @@ class AEKTLoss(LogitLoss):
         \lambda_i\,\mathrm{KL}(q_t\|q_s), \qquad
         w = \frac{2 p_{t,y}}{p_{t,y} + p_{s,y}}
 
-    averaged over samples; :math:`b = (p_y, 1 - p_y)` is the explicit
-    knowledge about the target class y, q the implicit one, the softmax over
-    the non-target classes. The student's side is
+    averaged over samples. The explicit knowledge about the target class y is
+    :math:`b = (p_y, 1 - p_y)`; the implicit knowledge q is the softmax over
+    the non-target classes. The student's probabilities are
     :math:`\mathrm{softmax}(A z_s + a)` with a learnable linear head, so that
-    the logits which classify are not the ones which imitate.
+    the logits for classification differ from those for imitation.
 
-    Adapted: a sample is a RoI and its target the assigned label, background
-    included. The head maps logits to logits, as a loss does not see features;
-    it starts as the identity, so that the first step is the loss of the
-    student's own logits. It is trained with the student and is no part of
-    it.
+    Difference from the paper: a sample is a RoI and its target is the
+    assigned label, which may be background. The head maps logits to logits,
+    as a loss has no access to features. The head starts as the identity, so
+    that the first step is the loss of the student's own logits. It is trained
+    together with the student but is not part of it.
 
-    Reading taken: the paper weighs the explicit part by the ratio of the
-    teacher's and the student's confidence. Here that is the bounded w: 1
-    where both agree, up to 2 where the student is less sure, towards 0 where
-    it is surer than the teacher; the plain ratio overflows for a student
-    that is surely wrong. The gradient flows through w.
+    Interpretation: the paper weights the explicit part by the ratio of the
+    teacher's and the student's confidence. Here this is the bounded weight w:
+    1 if both agree, up to 2 if the student is less confident than the
+    teacher, and towards 0 if it is more confident. The plain ratio would
+    overflow for a student that is confident and wrong. The gradient flows
+    through w.
 
     A class that the student masks (a logit of -inf) stays masked, and does
-    not enter the head's other outputs.
+    not enter the other outputs of the head.
 
     Args:
-        cls_channels (int): C, the number of columns of the logits: the
-            number of classes plus one for background.
-        explicit_weight (float): :math:`\lambda_e`, >= 0. Defaults to 1.0.
-        implicit_weight (float): :math:`\lambda_i`, >= 0. Defaults to 1.0.
+        cls_channels (int): Number of columns C of the logits: the number of
+            classes plus one for background.
+        explicit_weight (float): Weight :math:`\lambda_e` of the explicit
+            part, >= 0. Defaults to 1.0.
+        implicit_weight (float): Weight :math:`\lambda_i` of the implicit
+            part, >= 0. Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Park and Lee, "Adaptive Explicit Knowledge Transfer for
-    Knowledge Distillation", arXiv 2409.01679.
+    Reference:
+        Park and Lee, "Adaptive Explicit Knowledge Transfer for Knowledge
+        Distillation", arXiv 2409.01679.
     """
 
     needs_labels = True
@@ -63,7 +67,7 @@ class AEKTLoss(LogitLoss):
                  loss_weight: float = 1.0,
                  samples: str = 'all') -> None:
         super().__init__(loss_weight, samples)
-        # One class and background.
+        # At least one class and background.
         cls_channels = check_count('cls_channels', cls_channels, lowest=2)
         self.explicit_weight = check_non_negative('explicit_weight',
                                                   explicit_weight)
@@ -88,7 +92,7 @@ class AEKTLoss(LogitLoss):
         log_target = split_target(teacher, labels)[0].log_softmax(dim=1)
         log_ratio = log_target - split_target(student,
                                               labels)[0].log_softmax(dim=1)
-        # w = 0 for a target that the teacher masks, also if both do.
+        # w = 0 for a target that the teacher masks, even if both mask it.
         log_ratio = log_ratio.masked_fill(log_target == -math.inf,
                                           -math.inf)[:, 0]
         # 2 / (1 + p_s / p_t), without forming the ratio.

@@ -1,4 +1,4 @@
-"""Adaptive teaching: sure samples learn diversity only."""
+"""Adaptive teaching: confident samples teach the non-target classes only."""
 
 from torch import Tensor
 
@@ -15,29 +15,30 @@ class ATKDLoss(LogitLoss):
     .. math::
         \mathrm{KL}(q_t\|q_s) + h\,\mathrm{KL}(b_t\|b_s)
 
-    averaged over samples; :math:`b = (p_y, 1 - p_y)` for the target class y,
-    q the softmax over the non-target classes. A sample is hard (h = 1) if
-    its uncertainty :math:`1 - p_{t,y}` is among the ``hard_ratio`` highest,
-    else easy (h = 0): easy samples learn the diversity of the non-target
-    classes only, hard ones both.
+    averaged over samples, with :math:`b = (p_y, 1 - p_y)` for the target
+    class y, and the softmax q over the non-target classes. A sample is hard
+    (h = 1) if its uncertainty :math:`1 - p_{t,y}` is among the
+    ``hard_ratio`` highest, else easy (h = 0). An easy sample teaches only the
+    distribution of the non-target classes, a hard sample both parts.
 
-    Adapted: the paper distils language models; here a sample is a RoI
-    instead of a token and its target the assigned label, background
-    included. Samples are ranked among all RoIs of the call.
+    Difference from the paper: the paper distils language models; here a
+    sample is a RoI instead of a token and its target is the assigned label,
+    which may be background. Samples are ranked among all RoIs of the call.
 
-    Reading taken: easy and hard samples enter one mean with equal weight;
-    the paper's balance between the two groups is left out. Nothing is
-    softened but by the teacher's calibrator.
+    Interpretation: easy and hard samples enter one mean with equal weight;
+    the paper's balance between the two groups is left out. Only the teacher's
+    calibrator softens the probabilities.
 
     Args:
-        hard_ratio (float): Share of the samples that is hard, in (0, 1].
+        hard_ratio (float): Share of samples that are hard, in (0, 1].
             Defaults to 0.5.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Zhong et al., "Revisiting Knowledge Distillation for
-    Autoregressive Language Models", arXiv 2402.11890.
+    Reference:
+        Zhong et al., "Revisiting Knowledge Distillation for Autoregressive
+        Language Models", arXiv 2402.11890.
     """
 
     needs_labels = True

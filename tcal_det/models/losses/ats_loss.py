@@ -1,4 +1,4 @@
-"""Asymmetric temperatures: one for the target class, one for the rest.
+"""Asymmetric temperatures: one for the target class, one for the others.
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
@@ -17,18 +17,22 @@ def asymmetric_logits(logits: Tensor, labels: Tensor,
                       other_temperature: float) -> Tensor:
     r"""Divide the target's logit by one temperature, the others by another.
 
-    With the logits centred, :math:`\sum_c z_c = 0`, :math:`z_y / \tau_1` for
-    the target class y and :math:`z_c / \tau_2` for all others. The order of
-    the others stays; the target may lose its place among them.
+    The logits are centred, :math:`\sum_c z_c = 0`; the result is
+    :math:`z_y / \tau_1` for the target class y and :math:`z_c / \tau_2` for
+    all other classes. The order of the other classes does not change, but the
+    rank of the target may change.
 
     Args:
-        logits (Tensor): At least float32, shape (N, C).
+        logits (Tensor): Logits, at least float32, shape (N, C).
         labels (Tensor): Target class of each sample, shape (N,).
-        target_temperature (float): :math:`\tau_1` > 0.
-        other_temperature (float): :math:`\tau_2` > 0.
+        target_temperature (float): Temperature :math:`\tau_1` of the target
+            class, > 0.
+        other_temperature (float): Temperature :math:`\tau_2` of the other
+            classes, > 0.
 
     Returns:
-        Tensor: Shape (N, C). A masked class (a logit of -inf) stays masked.
+        Tensor: Logits, shape (N, C). A masked class (a logit of -inf) stays
+        masked.
 
     Example:
         >>> import torch
@@ -52,38 +56,42 @@ class ATSLoss(LogitLoss):
         \tilde p_{t,c} \propto \exp(z_{t,c} / \tau_c), \qquad
         \tau_y = \tau_1, \quad \tau_c = \tau_2 \text{ for } c \ne y
 
-    averaged over samples, y being the target class. A large, over-confident
-    teacher says little about how the classes other than the target differ;
-    :math:`\tau_1 > \tau_2` raises the variance of their probabilities
-    without making the target as sure as :math:`\tau_2` alone would. Equal
-    temperatures are :class:`LogitKLDivLoss` on a teacher divided by them. As
-    in the official code the student is not softened.
+    averaged over samples, with the target class y. A large, over-confident
+    teacher gives little information about the differences between the
+    non-target classes. With :math:`\tau_1 > \tau_2` the variance of their
+    probabilities increases, while the target does not become as confident as
+    with :math:`\tau_2` alone. Equal temperatures give
+    :class:`LogitKLDivLoss` with a teacher whose logits are divided by that
+    temperature. As in the official code, the student is not softened.
 
-    The target is the assigned label. That is why this is a loss and no
-    calibrator: a calibrator turns what the teacher says into probabilities
-    that hold, while these temperatures are chosen by what the teacher should
-    have said, and probabilities made with the label are calibrated for no
-    temperatures at all. Labels also are at hand in a loss for every way in
-    which a teacher answers, in the classes that both models share.
+    The target is the assigned label. For this reason it is a loss and not a
+    calibrator: a calibrator maps the teacher's output to calibrated
+    probabilities without the label, while these temperatures depend on the
+    label, and probabilities that depend on the label are not calibrated for
+    any temperatures. In addition, a loss has the labels for every kind of
+    teacher, in the classes that both models share.
 
-    The temperatures act on what the calibrator has left. As in the paper use
-    it without one: a temperature there would soften twice.
+    The temperatures are applied after the teacher's calibrator. As in the
+    paper, use the loss without a calibrator: a temperature there would soften
+    the logits a second time.
 
-    Adapted: a sample is a RoI and its target the assigned label, background
-    included. The logits of a sample are centred first: unlike a softmax with
-    one temperature, the formula depends on their offset, which no
-    classifier's loss determines.
+    Difference from the paper: a sample is a RoI and its target is the
+    assigned label, which may be background. The logits of a sample are
+    centred first: unlike a softmax with one temperature, the formula depends
+    on their offset, which the loss of a classifier does not determine.
 
     Args:
-        target_temperature (float): :math:`\tau_1` > 0. Defaults to 4.0, with
-            the other's 2.0 that of the official code.
-        other_temperature (float): :math:`\tau_2` > 0. Defaults to 2.0.
+        target_temperature (float): Temperature :math:`\tau_1` of the target
+            class, > 0. Defaults to 4.0, as in the official code.
+        other_temperature (float): Temperature :math:`\tau_2` of the other
+            classes, > 0. Defaults to 2.0, as in the official code.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Li et al., "Asymmetric Temperature Scaling Makes Larger
-    Networks Teach Well Again", NeurIPS 2022, arXiv 2210.04427.
+    Reference:
+        Li et al., "Asymmetric Temperature Scaling Makes Larger Networks Teach
+        Well Again", NeurIPS 2022, arXiv 2210.04427.
     """
 
     needs_labels = True

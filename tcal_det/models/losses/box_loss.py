@@ -1,4 +1,4 @@
-"""What all losses on the boxes of a detector have in common.
+"""Base class of the losses on the boxes of a detector.
 
 Shapes: N samples (RoIs, anchors or points).
 """
@@ -13,15 +13,16 @@ from .weighted_loss import WeightedLoss
 
 
 class BoxLoss(WeightedLoss):
-    """Base of the losses between boxes of student and teacher.
+    """Base class of the losses between boxes of student and teacher.
 
-    A loss implements :meth:`per_sample_loss`.
+    A subclass implements :meth:`check_shapes` and :meth:`per_sample_loss`.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an argument is wrong.
+        InvalidTypeError: If an argument has a wrong type.
+        InvalidValueError: If an argument has a wrong value.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
@@ -35,22 +36,20 @@ class BoxLoss(WeightedLoss):
         """Compute the loss.
 
         Args:
-            student (Tensor): What the student says of N samples, shape
-                (N, ...).
-            teacher (Tensor): What the teacher says of them, of the same
-                shape. No gradient flows into it.
+            student (Tensor): Box predictions of the student, shape (N, ...).
+            teacher (Tensor): Box predictions of the teacher for the same
+                samples, same shape. No gradient flows into it.
             weight (Tensor, optional): Weight of each sample, shape (N,).
-                Defaults to None, every sample weighs 1.
-            avg_factor (float | Tensor, optional): Divides the sum over
-                samples instead of N; a tensor has one element. Defaults to
-                None.
+                Defaults to None: every sample has weight 1.
+            avg_factor (float | Tensor, optional): Divisor of the sum over
+                samples; a tensor has one element. Defaults to None: N.
 
         Returns:
-            Tensor: A scalar, at least float32; for N = 0 a zero that still
-            carries a gradient.
+            Tensor: Loss, a scalar, at least float32; for N = 0 a zero that
+            still carries a gradient.
 
         Raises:
-            InvalidValueError: If a shape does not fit.
+            InvalidValueError: If a shape is wrong.
         """
         self.check_shapes(student, teacher)
         if weight is not None and weight.shape != student.shape[:1]:
@@ -63,25 +62,27 @@ class BoxLoss(WeightedLoss):
         return self.loss_weight * reduce_loss(per_sample, weight, avg_factor)
 
     def check_shapes(self, student: Tensor, teacher: Tensor) -> None:
-        """Refuse what cannot belong to the same samples.
+        """Check the shapes of the predictions of both models.
 
         Args:
-            student (Tensor): What the loss is given of the student.
-            teacher (Tensor): What the loss is given of the teacher.
+            student (Tensor): Box predictions of the student.
+            teacher (Tensor): Box predictions of the teacher.
 
         Raises:
-            InvalidValueError: If a shape does not fit.
+            InvalidValueError: If a shape is wrong, or the shapes differ.
         """
         raise NotImplementedError
 
     def per_sample_loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Loss of each sample, without ``loss_weight``.
+        """Compute the loss of each sample, without ``loss_weight``.
 
         Args:
-            student (Tensor): At least float32, shape (N, ...).
-            teacher (Tensor): Without gradient, of the same shape.
+            student (Tensor): Box predictions of the student, at least
+                float32, shape (N, ...).
+            teacher (Tensor): Box predictions of the teacher, without
+                gradient, same shape.
 
         Returns:
-            Tensor: Shape (N,).
+            Tensor: Loss of each sample, shape (N,).
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Comparative knowledge distillation: match differences of samples."""
+"""Comparative knowledge distillation: match differences between samples."""
 from typing import Optional, Union
 
 import torch
@@ -18,29 +18,30 @@ class CKDLoss(LogitLoss):
         \frac1N \sum_i \frac{1}{B_i - 1} \sum_{j \ne i}
         \|(z_{s,i} - z_{s,j}) - (z_{t,i} - z_{t,j})\|_2
 
-    over the :math:`B_i` samples of the image of sample i: for one image the
-    mean over its pairs. A sample alone in its image counts 0. For softmax
-    heads.
+    over the :math:`B_i` samples of the image of sample i: for one image, this
+    is the mean over its pairs. The loss of a single sample in an image is 0.
+    For softmax heads.
 
-    Adapted: the paper compares images; here pairs are RoIs of the same
-    image, and images count in proportion to their RoIs. A pair weighs the
-    geometric mean of its ``weight``; ``avg_factor`` replaces N.
+    Difference from the paper: the paper compares images; here a pair consists
+    of two RoIs of the same image, and the weight of an image is proportional
+    to its number of RoIs. The weight of a pair is the geometric mean of the
+    two weights; ``avg_factor`` replaces N.
 
-    Readings taken: what is compared are the logits, with the Euclidean norm
-    over classes; groups larger than pairs are left out. So the offset of a
-    sample's logits counts, which a softmax would ignore, and a constant
-    added to the logits of *all* samples does not. A class that both sides
-    mask (a logit of -inf) is left out of the norm; a sample in which only
-    one side masks a class is infinitely far from the others, and its loss is
-    infinite: use masked logits with a loss of probabilities.
+    Interpretation: the logits are compared, with the Euclidean norm over
+    classes; groups larger than pairs are left out. So the offset of one
+    sample's logits matters, although a softmax ignores it, while a constant
+    added to the logits of *all* samples has no effect. A class that both
+    models mask (a logit of -inf) is left out of the norm. If only one model
+    masks a class in a sample, the distance to the other samples is infinite,
+    and so is the loss: for masked logits, use a loss on probabilities.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Wilf et al., "Comparative Knowledge Distillation",
-    arXiv 2311.02253.
+    Reference:
+        Wilf et al., "Comparative Knowledge Distillation", arXiv 2311.02253.
     """
 
     def reduced_loss(self, student: Tensor, teacher: Tensor,
@@ -52,5 +53,5 @@ class CKDLoss(LogitLoss):
                                 None if weight is None else weight[image])
             for image in samples_by_image(student.shape[0], image_index)
         ])
-        # The pairs are weighted already.
+        # No weight here: the pairs are already weighted.
         return reduce_loss(per_sample, None, avg_factor)

@@ -1,9 +1,9 @@
 """Sum over classes of a loss of single logits, with little memory.
 
-A dense head has some hundred thousand samples: 2 images of 800 x 1344 pixels
-are 403,200 anchors of RetinaNet and 123 MiB of logits. Autograd would keep
-one such tensor for each step of the formula. Here the two inputs are kept
-and nothing else, and both passes go through the samples in chunks.
+A dense head has several hundred thousand samples: in RetinaNet, 2 images of
+800 x 1344 pixels have 403,200 anchors and 123 MiB of logits. Autograd would
+keep one such tensor for each step of the formula. Here only the two inputs are
+kept, and both passes process the samples in chunks.
 
 Shapes: N samples (RoIs, anchors or points), C columns of logits.
 """
@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from ..logits import at_least_float32
 
-# Largest number of logits of a chunk, 4 MiB in float32: a few of them are
-# small next to a logit tensor, and one keeps a GPU busy.
+# Largest number of logits in a chunk, 4 MiB in float32: a few chunks are small
+# compared to a logit tensor, and one is large enough to use a GPU efficiently.
 CHUNK_SIZE = 2**20
 
 ElementwiseFunction = Callable[[Tensor, Tensor], Tensor]
@@ -25,19 +25,22 @@ ElementwiseFunction = Callable[[Tensor, Tensor], Tensor]
 def class_sum(student_logits: Tensor, teacher_logits: Tensor,
               loss: ElementwiseFunction,
               derivative: ElementwiseFunction) -> Tensor:
-    """Loss of each sample, summed over classes.
+    """Compute the loss of each sample, summed over classes.
 
     Args:
-        student_logits (Tensor): Any floating type, shape (N, C).
-        teacher_logits (Tensor): Any floating type, shape (N, C). No gradient
-            flows into them.
-        loss (Callable): Loss of each logit from the two tensors of logits,
-            at least float32 and shape (n, C) as its result.
+        student_logits (Tensor): Logits of the student, any floating type,
+            shape (N, C).
+        teacher_logits (Tensor): Logits of the teacher, any floating type,
+            shape (N, C). No gradient flows into them.
+        loss (Callable): Function from the logits of student and teacher, at
+            least float32, shape (n, C), to the loss of each logit, same
+            shape.
         derivative (Callable): Derivative of ``loss`` with respect to the
-            student's logits, called the same way.
+            student's logits, with the same arguments.
 
     Returns:
-        Tensor: Shape (N,), at least float32. It can be differentiated once.
+        Tensor: Loss of each sample, shape (N,), at least float32. It can be
+        differentiated once.
 
     Example:
         >>> student = torch.tensor([[1., 2.], [3., 4.]], requires_grad=True)
@@ -59,7 +62,7 @@ class _ClassSum(torch.autograd.Function):
     def forward(ctx, student: Tensor, teacher: Tensor,
                 loss: ElementwiseFunction,
                 derivative: ElementwiseFunction) -> Tensor:
-        # References to the inputs, no copies.
+        # This stores references to the inputs, not copies.
         ctx.save_for_backward(student, teacher)
         ctx.derivative = derivative
         return torch.cat([
@@ -82,6 +85,6 @@ class _ClassSum(torch.autograd.Function):
 
 
 def _chunks(*tensors: Tensor) -> List[Tuple[Tensor, ...]]:
-    """The tensors in rows of at most ``CHUNK_SIZE`` elements of the first."""
+    """Split tensors into rows with <= ``CHUNK_SIZE`` elements in the first."""
     num_rows = max(CHUNK_SIZE // max(tensors[0].shape[1], 1), 1)
     return [tensor.split(num_rows) for tensor in tensors]

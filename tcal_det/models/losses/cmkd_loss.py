@@ -1,4 +1,4 @@
-"""Correlation matching: values for easy samples, ranks for hard ones."""
+"""Correlation matching: of values for easy, of ranks for hard samples."""
 import math
 from typing import Optional
 
@@ -22,27 +22,30 @@ class CMKDLoss(LogitLoss):
     averaged over samples; :math:`\rho` is the Pearson correlation over
     classes, p the softmax, r the soft ranks of the logits
     (:func:`soft_rank`), so that the second term is a differentiable Spearman
-    correlation. There is no temperature but the calibrator's and the ranks'.
+    correlation. There are no temperatures except that of the calibrator and
+    that of the ranks.
 
-    Adapted: a sample is a RoI, background being one of the classes. Memory
-    grows with N x C x C. A masked class (a logit of -inf) has probability 0
-    and shares the lowest rank; C counts it.
+    Difference from the paper: a sample is a RoI, and background is one of the
+    classes. The memory grows with N x C x C. A masked class (a logit of -inf)
+    has probability 0 and shares the lowest rank; it counts in C.
 
-    Readings taken: the paper adjusts the weights of the two terms by the
-    difficulty of the sample. Here difficulty d is the teacher's entropy over
-    its maximum, in [0, 1]; the terms weigh 1 - d and d, so that the order of
-    the classes counts where the teacher is unsure of their values. Ranks are
-    sums of pairwise sigmoids on both sides.
+    Interpretation: the paper adjusts the weights of the two terms by the
+    difficulty of the sample. Here the difficulty d is the teacher's entropy
+    divided by its maximum, in [0, 1]. The terms have the weights 1 - d and d,
+    so that the order of the classes matters where the teacher is uncertain
+    about their probabilities. Ranks are sums of pairwise sigmoids in both
+    models.
 
     Args:
         rank_temperature (float): Softness of the ranks, in the unit of the
             logits, > 0. Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Niu et al., "Efficient and Robust Knowledge Distillation from
-    A Stronger Teacher Based on Correlation Matching", arXiv 2410.06561.
+    Reference:
+        Niu et al., "Efficient and Robust Knowledge Distillation from A
+        Stronger Teacher Based on Correlation Matching", arXiv 2410.06561.
     """
 
     def __init__(self,

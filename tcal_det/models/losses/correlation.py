@@ -1,4 +1,4 @@
-"""Correlations, and ranks that have a gradient.
+"""Correlations and differentiable ranks.
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
@@ -10,9 +10,9 @@ from torch import Tensor
 
 # Variation, relative to the values, below which a vector counts as constant.
 # The gradient of a correlation is of the order of the inverse variation: this
-# keeps it finite in half precision for a student without any preference.
+# bound keeps it finite in half precision for a student whose logits are equal.
 MIN_VARIATION = 1e-4
-# Only keeps 0 / 0 away.
+# Prevents 0 / 0.
 TINY = 1e-12
 
 
@@ -20,22 +20,22 @@ def pearson(student: Tensor,
             teacher: Tensor,
             dim: int,
             weight: Optional[Tensor] = None) -> Tensor:
-    """Pearson correlation along one dimension.
+    """Compute the Pearson correlation along one dimension.
 
-    A constant vector correlates with nothing: its correlation is 0. Below
-    a variation of 1e-4 of the values the correlation fades to that, so that
-    its gradient stays bounded.
+    The correlation of a constant vector is defined as 0. If the variation is
+    below 1e-4 of the values, the correlation decreases towards 0, so that its
+    gradient stays bounded.
 
     Args:
-        student (Tensor): Shape (N, C).
-        teacher (Tensor): Shape (N, C).
-        dim (int): 1 to correlate over classes, 0 over samples.
-        weight (Tensor, optional): Non-negative weights along ``dim``, which
-            broadcast to (N, C); only their proportions count. Defaults to
-            None, all alike.
+        student (Tensor): Values of the student, shape (N, C).
+        teacher (Tensor): Values of the teacher, shape (N, C).
+        dim (int): Dimension of the correlation: 1 for classes, 0 for samples.
+        weight (Tensor, optional): Non-negative weights along ``dim``, with a
+            shape that broadcasts to (N, C); only their ratios matter.
+            Defaults to None: equal weights.
 
     Returns:
-        Tensor: Shape (N,) for dim 1, (C,) for dim 0.
+        Tensor: Correlations, shape (N,) for ``dim=1``, (C,) for ``dim=0``.
 
     Example:
         >>> student = torch.tensor([[1., 2., 3.]])
@@ -52,7 +52,7 @@ def pearson(student: Tensor,
 
 
 def _direction(values: Tensor, dim: int, weight: Tensor) -> Tensor:
-    """Centred and of length 1, or shorter where ``values`` hardly vary."""
+    """Centre ``values`` and scale them to length 1 (less if near-constant)."""
     total = weight.sum(dim=dim, keepdim=True).clamp(min=TINY)
     mean = (weight * values).sum(dim=dim, keepdim=True) / total
     root = weight.sqrt()
@@ -64,19 +64,21 @@ def _direction(values: Tensor, dim: int, weight: Tensor) -> Tensor:
 
 
 def soft_rank(logits: Tensor, temperature: float) -> Tensor:
-    r"""Differentiable ranks of the classes, the largest logit highest.
+    r"""Compute differentiable ranks of the classes in ascending order.
 
     .. math:: r_c = \tfrac12 + \sum_k \sigma\big((z_c - z_k) / \tau\big)
 
-    As :math:`\tau \to 0` these are the ranks 1 to C, ties shared, also
-    between masked classes (-inf). Takes memory for N x C x C numbers.
+    For :math:`\tau \to 0` these are the ranks 1 to C; equal logits, and masked
+    classes (-inf), share the mean of their ranks. The memory is that of
+    N x C x C numbers.
 
     Args:
-        logits (Tensor): Shape (N, C).
-        temperature (float): :math:`\tau` > 0, in the unit of the logits.
+        logits (Tensor): Logits, shape (N, C).
+        temperature (float): Softness :math:`\tau` of the ranks, in the unit
+            of the logits, > 0.
 
     Returns:
-        Tensor: Shape (N, C).
+        Tensor: Ranks, shape (N, C).
 
     Example:
         >>> soft_rank(torch.tensor([[3., -1., 7.]]), .01)

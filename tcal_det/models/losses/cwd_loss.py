@@ -11,7 +11,7 @@ from .logit_kl_div_loss import logit_kl_div
 
 @MODELS.register_module()
 class CWDLoss(FeatureLoss):
-    r"""KL divergence of where the channels of two maps are active.
+    r"""KL divergence between the spatial distributions of each channel.
 
     .. math::
         \frac{T^2}{N D} \sum_{n, d} \mathrm{KL}\big(
@@ -19,15 +19,22 @@ class CWDLoss(FeatureLoss):
         \big)
 
     with the softmax over the H W positions of a channel; summed over levels.
+    The authors use the weight 10 for the maps of an FPN, with T = 1.
 
     Args:
-        temperature (float): T > 0. Defaults to 1.0.
-        loss_weight, student_channels, teacher_channels, features: As in
-            :class:`FeatureLoss`.
+        temperature (float): Temperature T of both models, > 0. Defaults to
+            1.0.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        student_channels (list[int], optional): Channels of the student's
+            levels, see :class:`FeatureLoss`. Defaults to None.
+        teacher_channels (list[int], optional): Channels of the teacher's
+            levels. Defaults to None: those of the student.
+        features (str): Maps that are compared, 'neck' or 'backbone'. Defaults
+            to 'neck'.
 
-    Reference: Shu et al., "Channel-wise Knowledge Distillation for Dense
-    Prediction", ICCV 2021, arXiv 2011.13256. The authors weigh
-    the maps of an FPN by 10 with T = 1.
+    Reference:
+        Shu et al., "Channel-wise Knowledge Distillation for Dense
+        Prediction", ICCV 2021, arXiv 2011.13256.
     """
 
     def __init__(self,

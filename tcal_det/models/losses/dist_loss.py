@@ -19,28 +19,30 @@ class DISTLoss(LogitLoss):
         \gamma \frac1C \sum_c \big(1 - \rho(p_{s,\cdot c}, p_{t,\cdot c})\big)
         \Big)
 
-    with :math:`p = \mathrm{softmax}(z/T)` on both sides, for softmax
-    heads. The second term (intra-class) correlates over samples; it is left
-    out for N < 2. A class whose probability is the same in all samples
-    counts 1.
+    with :math:`p = \mathrm{softmax}(z/T)` in both models, for softmax heads.
+    The second term (intra-class) correlates over samples; it is left out for
+    N < 2. A class with the same probability in all samples adds 1 to its sum.
 
-    Adapted: a sample is a RoI; the second term runs over all RoIs of the
-    call. ``weight`` enters its means and variances, and it is multiplied by
-    the sum of the weights over ``avg_factor``, so that both terms scale
-    alike. A masked class (a logit of -inf) is one of probability 0.
+    Difference from the paper: a sample is a RoI; the second term correlates
+    over all RoIs of the call. ``weight`` enters its means and variances, and
+    the term is multiplied by the sum of the weights divided by
+    ``avg_factor``, so that both terms scale in the same way. A masked class (a
+    logit of -inf) has probability 0.
 
     Args:
-        temperature (float): Two-sided, > 0. Defaults to 1.0.
-        inter_weight (float): :math:`\beta`, of the correlation over classes,
-            >= 0. Defaults to 1.0.
-        intra_weight (float): :math:`\gamma`, of the correlation over
+        temperature (float): Temperature T of both models, > 0. Defaults to
+            1.0.
+        inter_weight (float): Weight :math:`\beta` of the correlation over
+            classes, >= 0. Defaults to 1.0.
+        intra_weight (float): Weight :math:`\gamma` of the correlation over
             samples, >= 0. Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Huang et al., "Knowledge Distillation from A Stronger
-    Teacher", NeurIPS 2022, arXiv 2205.10536.
+    Reference:
+        Huang et al., "Knowledge Distillation from A Stronger Teacher",
+        NeurIPS 2022, arXiv 2205.10536.
     """
 
     def __init__(self,

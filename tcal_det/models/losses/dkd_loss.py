@@ -16,24 +16,27 @@ class DKDLoss(LogitLoss):
         T^2 \big(\alpha\,\mathrm{KL}(b_t\|b_s) +
         \beta\,\mathrm{KL}(q_t\|q_s)\big)
 
-    averaged over samples; :math:`b = (p_y, 1 - p_y)` for the target class y,
-    q the softmax over the non-target classes, both at temperature T. The
-    non-target part loses the factor :math:`1 - p_{t,y}` that it has in KD.
+    averaged over samples, with :math:`b = (p_y, 1 - p_y)` for the target
+    class y and the softmax q over the non-target classes, both at temperature
+    T. Unlike in KD, the non-target part does not have the factor
+    :math:`1 - p_{t,y}`.
 
-    Adapted: a sample is a RoI and its target the label the student's sampler
-    assigned, background included. The defaults are the paper's for
-    detection.
+    Difference from the paper: a sample is a RoI and its target is the label
+    from the student's sampler, which may be background. The defaults are
+    those of the paper for detection.
 
     Args:
         alpha (float): Weight of the target part, >= 0. Defaults to 1.0.
         beta (float): Weight of the non-target part, >= 0. Defaults to 0.25.
-        temperature (float): Two-sided, > 0. Defaults to 1.0.
+        temperature (float): Temperature T of both models, > 0. Defaults to
+            1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022,
-    arXiv 2203.08679.
+    Reference:
+        Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022,
+        arXiv 2203.08679.
     """
 
     needs_labels = True

@@ -1,4 +1,4 @@
-"""Distillation with part of the teacher's features as prior knowledge.
+"""Distillation with a part of the teacher's features as prior knowledge.
 
 Shapes: N images; D channels of the teacher; h x w patches of a level.
 """
@@ -17,21 +17,21 @@ from .random_stream import RandomStream
 
 
 def linear_cka(one: Tensor, other: Tensor) -> Tensor:
-    r"""How alike two representations of the same samples are.
+    r"""Compute the similarity of two representations of the same samples.
 
     .. math::
         \frac{\lVert X' Y \rVert_F^2}
         {\lVert X' X \rVert_F\,\lVert Y' Y \rVert_F}
 
-    of the centred matrices; it does not change with scale, offset or a
-    rotation of the columns. 0 if one does not vary.
+    of the centred matrices. It is invariant to scale, offset and a rotation
+    of the columns, and 0 if one representation is constant.
 
     Args:
-        one (Tensor): Shape (S, D).
-        other (Tensor): Shape (S, E).
+        one (Tensor): First representation X of S samples, shape (S, D).
+        other (Tensor): Second representation Y of them, shape (S, E).
 
     Returns:
-        Tensor: A scalar in [0, 1].
+        Tensor: Similarity, a scalar in [0, 1].
 
     Example:
         >>> import torch
@@ -39,8 +39,9 @@ def linear_cka(one: Tensor, other: Tensor) -> Tensor:
         >>> print(f'{linear_cka(rows, 5 * rows[:, [1, 0]] + 2).item():.4f}')
         1.0000
 
-    Reference: Kornblith et al., "Similarity of Neural Network Representations
-    Revisited", ICML 2019, arXiv 1905.00414.
+    Reference:
+        Kornblith et al., "Similarity of Neural Network Representations
+        Revisited", ICML 2019, arXiv 1905.00414.
     """
     one, other = (rows - rows.mean(dim=0) for rows in (one, other))
     shared = (one.T @ other).square().sum()
@@ -50,43 +51,51 @@ def linear_cka(one: Tensor, other: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class DPKLoss(FeatureLoss):
-    r"""Squared error of a map restored with patches of the teacher's.
+    r"""Squared error of a map restored with patches of the teacher's map.
 
     .. math::
         \mathrm{mean}\big((D(H) - F_t)^2\big), \qquad
         H = m \odot E_t(F_t) + (1 - m) \odot E_s(F_s)
 
-    summed over levels. E are encoders of patches, D a decoder, both of each
-    level; they are trained with the student and are no part of it. The mask m
-    takes a patch from the teacher where a number drawn from [0, 1) is above
-    r, for all images alike. r is how alike the encoded patches of both are,
-    :func:`linear_cka` as a moving average: the less alike they are, the more
-    is given. It is in the checkpoint. Equal maps do not give 0: the decoder
-    has to learn.
+    summed over levels. Each level has two encoders E of patches and a decoder
+    D; they are trained together with the student but are not part of it. The
+    mask m takes a patch from the teacher where a random number from [0, 1) is
+    above r; it is the same for all images. r is the similarity of the encoded
+    patches of both models, a moving average of :func:`linear_cka`: the lower
+    the similarity, the more patches come from the teacher. The checkpoint
+    contains r. Equal maps do not give 0: the decoder has to learn.
 
-    Readings taken: samples of the CKA are the patches of all images of the
-    batch, as two images are too few, averaged over processes; with fewer than
-    two patches r stays. The target is the teacher's own map, as one that is
-    encoded could shrink to nothing. Adapted: an encoder is a convolution with
-    a stride of ``patch_size`` and one of 3x3, a decoder one of 3x3 and a
-    transposed one, ReLU between them; the paper's are transformers, whose
-    cost grows with the square of the number of patches. Maps are filled up
-    with zeros to whole patches. The paper's weight for detection is not
+    Interpretation: the samples of the CKA are the patches of all images of
+    the batch, as two images are too few; the CKA is averaged over processes.
+    With fewer than two patches r does not change. The target is the teacher's
+    own map, as an encoded map could shrink to zero.
+
+    Difference from the paper: an encoder is a convolution with a stride of
+    ``patch_size``, a ReLU and a 3x3 convolution; a decoder is a 3x3
+    convolution, a ReLU and a transposed convolution. The paper uses
+    transformers, whose cost grows with the square of the number of patches.
+    Maps are padded with zeros to whole patches. The default of
+    ``loss_weight`` is not the paper's weight for detection, which is not
     known here.
 
     Args:
-        student_channels, teacher_channels: As in :class:`FeatureLoss`;
-            ``student_channels`` is needed. The encoders take the place of the
-            projection.
-        patch_size (int): Side of a patch in positions, > 0. Defaults to 4.
-        momentum (float): Share of the former r in the moving average, in
+        student_channels (list[int]): Channels of the student's levels, see
+            :class:`FeatureLoss`. The encoders replace the projection.
+        teacher_channels (list[int], optional): Channels of the teacher's
+            levels. Defaults to None: those of the student.
+        patch_size (int): Side length of a patch in positions, > 0. Defaults
+            to 4.
+        momentum (float): Weight of the previous r in the moving average, in
             [0, 1]. Defaults to 0.9.
-        start_similarity (float): r before the first step, in [0, 1]. Defaults
-            to 0.5.
-        loss_weight, features: As in :class:`FeatureLoss`.
+        start_similarity (float): Similarity r before the first step, in
+            [0, 1]. Defaults to 0.5.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        features (str): Maps that are compared, 'neck' or 'backbone'. Defaults
+            to 'neck'.
 
-    Reference: Qiu et al., "Better Teacher Better Student: Dynamic Prior
-    Knowledge for Knowledge Distillation", ICLR 2023, arXiv 2206.06067.
+    Reference:
+        Qiu et al., "Better Teacher Better Student: Dynamic Prior Knowledge
+        for Knowledge Distillation", ICLR 2023, arXiv 2206.06067.
     """
 
     projects = False
@@ -152,7 +161,8 @@ class DPKLoss(FeatureLoss):
         own, other = (
             maps.transpose(0, 1).flatten(1).T for maps in (own, other))
         former = self.similarity[level]
-        # Each process takes part, also one whose maps are too small.
+        # Every process must call `all_reduce`, even if its maps are too
+        # small.
         found = former.clone() if len(own) < 2 else linear_cka(own, other)
         found = found.to(former)
         all_reduce(found, 'mean')

@@ -1,4 +1,4 @@
-"""What all losses on feature maps have in common.
+"""Base class of the losses on feature maps.
 
 Shapes: L levels of a pyramid; N images; D channels; H x W positions.
 """
@@ -18,49 +18,52 @@ PLACES = ('neck', 'backbone')
 
 
 class Scene(NamedTuple):
-    """What a loss may know of the images beside their feature maps.
+    """Additional information about the images, besides their feature maps.
 
     Attributes:
-        scores (sequence[Tensor], optional): Teacher's probability of the most
+        scores (Sequence[Tensor], optional): Teacher's probability of the most
             probable class at each position of each level, without gradient,
-            shape (N, 1, H, W) each. Defaults to None, where no loss asks.
-        boxes (sequence[Tensor], optional): Objects of each image, corners as
-            shares of width and height of what the maps cover, shape (G, 4)
-            each. Defaults to None, where no loss asks.
+            shape (N, 1, H, W) each. Defaults to None, if no loss needs them.
+        boxes (Sequence[Tensor], optional): Boxes of the G objects of each
+            image, as corners relative to the width and height of the area
+            that the maps cover, shape (G, 4) each. Defaults to None, if no
+            loss needs them.
     """
     scores: Optional[Sequence[Tensor]] = None
     boxes: Optional[Sequence[Tensor]] = None
 
 
 class FeatureLoss(WeightedLoss):
-    """Base of the losses between feature maps of student and teacher.
+    """Base class of the losses between feature maps of student and teacher.
 
-    A loss implements :meth:`level_loss`. The levels are summed up. A student's
-    map of another size, at most by a factor of 2, is resized to the teacher's
-    (bilinear). A student's map of other channels is projected by a 1x1
-    convolution, which is trained with the student and is no part of it.
+    A subclass implements :meth:`level_loss`. The loss is the sum over levels.
+    If the student's map has another size than the teacher's, by a factor of
+    at most 2, it is resized (bilinear). If it has another number of channels,
+    it is projected by a 1x1 convolution, which is trained together with the
+    student but is not part of it.
 
     Attributes:
-        projects (bool): Whether unlike channels are projected; a loss that
-            takes them as they are says False.
-        needs_channels (bool): Whether ``student_channels`` must be given:
-            that of a loss with learnable parts of its own.
+        projects (bool): Whether maps with different channels are projected;
+            False for a loss that can compare them directly.
+        needs_channels (bool): Whether ``student_channels`` is required; True
+            for a loss with learnable parts of its own.
         needs_scores (bool): Whether :class:`Scene` must have ``scores``.
         needs_boxes (bool): Whether :class:`Scene` must have ``boxes``.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
         student_channels (list[int], optional): Channels of the student's
-            levels that are compared, that of the smallest stride first.
-            Defaults to None, for a loss without learnable parts on maps of
-            equal channels.
+            levels that are compared, in the order of increasing stride.
+            Defaults to None, which is possible for a loss without learnable
+            parts if both models have the same channels.
         teacher_channels (list[int], optional): Channels of the teacher's
-            levels. Defaults to None, those of the student.
-        features (str): Maps that are compared: 'neck', those that the heads
-            are given, or 'backbone'. Defaults to 'neck'.
+            levels. Defaults to None: those of the student.
+        features (str): Maps that are compared: 'neck', the inputs of the
+            heads, or 'backbone'. Defaults to 'neck'.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an argument is wrong.
+        InvalidTypeError: If an argument has a wrong type.
+        InvalidValueError: If an argument has a wrong value.
     """
 
     projects = True
@@ -80,7 +83,7 @@ class FeatureLoss(WeightedLoss):
         if student is None and self.needs_channels:
             raise InvalidTypeError(
                 '`student_channels` must be a list with the channels of each '
-                f'level, as {type(self).__name__} has parts that learn, but '
+                f'level, as {type(self).__name__} has learnable parts, but '
                 'got None')
         if student is None and teacher is not None:
             raise InvalidValueError(
@@ -105,19 +108,19 @@ class FeatureLoss(WeightedLoss):
         """Compute the loss.
 
         Args:
-            student (sequence[Tensor]): Maps of L levels, shape (N, D, H, W)
-                each.
-            teacher (sequence[Tensor]): Maps of the same images and levels, of
-                the size that the loss is computed in. No gradient flows into
-                them.
-            scene (Scene, optional): What else is known. Defaults to None.
+            student (Sequence[Tensor]): Maps of the student, L levels, shape
+                (N, D, H, W) each.
+            teacher (Sequence[Tensor]): Maps of the teacher for the same
+                images and levels; the loss is computed in their size. No
+                gradient flows into them.
+            scene (Scene, optional): Scores and boxes. Defaults to None.
 
         Returns:
-            Tensor: A scalar, at least float32.
+            Tensor: Loss, a scalar, at least float32.
 
         Raises:
-            InvalidValueError: If the channels are not those of the arguments,
-                or differ and no arguments say so.
+            InvalidValueError: If the channels of the maps differ from the
+                arguments, or differ between the models without such arguments.
         """
         scene = scene or Scene()
         self._check_maps(student, teacher)
@@ -140,17 +143,18 @@ class FeatureLoss(WeightedLoss):
 
     def level_loss(self, student: Tensor, teacher: Tensor, level: int,
                    scene: Scene) -> Tensor:
-        """Loss of one level, without ``loss_weight``.
+        """Compute the loss of one level, without ``loss_weight``.
 
         Args:
-            student (Tensor): Projected and resized, at least float32, shape
-                (N, D, H, W).
-            teacher (Tensor): Without gradient, of the same shape.
+            student (Tensor): Map of the student, projected and resized, at
+                least float32, shape (N, D, H, W).
+            teacher (Tensor): Map of the teacher, without gradient, same
+                shape.
             level (int): Position of the level among those compared.
-            scene (Scene): What else is known.
+            scene (Scene): Scores and boxes.
 
         Returns:
-            Tensor: A scalar.
+            Tensor: Loss of the level, a scalar.
         """
         raise NotImplementedError
 

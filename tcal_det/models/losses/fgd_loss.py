@@ -12,24 +12,25 @@ from tcal_det.checks import check_non_negative, check_positive
 from tcal_det.registry import MODELS
 from .feature_loss import FeatureLoss, Scene
 
-# Of a position: edges that rounding moved across a cell's.
+# Tolerance, in cells, for box edges that rounding moved into the next cell.
 ROUNDING = 1e-3
 
 
 def attention(maps: Tensor, temperature: float) -> Tuple[Tensor, Tensor]:
-    r"""Where, and in which channels, a map is active.
+    r"""Compute the attention of maps to positions and to channels.
 
-    Softmax over positions of the mean absolute value over channels, times H
-    W; softmax over channels of the mean over positions, times D. Both have
-    the mean 1.
+    The attention to positions is H W times the softmax, over positions, of
+    the mean absolute value over channels. The attention to channels is D
+    times the softmax, over channels, of the mean absolute value over
+    positions. Both have the mean 1.
 
     Args:
-        maps (Tensor): Shape (N, D, H, W).
-        temperature (float): Divides the values before the softmax.
+        maps (Tensor): Feature maps, shape (N, D, H, W).
+        temperature (float): Divisor of the values before the softmax.
 
     Returns:
-        tuple[Tensor, Tensor]: Of positions, shape (N, 1, H, W), and of
-        channels, shape (N, D, 1, 1).
+        tuple[Tensor, Tensor]: Attention to positions, shape (N, 1, H, W), and
+        to channels, shape (N, D, 1, 1).
 
     Example:
         >>> import torch
@@ -47,19 +48,22 @@ def attention(maps: Tensor, temperature: float) -> Tuple[Tensor, Tensor]:
 
 def object_masks(boxes: Tensor, size: Tuple[int,
                                             int]) -> Tuple[Tensor, Tensor]:
-    """Weights of the positions of an image, of objects and of background.
+    """Compute the weights of an image's positions for objects and background.
 
-    A position of an object weighs one over the object's number of positions,
-    of several that of the smallest; one of none weighs one over the number of
-    those. An object has the positions that its box touches, at least one.
+    An object has all positions that its box touches, at least one. The weight
+    of an object's position is one over the number of positions of the object;
+    if several objects share a position, the smallest of them determines the
+    weight. The weight of a background position is one over the number of
+    background positions.
 
     Args:
-        boxes (Tensor): Corners as shares of width and height, shape (G, 4).
-        size (tuple[int, int]): H and W.
+        boxes (Tensor): Corners of the objects, relative to width and height,
+            shape (G, 4).
+        size (tuple[int, int]): Height H and width W of the map.
 
     Returns:
-        tuple[Tensor, Tensor]: Of objects and of background, shape (H, W)
-        each.
+        tuple[Tensor, Tensor]: Weights for objects and for background, shape
+        (H, W) each.
 
     Example:
         >>> import torch
@@ -74,14 +78,14 @@ def object_masks(boxes: Tensor, size: Tuple[int,
     within_y, count_y = _touched(boxes[:, 1], boxes[:, 3], height)
     share = (1 / (count_x * count_y))[:, None, None]
     weights = share * within_y[:, :, None] * within_x[:, None, :]
-    # A row of zeros, as without objects there is no largest.
+    # Append a row of zeros, as a maximum over no objects is not defined.
     objects = nn.functional.pad(weights, (0, 0, 0, 0, 0, 1)).amax(dim=0)
     is_rest = (objects == 0).to(objects)
     return objects, is_rest / is_rest.sum().clamp(min=1)
 
 
 def _touched(start: Tensor, end: Tensor, count: int) -> Tuple[Tensor, Tensor]:
-    """Which of the cells of a side an object touches, and how many."""
+    """Return a mask of the cells that each object touches, and their count."""
     first = (start * count + ROUNDING).floor().clamp(0, count - 1)
     last = (end * count - ROUNDING).ceil().clamp(max=count) - 1
     last = last.maximum(first)
@@ -103,29 +107,39 @@ class FGDLoss(FeatureLoss):
 
     summed over levels and images. A is the :func:`attention` to positions
     and channels, M are the :func:`object_masks` of the annotated boxes, and R
-    two global context blocks (GcBlock) of each level, which are trained with
-    the student and are no part of it. They start as the identity: equal maps
-    give 0 before the first step of the optimizer.
+    are two global context blocks (GcBlock) of each level, which are trained
+    together with the student but are not part of it. They start as the
+    identity: equal maps give 0 before the first step of the optimizer.
 
-    These are sums over channels and positions, as in the paper, and its
-    weights are the defaults: those for RetinaNet, GFL and RepPoints; for
-    Faster R-CNN 5e-5, 2.5e-5, 5e-5 and 5e-7.
+    These are sums over channels and positions, as in the paper. The default
+    weights are the paper's for RetinaNet, GFL and RepPoints; for Faster R-CNN
+    they are 5e-5, 2.5e-5, 5e-5 and 5e-7.
 
-    Reading taken: an object's positions are those that its box touches; the
-    authors' code adds a row and a column.
+    Interpretation: the positions of an object are those that its box touches;
+    the authors' code adds a row and a column.
 
     Args:
-        student_channels, teacher_channels: As in :class:`FeatureLoss`;
-            ``student_channels`` is needed.
-        foreground_weight (float): :math:`\alpha`, >= 0. Defaults to 0.001.
-        background_weight (float): :math:`\beta`, >= 0. Defaults to 0.0005.
-        attention_weight (float): :math:`\gamma`, >= 0. Defaults to 0.0005.
-        global_weight (float): :math:`\lambda`, >= 0. Defaults to 0.000005.
-        temperature (float): Of the attention, > 0. Defaults to 0.5.
-        loss_weight, features: As in :class:`FeatureLoss`.
+        student_channels (list[int]): Channels of the student's levels, see
+            :class:`FeatureLoss`.
+        teacher_channels (list[int], optional): Channels of the teacher's
+            levels. Defaults to None: those of the student.
+        foreground_weight (float): Weight :math:`\alpha` of the objects'
+            positions, >= 0. Defaults to 0.001.
+        background_weight (float): Weight :math:`\beta` of the background
+            positions, >= 0. Defaults to 0.0005.
+        attention_weight (float): Weight :math:`\gamma` of the difference in
+            attention, >= 0. Defaults to 0.0005.
+        global_weight (float): Weight :math:`\lambda` of the global context,
+            >= 0. Defaults to 0.000005.
+        temperature (float): Temperature of the attention, > 0. Defaults to
+            0.5.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        features (str): Maps that are compared, 'neck' or 'backbone'. Defaults
+            to 'neck'.
 
-    Reference: Yang et al., "Focal and Global Knowledge Distillation for
-    Detectors", CVPR 2022, arXiv 2111.11837.
+    Reference:
+        Yang et al., "Focal and Global Knowledge Distillation for Detectors",
+        CVPR 2022, arXiv 2111.11837.
     """
 
     needs_boxes = True
@@ -166,7 +180,7 @@ class FGDLoss(FeatureLoss):
                boxes: Sequence[Tensor]) -> Tensor:
         own, other = (
             attention(maps, self.temperature) for maps in (student, teacher))
-        # Summed over channels before it meets the masks, which have none.
+        # Sum over channels first, as the masks have no channels.
         gaps = (other[0] * other[1] * (teacher - student).square()).sum(dim=1)
         focal: Any = self.attention_weight * sum(  # of tensors
             (one - its).abs().sum() for one, its in zip(own, other))

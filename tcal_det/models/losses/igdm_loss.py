@@ -14,16 +14,16 @@ ACTIVATIONS = ('softmax', 'sigmoid')
 
 
 def response(plus: Tensor, minus: Tensor) -> Tensor:
-    """How logits answer a perturbation, by a difference.
+    """Compute the response of logits to a perturbation, as a difference.
 
     Args:
-        plus (Tensor): Logits of the images with the perturbation, shape
+        plus (Tensor): Logits of the images plus the perturbation, shape
             (N, C).
-        minus (Tensor): Logits of the images less the perturbation, shape
+        minus (Tensor): Logits of the images minus the perturbation, shape
             (N, C).
 
     Returns:
-        Tensor: Shape (N, C). A class that is masked (-inf) stays masked.
+        Tensor: Difference, shape (N, C). A masked class (-inf) stays masked.
 
     Example:
         >>> import torch
@@ -36,49 +36,51 @@ def response(plus: Tensor, minus: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class IGDMLoss(LogitLoss):
-    r"""Student and teacher answer a perturbation of the images alike.
+    r"""KL divergence between the responses to a perturbation of the images.
 
     .. math::
         \mathrm{KL}\big(\mathrm{softmax}(z_t(x + d) - z_t(x - d)) \,\|\,
         \mathrm{softmax}(z_s(x + d) - z_s(x - d))\big)
 
-    for each sample. The difference is :math:`2 d^\top \nabla_x z` where the
-    model is linear within d: the input gradients are matched, without a
-    gradient of a gradient. The samples (RoIs, priors) are those of the
-    student's own loss on x.
+    for each sample. If the model is linear within d, the difference is
+    :math:`2 d^\top \nabla_x z`: the input gradients are matched, without a
+    second derivative. The samples (RoIs, priors) are those of the student's
+    own loss on x.
 
     The perturbation is :math:`d = \epsilon\,\mathrm{sign}(\nabla_x L)` with
-    the student's own losses L on the images. A step costs a further
-    backward of the student to its images (which the step's own backward
-    reaches, too, through frozen stages), two further forwards of the
-    student, with gradient, and two of the teacher.
+    the student's own losses L on the images. A step has these additional
+    costs: a backward pass of the student to its images (for this, the step's
+    own backward pass also runs through frozen stages), two forward passes of
+    the student with gradient, and two forward passes of the teacher.
 
-    Adapted: the paper takes the perturbation of the attack that its
-    adversarial training runs, 10 steps of at most 8 of 255 levels; here it
-    is one step, of an epsilon for a detector that was not trained to be
-    linear within 8 levels, and x + d is not clipped to [0, 255]. A sigmoid
-    head is taught by the divergence of each class on its own. In the method's
-    public code the weight grows linearly from 0, which
+    Difference from the paper: the paper uses the perturbation of the attack
+    of its adversarial training, 10 steps of at most 8 of 255 levels. Here it
+    is one step with an epsilon for a detector that was not trained to be
+    linear within 8 levels, and x + d is not clipped to [0, 255]. For a sigmoid
+    head the loss is the binary divergence of each class. In the public code of
+    the method the weight grows linearly from 0, which
     ``LossWeightScheduleHook`` can do.
 
-    The arguments of forward are those of :class:`LogitLoss`, with the
-    differences for logits, see :func:`response`.
+    The arguments of ``forward`` are those of :class:`LogitLoss`, with the
+    differences in place of logits, see :func:`response`.
 
     Args:
-        epsilon (float): Size of the perturbation in levels of a channel, of
-            which there are 255, > 0. Defaults to 2.0.
-        activation (str): That of the heads, 'softmax' or 'sigmoid'. Defaults
-            to 'softmax'.
-        loss_weight (float): Weight of this term, >= 0; at 0 nothing further
-            is run. Defaults to 1.0.
-        samples (str): Samples that count, 'all', 'foreground' or 'balanced',
-            as in :class:`LogitLoss`. Defaults to 'all'.
+        epsilon (float): Size of the perturbation in levels of a channel with
+            the range [0, 255], > 0. Defaults to 2.0.
+        activation (str): Activation of the heads, 'softmax' or 'sigmoid'.
+            Defaults to 'softmax'.
+        loss_weight (float): Weight of this term, >= 0; at 0 the additional
+            passes are skipped. Defaults to 1.0.
+        samples (str): Samples that enter the loss, 'all', 'foreground' or
+            'balanced', see :class:`LogitLoss`. Defaults to 'all'.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an argument is wrong.
+        InvalidTypeError: If an argument has a wrong type.
+        InvalidValueError: If an argument has a wrong value.
 
-    Reference: Lee et al., "Indirect Gradient Matching for Adversarial Robust
-    Distillation", ICLR 2025, arXiv 2312.03286.
+    Reference:
+        Lee et al., "Indirect Gradient Matching for Adversarial Robust
+        Distillation", ICLR 2025, arXiv 2312.03286.
     """
 
     def __init__(self,

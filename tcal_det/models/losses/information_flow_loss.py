@@ -1,6 +1,6 @@
-"""Distillation of how information flows through the stages of a network.
+"""Distillation of the information flow through the stages of a network.
 
-Shapes: S samples, positions of a map; D channels, of any number.
+Shapes: S samples (positions of a map); D channels, any number.
 """
 from typing import List, Optional, Sequence
 
@@ -13,20 +13,20 @@ from tcal_det.registry import MODELS
 from .feature_loss import FeatureLoss, Scene
 from .random_stream import RandomStream
 
-# Below a root, so that its slope at 0 is bounded.
+# Added before a square root, so that its slope at 0 is bounded.
 EPS = 1e-6
-# Of a cosine kernel, whose logarithm is taken.
+# Lower bound of a cosine kernel, so that its logarithm is finite.
 LEAST_SIMILARITY = 1e-6
 
 
 def cosine_kernel(rows: Tensor) -> Tensor:
-    r"""Similarity of the directions of vectors, :math:`(\cos + 1) / 2`.
+    r"""Compute the similarity of directions, :math:`(\cos + 1) / 2`.
 
     Args:
-        rows (Tensor): Shape (S, D).
+        rows (Tensor): Vectors, shape (S, D).
 
     Returns:
-        Tensor: In [1e-6, 1], shape (S, S).
+        Tensor: Similarities in [1e-6, 1], shape (S, S).
 
     Example:
         >>> import torch
@@ -40,13 +40,13 @@ def cosine_kernel(rows: Tensor) -> Tensor:
 
 
 def student_t_kernel(rows: Tensor) -> Tensor:
-    r"""Similarity of places, :math:`1 / (1 + \lVert a - b \rVert)`.
+    r"""Compute the similarity :math:`1 / (1 + \lVert a - b \rVert)`.
 
     Args:
-        rows (Tensor): Shape (S, D).
+        rows (Tensor): Vectors, shape (S, D).
 
     Returns:
-        Tensor: In (0, 1), shape (S, S).
+        Tensor: Similarities in (0, 1), shape (S, S).
 
     Example:
         >>> import torch
@@ -55,7 +55,7 @@ def student_t_kernel(rows: Tensor) -> Tensor:
         [[1.0, 0.17], [0.17, 1.0]]
     """
     squares = rows.square().sum(dim=1)
-    # The matrix of differences would be as large as S such maps.
+    # A tensor of all differences would have S * S * D elements.
     gaps = squares[:, None] + squares - 2 * rows @ rows.T
     is_same = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
     gaps = gaps.clamp(min=0).masked_fill(is_same, 0)
@@ -63,21 +63,21 @@ def student_t_kernel(rows: Tensor) -> Tensor:
 
 
 def jeffreys_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    r"""Of the neighbours that each sample has, mean over samples.
+    r"""Compute the Jeffreys divergence of the neighbours, mean over samples.
 
     .. math::
         \frac{1}{S} \sum_i \sum_j (p^t_{ij} - p^s_{ij})
         (\log p^t_{ij} - \log p^s_{ij})
 
-    where :math:`p_{ij} = K_{ij} / \sum_k K_{ik}` is how probable sample j is
-    as a neighbour of sample i.
+    where :math:`p_{ij} = K_{ij} / \sum_k K_{ik}` is the probability that
+    sample j is a neighbour of sample i.
 
     Args:
-        student (Tensor): Its kernel, positive, shape (S, S).
-        teacher (Tensor): Its kernel, positive, shape (S, S).
+        student (Tensor): Kernel of the student, positive, shape (S, S).
+        teacher (Tensor): Kernel of the teacher, positive, shape (S, S).
 
     Returns:
-        Tensor: A scalar, >= 0.
+        Tensor: Divergence, a scalar, >= 0.
     """
     student, teacher = (
         kernel.log() - kernel.sum(dim=1, keepdim=True).log()
@@ -88,42 +88,46 @@ def jeffreys_divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class InformationFlowLoss(FeatureLoss):
-    r"""Divergence of the neighbourhoods of samples, stage by stage.
+    r"""Divergence between the neighbours of samples, for each stage.
 
     .. math::
         J(K^{\cos}_s, K^{\cos}_t) + J(K^{T}_s, K^{T}_t)
 
-    summed over levels, with two kernels of each network, see
-    :func:`cosine_kernel` and :func:`student_t_kernel`, and their
-    :func:`jeffreys_divergence`. Kernels compare samples within one network:
-    the channels of the two need not agree, and nothing is projected.
+    summed over levels. Each network has two kernels K,
+    :func:`cosine_kernel` and :func:`student_t_kernel`; J is the
+    :func:`jeffreys_divergence`. A kernel compares samples within one network:
+    the two networks may have different channels, without a projection.
 
-    The paper weighs the last layer by 1 and the earlier ones by
-    :math:`w_0 0.7^{epoch}`: two entries of ``distill_losses``, one with
-    ``levels=[-1]``, one with the earlier levels and a
-    ``LossWeightScheduleHook`` of type 'early_decay'. Its auxiliary teacher,
-    of the depth of the student, is a teacher as any other.
+    The paper uses the weight 1 for the last layer and
+    :math:`w_0 0.7^{epoch}` for the earlier ones. For this, use two entries in
+    ``distill_losses``: one with ``levels=[-1]``, and one with the earlier
+    levels and a ``LossWeightScheduleHook`` of type 'early_decay'. The paper's
+    auxiliary teacher, with the depth of the student, can be used like any
+    other teacher.
 
-    Adapted: a sample is a position of a map, of all images of the batch, and
-    at most ``num_samples`` of them are drawn in a step, without moving the
-    student's random stream; the student's own losses stay on. Readings taken:
-    the divergence is a mean over samples and a sum over their neighbours, S
-    times the authors' mean over pairs; a sample is a neighbour of itself, as
-    in their code; a square of 1e-6 is added to norms and distances, so that
-    vectors of zeros have a gradient.
+    Difference from the paper: a sample is a position of a map. In each step
+    at most ``num_samples`` positions are drawn from all images of the batch,
+    from a random stream that is independent of the student's. The student's
+    own losses stay in use.
+
+    Interpretation: the divergence is a mean over samples and a sum over their
+    neighbours, which is S times the authors' mean over pairs. A sample is a
+    neighbour of itself, as in their code. 1e-6 is added to the squares of
+    norms and distances, so that zero vectors have a gradient.
 
     Args:
-        levels (list[int], optional): Positions of the levels that count,
-            among those compared; negative ones from the last. Defaults to
-            None, all.
-        num_samples (int): Positions of a level that are drawn in a step, >=
-            2. Defaults to 256.
+        levels (list[int], optional): Positions of the levels that are used,
+            among those compared; negative positions count from the last.
+            Defaults to None: all.
+        num_samples (int): Number of positions of a level that are drawn in a
+            step, >= 2. Defaults to 256.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        features (str): 'backbone', the stages, or 'neck'. Defaults to
-            'backbone'.
+        features (str): Maps that are compared: 'backbone', the stages, or
+            'neck'. Defaults to 'backbone'.
 
-    Reference: Passalis et al., "Heterogeneous Knowledge Distillation using
-    Information Flow Modeling", CVPR 2020, arXiv 2005.00727.
+    Reference:
+        Passalis et al., "Heterogeneous Knowledge Distillation using
+        Information Flow Modeling", CVPR 2020, arXiv 2005.00727.
     """
 
     projects = False
@@ -142,10 +146,19 @@ class InformationFlowLoss(FeatureLoss):
                 student: Sequence[Tensor],
                 teacher: Sequence[Tensor],
                 scene: Optional[Scene] = None) -> Tensor:
-        """See :meth:`FeatureLoss.forward`.
+        """Compute the loss of the levels in ``levels``.
+
+        Args:
+            student (Sequence[Tensor]): Maps of the student, see
+                :meth:`FeatureLoss.forward`.
+            teacher (Sequence[Tensor]): Maps of the teacher.
+            scene (Scene, optional): Scores and boxes. Defaults to None.
+
+        Returns:
+            Tensor: Loss, a scalar, at least float32.
 
         Raises:
-            InvalidValueError: If there is no such level.
+            InvalidValueError: If a level does not exist.
         """
         chosen = self._chosen(len(student))
         return super().forward([student[level] for level in chosen],

@@ -1,4 +1,4 @@
-"""Asymmetric temperatures, the second chosen for each sample.
+"""Asymmetric temperatures with the second one selected for each sample.
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
@@ -17,20 +17,20 @@ from .logit_loss import LogitLoss
 
 
 def non_target_variance(logits: Tensor, labels: Tensor) -> Tensor:
-    r"""Variance of the probabilities of all classes but the target.
+    r"""Compute the variance of the probabilities of the non-target classes.
 
     .. math::
         \frac{1}{C - 1} \sum_{c \ne y} (p_c - \bar p)^2, \qquad
         \bar p = \frac{1 - p_y}{C - 1}
 
-    Masked classes (a logit of -inf) do not count.
+    Masked classes (a logit of -inf) are left out.
 
     Args:
-        logits (Tensor): At least float32, shape (N, C).
+        logits (Tensor): Logits, at least float32, shape (N, C).
         labels (Tensor): Target class y of each sample, shape (N,).
 
     Returns:
-        Tensor: Shape (N,).
+        Tensor: Variance of each sample, shape (N,).
 
     Example:
         >>> logits = torch.tensor([[.6, .3, .1]]).log()
@@ -48,19 +48,20 @@ def non_target_variance(logits: Tensor, labels: Tensor) -> Tensor:
 def widest_asymmetric_logits(logits: Tensor, labels: Tensor,
                              target_temperature: float,
                              other_temperatures: Sequence[float]) -> Tensor:
-    """Asymmetric logits with the largest variance of the other classes.
+    """Compute asymmetric logits with the largest non-target variance.
 
-    Only temperatures that keep the order of all classes are taken; that of
-    the target does, and is always a candidate.
+    Only temperatures that keep the order of all classes are allowed. The
+    target's temperature keeps it, and is always a candidate.
 
     Args:
-        logits (Tensor): At least float32, shape (N, C).
+        logits (Tensor): Logits, at least float32, shape (N, C).
         labels (Tensor): Target class of each sample, shape (N,).
-        target_temperature (float): > 0.
-        other_temperatures (Sequence[float]): Candidates, each > 0.
+        target_temperature (float): Temperature of the target class, > 0.
+        other_temperatures (Sequence[float]): Candidates for the temperature
+            of the other classes, each > 0.
 
     Returns:
-        Tensor: Shape (N, C).
+        Tensor: Logits, shape (N, C).
     """
     chosen = asymmetric_logits(logits, labels, target_temperature,
                                target_temperature)
@@ -78,7 +79,7 @@ def widest_asymmetric_logits(logits: Tensor, labels: Tensor,
 
 
 def _order_of_target(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether the target is above (1), at (0) or below (-1) each class."""
+    """Compare the target with each class: 1 above, 0 equal, -1 below."""
     return torch.sign(logits.gather(1, labels[:, None]) - logits)
 
 
@@ -86,34 +87,39 @@ def _order_of_target(logits: Tensor, labels: Tensor) -> Tensor:
 class ISATSLoss(LogitLoss):
     r"""Instance-specific asymmetric temperature scaling, for softmax heads.
 
-    As :class:`ATSLoss`, with :math:`\tau_2` the candidate that gives the
-    sample the largest variance of the probabilities of all classes but the
-    target, see :func:`non_target_variance`: with this variance, the authors
-    find, goes what a student learns from a teacher. So a sample in which the
-    target is far ahead of the others gets a low :math:`\tau_2`, and one in
-    which another class is close behind keeps nearly :math:`\tau_1`.
+    The loss is that of :class:`ATSLoss`, but :math:`\tau_2` is selected for
+    each sample: it is the candidate with the largest variance of the
+    probabilities of the non-target classes, see :func:`non_target_variance`.
+    The authors find that the benefit of a teacher increases with this
+    variance. So a sample whose target has a much larger logit than the other
+    classes gets a low :math:`\tau_2`; for a sample in which another class has
+    nearly the same logit as the target, :math:`\tau_2` stays close to
+    :math:`\tau_1`.
 
-    Adapted: as :class:`ATSLoss`.
+    Difference from the paper: the same as for :class:`ATSLoss`.
 
-    Readings taken: the authors' summary says by what the temperature of the
-    other classes is chosen, not among which. Without a bound the variance
-    would grow until another class has taken over from the target. As the
-    summary speaks of temperatures that keep the order of the classes, only
-    those are taken. The candidates are those of the experiments in the
-    official code of ATS, and halves; :math:`\tau_1` is always one.
+    Interpretation: the authors' summary states the criterion for the
+    temperature of the other classes, but not the candidates. Without a bound,
+    the variance would grow until another class has a larger logit than the
+    target. As the summary mentions temperatures that keep the order of the
+    classes, only such temperatures are allowed. The candidates are those of
+    the experiments in the official code of ATS, and the halves between them;
+    :math:`\tau_1` is always a candidate.
 
     Args:
-        target_temperature (float): :math:`\tau_1` > 0. Defaults to 4.0.
-        other_temperatures (Sequence[float]): Candidates for :math:`\tau_2`,
-            each > 0, at least one. Defaults to (1.0, 1.5, 2.0, 2.5, 3.0,
-            3.5).
+        target_temperature (float): Temperature :math:`\tau_1` of the target
+            class, > 0. Defaults to 4.0.
+        other_temperatures (Sequence[float]): Candidates for the temperature
+            :math:`\tau_2` of the other classes, each > 0, at least one.
+            Defaults to (1.0, 1.5, 2.0, 2.5, 3.0, 3.5).
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Fan et al., "Exploring dark knowledge under various teacher
-    capacities and addressing capacity mismatch", Frontiers of Computer
-    Science 20(6), 2026, arXiv 2405.13078.
+    Reference:
+        Fan et al., "Exploring dark knowledge under various teacher capacities
+        and addressing capacity mismatch", Frontiers of Computer Science
+        20(6), 2026, arXiv 2405.13078.
     """
 
     needs_labels = True

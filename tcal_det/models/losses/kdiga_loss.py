@@ -1,4 +1,4 @@
-"""Input gradient alignment, at the features of samples.
+"""Input gradient alignment at the features of samples.
 
 Shapes: N samples (RoIs), D channels, H x W positions of a sample's features,
 C = K + 1 classes with background last.
@@ -19,18 +19,18 @@ def classification_gradient(logits: Tensor,
                             labels: Tensor,
                             features: Tensor,
                             create_graph: bool = False) -> Tensor:
-    """Gradient of each sample's cross entropy at its features.
+    """Compute the gradient of each sample's cross-entropy at its features.
 
     Args:
-        logits (Tensor): Of a softmax head, with the graph from the features,
-            shape (N, C).
-        labels (Tensor): Classes, int64, shape (N,).
-        features (Tensor): What the head was given, shape (N, D, H, W).
-        create_graph (bool): Whether the gradient is to be differentiated.
+        logits (Tensor): Logits of a softmax head, with the graph from the
+            features, shape (N, C).
+        labels (Tensor): Class of each sample, int64, shape (N,).
+        features (Tensor): Input of the head, shape (N, D, H, W).
+        create_graph (bool): Whether the gradient can be differentiated again.
             Defaults to False.
 
     Returns:
-        Tensor: At least float32, of the shape of the features.
+        Tensor: Gradient, at least float32, in the shape of the features.
 
     Example:
         >>> import torch
@@ -49,17 +49,17 @@ def classification_gradient(logits: Tensor,
 
 
 def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
-    """One minus the cosine between maps of squared gradients.
+    """Compute one minus the cosine between maps of squared gradients.
 
-    The squares are summed over channels, and pooled to the smaller of both
-    sizes: for gradients that have no channel in common.
+    The squares are summed over channels and pooled to the smaller of the two
+    sizes, so that gradients with different channels or sizes can be compared.
 
     Args:
-        student (Tensor): Shape (N, D, H, W).
-        teacher (Tensor): Shape (N, D', H', W').
+        student (Tensor): Gradients of the student, shape (N, D, H, W).
+        teacher (Tensor): Gradients of the teacher, shape (N, D', H', W').
 
     Returns:
-        Tensor: In [0, 1], shape (N,).
+        Tensor: Difference of each sample, in [0, 1], shape (N,).
 
     Example:
         >>> import torch
@@ -73,7 +73,8 @@ def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
     ]
     maps = []
     for one in (student, teacher):
-        # The scale of a sample does not count, and small squares underflow.
+        # The cosine does not depend on a sample's scale, and without this
+        # division small squares would underflow.
         largest = one.detach().abs().flatten(1).amax(dim=1)
         largest = largest.masked_fill(largest == 0, 1)[:, None, None, None]
         energy = (one / largest).square().sum(dim=1, keepdim=True)
@@ -83,32 +84,35 @@ def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class KDIGALoss(WeightedLoss):
-    r"""Gradients of both classification losses are alike, sample by sample.
+    r"""Distance between the gradients of both classification losses.
 
     .. math::
         \big\| \nabla_{f_s} \mathrm{CE}(z_s, y) -
         \nabla_{f_t} \mathrm{CE}(z_t, y) \big\|_2
 
-    with the assigned class y of a RoI and its features f, which the bbox head
-    is given (N x 256 x 7 x 7 in Faster R-CNN). It is for RoI heads of a
-    single stage with softmax.
+    for each sample, with the assigned class y of a RoI and its features f,
+    the input of the bbox head (N x 256 x 7 x 7 in Faster R-CNN). For RoI
+    heads of a single stage with softmax.
 
-    Adapted: this is not at pixels, as in the paper, but at the features of a
-    RoI. A gradient that is trained is differentiated twice, and RoIAlign
-    is not differentiable twice; what lies above it is. What is
-    aligned is how each RoI's decision depends on its features, not the
-    robustness at the image: for that see :class:`IGDMLoss`. Features of
-    other channels or another size have no difference: there it is
-    :func:`energy_gap`. The teacher's logits are calibrated.
+    Difference from the paper: the gradients are not taken at the pixels, but
+    at the features of a RoI. A loss on a gradient needs second derivatives.
+    RoIAlign does not support them, but the layers after it do. So the loss
+    aligns how each RoI's classification depends on its features, not the
+    robustness at the image: for that see :class:`IGDMLoss`. If the features
+    of the two models have different channels or sizes, the gradients cannot
+    be subtracted, and the loss is :func:`energy_gap`. The teacher's logits
+    are calibrated.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If it is no such number.
+        InvalidTypeError: If ``loss_weight`` is not a number.
+        InvalidValueError: If ``loss_weight`` is negative or not finite.
 
-    Reference: Shao et al., "How and When Adversarial Robustness Transfers in
-    Knowledge Distillation?", arXiv 2110.12072.
+    Reference:
+        Shao et al., "How and When Adversarial Robustness Transfers in
+        Knowledge Distillation?", arXiv 2110.12072.
     """
 
     head_activation = 'softmax'
@@ -121,23 +125,23 @@ class KDIGALoss(WeightedLoss):
         """Compute the loss.
 
         Args:
-            student_gradient (Tensor): Of each sample, with its graph, shape
-                (N, D, H, W).
-            teacher_gradient (Tensor): Of each sample, shape (N, D', H', W').
-                No gradient flows into it.
+            student_gradient (Tensor): Gradient of the student for each
+                sample, with its graph, shape (N, D, H, W).
+            teacher_gradient (Tensor): Gradient of the teacher for each
+                sample, shape (N, D', H', W'). No gradient flows into it.
             weight (Tensor, optional): Weight of each sample, shape (N,).
-                Defaults to None, every sample weighs 1.
-            avg_factor (float | Tensor, optional): Divides the sum over
-                samples instead of N. Defaults to None.
+                Defaults to None: every sample has weight 1.
+            avg_factor (float | Tensor, optional): Divisor of the sum over
+                samples; a tensor has one element. Defaults to None: N.
 
         Returns:
-            Tensor: A scalar, at least float32.
+            Tensor: Loss, a scalar, at least float32.
         """
         student = at_least_float32(student_gradient)
         teacher = at_least_float32(teacher_gradient.detach())
         if student.shape == teacher.shape:
             gap = (student - teacher).flatten(1).square().sum(dim=1)
-            # The root of 0 has no derivative.
+            # The square root has no derivative at 0.
             is_zero = gap == 0
             gap = gap.masked_fill(is_zero, 1).sqrt().masked_fill(is_zero, 0)
         else:

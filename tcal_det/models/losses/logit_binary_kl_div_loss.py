@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergence of each class on its own, for sigmoid heads.
+"""Binary Kullback-Leibler divergence of each class, for sigmoid heads.
 
 Shapes: N samples (RoIs, anchors or points), C = K classes.
 """
@@ -14,27 +14,27 @@ from .logit_loss import LogitLoss
 
 def logit_binary_kl_div(student_logits: Tensor,
                         teacher_logits: Tensor) -> Tensor:
-    r"""Binary KL divergence of each sample, summed over classes.
+    r"""Compute the binary KL divergence of each sample, summed over classes.
 
-    With :math:`p = \sigma(z)` the Bernoulli probability of a class:
+    With the Bernoulli probability :math:`p = \sigma(z)` of a class it is
 
     .. math::
         \sum_c p_{t,c} \log\frac{p_{t,c}}{p_{s,c}} +
         (1 - p_{t,c}) \log\frac{1 - p_{t,c}}{1 - p_{s,c}}
 
-    which is the binary cross-entropy with soft targets less the entropy of
-    the targets. The sum over classes is not divided by C.
+    the binary cross-entropy with soft targets minus the entropy of the
+    targets. The sum over classes is not divided by C.
 
     Where the teacher's probability is 0 or 1 (a masked class has a logit of
-    -inf), the term with the factor 0 is 0, whatever the student says.
+    -inf), the term with the factor 0 is 0 for every output of the student.
 
-    For backward the two logit tensors are kept and no other, as the gradient
+    Only the two logit tensors are kept for the backward pass, as the gradient
     is :math:`\sigma(z_s) - \sigma(z_t)`; see :func:`class_sum`.
 
     Args:
-        student_logits (Tensor): Unnormalised scores, shape (N, C).
-        teacher_logits (Tensor): Calibrated scores, shape (N, C). No gradient
-            flows into them.
+        student_logits (Tensor): Logits of the student, shape (N, C).
+        teacher_logits (Tensor): Calibrated logits of the teacher, shape
+            (N, C). No gradient flows into them.
 
     Returns:
         Tensor: Loss of each sample, shape (N,), at least float32.
@@ -46,14 +46,15 @@ def logit_binary_kl_div(student_logits: Tensor,
         >>> print(f'{logit_binary_kl_div(student, teacher).item():.4f}')
         0.1308
 
-    Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
-    Distillation", arXiv 2508.20224, carried over from softmax to sigmoid.
+    Reference:
+        Kim et al., "The Role of Teacher Calibration in Knowledge
+        Distillation", arXiv 2508.20224; there for softmax, here for sigmoid.
     """
     return class_sum(student_logits, teacher_logits, _binary_kl_div,
                      _binary_kl_div_derivative)
 
 
-# In place where a result is nobody else's: the memory of a chunk counts.
+# Operations on new tensors are in place, as they need less memory per chunk.
 
 
 def _binary_kl_div(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def _binary_kl_div_derivative(student_logits: Tensor,
 
 
 def _cross_term(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """p_t log(p_t / p_s), which is 0 for p_t = 0."""
+    """Compute p_t log(p_t / p_s), which is 0 for p_t = 0."""
     prob = teacher_logits.sigmoid()
     terms = F.logsigmoid(teacher_logits).sub_(F.logsigmoid(student_logits))
     return terms.mul_(prob).masked_fill_(prob == 0, 0)
@@ -77,21 +78,22 @@ def _cross_term(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 class LogitBinaryKLDivLoss(LogitLoss):
     r"""TCal for sigmoid heads.
 
-    The target is :math:`\sigma(z_t/T)` through the teacher's calibrator; the
-    student is not softened and there is no factor :math:`T^2`. See
-    :func:`logit_binary_kl_div`.
+    The target is :math:`\sigma(z_t/T)`, where the teacher's calibrator
+    applies T; the student is not softened and there is no factor
+    :math:`T^2`. See :func:`logit_binary_kl_div`.
 
-    Adapted: the paper states softmax; one binary distribution per class is
-    the plainest reading for sigmoid. A sample is a prior (an anchor or a
-    point) of a dense head, or a RoI.
+    Difference from the paper: the paper uses softmax; one binary distribution
+    for each class is the simplest form for sigmoid. A sample is a prior (an
+    anchor or a point) of a dense head, or a RoI.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
-    Distillation", arXiv 2508.20224.
+    Reference:
+        Kim et al., "The Role of Teacher Calibration in Knowledge
+        Distillation", arXiv 2508.20224.
     """
 
     head_activation = 'sigmoid'

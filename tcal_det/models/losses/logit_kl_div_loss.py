@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergence from the teacher's to the student's classes.
+"""Kullback-Leibler divergence between teacher and student, for softmax heads.
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
@@ -16,25 +16,26 @@ from .logit_loss import LogitLoss
 def logit_kl_div(student_logits: Tensor,
                  teacher_logits: Tensor,
                  temperature: float = 1.0) -> Tensor:
-    r"""KL divergence of each sample, summed over classes.
+    r"""Compute the KL divergence of each sample, summed over classes.
 
     .. math::
         T^2\,\mathrm{KL}\big(\mathrm{softmax}(z_t/T)\,\|\,
         \mathrm{softmax}(z_s/T)\big)
 
-    The teacher's logits arrive calibrated; ``temperature`` here is Hinton's,
-    which softens both sides and is compensated by its square. The sum over
-    classes is not divided by C.
+    The teacher's logits are already calibrated. ``temperature`` is the one of
+    Hinton et al.: it softens both models, and its square compensates for it.
+    The sum over classes is not divided by C.
 
-    A class that the teacher masks (a logit of -inf) adds nothing, whatever
-    the student says: its probability is 0. One that the student alone masks
-    makes the divergence infinite, which it is.
+    A class that the teacher masks (a logit of -inf) adds nothing, as its
+    probability is 0. A class that only the student masks makes the divergence
+    infinite.
 
     Args:
-        student_logits (Tensor): Unnormalised scores, shape (N, C).
-        teacher_logits (Tensor): Calibrated scores of the same samples,
-            shape (N, C). No gradient flows into them.
-        temperature (float): Divides both sides. Defaults to 1.0.
+        student_logits (Tensor): Logits of the student, shape (N, C).
+        teacher_logits (Tensor): Calibrated logits of the teacher for the same
+            samples, shape (N, C). No gradient flows into them.
+        temperature (float): Temperature T of both models, > 0. Defaults to
+            1.0.
 
     Returns:
         Tensor: Loss of each sample, shape (N,), at least float32.
@@ -46,8 +47,9 @@ def logit_kl_div(student_logits: Tensor,
         >>> print(f'{logit_kl_div(student, teacher).item():.4f}')
         0.1308
 
-    Reference: Hinton et al., "Distilling the Knowledge in a Neural Network",
-    arXiv 1503.02531, section 2.
+    Reference:
+        Hinton et al., "Distilling the Knowledge in a Neural Network",
+        arXiv 1503.02531, section 2.
     """
     student = at_least_float32(student_logits) / temperature
     teacher = at_least_float32(teacher_logits.detach()) / temperature
@@ -68,26 +70,27 @@ class LogitKLDivLoss(LogitLoss):
 
     With a calibrator on the teacher and the default ``temperature=1`` this is
     TCal: :math:`\mathrm{KL}(\mathrm{softmax}(z_t/T)\|\mathrm{softmax}(z_s))`
-    with no factor :math:`T^2`, as the student is not softened. Without a
+    without the factor :math:`T^2`, as the student is not softened. Without a
     calibrator and with ``temperature=4`` it is classic KD, with
     :math:`T^2`.
 
     TTM (Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher
-    Matching", arXiv 2402.11148) is the same loss: its target
+    Matching", arXiv 2402.11148) is the same loss as TCal: its target
     :math:`p_t^\gamma / \sum_c p_{t,c}^\gamma` with :math:`\gamma = 1/T` is
     :math:`\mathrm{softmax}(z_t/T)`. For its weighted form see
     :class:`WTTMLoss`.
 
     Args:
-        temperature (float): Two-sided KD temperature, > 0. Not the
-            teacher's calibration temperature, which is the calibrator's.
-            Defaults to 1.0.
+        temperature (float): KD temperature of both models, > 0; the
+            calibration temperature of the teacher is an argument of the
+            calibrator. Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
-    Distillation", arXiv 2508.20224; Hinton et al., arXiv 1503.02531.
+    Reference:
+        Kim et al., "The Role of Teacher Calibration in Knowledge
+        Distillation", arXiv 2508.20224; Hinton et al., arXiv 1503.02531.
     """
 
     def __init__(self,

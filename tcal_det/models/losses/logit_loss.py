@@ -1,4 +1,4 @@
-"""What all losses on a detector's classification logits have in common.
+"""Base class of the losses on a detector's classification logits.
 
 Shapes: N samples (RoIs, anchors or points), C columns of logits: K + 1 with
 background last for a softmax head, K for a sigmoid head.
@@ -17,39 +17,46 @@ from .weighted_loss import WeightedLoss
 
 
 class LogitLoss(WeightedLoss):
-    """Base of the losses between student logits and calibrated teacher logits.
+    """Base class of the losses between student and calibrated teacher logits.
 
-    A loss that is a mean over samples implements :meth:`per_sample_loss`;
-    one that compares samples with each other overrides :meth:`reduced_loss`.
+    A loss that is a mean over samples implements :meth:`per_sample_loss`. A
+    loss that compares samples with each other overrides :meth:`reduced_loss`.
 
-    A loss is made for one kind of head. One with a softmax over classes is
-    not for a sigmoid head: the softmax keeps the differences between the
-    classes and drops how high they all are, which is what tells an object
-    from background there (the inconsistency of protocols in Yang et al.,
-    "Bridging Cross-task Protocol Inconsistency for Distillation in Dense
-    Object Detection", ICCV 2023). One that sets a target class apart is made
-    for softmax, too: a sigmoid head has no background class that could be
-    the target, and its classes do not share a probability to be split. One
-    with a sigmoid per class is not for a softmax head, whose logits mean
-    nothing without each other.
+    Each loss is valid for one kind of head:
+
+    - A loss with a softmax over classes is not valid for a sigmoid head. The
+      softmax keeps the differences between the classes and ignores their
+      common level, which separates objects from background in a sigmoid head
+      (the protocol inconsistency of Yang et al., "Bridging Cross-task
+      Protocol Inconsistency for Distillation in Dense Object Detection", ICCV
+      2023).
+    - A loss that separates a target class from the others is also for softmax
+      heads. A sigmoid head has no background class that could be the target,
+      and the probabilities of its classes do not sum to 1.
+    - A loss with a sigmoid per class is not valid for a softmax head, whose
+      single logits have no meaning of their own.
 
     Attributes:
-        head_activation (str): 'softmax' or 'sigmoid', the kind of head whose
-            logits the formula is made for.
-        needs_labels (bool): Whether ``labels`` must be given when N > 0.
-        widens_itself (bool): Whether the formula takes logits in half
-            precision and widens them part by part, so that no float32 copy
-            of them all is made.
+        head_activation (str): Activation of the heads for which the loss is
+            valid, 'softmax' or 'sigmoid'.
+        needs_labels (bool): Whether ``labels`` is required if N > 0.
+        widens_itself (bool): Whether the loss accepts logits in half
+            precision and converts them to float32 in parts, which avoids a
+            float32 copy of all logits.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count. 'all'; 'foreground', those with a
-            label in [0, K); 'balanced', foreground and background with half
-            of the weight each, within one call (one stage of a cascade, one
-            pyramid level of a dense head); 'teacher', each in proportion to
-            the teacher's largest object probability. It is applied to
-            ``weight`` before anything else, see :func:`sample_weight`.
-            Defaults to 'all'.
+        samples (str): Samples that enter the loss. 'all': all samples;
+            'foreground': samples with a label in [0, K); 'balanced':
+            foreground and background with half of the weight each, within one
+            call (one stage of a cascade, one pyramid level of a dense head);
+            'teacher': all samples, weighted by the teacher's largest object
+            probability. The selection is applied to ``weight`` first, see
+            :func:`sample_weight`. Defaults to 'all'.
+
+    Raises:
+        InvalidTypeError: If ``loss_weight`` is not a number.
+        InvalidValueError: If an argument has a wrong value.
     """
 
     head_activation = 'softmax'
@@ -75,29 +82,30 @@ class LogitLoss(WeightedLoss):
         """Compute the loss.
 
         Args:
-            student_logits (Tensor): Shape (N, C).
-            teacher_logits (Tensor): Calibrated, shape (N, C). No gradient
-                flows into them.
+            student_logits (Tensor): Logits of the student, shape (N, C).
+            teacher_logits (Tensor): Calibrated logits of the teacher, shape
+                (N, C). No gradient flows into them.
             labels (Tensor, optional): Assigned class of each sample, shape
-                (N,); one outside [0, K) is background. Defaults to None.
+                (N,); a label outside [0, K) is background. Defaults to None.
             weight (Tensor, optional): Weight of each sample, shape (N,).
-                Defaults to None, every sample weighs 1.
-            avg_factor (float | Tensor, optional): Divides the sum over
-                samples instead of N; a tensor has one element. Defaults to
-                None.
-            image_index (Tensor, optional): Image of each sample, shape (N,),
-                for a loss that compares samples of one image. Defaults to
-                None, all are of one image.
-            num_classes (int, optional): K, in [1, C]. Defaults to None:
-                C - 1 for a softmax head, C for a sigmoid head.
+                Defaults to None: every sample has weight 1.
+            avg_factor (float | Tensor, optional): Divisor of the sum over
+                samples; a tensor has one element. Defaults to None: N.
+            image_index (Tensor, optional): Index of the image of each sample,
+                shape (N,), for a loss that compares samples of one image.
+                Defaults to None: all samples are from one image.
+            num_classes (int, optional): Number of classes K, in [1, C].
+                Defaults to None: C - 1 for a softmax head, C for a sigmoid
+                head.
 
         Returns:
-            Tensor: A scalar, at least float32; for N = 0 a zero that still
-            carries a gradient.
+            Tensor: Loss, a scalar, at least float32; for N = 0 a zero that
+            still carries a gradient.
 
         Raises:
-            InvalidValueError: If a shape does not fit, or labels that the
-                loss or its ``samples`` needs are missing.
+            InvalidTypeError: If ``num_classes`` is not a whole number.
+            InvalidValueError: If a shape or ``num_classes`` is wrong, or
+                labels are missing that the loss or its ``samples`` needs.
         """
         check_same_samples(student_logits, teacher_logits)
         self._check_per_sample(
@@ -107,13 +115,13 @@ class LogitLoss(WeightedLoss):
             image_index=image_index)
         teacher_logits = teacher_logits.detach()
         if labels is None and self.needs_labels:
-            # Only without samples, by the check above.
+            # The check above ensures that there are no samples here.
             labels = torch.zeros(
                 0, dtype=torch.long, device=student_logits.device)
         weight = self._sample_weight(teacher_logits, labels, weight,
                                      num_classes)
         if isinstance(avg_factor, Tensor):
-            # One of shape (1,) would make a loss of shape (1,).
+            # A divisor of shape (1,) would give a loss of shape (1,).
             avg_factor = avg_factor.reshape(())
         if not self.widens_itself:
             student_logits = at_least_float32(student_logits)
@@ -126,36 +134,41 @@ class LogitLoss(WeightedLoss):
                      labels: Optional[Tensor], weight: Optional[Tensor],
                      avg_factor: Union[float, Tensor, None],
                      image_index: Optional[Tensor]) -> Tensor:
-        """Loss of the whole set of samples, without ``loss_weight``.
+        """Compute the loss of all samples, without ``loss_weight``.
 
         Args:
-            student (Tensor): Logits, at least float32 unless the loss
-                ``widens_itself``, shape (N, C).
-            teacher (Tensor): Detached logits of the same kind, shape (N, C).
-            labels (Tensor, optional): Shape (N,); never None if the loss
-                ``needs_labels``.
-            weight (Tensor, optional): Shape (N,), ``samples`` applied.
-            avg_factor (float | Tensor, optional): Divisor, a tensor without
-                dimensions.
-            image_index (Tensor, optional): Shape (N,).
+            student (Tensor): Logits of the student, shape (N, C); at least
+                float32, unless ``widens_itself`` is True.
+            teacher (Tensor): Detached logits of the teacher, same shape and
+                type.
+            labels (Tensor, optional): Assigned class of each sample, shape
+                (N,); never None if ``needs_labels`` is True.
+            weight (Tensor, optional): Weight of each sample, with ``samples``
+                already applied, shape (N,).
+            avg_factor (float | Tensor, optional): Divisor of the sum over
+                samples; a tensor has no dimensions.
+            image_index (Tensor, optional): Index of the image of each sample,
+                shape (N,).
 
         Returns:
-            Tensor: A scalar.
+            Tensor: Loss, a scalar.
         """
         return reduce_loss(
             self.per_sample_loss(student, teacher, labels), weight, avg_factor)
 
     def per_sample_loss(self, student: Tensor, teacher: Tensor,
                         labels: Optional[Tensor]) -> Tensor:
-        """Loss of each sample, summed over classes.
+        """Compute the loss of each sample, summed over classes.
 
         Args:
-            student (Tensor): As in :meth:`reduced_loss`, shape (N, C).
-            teacher (Tensor): As in :meth:`reduced_loss`, shape (N, C).
-            labels (Tensor, optional): As in :meth:`reduced_loss`, shape (N,).
+            student (Tensor): Logits of the student, see
+                :meth:`reduced_loss`, shape (N, C).
+            teacher (Tensor): Detached logits of the teacher, shape (N, C).
+            labels (Tensor, optional): Assigned class of each sample, shape
+                (N,).
 
         Returns:
-            Tensor: Shape (N,).
+            Tensor: Loss of each sample, shape (N,).
         """
         raise NotImplementedError
 
@@ -196,9 +209,15 @@ class LogitLoss(WeightedLoss):
 
 
 def without_autocast(tensor: Tensor) -> torch.autocast:
-    """Context in which matrix products keep the precision of their inputs.
+    """Disable autocast, so that matrix products keep the input precision.
 
-    Autocast leaves softmax in float32 but rounds the inputs of every matrix
-    product to half precision, whatever was widened before.
+    Autocast computes softmax in float32, but rounds the inputs of every matrix
+    product to half precision, even if they were converted to float32 before.
+
+    Args:
+        tensor (Tensor): Tensor on the device of the computation.
+
+    Returns:
+        torch.autocast: Context manager.
     """
     return torch.autocast(tensor.device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""Distillation by generating the teacher's map out of a masked one."""
+"""Distillation by generating the teacher's map from a masked map."""
 from typing import Optional, Sequence
 
 import torch
@@ -14,31 +14,37 @@ from .random_stream import RandomStream
 
 @MODELS.register_module()
 class MGDLoss(FeatureLoss):
-    r"""Squared error of the map that is generated from a masked one.
+    r"""Squared error of a map that is generated from the masked student's map.
 
     .. math::
         \mathrm{mean}\big((G(M \odot F_s) - F_t)^2\big)
 
-    summed over levels. M drops each position of each image, all channels
-    together, with the probability ``masked_share``; G is a generation block
-    of each level, two 3x3 convolutions with a ReLU between them. It is
-    trained with the student and is no part of it. Equal maps do not give 0:
-    the generator has to learn what was dropped.
+    summed over levels. The mask M drops each position of each image, for all
+    channels, with the probability ``masked_share``. Each level has a
+    generation block G of two 3x3 convolutions with a ReLU between them. It is
+    trained together with the student but is not part of it. Equal maps do not
+    give 0: the generator has to learn what was dropped.
 
-    Adapted: the mean over channels and positions; the authors add them up, so
-    that a level counts by its size. Their weight alpha of the sum (2e-5 for
-    one-stage, 5e-7 for two-stage detectors) is alpha D H W of the mean.
+    Difference from the paper: this loss is a mean over channels and
+    positions; the authors use the sum, so that larger levels have a larger
+    weight. Their weight alpha of the sum (2e-5 for one-stage, 5e-7 for
+    two-stage detectors) is the weight alpha D H W of the mean.
 
     Args:
-        student_channels, teacher_channels: As in :class:`FeatureLoss`;
-            ``student_channels`` is needed.
-        masked_share (float): Probability of a position to be dropped, in
-            [0, 1]. Defaults to 0.65, the authors' for one-stage detectors;
-            0.45 for two-stage ones.
-        loss_weight, features: As in :class:`FeatureLoss`.
+        student_channels (list[int]): Channels of the student's levels, see
+            :class:`FeatureLoss`.
+        teacher_channels (list[int], optional): Channels of the teacher's
+            levels. Defaults to None: those of the student.
+        masked_share (float): Probability that a position is dropped, in
+            [0, 1]. Defaults to 0.65, the authors' value for one-stage
+            detectors; they use 0.45 for two-stage detectors.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        features (str): Maps that are compared, 'neck' or 'backbone'. Defaults
+            to 'neck'.
 
-    Reference: Yang et al., "Masked Generative Distillation", ECCV 2022,
-    arXiv 2205.01529.
+    Reference:
+        Yang et al., "Masked Generative Distillation", ECCV 2022,
+        arXiv 2205.01529.
     """
 
     needs_channels = True

@@ -1,4 +1,4 @@
-"""Multi-level logit distillation: samples, their relations, the classes'."""
+"""Multi-level logit distillation: samples, sample and class relations."""
 from typing import Any, Optional, Sequence, Union
 
 import torch
@@ -18,47 +18,53 @@ from .selection import check_ratio, top_share
 class MLLDLoss(LogitLoss):
     r"""Multi-level logit distillation, for softmax heads.
 
-    With P the (N, C) matrix of :math:`\mathrm{softmax}(z/T)`, the sum over
-    the temperatures of
+    With the (N, C) matrix P of :math:`\mathrm{softmax}(z/T)`, the loss is the
+    sum over the temperatures of
 
     .. math::
         \lambda_i \frac{T^2}{N} \sum_n \mathrm{KL}(p_{t,n}\|p_{s,n}) +
         \frac{\lambda_b}{B} \|P_t P_t^\top - P_s P_s^\top\|_F^2 +
         \frac{\lambda_c}{C} \|P_t^\top P_t - P_s^\top P_s\|_F^2
 
-    instance, batch and class level. The matrices have no factor
-    :math:`T^2`.
+    The three terms are the instance, batch and class level. The two matrix
+    terms have no factor :math:`T^2`.
 
-    Adapted: a sample is a RoI. The batch level compares the B RoIs of one
-    image with each other, so that the matrix stays small; images count in
-    proportion to their RoIs. The class level runs over all RoIs of the call
-    and **grows with the square of their number**, as the formula has no
-    divisor for it: a detector has hundreds where the paper has a batch of
-    images, so ``class_weight`` must be set for the number of RoIs. A pair of
-    samples weighs the geometric mean of its ``weight``; ``avg_factor``
-    replaces N and B, and the class level is multiplied by N / ``avg_factor``.
+    Difference from the paper: a sample is a RoI. The batch level compares the
+    B RoIs of one image with each other, so that the matrix stays small; the
+    weight of an image is proportional to its number of RoIs. The class level
+    uses all RoIs of the call and **grows with the square of their number**,
+    as its formula does not divide by it. The paper has a batch of images
+    here, but a detector has hundreds of RoIs, so ``class_weight`` must be set
+    for the number of RoIs. The weight of a pair of samples is the geometric
+    mean of the two weights; ``avg_factor`` replaces N and B, and the class
+    level is multiplied by N / ``avg_factor``.
 
-    Readings taken: the masks of the paper are one ratio here. Below 1.0 the
-    batch level keeps the samples with the largest :math:`\max_c p_t`, as if
-    all others weighed 0, and the class level the rows and columns of the
-    classes with the largest sum of :math:`p_t` over the samples, both at
-    T = 1 and ranked over the whole call; N, B and C stay what they are. The
-    paper's second, strongly augmented view of the image has no counterpart.
+    Interpretation: one ratio replaces the masks of the paper. If it is below
+    1.0, the batch level keeps the samples with the largest
+    :math:`\max_c p_t`; all others have weight 0. The class level keeps the
+    rows and columns of the classes with the largest sum of :math:`p_t` over
+    the samples. Both are ranked at T = 1 over the whole call; N, B and C do
+    not change. The paper's second, strongly augmented view of the image is
+    left out.
 
     Args:
-        temperatures (Sequence[float]): Each > 0, at least one. Defaults to
-            (2, 3, 4, 5, 6).
-        instance_weight (float): :math:`\lambda_i`, >= 0. Defaults to 1.0.
-        batch_weight (float): :math:`\lambda_b`, >= 0. Defaults to 1.0.
-        class_weight (float): :math:`\lambda_c`, >= 0. Defaults to 1.0.
-        confident_ratio (float): Share of the samples at the batch level, and
-            of the classes at the class level, in (0, 1]. Defaults to 1.0,
-            all.
+        temperatures (Sequence[float]): Temperatures T of both models, each
+            > 0, at least one. Defaults to (2, 3, 4, 5, 6).
+        instance_weight (float): Weight :math:`\lambda_i` of the instance
+            level, >= 0. Defaults to 1.0.
+        batch_weight (float): Weight :math:`\lambda_b` of the batch level,
+            >= 0. Defaults to 1.0.
+        class_weight (float): Weight :math:`\lambda_c` of the class level,
+            >= 0. Defaults to 1.0.
+        confident_ratio (float): Share of the samples that the batch level
+            keeps, and of the classes that the class level keeps, in (0, 1].
+            Defaults to 1.0: all.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Jin et al., "Multi-Level Logit Distillation", CVPR 2023.
+    Reference:
+        Jin et al., "Multi-Level Logit Distillation", CVPR 2023.
     """
 
     def __init__(self,
@@ -93,10 +99,10 @@ class MLLDLoss(LogitLoss):
         images = samples_by_image(num_samples, image_index)
         teacher_probs = teacher.softmax(dim=1)
         batch_weight = self._confident_weight(teacher_probs, weight)
-        # Columns of zeros have neither a row nor a column in the products.
+        # Columns of zeros give zero rows and columns in the products.
         is_confident_class = top_share(
             teacher_probs.sum(dim=0), self.confident_ratio)
-        # 1 where nobody gave a divisor of their own.
+        # 1 if no divisor is given.
         class_scale = 1 if avg_factor is None else num_samples / avg_factor
 
         loss: Any = 0  # a tensor after the first temperature
@@ -123,7 +129,7 @@ class MLLDLoss(LogitLoss):
 
     def _confident_weight(self, teacher_probs: Tensor,
                           weight: Optional[Tensor]) -> Optional[Tensor]:
-        """``weight`` with 0 for the samples left out of the batch level."""
+        """Set ``weight`` to 0 for samples that the batch level leaves out."""
         if self.confident_ratio == 1:
             return weight
         is_confident = top_share(

@@ -1,26 +1,28 @@
-"""Distillation via the Pearson correlation of feature maps."""
+"""Distillation by the Pearson correlation of feature maps."""
 from torch import Tensor
 
 from tcal_det.registry import MODELS
 from .feature_loss import FeatureLoss, Scene
 
-# Of a mean in float32, relative.
+# Relative rounding error of a mean in float32.
 ROUNDING = 1e-6
 
 
 def standardized(maps: Tensor, eps: float = 1e-6) -> Tensor:
-    r"""Zero mean and unit variance of each channel.
+    r"""Scale each channel to zero mean and unit variance.
 
-    Over the images and positions of a batch: :math:`(x - \mu_d) /
-    (\sigma_d + \epsilon)` with the standard deviation that divides by
-    :math:`M - 1`, M = N H W. A channel that is constant becomes 0.
+    The result is :math:`(x - \mu_d) / (\sigma_d + \epsilon)`. Mean and
+    standard deviation are over the M = N H W images and positions of a batch;
+    the standard deviation divides by :math:`M - 1`. A constant channel
+    becomes 0.
 
     Args:
-        maps (Tensor): Shape (N, D, H, W).
-        eps (float): Added to the standard deviation. Defaults to 1e-6.
+        maps (Tensor): Feature maps, shape (N, D, H, W).
+        eps (float): Number :math:`\epsilon` that is added to the standard
+            deviation. Defaults to 1e-6.
 
     Returns:
-        Tensor: Of the same shape.
+        Tensor: Standardised maps, same shape.
 
     Example:
         >>> import torch
@@ -30,11 +32,11 @@ def standardized(maps: Tensor, eps: float = 1e-6) -> Tensor:
     rows = maps.transpose(0, 1).flatten(1)
     mean = rows.mean(dim=1, keepdim=True)
     centred = rows - mean
-    # Not `std`, whose gradient is NaN for a channel that is constant.
+    # Not `std`: its gradient is NaN for a constant channel.
     variance = centred.square().sum(
         dim=1, keepdim=True) / max(rows.shape[1] - 1, 1)
-    # What is left of a constant is the rounding of its mean, whose gradient
-    # would be a million times that of the other channels.
+    # A centred constant channel consists of the rounding error of its mean;
+    # its gradient would be a million times that of the other channels.
     is_constant = variance <= (ROUNDING * mean.detach()).square()
     deviation = variance.masked_fill(is_constant, 1).sqrt()
     scaled = (centred / (deviation + eps)).masked_fill(is_constant, 0)
@@ -44,23 +46,23 @@ def standardized(maps: Tensor, eps: float = 1e-6) -> Tensor:
 
 @MODELS.register_module()
 class PKDLoss(FeatureLoss):
-    r"""Squared error of standardized feature maps.
+    r"""Squared error of standardised feature maps.
 
     .. math::
         \frac{1}{2}\,\mathrm{mean}\big((\hat F_s - \hat F_t)^2\big)
 
     summed over levels, where each channel of :math:`\hat F` has zero mean and
     unit variance over the batch, see :func:`standardized`. Up to a factor
-    this is one minus the Pearson correlation of the two, channel by channel:
-    scale and offset of the maps do not count, which is why detectors of unlike
-    heads and backbones can teach each other.
+    this is one minus the Pearson correlation of the two maps for each
+    channel. Scale and offset of the maps have no effect, so the loss can be
+    used between detectors with different heads and backbones.
 
-    The arguments are those of :class:`FeatureLoss`. The authors weigh each
-    level of an FPN by 6.
+    The arguments are those of :class:`FeatureLoss`. The authors use the weight
+    6 for each level of an FPN.
 
-    Reference: Cao et al., "PKD: General Distillation Framework for Object
-    Detectors via Pearson Correlation Coefficient", NeurIPS 2022,
-    arXiv 2207.02039.
+    Reference:
+        Cao et al., "PKD: General Distillation Framework for Object Detectors
+        via Pearson Correlation Coefficient", NeurIPS 2022, arXiv 2207.02039.
     """
 
     def level_loss(self, student: Tensor, teacher: Tensor, level: int,

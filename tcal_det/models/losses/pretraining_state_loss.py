@@ -1,4 +1,4 @@
-"""Whether the teacher is right, and sure, as a label for the student.
+"""The teacher's correctness and confidence as labels for the student.
 
 Shapes: N samples (RoIs), F features of a sample, C = K + 1 classes with
 background last.
@@ -22,15 +22,18 @@ STATES = ('wrong, unsure', 'wrong, sure', 'right, unsure', 'right, sure')
 
 def pretraining_states(teacher_logits: Tensor, labels: Tensor,
                        threshold: float) -> Tensor:
-    """State of the teacher at each sample.
+    """Compute the state of the teacher for each sample.
 
     Args:
-        teacher_logits (Tensor): Calibrated, of a softmax head, shape (N, C).
-        labels (Tensor): Assigned classes, background last, shape (N,).
-        threshold (float): It is sure where its largest probability is above.
+        teacher_logits (Tensor): Calibrated logits of a softmax head, shape
+            (N, C).
+        labels (Tensor): Assigned class of each sample, background last, shape
+            (N,).
+        threshold (float): Largest probability above which the teacher counts
+            as sure.
 
     Returns:
-        Tensor: Position in ``STATES``, int64, shape (N,).
+        Tensor: Index into ``STATES`` for each sample, int64, shape (N,).
 
     Example:
         >>> import torch
@@ -45,40 +48,44 @@ def pretraining_states(teacher_logits: Tensor, labels: Tensor,
 
 @MODELS.register_module()
 class PretrainingStateLoss(WeightedLoss):
-    r"""The student tells in which of four states its teacher is.
+    r"""Classification by the student of the state of its teacher.
 
     .. math::
         \mathrm{CE}\big(A f_s + a,\; 2\,[\arg\max p_t = y] +
         [\max p_t > \tau]\big)
 
-    with the features :math:`f_s` that the student's classification layer is
-    given, the assigned class y of a RoI and the calibrated teacher's
-    probabilities :math:`p_t`, background included. The linear head A, a is
-    trained with the student and is no part of it. It is for RoI heads of a
-    single stage with softmax.
+    with the input features :math:`f_s` of the student's classification
+    layer, the assigned class y of a RoI and the probabilities :math:`p_t` of
+    the calibrated teacher, including background. There are four states:
+    wrong or right, each unsure or sure. The linear head A, a is trained
+    together with the student but is not part of it. For RoI heads of a single
+    stage with softmax.
 
-    On a calibrated teacher the threshold means what it says: of its answers
-    with a probability above 0.8 more than 80 % are right. On one that is
-    over-confident, the state 'sure' holds far more of what is wrong.
+    The threshold is meaningful for a calibrated teacher: more than 80 % of its
+    predictions with a probability above 0.8 are right. For an over-confident
+    teacher, far more predictions in the state 'sure' are wrong.
 
-    Adapted: the paper trains the student on these labels before anything
-    else, and fine-tunes it then. Here they are a term beside the others, meant
-    to fade: give it the schedule ``early_decay`` of
+    Difference from the paper: the paper first trains the student on these
+    labels only, and then fine-tunes it. Here they are an additional term whose
+    weight should decrease: use the schedule ``early_decay`` of
     ``LossWeightScheduleHook``. The other half of the paper's method, layers
-    that share their parameters with queries and keys swapped, is for
-    transformers, and is not here.
+    that share their parameters with swapped queries and keys, is for
+    transformers and is left out.
 
     Args:
-        in_features (int): F, features that the classification layer
-            (``fc_cls``) of the student is given, >= 1.
-        threshold (float): :math:`\tau`, in [0, 1]. Defaults to 0.8.
+        in_features (int): Number of input features F of the student's
+            classification layer (``fc_cls``), >= 1.
+        threshold (float): Threshold :math:`\tau` of the largest probability,
+            in [0, 1]. Defaults to 0.8.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an argument is wrong.
+        InvalidTypeError: If an argument has a wrong type.
+        InvalidValueError: If an argument has a wrong value.
 
-    Reference: Cho and Kang, "Pea-KD: Parameter-efficient and Accurate
-    Knowledge Distillation on BERT", arXiv 2009.14822, section 3.3.
+    Reference:
+        Cho and Kang, "Pea-KD: Parameter-efficient and Accurate Knowledge
+        Distillation on BERT", arXiv 2009.14822, section 3.3.
     """
 
     head_activation = 'softmax'
@@ -101,26 +108,28 @@ class PretrainingStateLoss(WeightedLoss):
         """Compute the loss.
 
         Args:
-            features (Tensor): Of the student, shape (N, F).
-            teacher_logits (Tensor): Calibrated, shape (N, C).
-            labels (Tensor): Assigned classes, shape (N,).
+            features (Tensor): Features of the student, shape (N, F).
+            teacher_logits (Tensor): Calibrated logits of the teacher, shape
+                (N, C).
+            labels (Tensor): Assigned class of each sample, shape (N,).
             weight (Tensor, optional): Weight of each sample, shape (N,).
-                Defaults to None, every sample weighs 1.
-            avg_factor (float | Tensor, optional): Divides the sum over
-                samples instead of N. Defaults to None.
+                Defaults to None: every sample has weight 1.
+            avg_factor (float | Tensor, optional): Divisor of the sum over
+                samples; a tensor has one element. Defaults to None: N.
 
         Returns:
-            Tensor: A scalar, at least float32; for N = 0 a zero that still
-            carries a gradient.
+            Tensor: Loss, a scalar, at least float32; for N = 0 a zero that
+            still carries a gradient.
 
         Raises:
-            InvalidValueError: If the features are not as many as
-                ``in_features`` says.
+            InvalidValueError: If the number of features is not
+                ``in_features``.
         """
         if features.dim() != 2 or features.shape[1] != self.head.in_features:
             raise InvalidValueError(
-                '`in_features` must be what the classification layer of the '
-                f'student is given, {tuple(features.shape[1:])}, but got '
+                '`in_features` must be the number of input features of the '
+                "student's classification layer, "
+                f'{tuple(features.shape[1:])}, but got '
                 f'{self.head.in_features}')
         states = pretraining_states(teacher_logits.detach(), labels,
                                     self.threshold)

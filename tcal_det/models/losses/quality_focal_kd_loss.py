@@ -1,4 +1,4 @@
-"""Quality focal loss towards the teacher's probabilities, for sigmoid heads.
+"""Quality focal loss with the teacher's probabilities, for sigmoid heads.
 
 Shapes: N samples (RoIs, anchors or points), C = K classes.
 """
@@ -17,28 +17,31 @@ from .logit_loss import LogitLoss
 def quality_focal_kd(student_logits: Tensor,
                      teacher_logits: Tensor,
                      beta: float = 1.0) -> Tensor:
-    r"""Modulated binary cross-entropy of each sample, summed over classes.
+    r"""Compute the modulated binary cross-entropy, summed over classes.
 
-    With :math:`p = \sigma(z)` the Bernoulli probability of a class:
+    With the Bernoulli probability :math:`p = \sigma(z)` of a class, the loss
+    of a sample is
 
     .. math::
         \sum_c |p_{t,c} - p_{s,c}|^\beta \,
         \big(- p_{t,c} \log p_{s,c} - (1 - p_{t,c}) \log (1 - p_{s,c})\big)
 
-    A class on which both agree adds nothing for :math:`\beta > 0`, and its
-    gradient is 0. The factor has a gradient, too.
+    A class with equal probabilities in both models adds nothing for
+    :math:`\beta > 0`, and its gradient is 0. The modulating factor also has a
+    gradient.
 
     Where the teacher's probability is 0 or 1 (a masked class has a logit of
-    -inf), the term with the factor 0 is 0, whatever the student says.
+    -inf), the term with the factor 0 is 0 for every output of the student.
 
-    For backward the two logit tensors are kept and no other; see
+    Only the two logit tensors are kept for the backward pass; see
     :func:`class_sum`.
 
     Args:
-        student_logits (Tensor): Unnormalised scores, shape (N, C).
-        teacher_logits (Tensor): Calibrated scores, shape (N, C). No gradient
-            flows into them.
-        beta (float): :math:`\beta`, >= 0. Defaults to 1.0.
+        student_logits (Tensor): Logits of the student, shape (N, C).
+        teacher_logits (Tensor): Calibrated logits of the teacher, shape
+            (N, C). No gradient flows into them.
+        beta (float): Exponent :math:`\beta` of the modulating factor, >= 0.
+            Defaults to 1.0.
 
     Returns:
         Tensor: Loss of each sample, shape (N,), at least float32.
@@ -50,28 +53,31 @@ def quality_focal_kd(student_logits: Tensor,
         >>> print(f'{quality_focal_kd(student, teacher).item():.4f}')
         0.1733
 
-    Reference: as :class:`QualityFocalKDLoss`.
+    Reference:
+        See :class:`QualityFocalKDLoss`.
     """
     return class_sum(student_logits, teacher_logits,
                      partial(_quality_focal, beta=beta),
                      partial(_quality_focal_derivative, beta=beta))
 
 
-# In place where a result is nobody else's: the memory of a chunk counts.
+# Operations on new tensors are in place, as they need less memory per chunk.
 
 
 def _quality_focal(student_logits: Tensor, teacher_logits: Tensor,
                    beta: float) -> Tensor:
     cross_entropy = _cross_entropy(student_logits, teacher_logits)
     factor = _gap(student_logits, teacher_logits).abs_().pow_(beta)
-    # A power that underflows, times the infinite cross-entropy of a class
-    # that the student alone masks.
+    # The power may underflow to 0 while the cross-entropy is infinite, if only
+    # the student masks the class; their product would be NaN.
     return cross_entropy.mul_(factor).masked_fill_(factor == 0, 0)
 
 
 def _quality_focal_derivative(student_logits: Tensor, teacher_logits: Tensor,
                               beta: float) -> Tensor:
-    r"""With d = p_s - p_t and H the cross-entropy, for d != 0:
+    r"""Compute the derivative with respect to the student's logits.
+
+    With d = p_s - p_t and the cross-entropy H, for d != 0 it is
 
     .. math::
         |d|^\beta \Big(d + \beta\,\frac{p_s (1 - p_s)}{d} H\Big)
@@ -80,10 +86,12 @@ def _quality_focal_derivative(student_logits: Tensor, teacher_logits: Tensor,
     gap = _gap(student_logits, teacher_logits)
     variance = student_logits.sigmoid().mul_((-student_logits).sigmoid_())
     is_flat = variance == 0
-    # The quotient first: |d|^(beta - 1) alone overflows for beta < 1. It is
-    # at most 1 / eps, as p_s and p_t differ by their last digit or more.
+    # Compute the quotient first: |d|^(beta - 1) would overflow for beta < 1.
+    # The quotient is at most 1 / eps, as p_s and p_t differ by at least their
+    # last digit.
     quotient = variance.div_(gap.masked_fill(gap == 0, 1))
-    # 0 times an infinite H at a mask: the limit there is 0.
+    # At a masked class H is infinite and the quotient 0: the limit of their
+    # product is 0.
     through_factor = quotient.mul_(cross_entropy).masked_fill_(is_flat, 0)
     return through_factor.mul_(beta).add_(gap).mul_(gap.abs_().pow_(beta))
 
@@ -98,7 +106,7 @@ def _cross_entropy(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def _one_sided(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """-p_t log p_s, which is 0 for p_t = 0."""
+    """Compute -p_t log p_s, which is 0 for p_t = 0."""
     prob = teacher_logits.sigmoid()
     terms = F.logsigmoid(student_logits).mul_(prob).neg_()
     return terms.masked_fill_(prob == 0, 0)
@@ -112,31 +120,35 @@ class QualityFocalKDLoss(LogitLoss):
         \sum_c |p_{t,c} - p_{s,c}|^\beta\,\mathrm{BCE}(p_{s,c}, p_{t,c}),
         \qquad p = \sigma(z)
 
-    for sigmoid heads; averaged over samples, or summed over ``avg_factor``,
-    which the published methods set to the student's number of positives. The
-    many easy background samples of a dense head, on which student and teacher
-    agree, add next to nothing. See :func:`quality_focal_kd`.
+    for sigmoid heads. The loss is the mean over samples, or the sum divided
+    by ``avg_factor``, for which the published methods use the student's
+    number of positives. The many easy background samples of a dense head, for
+    which student and teacher agree, add almost nothing. See
+    :func:`quality_focal_kd`.
 
-    Adapted: the target is :math:`\sigma(z_t/T)` through the teacher's
-    calibrator, which the published methods do not have. The student's logits
-    are those of its own head: CrossKD lets the teacher's head read the
-    student's features instead, and that part is left out.
+    Difference from the paper: the target is :math:`\sigma(z_t/T)`, where the
+    teacher's calibrator applies T; the published methods have no calibrator.
+    The student's logits come from its own head. CrossKD instead applies the
+    teacher's head to the student's features; that part is left out.
 
-    Reading taken: the gradient flows through the modulating factor, as in
+    Interpretation: the gradient flows through the modulating factor, as in
     the quality focal loss.
 
     Args:
-        beta (float): :math:`\beta`, exponent of the modulating factor, >= 0;
-            0 is the plain binary cross-entropy. Defaults to 1.0.
+        beta (float): Exponent :math:`\beta` of the modulating factor, >= 0;
+            0 gives the plain binary cross-entropy. Defaults to 1.0.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Yang et al., "Bridging Cross-task Protocol Inconsistency for
-    Distillation in Dense Object Detection", ICCV 2023, arXiv 2308.14286
-    (BCKD); Wang et al., "CrossKD: Cross-Head Knowledge Distillation for
-    Object Detection", CVPR 2024, arXiv 2306.11369; the quality focal loss is
-    of Li et al., "Generalized Focal Loss", NeurIPS 2020, arXiv 2006.04388.
+    Reference:
+        Yang et al., "Bridging Cross-task Protocol Inconsistency for
+        Distillation in Dense Object Detection", ICCV 2023, arXiv 2308.14286
+        (BCKD);
+        Wang et al., "CrossKD: Cross-Head Knowledge Distillation for Object
+        Detection", CVPR 2024, arXiv 2306.11369;
+        Li et al., "Generalized Focal Loss", NeurIPS 2020, arXiv 2006.04388
+        (quality focal loss).
     """
 
     head_activation = 'sigmoid'

@@ -1,8 +1,8 @@
 r"""Relations between samples, and between classes across samples.
 
-A pair of samples weighs the geometric mean of their weights,
-:math:`\sqrt{w_i w_j}`: twice the weights double the loss, and a sample with
-weight 0 is in no pair.
+The weight of a pair of samples is the geometric mean of their weights,
+:math:`\sqrt{w_i w_j}`: if all weights double, the loss doubles, and all pairs
+of a sample with weight 0 have weight 0.
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
@@ -18,15 +18,16 @@ from .logit_loss import without_autocast
 def samples_by_image(
         num_samples: int,
         image_index: Optional[Tensor] = None) -> List[Union[slice, Tensor]]:
-    """Positions of the samples of each image.
+    """Return the positions of the samples of each image.
 
     Args:
-        num_samples (int): N.
-        image_index (Tensor, optional): Image of each sample, shape (N,).
-            Defaults to None, all are of one image.
+        num_samples (int): Number of samples N.
+        image_index (Tensor, optional): Index of the image of each sample,
+            shape (N,). Defaults to None: all samples are from one image.
 
     Returns:
-        list[slice | Tensor]: Selects the samples of one image; never empty.
+        list[slice | Tensor]: Index of the samples of each image; the list is
+        never empty.
     """
     if image_index is None or num_samples == 0:
         return [slice(None)]
@@ -37,19 +38,20 @@ def samples_by_image(
 def sample_relation_gap(student_probs: Tensor,
                         teacher_probs: Tensor,
                         weight: Optional[Tensor] = None) -> Tensor:
-    r"""Squared differences of the samples' similarities, summed per sample.
+    r"""Compute squared differences of sample similarities, per sample.
 
-    The rows of :math:`(P_t P_t^\top - P_s P_s^\top)^2`, summed; their mean
-    over samples is the squared Frobenius norm over N.
+    The result is the sum of each row of :math:`(P_t P_t^\top - P_s
+    P_s^\top)^2`, squared element by element. Its mean over samples is the
+    squared Frobenius norm divided by N.
 
     Args:
-        student_probs (Tensor): Shape (N, C).
-        teacher_probs (Tensor): Shape (N, C).
+        student_probs (Tensor): Probabilities of the student, shape (N, C).
+        teacher_probs (Tensor): Probabilities of the teacher, shape (N, C).
         weight (Tensor, optional): Weight of each sample, shape (N,).
-            Defaults to None, every pair weighs 1.
+            Defaults to None: every pair has weight 1.
 
     Returns:
-        Tensor: Shape (N,).
+        Tensor: Sum for each sample, shape (N,).
 
     Example:
         >>> student = torch.tensor([[1., 0.], [0., 1.]])
@@ -66,19 +68,20 @@ def sample_relation_gap(student_probs: Tensor,
 def class_relation_gap(student_probs: Tensor,
                        teacher_probs: Tensor,
                        weight: Optional[Tensor] = None) -> Tensor:
-    r"""Squared differences of the classes' similarities, summed per class.
+    r"""Compute squared differences of class similarities, per class.
 
-    The rows of :math:`(P_t^\top P_t - P_s^\top P_s)^2`; written out it is a
-    sum over pairs of samples, which weigh as everywhere in this module.
+    The result is the sum of each row of :math:`(P_t^\top P_t - P_s^\top
+    P_s)^2`, squared element by element. This is also a sum over pairs of
+    samples, with the weights of pairs as defined in this module.
 
     Args:
-        student_probs (Tensor): Shape (N, C).
-        teacher_probs (Tensor): Shape (N, C).
+        student_probs (Tensor): Probabilities of the student, shape (N, C).
+        teacher_probs (Tensor): Probabilities of the teacher, shape (N, C).
         weight (Tensor, optional): Weight of each sample, shape (N,).
-            Defaults to None, every pair weighs 1.
+            Defaults to None: every pair has weight 1.
 
     Returns:
-        Tensor: Shape (C,).
+        Tensor: Sum for each class, shape (C,).
 
     Example:
         >>> student = torch.tensor([[1., 0.], [0., 1.]])
@@ -96,21 +99,21 @@ def class_relation_gap(student_probs: Tensor,
 def pair_difference_gap(student: Tensor,
                         teacher: Tensor,
                         weight: Optional[Tensor] = None) -> Tensor:
-    r"""Mean distance between the differences of a sample to all others.
+    r"""Compute the mean gap between both models' differences to other samples.
 
-    :math:`\frac{1}{N-1} \sum_{j \ne i} \|(z_{s,i} - z_{s,j}) -
-    (z_{t,i} - z_{t,j})\|_2` for each sample i; 0 for N = 1. A class that
-    both sides mask (-inf) adds nothing; a sample in which only one side masks
-    a class is infinitely far from the others.
+    For each sample i the result is :math:`\frac{1}{N-1} \sum_{j \ne i}
+    \|(z_{s,i} - z_{s,j}) - (z_{t,i} - z_{t,j})\|_2`; for N = 1 it is 0. A
+    class that both models mask (-inf) adds nothing. If only one model masks a
+    class in a sample, the distance to the other samples is infinite.
 
     Args:
-        student (Tensor): Shape (N, C).
-        teacher (Tensor): Shape (N, C).
+        student (Tensor): Logits of the student, shape (N, C).
+        teacher (Tensor): Logits of the teacher, shape (N, C).
         weight (Tensor, optional): Weight of each sample, shape (N,).
-            Defaults to None, every pair weighs 1.
+            Defaults to None: every pair has weight 1.
 
     Returns:
-        Tensor: Shape (N,).
+        Tensor: Mean distance of each sample, shape (N,).
 
     Example:
         >>> student = torch.tensor([[0., 3.], [4., 0.]])
@@ -119,7 +122,8 @@ def pair_difference_gap(student: Tensor,
     """
     is_masked = (student == -math.inf, teacher == -math.inf)
     gap = (student - teacher).masked_fill(is_masked[0] | is_masked[1], 0)
-    # The faster way through a matrix product loses small distances.
+    # The faster computation by a matrix product is inaccurate for small
+    # distances.
     distance = torch.cdist(
         gap, gap, compute_mode='donot_use_mm_for_euclid_dist')
     distance = distance * _pair_weight(weight)
@@ -133,7 +137,7 @@ def pair_difference_gap(student: Tensor,
 
 
 def _pair_weight(weight: Optional[Tensor]) -> Union[float, Tensor]:
-    """Shape (N, N), or 1 without weights."""
+    """Return the weights of all pairs, shape (N, N), or 1 without weights."""
     if weight is None:
         return 1.
     root = weight.sqrt()

@@ -1,7 +1,7 @@
-"""How much each sample counts in a distillation loss.
+"""Weights of the samples in a distillation loss.
 
 Shapes: N samples (RoIs, anchors or points), C columns of logits, K classes;
-a label outside [0, K) is none of a class: background, or ignored.
+a label outside [0, K) means background or ignored.
 """
 from typing import Optional
 
@@ -20,38 +20,39 @@ def sample_weight(labels: Optional[Tensor],
                   mode: str = 'all',
                   teacher_logits: Optional[Tensor] = None,
                   activation: str = 'softmax') -> Optional[Tensor]:
-    r"""Weigh the samples by their labels or by the teacher.
+    r"""Compute the sample weights from the labels or from the teacher.
 
-    - 'all': ``weight`` as it is.
-    - 'foreground': samples without a label in [0, K) get weight 0. The total
-      shrinks; a divisor such as ``avg_factor`` is not changed to make up for
-      it.
-    - 'balanced': with W the sum of all weights, :math:`W_f` of the
-      foreground and :math:`W_b` of the background, foreground weights are
-      multiplied by :math:`W / 2W_f` and background weights by
-      :math:`W / 2W_b`. Both halves then weigh W / 2, and the total stays W.
-      Where one of them has no weight there is nothing to balance, and
-      ``weight`` stays as it is. The sums are those of the call: of one stage
-      of a cascade, of one pyramid level of a dense head.
-    - 'teacher': multiplied by the teacher's largest object probability,
-      :math:`\max_{c < K} p_{t,c}` (prediction-guided weighting). As for
-      'foreground', the divisor stays.
+    - 'all': ``weight`` is unchanged.
+    - 'foreground': samples without a label in [0, K) get weight 0. This
+      reduces the total weight; a divisor such as ``avg_factor`` is not
+      changed to compensate.
+    - 'balanced': with the sum W of all weights, :math:`W_f` of the foreground
+      weights and :math:`W_b` of the background weights, foreground weights
+      are multiplied by :math:`W / 2W_f` and background weights by
+      :math:`W / 2W_b`. Each half then has the total weight W / 2, and the sum
+      stays W. If one half has the total weight 0, ``weight`` is unchanged.
+      The sums are over one call: one stage of a cascade, or one pyramid level
+      of a dense head.
+    - 'teacher': ``weight`` is multiplied by the teacher's largest object
+      probability, :math:`\max_{c < K} p_{t,c}` (prediction-guided weighting).
+      As for 'foreground', a divisor is not changed.
 
     Args:
         labels (Tensor, optional): Assigned class of each sample, shape (N,).
-            Needed for 'foreground' and 'balanced'; None is taken there for
-            no samples.
-        num_classes (int): K.
+            Needed for 'foreground' and 'balanced'; there None means that
+            there are no samples.
+        num_classes (int): Number of classes K.
         weight (Tensor, optional): Weight of each sample, shape (N,).
-            Defaults to None, every sample weighs 1.
-        mode (str): One of the above. Defaults to 'all'.
-        teacher_logits (Tensor, optional): Shape (N, C), needed for
-            'teacher'. Defaults to None.
-        activation (str): 'softmax' or 'sigmoid', what makes probabilities of
-            ``teacher_logits``. Defaults to 'softmax'.
+            Defaults to None: every sample has weight 1.
+        mode (str): Weighting mode, one of the above. Defaults to 'all'.
+        teacher_logits (Tensor, optional): Logits of the teacher, shape
+            (N, C), needed for 'teacher'. Defaults to None.
+        activation (str): Activation of the teacher's head, 'softmax' or
+            'sigmoid'. Defaults to 'softmax'.
 
     Returns:
-        Tensor | None: Shape (N,); ``weight`` itself where nothing changes.
+        Tensor, optional: Weight of each sample, shape (N,); the input
+        ``weight`` if nothing changes.
 
     Raises:
         InvalidValueError: If ``mode`` is unknown.
@@ -87,23 +88,25 @@ def sample_weight(labels: Optional[Tensor],
     balanced = (
         foreground * (half / foreground.sum()) + background *
         (half / background.sum()))
-    # One of the sums is 0 where a kind is missing: chosen without a branch,
-    # which would wait for the GPU.
+    # A sum is 0 if foreground or background is missing. `torch.where` instead
+    # of a branch, as a branch would wait for the GPU.
     can_balance = (foreground.sum() > 0) & (background.sum() > 0)
     return torch.where(can_balance, balanced, weight)
 
 
 def object_probability(logits: Tensor, num_classes: int,
                        activation: str) -> Tensor:
-    """Largest probability of a class that is no background.
+    """Compute the largest probability of a foreground class.
 
     Args:
-        logits (Tensor): Shape (N, C).
-        num_classes (int): K <= C; further columns are not objects.
-        activation (str): 'softmax' or 'sigmoid'.
+        logits (Tensor): Unnormalised scores, shape (N, C).
+        num_classes (int): Number of foreground classes K <= C; these are the
+            first columns.
+        activation (str): Activation of the head, 'softmax' or 'sigmoid'.
 
     Returns:
-        Tensor: Shape (N,), at least float32, without a gradient.
+        Tensor: Probability of each sample, shape (N,), at least float32,
+        without gradient.
 
     Example:
         >>> logits = torch.tensor([[0., 2., 5.]])
@@ -111,7 +114,7 @@ def object_probability(logits: Tensor, num_classes: int,
         tensor([0.8808])
     """
     logits = logits.detach()
-    # Both activations keep the order: only the largest is activated.
+    # Both activations keep the order, so only the largest logit is needed.
     largest = at_least_float32(logits[:, :num_classes].amax(dim=1))
     if activation == 'sigmoid':
         return largest.sigmoid()

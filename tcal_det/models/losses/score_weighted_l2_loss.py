@@ -1,4 +1,4 @@
-"""Squared error of feature maps where the teacher sees objects."""
+"""Squared error of feature maps, weighted by the teacher's scores."""
 from typing import Optional, Sequence
 
 from torch import Tensor
@@ -15,18 +15,21 @@ class ScoreWeightedL2Loss(FeatureLoss):
         \frac{\sum_{n,h,w} s_{n,h,w}\; \frac{1}{D} \sum_d
         (F_s - F_t)_{n,d,h,w}^2}{\sum_{n,h,w} s_{n,h,w}}
 
-    summed over levels. The score s of a position is the calibrated
-    probability of the most probable class there: of the priors of a dense
-    head, or of the objectness of an RPN, which no calibrator knows.
+    summed over levels. In a dense head, the score s of a position is the
+    calibrated probability of the most probable class of its priors. In a
+    two-stage detector it is the objectness of the RPN, which is not
+    calibrated. The maps are those of the neck, as the scores belong to them.
+
+    Difference from the original: the distillation of Ultralytics (2026) sums
+    the weighted errors; here the sum is divided by the sum of the scores, so
+    that the term does not decrease with the share of background.
 
     Args:
-        loss_weight, student_channels, teacher_channels: As in
-            :class:`FeatureLoss`; the maps are those of the neck, which the
-            scores belong to.
-
-    Reading taken: the distillation of Ultralytics (2026) adds the weighted
-    errors up; here the sum of the scores divides them, so that the term does
-    not shrink with the share of the background.
+        loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
+        student_channels (list[int], optional): Channels of the student's
+            levels, see :class:`FeatureLoss`. Defaults to None.
+        teacher_channels (list[int], optional): Channels of the teacher's
+            levels. Defaults to None: those of the student.
     """
 
     needs_scores = True
@@ -42,5 +45,5 @@ class ScoreWeightedL2Loss(FeatureLoss):
         score = scene.scores[level]  # type: ignore[index]  # needs_scores
         gap = (student - teacher).square().mean(dim=1, keepdim=True)
         total = score.sum()
-        # A teacher that sees nothing teaches nothing.
+        # If all scores are 0, the loss is 0 and not NaN.
         return (score * gap).sum() / total.clamp(min=1e-12)

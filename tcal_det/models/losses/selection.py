@@ -1,4 +1,4 @@
-"""The share of a set that scores highest."""
+"""Selection of the samples with the highest scores."""
 import math
 
 import torch
@@ -9,16 +9,17 @@ from tcal_det.errors import InvalidValueError
 
 
 def top_share(scores: Tensor, ratio: float) -> Tensor:
-    """Mark the highest scores.
+    """Mark the ceil(ratio * N) highest scores.
+
+    Scores equal to the lowest marked score are also marked, so that the order
+    of the samples has no effect.
 
     Args:
-        scores (Tensor): Shape (N,).
-        ratio (float): The ceil(ratio * N) highest are marked, and all that
-            tie with the lowest of them, so that the order of the samples
-            does not matter.
+        scores (Tensor): Score of each sample, shape (N,).
+        ratio (float): Share of the samples to mark, in (0, 1].
 
     Returns:
-        Tensor: Bool, shape (N,).
+        Tensor: Mask of the marked samples, bool, shape (N,).
 
     Example:
         >>> top_share(torch.tensor([.1, .9, .5, .2]), .5)
@@ -32,11 +33,18 @@ def top_share(scores: Tensor, ratio: float) -> Tensor:
 
 
 def check_ratio(name: str, value: float) -> float:
-    """Return ``value`` as a float if it lies in (0, 1].
+    """Return ``value`` as a float if it is in (0, 1].
+
+    Args:
+        name (str): Name of the argument, for the message.
+        value (float): Value from the user.
+
+    Returns:
+        float: The value.
 
     Raises:
-        InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is outside.
+        InvalidTypeError: If the value is not a number.
+        InvalidValueError: If the value is not in (0, 1].
     """
     ratio = check_positive(name, value)
     if ratio > 1:

@@ -1,8 +1,9 @@
-r"""The knowledge in logits, split at the target class.
+r"""Split of a distribution into a target part and a non-target part.
 
-Every distribution over C classes is a binary one, target or not, and one
-over the C - 1 other classes given that it is not the target. DKD, ATKD and
-AEKT weigh the two parts differently.
+Every distribution over C classes consists of a binary distribution (target or
+not) and a conditional distribution over the C - 1 other classes, given that
+the class is not the target. DKD, ATKD and AEKT weight the two parts
+differently.
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
@@ -16,19 +17,19 @@ from .logit_kl_div_loss import logit_kl_div
 
 
 def split_target(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
-    """Logits of 'target or not', and of the other classes among themselves.
+    """Split logits into those of 'target or not' and of the other classes.
 
-    The rest's logit is the log-sum-exp of the other logits: the logarithm of
-    a masked sum of probabilities would be -inf for a sure teacher. Where all
-    other classes are masked (-inf), it is -inf, and their distribution among
-    themselves, of which there is none, is returned as a uniform one.
+    The logit of 'not' is the log-sum-exp of the other logits: the logarithm of
+    a sum of probabilities would be -inf for a confident teacher. If all other
+    classes are masked (-inf), this logit is -inf. The distribution over the
+    other classes is then not defined, and a uniform one is returned.
 
     Args:
         logits (Tensor): Unnormalised scores, shape (N, C) with C >= 2.
         labels (Tensor): Target class of each sample, shape (N,).
 
     Returns:
-        tuple[Tensor, Tensor]: Logits of target and rest, shape (N, 2), whose
+        tuple[Tensor, Tensor]: Logits of 'target or not', shape (N, 2), whose
         softmax is (p_target, 1 - p_target); logits of the non-target
         classes in their order, shape (N, C - 1).
 
@@ -42,9 +43,9 @@ def split_target(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
     """
     labels = labels[:, None]
     column = torch.arange(logits.shape[1] - 1, device=logits.device)
-    # Columns from the target's on move up by one.
+    # Skip the target: the columns from its position on move up by one.
     others = logits.gather(1, column + (column >= labels))
-    # No log-sum-exp of nothing but -inf, whose gradient is NaN.
+    # The gradient of a log-sum-exp is NaN if all inputs are -inf.
     is_alone = (others == -math.inf).all(dim=1, keepdim=True)
     others = others.masked_fill(is_alone, 0)
     rest = torch.logsumexp(others, dim=1, keepdim=True)
@@ -56,26 +57,28 @@ def target_kl_div(student_logits: Tensor,
                   teacher_logits: Tensor,
                   labels: Tensor,
                   temperature: float = 1.0) -> Tuple[Tensor, Tensor]:
-    r"""KL divergence of the two parts, each times :math:`T^2`.
+    r"""Compute the KL divergence of the two parts, each times :math:`T^2`.
 
-    With :math:`b = (p_y, 1 - p_y)` and q the softmax over the non-target
-    classes, at temperature T on both sides:
+    With :math:`b = (p_y, 1 - p_y)` and the softmax q over the non-target
+    classes, at temperature T in both models, the parts are
     :math:`T^2\,\mathrm{KL}(b_t\|b_s)` and :math:`T^2\,\mathrm{KL}(q_t\|q_s)`.
     The plain KL divergence is the first plus :math:`1 - p_{t,y}` times the
-    second. Where the teacher masks all classes but the target, the second is
-    0.
+    second. Where the teacher masks all classes except the target, the second
+    part is 0.
 
     Args:
-        student_logits (Tensor): Shape (N, C).
-        teacher_logits (Tensor): Shape (N, C).
+        student_logits (Tensor): Logits of the student, shape (N, C).
+        teacher_logits (Tensor): Logits of the teacher, shape (N, C).
         labels (Tensor): Target class of each sample, shape (N,).
-        temperature (float): Divides both sides. Defaults to 1.0.
+        temperature (float): Temperature T of both models, > 0. Defaults to
+            1.0.
 
     Returns:
-        tuple[Tensor, Tensor]: Target and non-target part, each (N,).
+        tuple[Tensor, Tensor]: Target part and non-target part, shape (N,)
+        each.
     """
-    # The log-sum-exp is taken after softening, hence T here and not in
-    # `logit_kl_div`.
+    # The temperature is applied here and not in `logit_kl_div`, as it must be
+    # applied before the log-sum-exp.
     student = split_target(student_logits / temperature, labels)
     teacher = split_target(teacher_logits / temperature, labels)
     target, non_target = (logit_kl_div(of_student, of_teacher) * temperature**2

@@ -1,17 +1,18 @@
-"""What all losses of ``distill_losses`` have in common."""
+"""Base class of all losses in ``distill_losses``."""
 import torch.nn as nn
 
 from tcal_det.checks import check_non_negative
 
 
 class WeightedLoss(nn.Module):
-    """Base of the losses: a weight, and arguments that a log shows.
+    """Base class of losses with a weight and a ``repr`` of their arguments.
 
     Args:
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If it is no such number.
+        InvalidTypeError: If ``loss_weight`` is not a number.
+        InvalidValueError: If ``loss_weight`` is negative or not finite.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:

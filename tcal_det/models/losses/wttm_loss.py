@@ -14,17 +14,17 @@ from .logit_loss import LogitLoss
 
 
 def power_sum(logits: Tensor, exponent: float) -> Tensor:
-    r"""Power sum of the probabilities, :math:`\sum_c p_c^\gamma`.
+    r"""Compute the power sum of the probabilities, :math:`\sum_c p_c^\gamma`.
 
-    1 for a one-hot distribution, :math:`C^{1-\gamma}` for a uniform one: a
-    measure of ambiguity for :math:`\gamma < 1`.
+    It is 1 for a one-hot distribution and :math:`C^{1-\gamma}` for a uniform
+    one: a measure of ambiguity for :math:`\gamma < 1`.
 
     Args:
         logits (Tensor): Unnormalised scores, shape (N, C).
-        exponent (float): :math:`\gamma`.
+        exponent (float): Exponent :math:`\gamma`.
 
     Returns:
-        Tensor: Shape (N,).
+        Tensor: Power sum of each sample, shape (N,).
 
     Example:
         >>> print(f'{power_sum(torch.zeros(1, 4), .5).item():.4f}')
@@ -43,25 +43,27 @@ class WTTMLoss(LogitLoss):
         \mathrm{softmax}(z_s)\big), \qquad
         U_\gamma(p_t) = \sum_c p_{t,c}^\gamma, \quad \gamma = 1/T
 
-    averaged over samples. Ambiguous samples weigh more. The student is not
-    softened and there is no factor :math:`T^2`. Without the weight (TTM)
-    this is :class:`LogitKLDivLoss` on a teacher calibrated with T.
+    averaged over samples. Ambiguous samples have a larger weight. The student
+    is not softened and there is no factor :math:`T^2`. Without the weight
+    (TTM) this is :class:`LogitKLDivLoss` with a teacher calibrated by T.
 
-    The weight needs the teacher's *raw* logits, so the temperature is the
-    loss's own: use it without a calibrator. On calibrated logits, T softens
-    a second time.
+    The weight needs the teacher's *raw* logits, so the temperature is an
+    argument of the loss: use the loss without a calibrator. On calibrated
+    logits, T would soften a second time.
 
-    Adapted: a sample is a RoI, background included.
+    Difference from the paper: a sample is a RoI, and background is one of the
+    classes.
 
     Args:
-        temperature (float): T, applied to the teacher only, > 0. Defaults
+        temperature (float): Temperature T of the teacher only, > 0. Defaults
             to 1.5.
         loss_weight (float): Weight of this term, >= 0. Defaults to 1.0.
-        samples (str): Samples that count, as in :class:`LogitLoss`.
+        samples (str): Samples that enter the loss, see :class:`LogitLoss`.
             Defaults to 'all'.
 
-    Reference: Zheng and Yang, "Knowledge Distillation Based on Transformed
-    Teacher Matching", ICLR 2024, arXiv 2402.11148.
+    Reference:
+        Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher
+        Matching", ICLR 2024, arXiv 2402.11148.
     """
 
     def __init__(self,

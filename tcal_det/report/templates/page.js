@@ -15,7 +15,7 @@
   function sortBy(table, heading) {
     const index = heading.cellIndex;
     const numeric = heading.dataset.kind === 'number';
-    // Numbers from the largest, names from the first letter.
+    // First click: numbers in descending order, names in ascending order.
     const first = numeric ? 'descending' : 'ascending';
     const second = numeric ? 'ascending' : 'descending';
     const order = heading.getAttribute('aria-sort') === first ? second : first;

@@ -358,7 +358,7 @@ class TestDegenerateSamples:
         assert np.isfinite(calibrator.temperature)
 
     def test_equal_logits(self):
-        with pytest.warns(UserWarning, match='every temperature'):
+        with pytest.warns(UserWarning, match='the temperature has no effect'):
             calibrator = TemperatureScaling().fit(
                 np.full((3, 4), 7.0), np.arange(3))
         assert calibrator.temperature == 1
@@ -385,7 +385,7 @@ class TestDegenerateSamples:
         monkeypatch.setattr(
             'tcal_det.models.calibrators.fitting.fit_temperature',
             lambda *args: start)
-        with pytest.warns(UserWarning, match='edge of the search'):
+        with pytest.warns(UserWarning, match='bound of the search'):
             calibrator = TemperatureScaling().fit(
                 logits, labels, objective='ece')
         assert calibrator.temperature == pytest.approx(

@@ -158,8 +158,10 @@ def test_samples_of_shared_classes_count_as_foreground(tmp_path, training_step,
 
 @pytest.mark.parametrize('names, own, classes, message', [
     (('x', 'y', 'z'), OWN, 'auto', 'must share a class'),
-    (OWN, OWN, dict(cat='horse'), "'horse' is none of 3 ('cat', 'dog', 'cow"),
-    (OWN, OWN, dict(horse='cat'), "'horse' is none of 3 ('cat', 'dog', 'cow"),
+    (OWN, OWN, dict(cat='horse'),
+     "'horse' is not one of 3 ('cat', 'dog', 'cow"),
+    (OWN, OWN, dict(horse='cat'),
+     "'horse' is not one of 3 ('cat', 'dog', 'cow"),
     (OWN, None, dict(cat='cow'), 'the train dataset must have the 3 class'),
 ])
 def test_names_that_do_not_fit(tmp_path, training_step, trained_on, names, own,

@@ -227,8 +227,8 @@ def test_classes_in_another_order_are_paired_by_name(train):
         'student  teacher',
         '0 horse  2 Horse',
         '1 cell   0 cell',
-        "only the student knows 1 ('b')",
-        "only the teacher knows 1 ('zebra')",
+        "classes of the student only: 1 ('b')",
+        "classes of the teacher only: 1 ('zebra')",
     ]
 
 

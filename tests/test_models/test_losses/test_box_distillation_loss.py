@@ -145,9 +145,9 @@ def test_half_precision_is_widened(distance):
 def test_wrong_arguments():
     student, teacher = boxes()
     loss = BoxDistillationLoss()
-    with pytest.raises(InvalidValueError, match=r'one shape \(N, 4\)'):
+    with pytest.raises(InvalidValueError, match=r'same shape \(N, 4\)'):
         loss(student, teacher[:2])
-    with pytest.raises(InvalidValueError, match=r'one shape \(N, 4\)'):
+    with pytest.raises(InvalidValueError, match=r'same shape \(N, 4\)'):
         loss(student[:, :3], teacher[:, :3])
     with pytest.raises(InvalidValueError, match='`weight` must have shape'):
         loss(student, teacher, torch.ones(1))

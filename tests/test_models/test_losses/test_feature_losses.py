@@ -286,7 +286,7 @@ def test_what_learns_needs_channels(name):
     with pytest.raises(
             InvalidTypeError,
             match=f'`student_channels`.*{FEATURE_LOSSES[name].__name__} has '
-            'parts that learn'):
+            'learnable parts'):
         FEATURE_LOSSES[name](student_channels=None)
     # Those of the teacher are the student's if they are left out.
     assert FEATURE_LOSSES[name](student_channels=OWN).teacher_channels == OWN

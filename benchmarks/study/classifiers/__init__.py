@@ -1,0 +1,1 @@
+"""Claim 2 where it was made: many teachers, on labels of known noise."""

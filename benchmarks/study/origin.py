@@ -1,0 +1,35 @@
+"""Where a row of results comes from."""
+import platform
+import subprocess
+from importlib import import_module
+from typing import Any, Dict, Sequence
+
+
+def describe_origin(paths: Sequence[str],
+                    packages: Sequence[str]) -> Dict[str, Any]:
+    """Commit and versions of what makes a row.
+
+    Args:
+        paths (sequence[str]): Files and folders of the code that runs.
+        packages (sequence[str]): Names of the packages that it needs.
+
+    Returns:
+        dict: 'commit', marked with '+changes' if ``paths`` differ from it;
+        and 'stack', versions of Python and the packages.
+    """
+    commit = _git('rev-parse', '--short', 'HEAD') or 'unknown'
+    if _git('status', '--porcelain', '--untracked-files=no', '--', *paths):
+        commit += '+changes'
+    return dict(
+        commit=commit,
+        stack=dict(
+            python=platform.python_version(),
+            **{name: import_module(name).__version__
+               for name in packages}))
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(['git', *arguments],
+                          stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL,
+                          universal_newlines=True).stdout.strip()
