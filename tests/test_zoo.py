@@ -31,7 +31,7 @@ with open(osp.join(HERE, 'data', 'zoo_kinds.json'), encoding='utf-8') as file:
 
 WORDS = 'scores words of a text, not classes'
 OWN_TEACHER = 'has a teacher of its own'
-CORNERS = 'scores corners, which belong to no box before they are grouped'
+CORNERS = 'scores corners, which do not belong to a box before they are'
 # By the class of the head that classifies.
 REFUSED = dict(
     GroundingDINOHead=WORDS,
@@ -39,7 +39,7 @@ REFUSED = dict(
     CenterNetHead='scores heat maps, of which only the peaks are detections',
     CornerHead=CORNERS,
     CentripetalHead=CORNERS,
-    GARetinaHead='chooses the places of its anchors itself',
+    GARetinaHead='chooses the positions of its anchors itself',
     LDHead=OWN_TEACHER,
     LADHead=OWN_TEACHER,
     MultiInstanceBBoxHead='set of objects for each RoI')

@@ -27,9 +27,9 @@ def test_student_of_the_wrong_form(call_tool, run_configs, tmp_path):
     assert status == 2 and 'Traceback' not in stderr
     assert lines == [
         'error: `distill_losses.loss_ld` LocalizationDistillationLoss cannot '
-        'be computed: the teacher FasterRCNN of the student FasterRCNN finds '
-        'no distributions of box edges in its student, as only a GFLHead '
-        'predicts them: choose BoxDistillationLoss'
+        'be computed: the teacher FasterRCNN of the student FasterRCNN cannot '
+        'teach it distributions of box edges, as the student predicts none '
+        '(only a GFLHead does): choose BoxDistillationLoss'
     ]
 
 

@@ -123,7 +123,7 @@ def test_teacher_of_another_family(distill, student, teacher):
     output, path = distill(
         student('retinanet'), *teacher('faster'), '--dry-run')
     assert 'transport: rois_at_boxes' in output
-    assert ('not same_samples: the two have other samples: the teacher '
+    assert ('not same_samples: the two have different samples: the teacher '
             'classifies RoIs and the student priors') in output
     model = Config.fromfile(path).model
     assert model.teacher.calibrator == dict(
@@ -464,7 +464,7 @@ def test_pair_without_a_transport(student, teacher, call_tool, monkeypatch):
                         lambda self: 'has boxes of its own')
     line = complaint(call_tool, student('retinanet'), *teacher('faster'),
                      '--dry-run')
-    assert '`teacher.transport` must be one that can serve' in line
+    assert '`teacher.transport` must be possible for student' in line
     assert 'has boxes of its own' in line
 
 

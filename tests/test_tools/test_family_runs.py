@@ -140,7 +140,7 @@ def more_classes(model):
      'classifies with sigmoid: choose a loss for sigmoid heads'),
     ('cascade',
      replaced('teacher.calibrator', type='PlattScaling', scale=2.0, bias=0.0),
-     'must be made for softmax heads, as that of the teacher CascadeRCNN is, '
+     'must be made for softmax heads, the kind of the teacher CascadeRCNN, '
      'but PlattScaling is for sigmoid: use TemperatureScaling'),
     ('retinanet', replaced('teacher.calibrator', type='PlattScaling'),
      'PlattScaling must have `scale` and `bias`, or `load_from`, but has '
@@ -164,8 +164,8 @@ def finer(model):
      'same strides, but the teacher has [(4, 4), (8, 8), (16, 16)] and the '
      'student [(8, 8), (16, 16), (32, 32)]: choose a teacher'),
     ('faster', None,
-     'the teacher FasterRCNN and the student RetinaNet have other samples: '
-     'the teacher classifies RoIs and the student priors'),
+     'the teacher FasterRCNN and the student RetinaNet have different '
+     'samples: the teacher classifies RoIs and the student priors'),
 ])
 def test_bad_pair(complaint, tmp_path, other, edit, words):
 

@@ -1,4 +1,4 @@
-"""Predictions of any mmdet detector with the probabilities of all classes."""
+"""Predictions of an mmdet detector with the probabilities of all classes."""
 import threading
 from typing import Any, Callable, MutableMapping
 from weakref import WeakKeyDictionary
@@ -14,8 +14,9 @@ from .kept_rows import kept_rows
 from .replaced_methods import methods_replaced
 
 SEE = 'see docs/class_probabilities.md'
-# Of each detector, as its methods are replaced for one prediction. They are
-# not its attributes: a lock can neither be copied nor pickled.
+# One lock for each detector, because its methods are replaced during a
+# prediction. The locks are not attributes of the detectors, because a lock
+# can be neither copied nor pickled.
 _LOCKS: MutableMapping[nn.Module, Any] = WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
 
@@ -24,15 +25,15 @@ def wants_class_probabilities(detector: nn.Module, option: Any) -> bool:
     """Check the option ``test_cfg.class_probabilities``.
 
     Args:
-        detector (nn.Module): Whose option it is.
-        option (Any): What the user gave.
+        detector (nn.Module): Detector to which the option belongs.
+        option (Any): Value of the option.
 
     Returns:
-        bool: The option.
+        bool: Value of the option.
 
     Raises:
-        InvalidTypeError: If it is no boolean, or the detector's head chooses
-            its detections in a way that cannot be followed.
+        InvalidTypeError: If the option is not a boolean, or it is True and
+            the detector cannot give class probabilities.
     """
     if not isinstance(option, bool):
         raise InvalidTypeError(
@@ -50,20 +51,25 @@ def predict_with_class_probabilities(detector: nn.Module,
                                      predict: Callable[..., SampleList],
                                      images: Tensor, data_samples: SampleList,
                                      rescale: bool) -> SampleList:
-    """Predict as ever, and keep the probabilities of all classes.
+    """Run a prediction, and add the probabilities of all classes.
 
     Args:
-        detector (nn.Module): One that :func:`wants_class_probabilities`.
-        predict (Callable): Its method.
-        images (Tensor): Shape (N, 3, H, W).
-        data_samples (list[DetDataSample]): Their meta data.
+        detector (nn.Module): Detector for which
+            :func:`wants_class_probabilities` is True.
+        predict (callable): Method of the detector that predicts.
+        images (Tensor): Images, shape (N, 3, H, W).
+        data_samples (list[DetDataSample]): Data samples of the images, with
+            meta information.
         rescale (bool): Whether boxes refer to the original images.
 
     Returns:
-        list[DetDataSample]: What ``predict`` returns, with
-        ``pred_instances.class_probs``: shape (D, K + 1), background last, of
-        a softmax head, and (D, K) of a sigmoid head, in the type of the
-        head's scores.
+        list[DetDataSample]: Return value of ``predict``, with
+        ``pred_instances.class_probs`` in the dtype of the head's scores:
+        shape (D, K + 1) with background last for a softmax head, shape (D, K)
+        for a sigmoid head.
+
+    Raises:
+        InvalidTypeError: If the detector changes the detections of its head.
     """
     with _LOCKS_LOCK:
         lock = _LOCKS.setdefault(detector, threading.RLock())
@@ -73,12 +79,12 @@ def predict_with_class_probabilities(detector: nn.Module,
             results = predict(images, data_samples, rescale=rescale)
     for result in results:
         found = result.pred_instances
-        # mmdet has a way of its own for a batch without proposals.
+        # mmdet does not call the replaced methods if no proposal exists.
         if 'class_probs' not in found and len(found) == 0:
             found.class_probs = found.scores.new_zeros(0, rows.num_columns)
         if 'class_probs' not in found:
             raise InvalidTypeError(
                 '`test_cfg.class_probabilities` must be False, as '
-                f'{detector_name(detector)} makes new detections of those '
-                f'that its head returns; {SEE}')
+                f'{detector_name(detector)} makes new detections from those '
+                f'of its head; {SEE}')
     return results

@@ -1,7 +1,8 @@
-"""A detector that *is a* plain mmdet detector, with something mixed in.
+"""Subclasses of mmdet detectors with a mixin.
 
-A wrapper around the detector would prefix its parameter names, and
-checkpoints, exporters and hooks would no longer see the plain detector.
+The result *is a* plain mmdet detector. A wrapper around the detector would
+add a prefix to its parameter names; checkpoints, exporters and hooks of the
+plain detector could then not be used.
 """
 from functools import lru_cache
 from typing import Any, Optional, Union
@@ -15,19 +16,20 @@ from tcal_det.registry import MODELS
 
 def detector_subclass(mixin: type, argument: str,
                       detector_type: Optional[Union[str, type]]) -> type:
-    """The subclass of a detector's class that has a mixin before it.
+    """Create a subclass of a mixin and a detector's class.
 
     Args:
-        mixin (type): Comes first in the method resolution order.
-        argument (str): The config key that named the detector, for the
-            message.
-        detector_type (str | type, optional): A registered detector.
+        mixin (type): Mixin, which comes first in the method resolution order.
+        argument (str): Config key that named the detector, for the message.
+        detector_type (str | type, optional): Name or class of a registered
+            detector.
 
     Returns:
-        type: One class per mixin and detector. Its instances can be pickled.
+        type: The subclass, the same for each call with equal arguments. Its
+        instances can be pickled.
 
     Raises:
-        InvalidValueError: If ``detector_type`` is no registered detector.
+        InvalidValueError: If ``detector_type`` is not a registered detector.
     """
     detector_class = detector_type
     if isinstance(detector_type, str):
@@ -35,14 +37,14 @@ def detector_subclass(mixin: type, argument: str,
     if (not isinstance(detector_class, type)
             or not issubclass(detector_class, BaseDetector)):
         raise InvalidValueError(
-            f'`{argument}` must name a registered mmdet detector (what '
-            "`model.type` was, e.g. 'FasterRCNN'), but got "
+            f'`{argument}` must name a registered mmdet detector (the former '
+            "`model.type`, e.g. 'FasterRCNN'), but got "
             f'{detector_type!r}')
     return _mixed(mixin, detector_class)
 
 
 def detector_name(detector: nn.Module) -> str:
-    """Name a detector's class as its user does: without what is mixed in."""
+    """Return the class name of a detector, without its mixin."""
     cls = type(detector)
     return getattr(cls, '_plain_class', cls).__name__
 
@@ -57,8 +59,8 @@ def _mixed(mixin: type, detector_class: type) -> type:
         reduced = super(cls, self).__reduce_ex__(protocol)
         if type(self) is not cls:
             return reduced
-        # Pickle finds a class by its module and name, and no module has this
-        # one: it is made again from its parts.
+        # Pickle finds a class by its module and name, but no module contains
+        # this class. It is therefore created again from its parts.
         return (_new_instance, (mixin, detector_class), *reduced[2:])
 
     cls.__reduce_ex__ = reduce_ex
@@ -66,6 +68,6 @@ def _mixed(mixin: type, detector_class: type) -> type:
 
 
 def _new_instance(mixin: type, detector_class: type) -> Any:
-    """An instance without its state, which pickle sets."""
+    """Create an instance without its state, which pickle sets afterwards."""
     cls = _mixed(mixin, detector_class)
     return cls.__new__(cls)

@@ -1,13 +1,13 @@
-"""The class probabilities of those boxes that a head keeps.
+"""Class probabilities of the boxes that a head keeps as detections.
 
-mmdet's heads choose detections among priors, RoIs or queries, and return
-one score of each. Here the row of probabilities that a head chose from goes
-with each detection: the choice itself says which row it was, so that equal
-scores or boxes cannot be mistaken for each other. Nothing is computed anew,
-and what is chosen does not change.
+mmdet's heads choose detections among priors, RoIs or queries, and return one
+score for each. Here each detection also gets the row of class probabilities
+from which its score was chosen. The indices of the head's own choice select
+the row, so that equal scores or boxes cannot be confused. Nothing is computed
+again, and the detections do not change.
 
-Shapes: K classes; C columns, K of a sigmoid head, and K + 1 with background
-last of a softmax head; P priors, RoIs or queries; D detections.
+Shapes: K classes; C columns, K for a sigmoid head and K + 1 with background
+last for a softmax head; P priors, RoIs or queries; D detections.
 """
 from typing import Any, Callable, Dict, List, NamedTuple, Union
 
@@ -32,27 +32,29 @@ POST_PROCESS = '_bbox_post_process'
 
 
 class KeptRows(NamedTuple):
-    """How the detections of a detector get their rows.
+    """Methods that add the rows of probabilities to a detector's detections.
 
     Attributes:
-        replacements (list[Replacement]): Methods that set ``class_probs`` of
-            what they return.
-        num_columns (int): Number of columns C.
+        replacements (list[Replacement]): Methods that set ``class_probs`` in
+            their return value.
+        num_columns (int): Number of columns C of the rows.
     """
     replacements: List[Replacement]
     num_columns: int
 
 
 def kept_rows(detector: nn.Module) -> Union[KeptRows, str]:
-    """Make the methods that keep the rows of one prediction.
+    """Create the methods that keep the rows of one prediction.
+
+    The methods are chosen by the head, never by the detector's name.
 
     Args:
-        detector (nn.Module): Chosen by its head, never by its name.
+        detector (nn.Module): The detector.
 
     Returns:
-        KeptRows | str: For one prediction, as the methods hold what they saw
-        in it; or why this detector has no such rows, which goes on after its
-        name.
+        KeptRows | str: Methods for a single prediction, because they store
+        its data; or the reason why this is not possible, as text that follows
+        the detector's name in a message.
     """
     roi_head = getattr(detector, 'roi_head', None)
     head = getattr(detector, 'bbox_head', None)
@@ -64,7 +66,7 @@ def kept_rows(detector: nn.Module) -> Union[KeptRows, str]:
         return _of_rois(roi_head)
     if head is None:
         return ('has neither an RoI head (`roi_head`) nor a dense head or '
-                'one with queries (`bbox_head`)')
+                'a head with queries (`bbox_head`)')
     if isinstance(head, (GroundingDINOHead, ATSSVLFusionHead)):
         return (f'has the `bbox_head` {type(head).__name__}, whose columns '
                 'are words of a text instead of classes')
@@ -75,15 +77,18 @@ def kept_rows(detector: nn.Module) -> Union[KeptRows, str]:
 
 def _unknown(part: str, head: Any) -> str:
     return (f'has the `{part}` {type(head).__name__}, which does not choose '
-            "its detections as mmdet's other heads do: the probabilities "
-            'that belong to a box cannot be told')
+            "its detections as mmdet's other heads do, so that the "
+            'probabilities of a box cannot be identified')
 
 
 # RoI heads
 
 
 def _of_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
-    """Standard and cascade RoI heads; a cascade averages its logits."""
+    """Keep rows of standard and cascade RoI heads.
+
+    The rows of a cascade are those of the averaged logits.
+    """
     heads = getattr(roi_head, 'bbox_head', None)
     heads = heads if isinstance(heads, nn.ModuleList) else [heads]
     for bbox_head in heads:
@@ -104,7 +109,7 @@ def _of_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
 
 
 def _rows_of_nms(head: nn.Module, num_columns: int) -> Callable:
-    """``_predict_by_feat_single`` of a head that calls ``multiclass_nms``."""
+    """Replace ``_predict_by_feat_single`` of a head with multiclass NMS."""
     multiclass_nms = global_of(head, SINGLE, 'multiclass_nms')
     rows: List[Tensor] = []
 
@@ -122,8 +127,9 @@ def _rows_of_nms(head: nn.Module, num_columns: int) -> Callable:
         if rows:
             results.class_probs = rows[0]
         elif results.scores.dim() == 1:
-            # An image without RoIs has no detections. Without NMS, as older
-            # test-time augmentation asks for, scores are of all classes.
+            # An image without RoIs has no detections. Two-dimensional scores
+            # are those of all classes without NMS, which older test-time
+            # augmentation uses; they get no rows.
             results.class_probs = results.scores.new_zeros(
                 len(results), num_columns)
         return results
@@ -132,13 +138,13 @@ def _rows_of_nms(head: nn.Module, num_columns: int) -> Callable:
 
 
 def _row_of(index: Tensor, scores_with_background: Tensor) -> Tensor:
-    """The row of each pair of a row and a class that NMS counts."""
+    """Convert NMS indices of (row, class) pairs to row indices."""
     num_classes = scores_with_background.shape[1] - 1
     return torch.div(index, num_classes, rounding_mode='floor')
 
 
 def _rows_of_branches(roi_head: nn.Module, name: str) -> Callable:
-    """TridentNet joins the detections of its branches by another NMS."""
+    """Replace the method that merges TridentNet's branches by another NMS."""
     batched_nms = global_of(roi_head, name, 'batched_nms')
     kept: List[Tensor] = []
 
@@ -150,7 +156,7 @@ def _rows_of_branches(roi_head: nn.Module, name: str) -> Callable:
     merge = with_function(roi_head, name, batched_nms=nms)
 
     def merge_branches(branches: InstanceList) -> InstanceData:
-        if 'class_probs' not in branches[0]:  # no image had a RoI
+        if 'class_probs' not in branches[0]:  # no image had an RoI
             return merge(branches)
         kept.clear()
         rows = torch.cat([branch.class_probs for branch in branches])
@@ -167,7 +173,11 @@ def _rows_of_branches(roi_head: nn.Module, name: str) -> Callable:
 
 
 def _of_queries(head: nn.Module) -> Union[KeptRows, str]:
-    """DETR and its descendants: the best queries, or pairs with a class."""
+    """Keep rows of DETR and derived heads.
+
+    A softmax head chooses the best queries, a sigmoid head the best pairs of
+    a query and a class.
+    """
     if not calls(head, SINGLE, 'topk'):
         return _unknown('bbox_head', head)
     own = getattr(head, SINGLE)
@@ -190,7 +200,10 @@ def _of_queries(head: nn.Module) -> Union[KeptRows, str]:
 
 
 def _of_sparse_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
-    """Sparse R-CNN and QueryInst: the best pairs of a query and a class."""
+    """Keep rows of Sparse R-CNN and QueryInst.
+
+    They choose the best pairs of a query and a class.
+    """
     if not calls(roi_head, 'predict_bbox', 'topk'):
         return _unknown('roi_head', roi_head)
     own = roi_head.predict_bbox
@@ -210,7 +223,7 @@ def _of_sparse_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
                 if is_sigmoid else softmax['last'][len(rows)])
             rows.append(of_image[index])
 
-        # Attention takes softmax too, but before the classification does.
+        # Attention also calls softmax, but before the classification.
         with TensorCalls(
                 topk=record_topk,
                 softmax=lambda _, result: softmax.update(last=result)):
@@ -228,10 +241,10 @@ def _of_sparse_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
 
 
 def _of_dense_head(head: nn.Module) -> Union[KeptRows, str]:
-    """Anchors, points and cells: what the head's scores are made of.
+    """Keep rows of dense heads: the class probabilities before any product.
 
-    Centerness, objectness and predicted IoUs, which it multiplies to them,
-    are of a box and not of a class.
+    Some heads multiply them by centerness, objectness or a predicted IoU.
+    These factors belong to a box, not to a class, and are not in the rows.
     """
     make = next(
         (make for cls, make in _OF_CLASS.items() if isinstance(head, cls)),
@@ -244,10 +257,10 @@ def _of_dense_head(head: nn.Module) -> Union[KeptRows, str]:
 
 
 def _rows_of_levels(head: nn.Module) -> List[Replacement]:
-    """Heads that choose with ``filter_scores_and_topk``, level by level.
+    """Keep rows of heads that call ``filter_scores_and_topk`` per level.
 
-    What ``results`` hold before NMS goes through it with the boxes, and so
-    does the number of a row.
+    NMS selects all fields of its ``results`` together with the boxes, and so
+    also a field with the index of the row.
     """
     selecting = next((name for name in ('predict_by_feat', SINGLE)
                       if calls(head, name, 'filter_scores_and_topk')), None)
@@ -265,7 +278,7 @@ def _rows_of_levels(head: nn.Module) -> List[Replacement]:
 
     def filter_and_record(scores: Tensor, *args, **kwargs) -> tuple:
         found = filter_scores(scores, *args, **kwargs)
-        # A softmax head leaves out the last column of what it computed.
+        # A softmax head passes its probabilities without the last column.
         rows = scores if is_sigmoid else softmax['last']
         levels.append(rows[found[2]])
         return found
@@ -294,7 +307,7 @@ def _rows_of_levels(head: nn.Module) -> List[Replacement]:
 
 def _with_rows_of_kept(process: Callable, results: InstanceData, rows: Tensor,
                        *args, **kwargs) -> InstanceData:
-    """Let the number of a row go through NMS, which costs less than rows."""
+    """Pass row indices through NMS, which is cheaper than passing rows."""
     results.class_probs = torch.arange(len(rows), device=rows.device)
     results = process(results, *args, **kwargs)
     results.class_probs = rows[results.class_probs]
@@ -302,7 +315,10 @@ def _with_rows_of_kept(process: Callable, results: InstanceData, rows: Tensor,
 
 
 def _rows_of_paa(head: nn.Module) -> List[Replacement]:
-    """NMS is given the products with predicted IoUs; voting comes after."""
+    """Keep rows of PAA.
+
+    Its NMS uses products with predicted IoUs, and is followed by a vote.
+    """
     if not calls(head, POST_PROCESS, 'multiclass_nms'):
         return []
     multiclass_nms = global_of(head, POST_PROCESS, 'multiclass_nms')
@@ -325,7 +341,7 @@ def _rows_of_paa(head: nn.Module) -> List[Replacement]:
         return results
 
     def vote_in_order(boxes: Tensor, labels: Tensor, *args) -> tuple:
-        # It returns the detections class by class.
+        # The vote returns the detections sorted by class.
         kept[0] = kept[0][labels.sort(stable=True).indices]
         return vote(boxes, labels, *args)
 
@@ -336,7 +352,11 @@ def _rows_of_paa(head: nn.Module) -> List[Replacement]:
 
 
 def _rows_of_yolox(head: nn.Module) -> List[Replacement]:
-    """It takes each cell's best class, and a mask of good enough cells."""
+    """Keep rows of YOLOX.
+
+    It takes the best class of each cell, and selects cells by a mask of their
+    scores.
+    """
     if not calls(head, 'predict_by_feat', POST_PROCESS):
         return []
     predict, process = head.predict_by_feat, getattr(head, POST_PROCESS)
@@ -361,7 +381,10 @@ def _rows_of_yolox(head: nn.Module) -> List[Replacement]:
 
 
 def _rows_of_yolact(head: nn.Module) -> List[Replacement]:
-    """Its NMS chooses coefficients of masks too: rows go with them."""
+    """Keep rows of YOLACT.
+
+    Its NMS also selects the mask coefficients; the rows are appended to them.
+    """
     if not calls(head, POST_PROCESS, 'fast_nms'):
         return []
     fast_nms = global_of(head, POST_PROCESS, 'fast_nms')

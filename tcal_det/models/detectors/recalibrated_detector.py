@@ -1,8 +1,9 @@
-"""Any mmdet detector, with recalibrated scores.
+"""An mmdet detector of any kind with recalibrated scores.
 
-As for the distiller, ``model.type='tcal_det.RecalibratedDetector'``
-builds a subclass of the detector's own class, so that parameter names,
-checkpoints, exporters and hooks see the plain detector.
+As for the distiller, ``model.type='tcal_det.RecalibratedDetector'`` builds a
+subclass of the detector's own class. Parameter names and checkpoints are
+therefore those of the plain detector, and exporters and hooks treat it as the
+plain detector.
 """
 from functools import partial
 from typing import Optional, Union
@@ -19,18 +20,19 @@ from .detector_subclass import detector_subclass
 
 
 class RecalibratedScoresMixin:
-    """Gives a detector options in ``test_cfg``.
+    """Mixin that adds options to the ``test_cfg`` of a detector.
 
-    ``recalibrator`` maps the scores; ``class_probabilities=True`` adds
-    ``class_probs``, the head's own probabilities of all classes, which
-    nothing maps, to ``pred_instances``. To be inherited beside, and before,
-    the detector's class. Training is not touched, and without the
-    options neither is prediction.
+    The option ``recalibrator`` recalibrates the scores. The option
+    ``class_probabilities=True`` adds the field ``class_probs`` to
+    ``pred_instances``: the head's own probabilities of all classes, which are
+    not recalibrated. A subclass must list the mixin before the detector's
+    class. Training does not change; without the options, prediction does not
+    change either.
 
     Args:
-        test_cfg (dict, optional): The detector's own, with these keys or
-            not. Defaults to None.
-        **detector: The detector's other arguments.
+        test_cfg (dict, optional): Test settings of the detector, with or
+            without these options. Defaults to None.
+        **detector (Any): Other arguments of the detector.
     """
 
     def __init__(self, test_cfg: Optional[dict] = None, **detector) -> None:
@@ -53,16 +55,17 @@ class RecalibratedScoresMixin:
                 batch_inputs: Tensor,
                 batch_data_samples: SampleList,
                 rescale: bool = True) -> SampleList:
-        """The detector's predictions, with recalibrated scores.
+        """Predict detections, with recalibrated scores.
 
         Args:
             batch_inputs (Tensor): Images, shape (N, 3, H, W).
-            batch_data_samples (list[DetDataSample]): Their meta data.
+            batch_data_samples (list[DetDataSample]): Data samples of the
+                images, with meta information.
             rescale (bool): Whether boxes refer to the original images.
                 Defaults to True.
 
         Returns:
-            list[DetDataSample]: With ``pred_instances``.
+            list[DetDataSample]: Data samples with ``pred_instances``.
         """
         predict = super().predict
         if self._gives_class_probs:
@@ -81,22 +84,27 @@ class RecalibratedScoresMixin:
 class RecalibratedDetector(RecalibratedScoresMixin):
     """A plain mmdet detector that returns recalibrated scores.
 
-    Detections are those of the detector: NMS, its ``score_thr`` and
-    ``max_per_img`` see the original scores. Fit the map to what the
-    plain detector returns: ``tools/test.py --out`` on held-out images, then
-    ``tcal-recalibrate fit``.
+    The choice of the detections does not change, because NMS, ``score_thr``
+    and ``max_per_img`` use the original scores. Fit the recalibration to the
+    detections of the plain detector: run ``tools/test.py --out`` on held-out
+    images, then ``tcal-recalibrate fit``.
 
     Args:
-        detector_type (str | type): What ``model.type`` was, e.g.
-            'FasterRCNN'; all further arguments are the detector's own.
-        **detector: The detector's arguments. ``test_cfg.recalibrator``
-            is ``dict(load_from='RECALIBRATION.json')``, or None for none,
-            and ``test_cfg.class_probabilities`` whether ``pred_instances``
-            have the probabilities of all classes, ``class_probs``.
+        detector_type (str | type): Type of the detector, the former
+            ``model.type``, e.g. 'FasterRCNN'. All other arguments are those
+            of the detector.
+        **detector (Any): Arguments of the detector.
+            ``test_cfg.recalibrator`` is
+            ``dict(load_from='RECALIBRATION.json')``, or None for raw scores.
+            ``test_cfg.class_probabilities`` is True to add the probabilities
+            of all classes, ``class_probs``, to ``pred_instances``.
 
     Raises:
-        InvalidTypeError, InvalidValueError, MissingFileError: If an
-            argument is wrong.
+        InvalidTypeError: If an argument has a wrong type, or the detector
+            cannot give class probabilities.
+        InvalidValueError: If ``detector_type`` is not a detector, or the file
+            cannot be read.
+        MissingFileError: If the file does not exist.
 
     Example:
         >>> _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'

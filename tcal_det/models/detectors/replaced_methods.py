@@ -1,7 +1,7 @@
-"""Methods of single objects, replaced for a while.
+"""Temporary replacement of methods of single objects.
 
-Neither a class nor a module of mmdet is changed: other objects of the same
-class, also those that another thread uses, do not see the difference.
+No class or module of mmdet is changed. Other objects of the same class, also
+those in other threads, keep their methods.
 """
 from contextlib import contextmanager
 from inspect import ismethod
@@ -12,12 +12,12 @@ from torch.overrides import TorchFunctionMode
 
 
 class Replacement(NamedTuple):
-    """A method of one object, and what takes its place.
+    """A method of one object, and the function that replaces it.
 
     Attributes:
         owner (Any): The object.
         name (str): Name of the method.
-        method (Callable): Called without the object.
+        method (callable): Function that is called without the object.
     """
     owner: Any
     name: str
@@ -26,10 +26,12 @@ class Replacement(NamedTuple):
 
 @contextmanager
 def methods_replaced(replacements: List[Replacement]) -> Iterator[None]:
-    """Give objects other methods until the end, also after an exception.
+    """Replace methods of objects inside the context.
+
+    The methods are restored at the end, also after an exception.
 
     Args:
-        replacements (list[Replacement]): What to replace.
+        replacements (list[Replacement]): Methods and their replacements.
     """
     before = [vars(owner).copy() for owner, _, _ in replacements]
     try:
@@ -45,7 +47,7 @@ def methods_replaced(replacements: List[Replacement]) -> Iterator[None]:
 
 
 def calls(owner: Any, method: str, function: str) -> bool:
-    """Whether the body of an object's method has a name in it.
+    """Check whether the body of an object's method contains a name.
 
     Args:
         owner (Any): The object.
@@ -57,20 +59,21 @@ def calls(owner: Any, method: str, function: str) -> bool:
 
 
 def global_of(owner: Any, method: str, function: str) -> Callable:
-    """The function that a method finds under a global name."""
+    """Look up the function that a method calls by a global name."""
     return getattr(owner, method).__func__.__globals__[function]
 
 
 def with_function(owner: Any, method: str, **functions: Callable) -> Callable:
-    """A copy of a method that finds other functions under global names.
+    """Copy a method, with other functions under some global names.
 
     Args:
         owner (Any): The object.
         method (str): Name of the method.
-        **functions (Callable): What the copy finds, by name.
+        **functions (callable): Functions that the copy uses, by their global
+            names.
 
     Returns:
-        Callable: Bound to the object.
+        callable: Copy of the method, bound to the object.
     """
     own = getattr(owner, method).__func__
     copied = FunctionType(own.__code__, dict(own.__globals__, **functions),
@@ -80,11 +83,11 @@ def with_function(owner: Any, method: str, **functions: Callable) -> Callable:
 
 
 class TensorCalls(TorchFunctionMode):
-    """Listens to functions of torch while it is entered, in this thread.
+    """Context that observes calls of torch functions in this thread.
 
     Args:
-        **listeners (Callable): Called with the arguments and the result of
-            each call of the function of that name.
+        **listeners (callable): Functions by the name of a torch function;
+            called with the arguments and the result of each of its calls.
     """
 
     def __init__(self, **listeners: Callable[[tuple, Any], None]) -> None:

@@ -1,4 +1,4 @@
-"""Recalibration of the scores as the last step of a detector."""
+"""Recalibration of scores as the last step of a detector."""
 from typing import Tuple
 
 import numpy as np
@@ -13,18 +13,19 @@ from tcal_det.registry import MODELS
 
 @MODELS.register_module()
 class ScoreRecalibrator:
-    """Recalibrates scores of detections; drops those under a threshold.
+    """Recalibrate scores of detections, and drop those under a threshold.
 
-    No parameters that are trained or saved with the model: the file is the
-    one place where they live.
+    The parameters are stored only in the file. They are neither trained nor
+    saved with the model.
 
     Args:
-        load_from (str): JSON file of ``tcal-recalibrate fit``; read at
-            once.
+        load_from (str): Path to a JSON file of ``tcal-recalibrate fit``,
+            which is read at once.
 
     Raises:
-        InvalidTypeError: If ``load_from`` is no path.
-        MissingFileError, InvalidValueError: If the file cannot be read.
+        InvalidTypeError: If ``load_from`` is not a path.
+        MissingFileError: If the file does not exist.
+        InvalidValueError: If the file cannot be read.
     """
 
     def __init__(self, load_from: str) -> None:
@@ -39,19 +40,20 @@ class ScoreRecalibrator:
         """Recalibrate the detections of one image.
 
         Args:
-            instances (InstanceData): With ``bboxes``, ``scores`` and
-                ``labels``; not changed.
-            image_size (tuple[int, int]): Width and height of the image that
-                the boxes refer to, for maps that depend on the size.
+            instances (InstanceData): Detections with ``bboxes``, ``scores``
+                and ``labels``; not changed.
+            image_size (tuple[int, int]): Width and height, in pixels, of the
+                image to which the boxes refer, for maps that depend on the
+                size of a box.
 
         Returns:
-            InstanceData: In the same order, with scores of the same type
-            and device.
+            InstanceData: Remaining detections in the same order, with scores
+            of the same dtype and device.
         """
         scores, labels = instances.scores, instances.labels
         boxes = get_box_tensor(instances.bboxes).detach().cpu().double()
         sides = (boxes[:, 2:] - boxes[:, :2]).numpy()
-        # At most the image: rounding may put a corner beside it.
+        # At most the image size, as rounding may put a corner outside.
         areas = np.minimum(sides / image_size, 1).clip(0).prod(axis=1)
         recalibrated, is_kept = self.recalibration.recalibrate(
             scores.detach().cpu().double().numpy(),

@@ -1,8 +1,8 @@
-"""Weights that follow from gradients, and a warning of one that does not fit.
+"""Loss weights measured from gradients, and a warning of too large terms.
 
-Terms of distillation differ by orders of magnitude: in their units, with the
-channels of a map, with the number of samples. What a weight does is seen in
-gradients.
+The values of distillation terms differ by orders of magnitude, because of
+their units, the number of channels or the number of samples. The sizes of
+their gradients show the effect of a weight.
 """
 import logging
 import math
@@ -21,25 +21,26 @@ from .training_step import TrainingStep
 Losses = Dict[str, Union[Tensor, List[Tensor]]]
 
 AUTO = 'auto:'
-# Steps in which a factor is measured, and terms are compared with losses.
+# Number of steps in which a factor is measured, and in which terms are
+# compared with the student's losses.
 STEPS = 10
-# A term that exceeds the student's own losses by this factor drowns them.
+# A term is too large from this multiple of the student's own losses on.
 LARGE = 20.0
 
 
 def parse_loss_weight(where: str, weight: Any) -> Tuple[Any, bool]:
-    """Split what a config gives as ``loss_weight``.
+    """Parse the value of ``loss_weight`` in a config.
 
     Args:
-        where (str): The loss's key, for the message.
-        weight (Any): 'auto:r' with a ratio r > 0, or no text: a weight, which
-            is the loss's to check.
+        where (str): Config key of the loss, for the message.
+        weight (Any): A string 'auto:r' with a ratio r > 0, or a weight, which
+            the loss itself checks.
 
     Returns:
-        tuple[Any, bool]: r or the weight; whether it is r.
+        tuple[Any, bool]: The ratio r or the weight; whether it is a ratio.
 
     Raises:
-        InvalidValueError: If a text has another form.
+        InvalidValueError: If a string has another form.
 
     Example:
         >>> parse_loss_weight('distill_losses.loss_pkd', 'auto:0.5')
@@ -53,7 +54,7 @@ def parse_loss_weight(where: str, weight: Any) -> Tuple[Any, bool]:
         ratio = 0.0
     if not 0 < ratio < math.inf:
         raise InvalidValueError(
-            f"`{where}.loss_weight` must be a number or 'auto:r', r > 0 being "
+            f"`{where}.loss_weight` must be a number or 'auto:r' with r > 0, "
             "the size of the term's gradient as a multiple of that of the "
             f"student's classification loss, e.g. 'auto:0.5', but got "
             f'{weight!r}')
@@ -61,21 +62,23 @@ def parse_loss_weight(where: str, weight: Any) -> Tuple[Any, bool]:
 
 
 class AutoWeight(nn.Module):
-    r"""A factor that gives a term the gradient it is meant to have.
+    r"""A factor that gives the gradient of a term the requested size.
 
     .. math::
         f = \exp\Big(\frac1n \sum_{i \le n} \log
         \frac{r\,\|g_{task,i}\|}{\|g_{term,i}\|}\Big)
 
-    with the norms of the gradients, of the student's classification loss and
-    of the term, on what the term acts on: the logits, the maps. It is measured
-    in the first 10 steps, all of which already use the factor of the steps so
-    far; then it stays. It is saved and resumed with the optimiser's state, as
-    buffers of the loss.
+    The gradients are those of the student's classification loss (task) and of
+    the term, with respect to the tensors on which the term acts, e.g. logits
+    or feature maps. The factor is measured in the first 10 steps. Each of
+    these steps already uses the factor of the n steps measured until then,
+    including itself. After them the factor is constant. Its state consists of
+    buffers of the loss, and is saved and resumed together with the
+    optimiser's state.
 
     Args:
-        name (str): The loss's key in ``distill_losses``.
-        ratio (float): r > 0.
+        name (str): Key of the loss in ``distill_losses``.
+        ratio (float): Ratio r of the sizes of the two gradients, > 0.
     """
 
     def __init__(self, name: str, ratio: float) -> None:
@@ -83,18 +86,18 @@ class AutoWeight(nn.Module):
         self._name, self.ratio = name, ratio
         self.register_buffer('mean_log', torch.zeros(()))
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
-        # Of `steps`, which it would take a wait for the GPU to read.
+        # Cached, because reading the buffer `steps` waits for the GPU.
         self._is_measured = False
         self._unknown = 0
 
     @property
     def factor(self) -> Tensor:
-        """What the term is multiplied by."""
+        """Factor of the term, a scalar."""
         return self.mean_log.exp()
 
     @property
     def is_measured(self) -> bool:
-        """Whether the factor has its last value."""
+        """Whether the measurement is finished and the factor constant."""
         if not self._is_measured:
             self._is_measured = bool(self.steps >= STEPS)
         return self._is_measured
@@ -111,17 +114,19 @@ class AutoWeight(nn.Module):
 
     def measure(self, term: Tensor, task: Tensor, acted_on: Sequence[Tensor],
                 maps: Sequence[Tensor]) -> None:
-        """Take in one of the first steps.
+        """Update the factor with one of the first steps.
 
         Args:
-            term (Tensor): The term as it is, a scalar.
+            term (Tensor): The term without a factor, a scalar.
             task (Tensor): The student's classification loss, a scalar.
-            acted_on (sequence[Tensor]): What of the student the term acts on.
-            maps (sequence[Tensor]): What the heads were given: it stands in
-                where the classification loss does not depend on ``acted_on``.
+            acted_on (sequence[Tensor]): Tensors of the student on which the
+                term acts.
+            maps (sequence[Tensor]): Input maps of the heads, used instead if
+                the classification loss does not depend on ``acted_on``.
         """
         term_norm, task_norm = gradient_norms(term, task, acted_on)
-        # All processes look at the maps, or none: they run parts of the model.
+        # All processes must use the maps or none of them, because gradients
+        # for the maps run through parts of the model.
         is_apart = (task_norm == 0).float()
         all_reduce(is_apart, 'min')
         if is_apart:
@@ -149,21 +154,22 @@ class AutoWeight(nn.Module):
 
 def gradient_norms(term: Tensor, task: Tensor,
                    tensors: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
-    """Euclidean norms of the gradients of two losses.
+    """Compute the Euclidean norms of the gradients of two losses.
 
     Args:
-        term (Tensor): A scalar; its graph is kept.
-        task (Tensor): A scalar; its graph is kept.
-        tensors (sequence[Tensor]): What they are differentiated by. Those
-            that ``term`` does not depend on, levels that are not compared
-            say, do not count for either.
+        term (Tensor): First loss, a scalar; its graph is kept.
+        task (Tensor): Second loss, a scalar; its graph is kept.
+        tensors (sequence[Tensor]): Tensors by which the losses are
+            differentiated. Tensors on which ``term`` does not depend, e.g.
+            levels that are not compared, are ignored for both losses.
 
     Returns:
-        tuple[Tensor, Tensor]: Scalars of float32, 0 without a tensor.
+        tuple[Tensor, Tensor]: Norms for ``term`` and ``task``, float32
+        scalars; 0 without a tensor.
     """
 
     def gradients_of(loss: Tensor, tensors: Sequence[Tensor]) -> list:
-        # Behind a frozen stage there is no graph.
+        # Outputs of frozen stages have no graph.
         tensors = [one for one in tensors if one.requires_grad]
         if not tensors or not loss.requires_grad:
             return []
@@ -186,14 +192,16 @@ def gradient_norms(term: Tensor, task: Tensor,
 
 
 def classification_losses(losses: Losses) -> Losses:
-    """The student's own classification losses.
+    """Select the student's own classification losses.
 
     Args:
-        losses (dict): Its losses by name.
+        losses (dict[str, Tensor | list[Tensor]]): The student's losses by
+            name.
 
     Returns:
-        dict: Those called 'loss_cls', after the name of a stage or a layer;
-        all of them where there is none.
+        dict[str, Tensor | list[Tensor]]: Losses whose name contains
+        'loss_cls', e.g. 's0.loss_cls' or 'd0.loss_cls'; all losses if there
+        is no such name.
     """
     return {
         name: loss
@@ -202,9 +210,9 @@ def classification_losses(losses: Losses) -> Losses:
 
 
 class SizeWatch:
-    """Warns of terms that drown the student's own losses.
+    """Warn of terms that are much larger than the student's own losses.
 
-    It compares the means of the first 10 steps.
+    The means over the first 10 steps are compared.
     """
 
     def __init__(self) -> None:
@@ -213,11 +221,11 @@ class SizeWatch:
         self._own: Union[float, Tensor] = 0.0
 
     def observe(self, terms: Dict[str, Tensor], step: TrainingStep) -> None:
-        """Take in a step; no tensor is read before the last.
+        """Add a step; only the last of the first 10 steps reads a tensor.
 
         Args:
-            terms (dict[str, Tensor]): Terms by name, weighted.
-            step (TrainingStep): What the student did.
+            terms (dict[str, Tensor]): Weighted terms by name.
+            step (TrainingStep): Data of the student in this step.
         """
         if self._steps == STEPS:
             return

@@ -1,4 +1,4 @@
-"""A teacher's convolutions that do what their BatchNorms do."""
+"""Folding of a teacher's BatchNorms into its convolutions."""
 import copy
 from collections import Counter
 
@@ -11,18 +11,19 @@ from ..head_adapters import adapter_for
 
 
 def fold_batch_norms(detector: nn.Module) -> nn.Module:
-    """Let convolutions do what the frozen BatchNorms after them do.
+    """Fold frozen BatchNorms into the convolutions before them.
 
-    Which convolution a BatchNorm follows is taken from the order in which
-    they were registered, as mmcv's ``fuse_conv_bn`` does. A backbone may
-    call them in another order: the folded detector is used only if it
-    classifies like the original.
+    The order of registration tells which convolution a BatchNorm follows, as
+    in mmcv's ``fuse_conv_bn``. A backbone may call its modules in another
+    order. The folded detector is therefore used only if it has the same
+    logits as the original.
 
     Args:
-        detector (nn.Module): In eval; is not changed.
+        detector (nn.Module): Detector in eval mode; not changed.
 
     Returns:
-        nn.Module: A folded copy, or the detector itself.
+        nn.Module: A folded copy, or the detector itself if it cannot be
+        folded.
     """
     folded = copy.deepcopy(detector)
     if not _fold_in_order_of_registration(folded):
@@ -31,8 +32,8 @@ def fold_batch_norms(detector: nn.Module) -> nn.Module:
         expected, logits = (
             adapter_for(model, 'teacher').probe()
             for model in (detector, folded))
-    # TensorFloat-32 may round by 1e-3; a wrong order changes everything. The
-    # logits of masked classes are -inf, whatever the order.
+    # TensorFloat-32 may round by 1e-3, but a wrong order changes the logits
+    # much more. The logits of masked classes are -inf in any order.
     finite = expected[expected.isfinite()]
     tolerance = 1e-2 * finite.abs().max().item() if len(finite) else 0.0
     if torch.allclose(logits, expected, rtol=0, atol=tolerance):
@@ -41,10 +42,10 @@ def fold_batch_norms(detector: nn.Module) -> nn.Module:
 
 
 def _fold_in_order_of_registration(detector: nn.Module) -> bool:
-    """Fold in place; say whether there was anything to fold."""
+    """Fold in place, and return whether a BatchNorm was folded."""
     found = False
-    # RTMDet's levels share convolutions, and follow them with BatchNorms of
-    # their own.
+    # The levels of RTMDet share convolutions, but have separate BatchNorms
+    # after them.
     places = Counter(child for parent in detector.modules()
                      for child in parent.children())
     for parent in detector.modules():
@@ -58,7 +59,7 @@ def _fold_in_order_of_registration(detector: nn.Module) -> bool:
                     module.running_var, module.eps, module.weight, module.bias)
                 setattr(parent, name, nn.Identity())
                 found = True
-            # A subclass may make its weights anew in each forward.
+            # A subclass may compute its weights anew in each forward call.
             convolution = None
             if type(module) is nn.Conv2d and places[module] == 1:
                 convolution = module

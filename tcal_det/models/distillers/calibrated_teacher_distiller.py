@@ -1,9 +1,9 @@
 """A student detector that learns from a calibrated teacher.
 
 The distiller *is a* student: ``model.type='CalibratedTeacherDistiller'``
-builds a subclass of the student's own class with the distillation mixed in,
-so that parameter names, checkpoints, exporters and hooks see the plain
-detector.
+builds a subclass of the student's own class with the distillation mixed in.
+Parameter names and checkpoints are therefore those of the plain detector, and
+exporters and hooks treat the distiller as the plain detector.
 """
 import inspect
 import logging
@@ -31,7 +31,8 @@ from .terms import Term, check_mixture, term_of
 from .training_step import Taught, TrainingStep
 
 TEACHER_KEYS = tuple(inspect.signature(FrozenTeacher).parameters)
-# What the losses call the modes of a key that they replace.
+# Values of the old key `roi_weighting`, and the values of `samples` that
+# replace them.
 ROI_WEIGHTINGS = dict(
     uniform='all', foreground='foreground', balanced='balanced')
 
@@ -40,39 +41,45 @@ ROI_WEIGHTINGS = dict(
 class CalibratedTeacherDistiller(RecalibratedScoresMixin):
     """An mmdet detector that is distilled from a calibrated teacher.
 
-    One training step: the student computes its own losses, untouched; the
-    frozen teacher answers for the samples (RoIs, priors of a dense head,
-    queries) that the student trained on, its logits are calibrated and
-    brought to the student's classes and activation, and each entry of
-    ``distill_losses`` is added to the student's losses under its own name,
-    summed over the stages of a cascade and the levels of a pyramid. The
-    student's head runs once. A teacher of the same kind classifies the very
-    samples: its RPN, assigner and NMS never run.
+    In each training step the student computes its own losses without change.
+    The frozen teacher classifies the samples (RoIs, priors of a dense head,
+    or queries) on which the student trains. The teacher's logits are
+    calibrated and converted to the student's classes and activation. Each
+    entry of ``distill_losses`` is then added to the student's losses under
+    its own name, summed over the stages of a cascade and the levels of a
+    pyramid. The student's head runs once. A teacher of the same kind
+    classifies exactly the student's samples; its RPN, assigner and NMS do not
+    run.
 
     Args:
-        student_type (str | type): What ``model.type`` was, e.g.
-            'FasterRCNN'; all further arguments are the student's own.
+        student_type (str | type): Type of the student, the former
+            ``model.type``, e.g. 'FasterRCNN'. All arguments that are not
+            listed here are those of the student.
         teacher (dict, optional): Arguments of ``FrozenTeacher``: ``config``
             ('mmdet::' name, path, Config or dict), ``checkpoint`` ('auto',
             path or URL) and, optionally, ``calibrator``, ``transport``,
-            ``classes``, ``check``, ``decoder_layers``. Or several such dicts
-            by the names of the teachers, and optionally ``weights``, see
-            ``TeacherEnsemble``. May be left out only if ``distill_losses``
-            is empty. Defaults to None.
-        distill_losses (dict[str, dict]): Loss configs by the name under
-            which they are logged, which must begin with ``loss_``: the
-            runner sums exactly those. The key ``teacher`` names one of
-            several teachers; without it the loss meets their mixture.
+            ``classes``, ``check``, ``decoder_layers``, ``sampling``. For
+            several teachers, such dicts by the names of the teachers, and
+            optionally ``weights``, see ``TeacherEnsemble``. May be None only
+            if ``distill_losses`` is empty. Defaults to None.
+        distill_losses (dict[str, dict], optional): Loss configs by the name
+            under which the loss is logged. The names must begin with
+            ``loss_``, because the runner sums only such entries. The key
+            ``teacher`` of a config names one of several teachers; without
+            this key the loss uses the mixture of the teachers.
             ``loss_weight='auto:r'`` measures the weight that makes the
             gradient of the term r times that of the student's classification
-            loss, see ``AutoWeight``. Defaults to {}, the plain student.
-        roi_weighting (str, optional): The former place of the losses'
-            ``samples``; 'uniform' was what is 'all' there. Defaults to None.
-        **student: The student's arguments.
+            loss, see ``AutoWeight``. Defaults to None, no losses: the plain
+            student.
+        roi_weighting (str, optional): Deprecated; replaced by the key
+            ``samples`` of the losses, where 'uniform' is called 'all'.
+            Defaults to None.
+        **student (Any): Arguments of the student.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an argument is wrong or the
-            student has no classification head that can be read.
+        InvalidTypeError: If an argument has a wrong type, or the student has
+            no classification head that can be read.
+        InvalidValueError: If an argument has a wrong value.
 
     Example:
         >>> model = dict(
@@ -87,8 +94,9 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         ...     distill_losses=dict(
         ...         loss_kd_cls=dict(type='LogitKLDivLoss')))
 
-    Reference: Kim et al., "The Role of Teacher Calibration in Knowledge
-    Distillation", arXiv 2508.20224.
+    Reference:
+        Kim et al., "The Role of Teacher Calibration in Knowledge
+        Distillation", arXiv 2508.20224.
     """
 
     def __new__(cls, *args, **kwargs):
@@ -113,8 +121,8 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         }
         self.teacher = _make_teacher(teacher, self._teacher_of)
         if distill_losses:
-            # Without parameters of its own a loss adds nothing to the state.
-            # With them their random values must not move those of the student.
+            # The random initialisation of a loss with parameters must not
+            # change the random numbers of the student.
             with torch.random.fork_rng(devices=[]):
                 self.distill_losses = nn.ModuleDict({
                     name:
@@ -125,9 +133,10 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
             self._serve_losses()
 
     def _terms(self) -> Dict[str, Term]:
-        """What each loss compares.
+        """Create the term of each loss.
 
-        Made anew for each step: a copy of the model has losses of its own.
+        New terms are created in each step, because a copy of the model has
+        its own losses.
         """
         return {
             name: term_of(name, loss, self._adapter)
@@ -135,7 +144,7 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         }
 
     def _serve_losses(self) -> None:
-        """Tell each teacher what the losses need of it."""
+        """Set for each teacher which of its outputs the losses use."""
         terms = self._terms()
         for teacher in set(self._teacher_of.values()):
             served = [
@@ -164,13 +173,14 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
 
     @property
     def is_distilling(self) -> bool:
-        """Whether a training step involves the teacher."""
+        """Whether a training step uses a teacher."""
         return hasattr(self, 'distill_losses')
 
     def init_weights(self) -> None:
-        """Initialise the student, and build the teacher.
+        """Initialise the student and build the teacher.
 
-        mmengine calls this when training starts, never for testing.
+        mmengine calls this method at the start of training, but not in
+        testing.
         """
         super().init_weights()
         if self.is_distilling and not self.teacher.is_built:
@@ -178,14 +188,15 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
 
     def loss(self, batch_inputs: Tensor,
              batch_data_samples: SampleList) -> dict:
-        """The student's own losses and the distillation terms.
+        """Compute the student's own losses and the distillation terms.
 
         Args:
             batch_inputs (Tensor): Images, shape (N, 3, H, W).
-            batch_data_samples (list[DetDataSample]): Their annotations.
+            batch_data_samples (list[DetDataSample]): Data samples of the
+                images, with annotations.
 
         Returns:
-            dict[str, Tensor]: The losses by name.
+            dict[str, Tensor]: Losses by name.
         """
         if not self.is_distilling:
             return super().loss(batch_inputs, batch_data_samples)
@@ -221,7 +232,7 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         return losses
 
     def _recorded_parts(self, terms: Dict[str, Term]) -> Dict[str, nn.Module]:
-        """Modules of the student that a term, or its weight, looks at."""
+        """Collect the student's modules whose calls the terms need."""
         parts = self._adapter.parts
         wanted = {
             part
@@ -234,12 +245,13 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
 
     def _weighted(self, name: str, term: Term, step: TrainingStep,
                   taught: Taught) -> Tensor:
-        """A term, with the factor that 'auto:r' stands for."""
+        """Compute a term, multiplied by the measured factor of 'auto:r'."""
         value = term.value(step, taught)
         loss = self.distill_losses[name]
         if not hasattr(loss, 'auto_weight'):
             return value
-        # A schedule may have begun with another weight than 1, or with 0.
+        # A schedule may have set another weight than 1. With a weight of 0
+        # there is no gradient to measure.
         if _is_to_measure(loss) and loss.loss_weight > 0:
             task, _ = self.parse_losses(classification_losses(step.losses))
             loss.auto_weight.measure(value / loss.loss_weight, task,
@@ -248,7 +260,7 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         return value * loss.auto_weight.factor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs):
-        """Take the teacher along: ``to``, ``cuda``, ``half`` come here."""
+        """Apply ``to``, ``cuda`` and ``half`` to the teacher, too."""
         if self.teacher is not None:
             self.teacher.apply_to_tensors(fn)
         return super()._apply(fn, *args, **kwargs)
@@ -281,13 +293,13 @@ def _check_losses(distill_losses: Optional[dict]) -> dict:
         if not name.startswith('loss_'):
             raise InvalidValueError(
                 'the keys of `distill_losses` must begin with `loss_`, as '
-                f'only those are back-propagated, but got {name!r}')
+                f'only such entries are back-propagated, but got {name!r}')
     return distill_losses
 
 
 def _with_samples(distill_losses: Dict[str, dict],
                   roi_weighting: Optional[str]) -> Dict[str, dict]:
-    """Give each loss the key that took the place of ``roi_weighting``."""
+    """Set the key ``samples``, which replaces ``roi_weighting``, per loss."""
     if roi_weighting is None:
         return {
             name: dict(cfg) if isinstance(cfg, Mapping) else cfg
@@ -299,8 +311,8 @@ def _with_samples(distill_losses: Dict[str, dict],
             f'{roi_weighting!r}')
     samples = ROI_WEIGHTINGS[roi_weighting]
     print_log(
-        '`roi_weighting` of the model will be removed: write '
-        f'samples={samples!r} in each of `distill_losses`',
+        '`roi_weighting` of the model is deprecated and will be removed: '
+        f'write samples={samples!r} in each of `distill_losses`',
         'current',
         level=logging.WARNING)
     return {
@@ -311,7 +323,7 @@ def _with_samples(distill_losses: Dict[str, dict],
 
 
 def _teacher_of(name: str, cfg: dict) -> Optional[str]:
-    """The teacher that a loss names; its key is taken out."""
+    """Remove the key ``teacher`` from a loss config and return its value."""
     if not isinstance(cfg, dict) or 'teacher' not in cfg:
         return None
     teacher = cfg.pop('teacher')
@@ -325,12 +337,12 @@ def _teacher_of(name: str, cfg: dict) -> Optional[str]:
 def _make_teacher(
     teacher: Optional[dict], losses: Dict[str, Optional[str]]
 ) -> Union[None, FrozenTeacher, TeacherEnsemble]:
-    """One teacher, or several by name.
+    """Create one teacher, or several by name.
 
     Args:
-        teacher (dict, optional): What the config says.
-        losses (dict[str, str | None]): Names of the losses, and of the
-            teachers that they name.
+        teacher (dict, optional): Value of ``teacher`` in the config.
+        losses (dict[str, str]): Name of the teacher for each loss, by the
+            name of the loss; None for a loss that names no teacher.
     """
     if teacher is None and not losses:
         return None
@@ -367,6 +379,7 @@ def _make_one(where: str, teacher: dict) -> FrozenTeacher:
     missing = sorted({'config', 'checkpoint'} - set(teacher))
     if unknown or missing:
         raise InvalidValueError(
-            f'`{where}` must have the keys {TEACHER_KEYS}, of which only '
-            f'`config` and `checkpoint` are needed, but has {sorted(teacher)}')
+            f'`{where}` must have the keys `config` and `checkpoint`, and '
+            f'may have the others of {TEACHER_KEYS}, but has '
+            f'{sorted(teacher)}')
     return FrozenTeacher(**teacher)

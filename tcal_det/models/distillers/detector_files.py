@@ -1,4 +1,4 @@
-"""A detector's config and checkpoint: found, read, and of one another."""
+"""Find, read and cross-check a detector's config and checkpoint."""
 import copy
 import logging
 from collections import OrderedDict
@@ -17,7 +17,7 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
 
 ZOO_PREFIX = 'mmdet::'
-# Of the distiller's attribute in its state dict.
+# Prefix of the losses in the state dict of a distiller.
 LOSS_PREFIX = 'distill_losses.'
 # Remedies by the role of the detector.
 _FIND = dict(
@@ -25,8 +25,8 @@ _FIND = dict(
     "'auto' with an 'mmdet::' config",
     detector='give a path or a URL')
 _FIT = dict(
-    teacher='give the checkpoint that `teacher.config` was trained to',
-    detector='give the checkpoint that the config was trained to, or '
+    teacher='give a checkpoint that was trained with `teacher.config`',
+    detector='give a checkpoint that was trained with the config, or '
     '--allow-partial')
 
 KeysOrState = TypeVar('KeysOrState', List[str], Dict[str, Tensor])
@@ -34,21 +34,22 @@ KeysOrState = TypeVar('KeysOrState', List[str], Dict[str, Tensor])
 
 def find_detector(config: Union[str, Config, dict],
                   checkpoint: str) -> Tuple[Union[Config, dict], str]:
-    """Read a teacher's config, and find where its weights are.
+    """Read a teacher's config, and find its weights.
 
     Args:
-        config (str | Config | dict): 'mmdet::...' name, path, or a config
-            with the key ``model``.
-        checkpoint (str): 'auto' for the zoo weights of an 'mmdet::' config,
-            a path, or a URL.
+        config (str | Config | dict): Name 'mmdet::...' of a config, path to a
+            config file, or a config with the key ``model``.
+        checkpoint (str): Path or URL of the weights, or 'auto' for the zoo
+            weights of an 'mmdet::' config.
 
     Returns:
-        tuple: The config, and a path or URL.
+        tuple[Config | dict, str]: The config, and the path or URL of the
+        weights.
 
     Raises:
         MissingFileError: If the config does not exist.
-        InvalidValueError: If it cannot be read, has no ``model``, or there
-            are no weights in the zoo.
+        InvalidValueError: If the config cannot be read or has no ``model``,
+            or there are no weights in the zoo.
     """
     name = describe_config(config)
     if isinstance(config, str):
@@ -72,7 +73,7 @@ def find_detector(config: Union[str, Config, dict],
 
 
 def describe_config(config: Union[str, Config, dict]) -> str:
-    """Name a teacher config in a message."""
+    """Format the name of a teacher's config for a message."""
     if isinstance(config, str):
         return repr(config)
     return getattr(config, 'filename', None) or 'the given dict'
@@ -82,14 +83,15 @@ def build_detector(cfg: Union[Config, dict]) -> nn.Module:
     """Build the detector of a config as mmengine's Runner does.
 
     Args:
-        cfg (Config | dict): With the key ``model``, and ``data_preprocessor``
-            there or beside it.
+        cfg (Config | dict): Config with the key ``model``, and with
+            ``data_preprocessor`` inside or beside it.
 
     Returns:
-        nn.Module: With random weights.
+        nn.Module: Detector with random weights.
     """
-    # mmdet's detectors with queries write into the config that they are
-    # built of; a copy of the student builds another teacher from it.
+    # mmdet's detectors with queries change the config that they are built
+    # from, but a copy of the student builds another teacher from the same
+    # config.
     model = copy.deepcopy(dict(cfg['model']))
     model['_scope_'] = cfg.get('default_scope', 'mmdet')
     if cfg.get('data_preprocessor') is not None:
@@ -98,13 +100,14 @@ def build_detector(cfg: Union[Config, dict]) -> nn.Module:
 
 
 def without_loss_parameters(keys: KeysOrState) -> KeysOrState:
-    """Leave out the learnable parts of losses, e.g. AEKT's head.
+    """Remove the parameters of distillation losses, e.g. AEKT's head.
 
     Args:
-        keys (list[str] | dict[str, Tensor]): Of a state dict, or itself.
+        keys (list[str] | dict[str, Tensor]): Keys of a state dict, or a state
+            dict.
 
     Returns:
-        list[str] | dict[str, Tensor]: What belongs to the detector.
+        list[str] | dict[str, Tensor]: Entries of the detector itself.
     """
     kept = [key for key in keys if not key.startswith(LOSS_PREFIX)]
     return {key: keys[key] for key in kept} if isinstance(keys, dict) else kept
@@ -114,25 +117,26 @@ def load_whole_checkpoint(detector: nn.Module,
                           checkpoint: str,
                           role: str = 'teacher',
                           allow_partial: bool = False) -> dict:
-    """Load weights of which none may be missing, left over or misshapen.
+    """Load a checkpoint that must fit a detector exactly.
 
-    Learnable parts of distillation losses are no part of a detector: a
-    distilled student is a teacher like any other.
+    No weight may be missing, unexpected or of another shape. Parameters of
+    distillation losses are ignored, so that a distilled student can be a
+    teacher.
 
     Args:
-        detector (nn.Module): Detector to load into.
-        checkpoint (str): A path or a URL.
+        detector (nn.Module): Detector that gets the weights.
+        checkpoint (str): Path or URL of the checkpoint.
         role (str): 'teacher' or 'detector', for the message. Defaults to
             'teacher'.
-        allow_partial (bool): Whether to load what fits and log the rest.
-            Defaults to False.
+        allow_partial (bool): Whether to load the weights that fit and to log
+            the others. Defaults to False.
 
     Returns:
-        dict: All that the checkpoint holds.
+        dict: Content of the checkpoint.
 
     Raises:
         MissingFileError: If the file does not exist.
-        InvalidValueError: If it cannot be read, or is not this detector's.
+        InvalidValueError: If it cannot be read, or does not fit the detector.
     """
     where = f'{role} checkpoint {checkpoint!r}'
     content = read_checkpoint(checkpoint, where, _FIND[role])
@@ -142,17 +146,20 @@ def load_whole_checkpoint(detector: nn.Module,
 
 def load_whole_state(detector: nn.Module, content: dict, where: str, role: str,
                      allow_partial: bool) -> None:
-    """:func:`load_whole_checkpoint`, of what has been read.
+    """Load the content of a checkpoint that must fit a detector exactly.
+
+    See :func:`load_whole_checkpoint`.
 
     Args:
-        detector (nn.Module): Detector to load into.
-        content (dict): All that the checkpoint holds.
-        where (str): What a message calls the checkpoint.
-        role (str): 'teacher' or 'detector', for the remedy.
-        allow_partial (bool): As there.
+        detector (nn.Module): Detector that gets the weights.
+        content (dict): Content of the checkpoint.
+        where (str): Name of the checkpoint, for the message.
+        role (str): 'teacher' or 'detector', for the remedy in the message.
+        allow_partial (bool): Whether to load the weights that fit and to log
+            the others.
 
     Raises:
-        InvalidValueError: If it is not this detector's.
+        InvalidValueError: If the checkpoint does not fit the detector.
     """
     state = detector_state(content)
     misshapen = [
@@ -161,8 +168,9 @@ def load_whole_state(detector: nn.Module, content: dict, where: str, role: str,
         if key in state and state[key].shape != value.shape
     ]
     if misshapen and not allow_partial:
-        # Before the detector is changed.
-        raise _misfit(where, role, f'{_first_three(misshapen)} misshapen')
+        # Raised before the detector is changed.
+        raise _misfit(where, role,
+                      f'{_first_three(misshapen)} of another shape')
     incompatible = detector.load_state_dict(state, strict=False)
     misfits = [
         f'{_first_three(keys)} {problem}'
@@ -179,16 +187,16 @@ def load_whole_state(detector: nn.Module, content: dict, where: str, role: str,
 
 
 def detector_state(content: dict) -> Dict[str, Tensor]:
-    """The weights, by the names that they have outside of any wrapper.
+    """Read the weights of a detector, without prefixes of a wrapper.
 
     Args:
-        content (dict): All that a checkpoint holds.
+        content (dict): Content of a checkpoint.
 
     Returns:
-        dict[str, Tensor]: Without learnable parts of losses.
+        dict[str, Tensor]: State dict, without parameters of losses.
     """
     state = content.get('state_dict') or content
-    # Files saved from inside a DDP wrapper.
+    # Checkpoints of a DDP wrapper have this prefix.
     stripped = OrderedDict(
         (key[len('module.'):] if key.startswith('module.') else key, value)
         for key, value in state.items() if isinstance(value, Tensor))

@@ -1,4 +1,4 @@
-"""The teacher: found, checked, loaded, calibrated, and never trained."""
+"""A teacher detector, which is loaded and calibrated but never trained."""
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,38 +39,42 @@ DECODER_LAYERS = ('last', 'all')
 
 
 class FrozenTeacher(Lecturer):
-    """A detector in eval, without gradient, outside the module tree.
+    """A detector in eval mode, without gradient, outside the module tree.
 
-    Deliberately no ``nn.Module``: as a plain attribute of the student it has
-    no parameters, no state, no DDP buckets, no optimizer groups and no EMA
-    copy. It is built by :meth:`build`, when training starts.
+    The class is deliberately not an ``nn.Module``. As a plain attribute of
+    the student, a teacher adds no parameters, no state, no DDP buckets, no
+    optimizer groups and no EMA copy. :meth:`build` builds the detector at the
+    start of training.
 
     Args:
-        config (str | Config | dict): 'mmdet::...' name, path, or a config
-            with the key ``model``.
-        checkpoint (str): 'auto' for the zoo weights of an 'mmdet::' config,
-            a path, or a URL.
-        calibrator (dict, optional): Calibrates the logits, in the teacher's
-            own classes. Defaults to None, the logits as they are.
-        transport (str): How its answers come to the student's samples:
-            'same_samples', 'rois_at_boxes', 'matched_predictions' or
-            'shared_queries'. Defaults to 'auto', the first of the first three
-            that serves.
-        classes (str | dict): Its classes and those of the student's data set
-            that they are, by name or label; None for one to be left out.
-            Classes that are not in the dict are paired by name. Defaults to
-            'auto', all by name.
-        check (bool): Whether a teacher that is not better than chance on the
-            first batches stops the training; otherwise it is warned of.
+        config (str | Config | dict): Name 'mmdet::...' of a config, path to a
+            config file, or a config with the key ``model``.
+        checkpoint (str): Path or URL of the weights, or 'auto' for the zoo
+            weights of an 'mmdet::' config.
+        calibrator (dict, optional): Config of the calibrator of the logits,
+            for the teacher's own classes. Defaults to None, raw logits.
+        transport (str): Way to obtain teacher logits for the student's
+            samples: 'same_samples', 'rois_at_boxes', 'matched_predictions',
+            'shared_queries' or 'auto'. Defaults to 'auto', the first of the
+            first three that can be used.
+        classes (str | dict): Pairs of a class of the teacher and the same
+            class of the student's dataset, by name or label; the value None
+            leaves out a class of the teacher. Classes that are not in the
+            dict are paired by name. Defaults to 'auto', which pairs all
+            classes by name.
+        check (bool): Whether the training stops if the teacher is not better
+            than chance on the first batches; otherwise a warning is logged.
             Defaults to False.
-        decoder_layers (str): Layers of a student with queries that are
-            taught, 'last' or 'all'. Defaults to 'last'.
-        sampling (dict, optional): Which samples it is asked about, see
-            ``SpeculativeSamples``. Defaults to None, those of the student.
+        decoder_layers (str): Decoder layers of a student with queries that
+            are taught, 'last' or 'all'. Defaults to 'last'.
+        sampling (dict, optional): Config of the choice of the samples that
+            the teacher classifies, see ``SpeculativeSamples``. Defaults to
+            None, the samples of the student.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an argument is not of these
-            kinds, or calibrator or sampling refuse their own.
+        InvalidTypeError: If an argument has a wrong type.
+        InvalidValueError: If an argument, or an argument of the calibrator or
+            the sampling, has a wrong value.
     """
 
     def __init__(self,
@@ -111,37 +115,37 @@ class FrozenTeacher(Lecturer):
         self.calibrator: Optional[nn.Module] = None
         if calibrator is not None and not (isinstance(calibrator, Mapping)
                                            and 'load_from' in calibrator):
-            # Its parameters are here to be checked at once; a file is left
-            # alone until training starts, for testing needs none.
+            # Parameters in the config are checked at once. A file is read at
+            # the start of training, because testing does not need it.
             self.calibrator = self._build_calibrator()
         self.adapter: Optional[HeadAdapter] = None
         self.transport: Optional[SampleTransport] = None
-        # Known when the first batch is there.
+        # Set with the first batch.
         self.classes: Optional[ClassCorrespondence] = None
         self._student: Optional[HeadAdapter] = None
         self._class_names: Optional[ClassNames] = None
         self._renormalize: Optional[ImageRenormalization] = None
         self._check: Optional[TeacherCheck] = None
         self._counterparts: Optional[_CounterpartCount] = None
-        # Whether a loss asks for its logits.
+        # Whether a loss uses its logits.
         self.answers = True
         self._parts: Tuple[str, ...] = ()
 
     def serve(self, answers: bool, parts: Sequence[str]) -> None:
-        """Say what the losses need of it.
+        """Set which outputs of this teacher the losses use.
 
         Args:
-            answers (bool): Whether it answers for samples; else it extracts
-                features only, and need not share the student's samples or
-                classes.
-            parts (sequence[str]): Those of ``HeadAdapter.parts`` whose runs
-                are recorded.
+            answers (bool): Whether the losses use logits for the student's
+                samples. If False, the teacher only extracts features, and
+                need not share the student's samples or classes.
+            parts (sequence[str]): Names of those of ``HeadAdapter.parts``
+                whose calls are recorded.
         """
         self.answers, self._parts = answers, tuple(parts)
 
     def __reduce__(self) -> tuple:
-        # An EMA copy or a pickle of the student must not carry the teacher;
-        # should the copy ever train, it builds its own.
+        # An EMA copy or a pickle of the student must not contain the teacher.
+        # If the copy is trained, it builds its own teacher.
         return FrozenTeacher, (self.config, self.checkpoint,
                                self.calibrator_cfg, self.transport_name,
                                self.class_map, self.stops_if_chance,
@@ -162,21 +166,22 @@ class FrozenTeacher(Lecturer):
         return None if self.adapter is None else self.adapter.detector
 
     def build(self, student: nn.Module) -> None:
-        """Build and load the teacher and check that it can teach ``student``.
+        """Build and load the teacher, and check that it can teach a student.
 
         Args:
-            student (nn.Module): Gives the device, the samples to answer for
-                and the normalisation that the images arrive in.
+            student (nn.Module): Student detector. It determines the device,
+                the samples, and the normalisation of the images.
 
         Raises:
             MissingFileError: If config or checkpoint does not exist.
-            InvalidTypeError, InvalidValueError: If the config has no
-                ``model``, the checkpoint is not the config's, or the teacher
-                cannot answer for this student's samples.
+            InvalidTypeError: If the head of the teacher cannot be read.
+            InvalidValueError: If the config has no ``model``, the checkpoint
+                does not fit the config, or the teacher cannot teach this
+                student.
         """
         cfg, checkpoint = find_detector(self.config, self.checkpoint)
-        # Random initialisation, about to be overwritten, must not move the
-        # random stream on which the student's training depends.
+        # The random initialisation of the teacher, which is overwritten, must
+        # not change the random numbers of the student's training.
         with torch.random.fork_rng(devices=[]):
             detector = build_detector(cfg)
         adapter = adapter_for(detector, 'teacher')
@@ -229,22 +234,22 @@ class FrozenTeacher(Lecturer):
 
     def _describe(self, transport: Optional[Type[SampleTransport]]) -> str:
         if transport is None:
-            return 'none, its features only'
+            return 'none, only its features are used'
         if self.sampling is None:
             return transport.name
         return f'{transport.name}, {self.sampling}'
 
     def _check_unnamed_classes(self, adapter: HeadAdapter) -> None:
-        """Without names only equal numbers can be the same classes."""
+        """Check classes without names: their numbers must be equal."""
         student = self._student
         if self.class_map != 'auto':
             names = [key for key in self.class_map if isinstance(key, str)]
             if not names:
                 return
             raise InvalidValueError(
-                '`teacher.classes` must name classes of the teacher by their '
-                f'label, as the checkpoint {self.checkpoint!r} holds no '
-                f'names, but got {names}')
+                '`teacher.classes` must give classes of the teacher as labels '
+                f'(integers), as the checkpoint {self.checkpoint!r} holds no '
+                f'class names, but got {names}')
         if student.num_classes != adapter.num_classes:
             raise InvalidValueError(
                 'teacher and student must classify the same classes where '
@@ -257,16 +262,16 @@ class FrozenTeacher(Lecturer):
 
     def _summary(self, adapter: HeadAdapter, checkpoint: str,
                  transport: str) -> str:
-        """Several lines for the log, to be found among those of the config."""
+        """Describe the teacher for the log, in lines that are easy to find."""
         detector, names = adapter.detector, self._class_names
         parameters = sum(weight.numel() for weight in detector.parameters())
-        listed = 'names unknown: the checkpoint does not hold them'
+        listed = 'names unknown: the checkpoint does not contain them'
         if names is not None:
             listed = ', '.join(
                 names[:10]) + (', ...' if len(names) > 10 else '')
         calibrator = self.calibrator
         if self.calibrator_cfg is None:
-            calibrator = 'none, the logits as they are'
+            calibrator = 'none, raw logits'
         return '\n'.join([
             '',
             RULE,
@@ -280,18 +285,19 @@ class FrozenTeacher(Lecturer):
         ])
 
     def look(self, images: Tensor, data_samples: SampleList) -> 'Look':
-        """See a batch, before it is known what the student samples.
+        """Process a batch before the student has chosen its samples.
 
         Args:
-            images (Tensor): In the student's normalisation, (N, 3, H, W).
-            data_samples (list[DetDataSample]): Samples of these images.
+            images (Tensor): Images in the student's normalisation, shape
+                (N, 3, H, W).
+            data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            Look: What :meth:`teach` takes.
+            Look: Intermediate results, for :meth:`teach`.
 
         Raises:
-            InvalidValueError: In the first step, if no class is shared with
-                the run's train dataset.
+            InvalidValueError: In the first step, if the teacher shares no
+                class with the train dataset of the run.
         """
         if self.classes is None and self.answers:
             # mmengine's RuntimeInfoHook writes it when training starts.
@@ -304,7 +310,7 @@ class FrozenTeacher(Lecturer):
             if self.answers:
                 seen = self.transport.look(images, data_samples)
             else:
-                # What the losses look at is recorded.
+                # The features that the losses use are recorded.
                 self.detector.extract_feat(images)
         return Look(images, seen, calls)
 
@@ -315,7 +321,7 @@ class FrozenTeacher(Lecturer):
              for name in self._parts if name in parts})
 
     def _meet_classes(self, names: Optional[ClassNames]) -> None:
-        """Find the shared classes, once the student's names are known."""
+        """Determine the shared classes from the student's class names."""
         student, teacher = self._student, self.adapter
         if names is not None and len(names) != student.num_classes:
             names = None
@@ -349,18 +355,19 @@ class FrozenTeacher(Lecturer):
         return shared
 
     def teach(self, look: 'Look', observation: Observation) -> List[Lesson]:
-        """Calibrated answers for the student's samples, without gradient.
+        """Compute calibrated logits for the student's samples.
 
         Args:
-            look (Look): What :meth:`look` returned of the batch.
-            observation (Observation): What the student classified.
+            look (Look): Return value of :meth:`look` for this batch.
+            observation (Observation): Samples that the student classified.
 
         Returns:
-            list[Lesson]: Of each group of samples that is taught.
+            list[Lesson]: One lesson, without gradient, for each group of
+            samples that is taught.
 
         Raises:
-            InvalidValueError: With ``check``, in the first steps, if the
-                teacher is not better than chance.
+            InvalidValueError: If ``check`` is set and the teacher is not
+                better than chance in the first steps.
         """
         if not self.answers:
             return []
@@ -382,19 +389,19 @@ class FrozenTeacher(Lecturer):
 
     def ask(self, images: Tensor, data_samples: SampleList,
             observation: Observation) -> List[Lesson]:
-        """Calibrated answers for other images, of which nobody hears.
+        """Compute calibrated logits for other images, without recording them.
 
-        Of a teacher that ``has_same_samples`` as its student.
+        Available only if ``has_same_samples``.
 
         Args:
-            images (Tensor): In the student's normalisation, (N, 3, H, W), of
-                the size of the batch.
-            data_samples (list[DetDataSample]): Samples of the batch.
-            observation (Observation): What the student classified, with its
+            images (Tensor): Images in the student's normalisation, of the
+                size of the batch, shape (N, 3, H, W).
+            data_samples (list[DetDataSample]): Data samples of the batch.
+            observation (Observation): Samples of the student, with its
                 logits for these images.
 
         Returns:
-            list[Lesson]: Of each group.
+            list[Lesson]: One lesson for each group.
         """
         with torch.no_grad():
             seen = self.transport.look(
@@ -405,11 +412,15 @@ class FrozenTeacher(Lecturer):
 
     def taught(self, look: 'Look',
                observation: Observation) -> Dict[Optional[str], Taught]:
-        """:meth:`teach`, for losses that name no teacher.
+        """Run :meth:`teach` and return all data of this teacher.
 
         Args:
-            look (Look): What :meth:`look` returned of the batch.
-            observation (Observation): What the student classified.
+            look (Look): Return value of :meth:`look` for this batch.
+            observation (Observation): Samples that the student classified.
+
+        Returns:
+            dict[str, Taught]: Data of this teacher under the key None, for
+            losses that name no teacher.
         """
         lessons = self.teach(look, observation)
         return {None: Taught(lessons, self, look.images, look.calls)}
@@ -417,55 +428,59 @@ class FrozenTeacher(Lecturer):
     @torch.no_grad()
     def score_maps(self, maps: Sequence[Tensor],
                    calls: Dict[str, ModuleCall]) -> List[Tensor]:
-        """Its calibrated scores at each place of its maps.
+        """Compute calibrated scores at each position of the feature maps.
 
         Args:
-            maps (sequence[Tensor]): What its neck returned, of each level.
-            calls (dict[str, ModuleCall]): What of it ran on them.
+            maps (sequence[Tensor]): Output of this teacher's neck, one map
+                per level.
+            calls (dict[str, ModuleCall]): Recorded calls of this teacher's
+                modules on these maps.
 
         Returns:
-            list[Tensor]: Of each level, shape (N, 1, H, W).
+            list[Tensor]: Scores for each level, shape (N, 1, H, W).
         """
         return self.adapter.score_maps(maps, calls.get('dense_head'),
                                        self.calibrator)
 
     @property
     def has_same_samples(self) -> bool:
-        """Whether it classifies the very samples of its student."""
+        """Whether it classifies exactly the samples of its student."""
         return isinstance(self.transport, SameSamples)
 
     @property
     def calibrates_own_samples(self) -> bool:
-        """Whether its calibrator sees a row for each row of a lesson.
+        """Whether calibrator input and lesson have equal rows and columns.
 
-        And in the same columns: only then can both be compared. Known when
-        it has seen a batch.
+        Only then can the two be compared. True at the earliest after the
+        first batch.
         """
         return (self.has_same_samples and self.classes is not None
                 and self.classes.is_identity)
 
     @property
     def asks_for_own_samples(self) -> bool:
-        """Whether it is asked about the samples of the student's own loss."""
+        """Whether it classifies the samples of the student's own loss."""
         return self.transport.asks_for_own_samples
 
     def speaks_like(self, other: 'FrozenTeacher') -> bool:
-        """Whether both answer of the same classes, for the same samples.
+        """Check whether two teachers share classes and samples.
 
         Args:
-            other (FrozenTeacher): One that has seen a batch, as this one.
+            other (FrozenTeacher): Another teacher. Both must have processed a
+                batch.
         """
         return (self.classes.known == other.classes.known
                 and self.asks_for_own_samples and other.asks_for_own_samples)
 
     def translate(self, logits: Tensor) -> Tensor:
-        """Calibrate, and bring to the student's classes and activation.
+        """Calibrate logits and convert them for the student.
 
         Args:
-            logits (Tensor): Its own, shape (S, C).
+            logits (Tensor): Logits of this teacher, shape (S, C).
 
         Returns:
-            Tensor: With the graph of the logits, if they have one.
+            Tensor: Logits of the shared classes for the student's
+            activation, with the graph of the input, if there is one.
         """
         return self.classes.of_teacher(self.calibrator(logits))
 
@@ -474,7 +489,13 @@ class FrozenTeacher(Lecturer):
         return self.translate(logits)
 
     def apply_to_tensors(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Move with the student: what ``nn.Module._apply`` gave it."""
+        """Apply a function of ``nn.Module._apply`` to all tensors.
+
+        The teacher thereby follows the student to another device or dtype.
+
+        Args:
+            fn (callable): Function that converts a tensor.
+        """
         if self.is_built:
             self.detector._apply(fn)
             self.calibrator._apply(fn)
@@ -482,12 +503,14 @@ class FrozenTeacher(Lecturer):
 
 @dataclass
 class Look:
-    """What a teacher saw of a batch.
+    """Results of a teacher for a batch, before the student's loss.
 
     Attributes:
-        images (Tensor): In its normalisation, shape (N, 3, H, W).
-        seen (Any): What its transport takes.
-        calls (dict[str, ModuleCall]): Runs of its parts that are recorded.
+        images (Tensor): Images in the teacher's normalisation, shape
+            (N, 3, H, W).
+        seen (Any): Intermediate results of its transport; None if no loss
+            uses its logits.
+        calls (dict[str, ModuleCall]): Recorded calls of its modules.
     """
     images: Tensor
     seen: Any
@@ -495,10 +518,10 @@ class Look:
 
 
 class _CounterpartCount:
-    """Says for how many samples of the first steps the teacher spoke.
+    """Log for how many samples of the first steps the teacher has logits.
 
     Args:
-        sample_name (str): What the student classifies, in the plural.
+        sample_name (str): Plural name of the student's samples.
     """
 
     def __init__(self, sample_name: str) -> None:
@@ -508,11 +531,11 @@ class _CounterpartCount:
 
     def observe(self, lessons: Sequence[Lesson],
                 observation: Observation) -> None:
-        """Take in a training step; lengths only, no tensor is read.
+        """Count the samples of a training step, without waiting for a GPU.
 
         Args:
-            lessons (sequence[Lesson]): What was taught.
-            observation (Observation): What the student classified.
+            lessons (sequence[Lesson]): Lessons of the step.
+            observation (Observation): Samples that the student classified.
         """
         if self._step == 0 and all(one.index is None for one in lessons):
             self.is_finished = True
@@ -534,14 +557,15 @@ class _CounterpartCount:
 
 
 def check_calibrator(calibrator: Calibrator, teacher: HeadAdapter) -> None:
-    """Refuse a calibrator of another kind of head.
+    """Refuse a calibrator that is made for another kind of head.
 
     Args:
-        calibrator (Calibrator): What ``teacher.calibrator`` made.
+        calibrator (Calibrator): Calibrator of ``teacher.calibrator``.
         teacher (HeadAdapter): Adapter of the teacher.
 
     Raises:
-        InvalidValueError: If activation or number of columns differ.
+        InvalidValueError: If the activations or the numbers of columns
+            differ.
     """
     if calibrator.activation != teacher.activation:
         others = dict(
@@ -550,7 +574,7 @@ def check_calibrator(calibrator: Calibrator, teacher: HeadAdapter) -> None:
             "activation='sigmoid'")[teacher.activation]
         raise InvalidValueError(
             f'`teacher.calibrator` must be made for {teacher.activation} '
-            f"heads, as that of the teacher {teacher.name} is, but "
+            f'heads, the kind of the teacher {teacher.name}, but '
             f'{type(calibrator).__name__} is for {calibrator.activation}: use '
             f'{others}')
     calibrator.check_cls_channels(teacher.cls_channels)

@@ -1,4 +1,4 @@
-"""From the student's normalised and padded images to the teacher's."""
+"""Conversion of the student's normalised images to the teacher's."""
 import math
 from typing import Optional, Tuple
 
@@ -13,15 +13,15 @@ CHANNELS_REVERSED = (2, 1, 0)
 
 
 def statistics_of(preprocessor: ImgDataPreprocessor) -> Tuple[Tensor, Tensor]:
-    """What a data preprocessor takes off the channels, and divides by.
+    """Read mean and standard deviation of a data preprocessor.
 
     Args:
-        preprocessor (ImgDataPreprocessor): Makes the images.
+        preprocessor (ImgDataPreprocessor): Data preprocessor of a detector.
 
     Returns:
         tuple[Tensor, Tensor]: Mean and standard deviation of each channel, in
-        levels of 0 to 255, float64, shape (3,); 0 and 1 where nothing is
-        normalised.
+        pixel values from 0 to 255, float64, shape (3,); 0 and 1 if the
+        preprocessor does not normalise.
     """
     if not preprocessor._enable_normalize:
         return torch.zeros(
@@ -34,21 +34,22 @@ def statistics_of(preprocessor: ImgDataPreprocessor) -> Tuple[Tensor, Tensor]:
 class ImageRenormalization:
     r"""Affine map per channel between two data preprocessors' images.
 
-    :math:`x_t = (x_s \sigma_s + \mu_s - \mu_t) / \sigma_t` inside each
-    image, after putting the channels in the teacher's order; the padding
-    stays what the teacher would have padded with. Where the
-    ``pad_size_divisor`` differs, the batch is padded or cropped on the right
-    and at the bottom to the size that the teacher's gives; coordinates stay.
-    Where both models prepare images alike they pass untouched, bit for bit.
-    The teacher's ``batch_augments`` have no part in this: they are of its
-    own training.
+    Inside each image, the channels are put in the teacher's order, and then
+    :math:`x_t = (x_s \sigma_s + \mu_s - \mu_t) / \sigma_t`. The padding gets
+    the teacher's padding value. If the ``pad_size_divisor`` differs, the batch
+    is padded or cropped on the right and at the bottom to the size that the
+    teacher's divisor gives; coordinates do not change. If both preprocessors
+    treat images in the same way, the images are returned unchanged, bit for
+    bit. The teacher's ``batch_augments`` are not applied, because they belong
+    to its own training.
 
     Args:
-        student (ImgDataPreprocessor): Made the images.
-        teacher (ImgDataPreprocessor): Says what the images should be.
+        student (ImgDataPreprocessor): Preprocessor that made the images.
+        teacher (ImgDataPreprocessor): Preprocessor whose normalisation the
+            images should have.
 
     Raises:
-        InvalidTypeError: If one of them is none.
+        InvalidTypeError: If one of them is not an ImgDataPreprocessor.
     """
 
     def __init__(self, student: ImgDataPreprocessor,
@@ -83,13 +84,14 @@ class ImageRenormalization:
         """Renormalise and pad a batch.
 
         Args:
-            images (Tensor): The student's input, shape (N, 3, H, W).
-            data_samples (list[DetDataSample], optional): Their ``img_shape``
-                says where the padding begins. Defaults to None, no padding.
+            images (Tensor): Input of the student, shape (N, 3, H, W).
+            data_samples (list[DetDataSample], optional): Data samples, whose
+                ``img_shape`` tells where the padding begins. Defaults to
+                None, no padding.
 
         Returns:
-            Tensor: Shape (N, 3, H', W'); the input itself where nothing
-            changes.
+            Tensor: Input of the teacher, shape (N, 3, H', W'); the given
+            tensor itself if nothing changes.
         """
         return self._pad(self._normalize(images, data_samples), data_samples)
 
@@ -111,8 +113,8 @@ class ImageRenormalization:
             return images
         extents = [sample.img_shape[:2] for sample in data_samples or ()]
         heights, widths = zip(*(extents or [images.shape[2:]]))
-        # A negative amount is cropped: the student's padding only, for no
-        # image reaches beyond the teacher's size.
+        # A negative amount crops. This removes only padding of the student,
+        # because all images fit into the teacher's size.
         bottom = self._padded(max(heights)) - images.shape[2]
         right = self._padded(max(widths)) - images.shape[3]
         if bottom == right == 0:

@@ -1,4 +1,4 @@
-"""What a teacher says of samples of its student."""
+"""Samples of a student together with the logits of a teacher."""
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Iterator, List, Optional, Sequence
@@ -12,18 +12,23 @@ from ..mixture import mixed_logits
 
 @dataclass
 class Lesson:
-    """Samples of the student and the teacher's answer, ready for a loss.
+    """Student samples and teacher logits of one group, ready for a loss.
 
-    Both have the columns of the shared classes, in the student's activation.
+    The logits of both have the columns of the shared classes, for the
+    student's activation.
+
+    Shapes: S samples; C columns of logits.
 
     Attributes:
-        samples (ClassificationSamples): S samples of the student.
-        logits (Tensor): Calibrated, without gradient, shape (S, C).
+        samples (ClassificationSamples): Samples of the student.
+        logits (Tensor): Calibrated logits of the teacher for these samples,
+            without gradient, shape (S, C).
         num_classes (int): Number of shared classes, without background.
-        group (int): Position of the group of samples among those observed.
+        group (int): Position of the group among the observed groups.
             Defaults to 0.
         index (Tensor, optional): Positions of the samples in their group,
-            int64, ascending, shape (S,). Defaults to None: all of them.
+            int64, ascending, shape (S,). Defaults to None, all samples of
+            the group.
     """
     samples: ClassificationSamples
     logits: Tensor
@@ -33,31 +38,32 @@ class Lesson:
 
     @property
     def positions(self) -> Tensor:
-        """``index``, also where it is that of all samples."""
+        """Positions of the samples in their group, also if all are used."""
         if self.index is not None:
             return self.index
         return torch.arange(len(self.logits), device=self.logits.device)
 
 
 class Lecturer:
-    """Lets others hear its lessons."""
+    """Base class of teachers, whose lessons can be recorded."""
 
     def __init__(self) -> None:
         self._listeners: List[List[Lesson]] = []
 
     @contextmanager
     def heard(self) -> Iterator[List[Lesson]]:
-        """Listen to the lessons of the training steps inside.
+        """Record the lessons of all training steps inside the context.
 
         Returns:
-            ContextManager[list[Lesson]]: They are added in each step.
+            ContextManager[list[Lesson]]: Context of the list to which each
+            step appends its lessons.
         """
         lessons: List[Lesson] = []
         self._listeners.append(lessons)
         try:
             yield lessons
         finally:
-            # By identity: all empty lists are equal.
+            # Compared by identity, because all empty lists are equal.
             self._listeners = [
                 one for one in self._listeners if one is not lessons
             ]
@@ -69,16 +75,17 @@ class Lecturer:
 
 def mixed_lesson(lessons: Sequence[Lesson], weights: Sequence[float],
                  activation: str) -> Lesson:
-    """Lessons of several teachers on one group of samples, as one.
+    """Mix the lessons of several teachers on one group of samples.
 
     Args:
-        lessons (sequence[Lesson]): Of each teacher.
-        weights (sequence[float]): Positive, of each teacher.
+        lessons (sequence[Lesson]): One lesson of each teacher.
+        weights (sequence[float]): Weight of each teacher, > 0.
         activation (str): Activation of the student, 'softmax' or 'sigmoid'.
 
     Returns:
-        Lesson: Of every sample that a teacher answers for, with the mean of
-        the probabilities of those that do.
+        Lesson: Lesson on all samples for which at least one teacher has
+        logits. Its probabilities are the weighted mean over the teachers that
+        have logits for the sample.
     """
     first = lessons[0]
     answers = [lesson.logits for lesson in lessons]
@@ -92,7 +99,7 @@ def mixed_lesson(lessons: Sequence[Lesson], weights: Sequence[float],
             torch.cat([lesson.positions for lesson in lessons]),
             return_inverse=True)
         rows = row.split([len(one) for one in answers])
-        # What a teacher does not answer for weighs nothing.
+        # Samples without logits of a teacher have weight 0 for this teacher.
         answers = [
             one.new_zeros(len(index), one.shape[1]).index_copy(0, at, one)
             for at, one in zip(rows, answers)
@@ -101,7 +108,8 @@ def mixed_lesson(lessons: Sequence[Lesson], weights: Sequence[float],
             one.new_zeros(len(index)).index_copy(0, at, one)
             for at, one in zip(rows, shares)
         ]
-        # A sample of several lessons is the same in each.
+        # A sample that occurs in several lessons is equal in all of them, so
+        # the first is taken.
         chosen = row.new_empty(len(index)).index_copy(
             0, row.flip(0),
             torch.arange(len(row), device=row.device).flip(0))
@@ -113,8 +121,8 @@ def mixed_lesson(lessons: Sequence[Lesson], weights: Sequence[float],
 
 
 def _joined(parts: Sequence[ClassificationSamples]) -> ClassificationSamples:
-    """Samples of several lessons after each other."""
-    # All of a group have the number of its samples there, if it has none.
+    """Concatenate the samples of several lessons."""
+    # Subsets of one group have the same divisor.
     divisors = [part.avg_factor for part in parts]
     divisor = next((one for one in divisors if one is not None), None)
 

@@ -1,4 +1,4 @@
-"""How much each of several teachers weighs in their mixture."""
+"""Weights of several teachers in their mixture."""
 import json
 import math
 from collections.abc import Mapping
@@ -13,18 +13,20 @@ Weights = Union[None, str, Dict[str, float]]
 
 
 def check_weights(weights: Weights, names: Iterable[str]) -> Weights:
-    """Weights of all teachers, as the config gives them.
+    """Check the weights of all teachers in a config.
 
     Args:
-        weights (dict[str, float] | str, optional): By the teacher's name, or
-            'nll'; None for equal weights.
+        weights (dict[str, float] | str, optional): Weights by the teacher's
+            name, or 'nll'; None for equal weights.
         names (iterable[str]): Names of the teachers.
 
     Returns:
-        dict[str, float] | str: 'nll' as it is.
+        dict[str, float] | str: Weights of all teachers by name, or 'nll'.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If it is none of these.
+        InvalidTypeError: If ``weights`` or a weight has a wrong type.
+        InvalidValueError: If the names are not those of the teachers, a
+            weight is negative, or all weights are 0.
     """
     names = list(names)
     if weights is None:
@@ -46,27 +48,29 @@ def check_weights(weights: Weights, names: Iterable[str]) -> Weights:
     }
     if not any(checked.values()):
         raise InvalidValueError(
-            '`teacher.weights` must have one that is above 0, but all are 0')
+            '`teacher.weights` must have a weight > 0, but all are 0')
     return checked
 
 
 def weights_by_likelihood(calibrators: Dict[str, Any]) -> Dict[str, float]:
-    r"""Weights :math:`\exp(-\mathrm{NLL})` of calibrated teachers.
+    r"""Compute weights :math:`\exp(-\mathrm{NLL})` of calibrated teachers.
 
-    That is the geometric mean of the probabilities that a teacher gave to
-    what was right, on held-out images that no fit of its calibrator saw.
+    :math:`\exp(-\mathrm{NLL})` is the geometric mean of the probabilities of
+    the correct classes. It is measured on held-out images that were not used
+    to fit the calibrator.
 
     Args:
-        calibrators (dict[str, dict]): The config of each teacher's
-            calibrator, by the teacher's name; with ``load_from``.
+        calibrators (dict[str, dict]): Config of each teacher's calibrator, by
+            the teacher's name; with the key ``load_from``.
 
     Returns:
-        dict[str, float]: They sum up to 1.
+        dict[str, float]: Weights by the teacher's name, with sum 1.
 
     Raises:
-        MissingFileError, InvalidTypeError, InvalidValueError: If one has no
-            file, or the files do not hold the figure of the same images and
-            kind of head.
+        MissingFileError: If a file does not exist.
+        InvalidValueError: If a calibrator has no file, a file cannot be read
+            or has no NLL, or the files differ in their images or kind of
+            head.
     """
     figures, images = {}, {}
     for name, cfg in calibrators.items():
@@ -79,7 +83,7 @@ def weights_by_likelihood(calibrators: Dict[str, Any]) -> Dict[str, float]:
         figures[name], images[name] = _read_nll(name, path)
     if len(set(images.values())) > 1:
         raise InvalidValueError(
-            "`teacher.weights='nll'` needs figures of the same images and the "
+            "`teacher.weights='nll'` needs NLLs of the same images and the "
             f'same kind of samples, but got {images}: calibrate all teachers '
             'on one split, or give weights')
     least = min(figures.values())
@@ -89,7 +93,7 @@ def weights_by_likelihood(calibrators: Dict[str, Any]) -> Dict[str, float]:
 
 
 def _read_nll(name: str, path: str) -> tuple:
-    """The figure, and what it was measured on."""
+    """Read the NLL from a file, and the images that it was measured on."""
     what = f'`teacher.{name}.calibrator.load_from` {path!r}'
     try:
         with open(path, encoding='utf-8') as file:
@@ -100,7 +104,7 @@ def _read_nll(name: str, path: str) -> tuple:
     except (OSError, ValueError) as error:
         raise InvalidValueError(f'{what} cannot be read: {error}') from None
     try:
-        # All samples, of which both kinds of files have the figure.
+        # Both kinds of files have the NLL of all samples.
         nll = float(content['after']['all']['nll'])
         images = (tuple(content['data']['ann_files']),
                   content['data']['num_images'],

@@ -1,7 +1,7 @@
-"""Which prediction of a teacher speaks of which sample of a student.
+"""Matching of a teacher's predictions with a student's samples.
 
-Shapes: S samples of the student and B predictions of the teacher, in one
-image; K shared classes. Boxes are corners in pixels.
+Shapes: S samples of the student and B predictions of the teacher in one
+image; P pairs; K shared classes. Boxes are corners in pixels.
 """
 from typing import Tuple
 
@@ -11,39 +11,42 @@ from mmdet.structures.bbox import bbox_overlaps, bbox_xyxy_to_cxcywh
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-# Two boxes that overlap less are of two objects, as in mmdet's R-CNN heads.
+# Boxes with a lower IoU belong to different objects, as in mmdet's R-CNN
+# heads.
 LEAST_IOU = 0.5
-# A teacher without queries has many boxes for an object.
+# IoU threshold of the NMS, and most boxes that are kept, for a teacher without
+# queries, which predicts many boxes for an object.
 NMS_IOU = 0.7
 MOST_UNIQUE = 300
-# A prediction below it is no detection, and says nothing of an object.
+# Predictions with a lower score are not detections.
 LEAST_SCORE = 0.05
-# Those of DETR's own assignment (arXiv 2005.12872, A.4; 2010.04159).
+# Weights of DETR's own assignment (arXiv 2005.12872, A.4; 2010.04159).
 CLASS_COST, L1_COST, GIOU_COST = 2.0, 5.0, 2.0
 
 
 def best_by_overlap(boxes: Tensor, found: Tensor,
                     scores: Tensor) -> Tuple[Tensor, Tensor]:
-    """The prediction that each sample lies on.
+    """Match each sample with the best overlapping prediction.
 
-    Of those with an IoU of at least 0.5 the one with the largest product of
-    IoU and score: detectors repeat an object in boxes of low score, of which
-    one may fit the sample best.
+    The candidates are the predictions with an IoU of at least 0.5. The one
+    with the largest product of IoU and score is taken. The IoU alone is not
+    sufficient, because detectors predict an object several times with low
+    scores, and one of these boxes may have the highest IoU.
 
     Args:
-        boxes (Tensor): Those of the samples, shape (S, 4).
-        found (Tensor): Those of the predictions, shape (B, 4).
-        scores (Tensor): Probabilities of the predictions, shape (B, K).
+        boxes (Tensor): Boxes of the samples, shape (S, 4).
+        found (Tensor): Boxes of the predictions, shape (B, 4).
+        scores (Tensor): Class probabilities of the predictions, shape (B, K).
 
     Returns:
-        tuple[Tensor, Tensor]: Positions of the samples that have one, and of
-        their predictions, int64, shape (S',) each.
+        tuple[Tensor, Tensor]: Positions of the P matched samples, and of
+        their predictions, int64, shape (P,) each.
     """
     if len(found) == 0 or len(boxes) == 0:
         return _no_pairs(boxes)
     overlaps = bbox_overlaps(boxes.float(), found.float())
     fit = overlaps * scores.max(dim=1).values
-    # Below 0 what does not overlap enough; a score may be 0.
+    # Predictions without enough overlap get -1, as a score may be 0.
     fit = fit.where(overlaps >= LEAST_IOU, fit.new_full((), -1))
     best, theirs = fit.max(dim=1)
     mine = (best >= 0).nonzero(as_tuple=True)[0]
@@ -52,25 +55,28 @@ def best_by_overlap(boxes: Tensor, found: Tensor,
 
 def match_sets(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
                img_shape: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
-    r"""Pair two sets of predictions one to one, at the least total cost.
+    r"""Pair two sets of predictions one to one with the least total cost.
 
     The cost of a pair is :math:`5\,L_1 + 2\,(1 - \mathrm{GIoU}) - 2 \sum_c
-    p_c q_c`, with boxes as centre and size in shares of the image. Only
-    predictions of the teacher with a score of at least 0.05 are paired.
+    p_c q_c`. The :math:`L_1` distance is that of centres and sizes, relative
+    to the image. Only predictions of the teacher with a score of at least
+    0.05 are paired.
 
     Args:
-        boxes (Tensor): The student's, shape (S, 4).
-        probs (Tensor): The student's probabilities, shape (S, K).
-        found (Tensor): The teacher's boxes, shape (B, 4).
-        scores (Tensor): The teacher's probabilities, shape (B, K).
-        img_shape (tuple[int, int]): Height and width of the image.
+        boxes (Tensor): Boxes of the student, shape (S, 4).
+        probs (Tensor): Class probabilities of the student, shape (S, K).
+        found (Tensor): Boxes of the teacher, shape (B, 4).
+        scores (Tensor): Class probabilities of the teacher, shape (B, K).
+        img_shape (tuple[int, int]): Height and width of the image in pixels.
 
     Returns:
-        tuple[Tensor, Tensor]: Positions in both, int64, shape (P,) each.
+        tuple[Tensor, Tensor]: Positions of the paired predictions of student
+        and teacher, int64, shape (P,) each.
 
-    Reference: Carion et al., "End-to-End Object Detection with
-    Transformers", eq. 1 and A.4; between two detectors: Chang et al.,
-    "DETRDistill", ICCV 2023.
+    Reference:
+        Carion et al., "End-to-End Object Detection with Transformers",
+        Eq. 1 and A.4; between two detectors: Chang et al., "DETRDistill",
+        ICCV 2023.
     """
     confident = (scores.amax(dim=1) >= LEAST_SCORE).nonzero(as_tuple=True)[0]
     if len(confident) == 0 or len(boxes) == 0:
@@ -85,17 +91,17 @@ def match_sets(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
 
 def pairing_cost(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
                  img_shape: Tuple[int, int]) -> Tensor:
-    """Cost of each pair; see :func:`match_sets`.
+    """Compute the cost of each pair; see :func:`match_sets`.
 
     Args:
-        boxes (Tensor): Shape (S, 4).
-        probs (Tensor): Shape (S, K).
-        found (Tensor): Shape (B, 4).
-        scores (Tensor): Shape (B, K).
-        img_shape (tuple[int, int]): Height and width of the image.
+        boxes (Tensor): Boxes of the student, shape (S, 4).
+        probs (Tensor): Class probabilities of the student, shape (S, K).
+        found (Tensor): Boxes of the teacher, shape (B, 4).
+        scores (Tensor): Class probabilities of the teacher, shape (B, K).
+        img_shape (tuple[int, int]): Height and width of the image in pixels.
 
     Returns:
-        Tensor: float32, shape (S, B).
+        Tensor: Costs, float32, shape (S, B).
     """
     boxes, found = boxes.float(), found.float()
     height, width = img_shape
@@ -113,14 +119,15 @@ def pairing_cost(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
 
 
 def unique(found: Tensor, scores: Tensor) -> Tensor:
-    """One box for each object, of a detector that repeats them.
+    """Remove duplicate boxes of a detector without queries by an NMS.
 
     Args:
-        found (Tensor): Shape (B, 4).
-        scores (Tensor): Shape (B, K).
+        found (Tensor): Boxes, shape (B, 4).
+        scores (Tensor): Class probabilities, shape (B, K).
 
     Returns:
-        Tensor: Positions of at most 300, by falling score, int64.
+        Tensor: Positions of at most 300 remaining boxes, by descending score,
+        int64.
     """
     if len(found) == 0:
         return torch.zeros(0, dtype=torch.long, device=found.device)

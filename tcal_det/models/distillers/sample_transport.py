@@ -1,10 +1,12 @@
-"""How a teacher comes to speak of what its student classified.
+"""Ways to obtain teacher logits for the student's samples.
 
-The same samples, where both classify RoIs or both the same priors; a teacher
-with RoIs at the boxes of a student that has none; or the teacher's own
-predictions, matched with the student's by their boxes.
+Both detectors classify the same samples if both have RoIs, or both have the
+same priors. A teacher with RoIs can classify the boxes that the student
+predicts. Any other teacher makes its own predictions, which are matched with
+the student's samples by their boxes. Some detectors with queries can classify
+the same queries.
 
-Shapes: S samples of a group, C columns of logits, B predictions of an image.
+Shapes: S samples of a group; C columns of logits; B predictions of an image.
 """
 from abc import ABCMeta, abstractmethod
 from dataclasses import replace
@@ -27,18 +29,18 @@ SEE = 'see docs/teachers.md'
 
 
 class SampleTransport(metaclass=ABCMeta):
-    """A way from the student's samples to the teacher's answers.
+    """A way to obtain teacher logits for the student's samples.
 
     Args:
         student (HeadAdapter): Adapter of the student.
         teacher (HeadAdapter): Adapter of the teacher.
-        decoder_layers (str): 'last' or 'all', those of a student with
-            queries.
+        decoder_layers (str): Decoder layers of a student with queries that
+            are taught, 'last' or 'all'.
 
     Attributes:
-        name (str): What `teacher.transport` calls it.
-        asks_for_own_samples (bool): Whether the samples that are taught are
-            those of the student's own loss.
+        name (str): Name in ``teacher.transport``.
+        asks_for_own_samples (bool): Whether the teacher has logits for the
+            samples of the student's own loss.
     """
     name: str
     asks_for_own_samples = True
@@ -52,49 +54,54 @@ class SampleTransport(metaclass=ABCMeta):
     @abstractmethod
     def reason_against(cls, student: HeadAdapter,
                        teacher: HeadAdapter) -> Optional[str]:
-        """Why it cannot serve these two; None if it can.
+        """Explain why this transport cannot be used for two detectors.
 
         Args:
             student (HeadAdapter): Adapter of the student.
             teacher (HeadAdapter): Adapter of the teacher.
 
         Returns:
-            str, optional: What follows 'the teacher X and the student Y ...'.
+            str, optional: Text that follows 'the teacher X and the student Y
+            ...' in a message; None if the transport can be used.
         """
 
     @abstractmethod
     def look(self, images: Tensor, data_samples: SampleList) -> Any:
-        """What the teacher computes before the student's loss runs.
+        """Run the part of the teacher that comes before the student's loss.
 
         Args:
-            images (Tensor): In the teacher's normalisation, (N, 3, H, W).
-            data_samples (list[DetDataSample]): Samples of these images.
+            images (Tensor): Images in the teacher's normalisation, shape
+                (N, 3, H, W).
+            data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            Any: What :meth:`teach` takes.
+            Any: First argument of :meth:`teach`.
         """
 
     @abstractmethod
     def teach(self, seen: Any, observation: Observation, translate: Translate,
               classes: ClassCorrespondence) -> Iterator[Lesson]:
-        """The teacher's answers, a group after the other.
+        """Compute the teacher's logits, one group after the other.
 
         Args:
-            seen (Any): What :meth:`look` returned; is emptied.
-            observation (Observation): What the student classified.
-            translate (callable): The teacher's logits, calibrated, of the
-                shared classes, in the student's activation.
-            classes (ClassCorrespondence): Gives the student's samples.
+            seen (Any): Return value of :meth:`look`; is emptied.
+            observation (Observation): Samples that the student classified.
+            translate (callable): Function that converts logits of the teacher
+                to calibrated logits of the shared classes, for the student's
+                activation.
+            classes (ClassCorrespondence): Shared classes; converts the
+                student's samples to them.
 
         Yields:
-            Lesson: Of one group, or of its samples that have a counterpart.
+            Lesson: Lesson of one group, on all samples or only on those for
+            which the teacher has logits.
         """
 
     def _layers(self, groups: Sequence[Any]) -> Sequence[int]:
-        """Positions of the groups that are taught.
+        """Choose the groups that are taught.
 
-        Decoder layers are later answers to one question; stages, levels and
-        their samples are not.
+        All decoder layers classify the same queries, so that the last one may
+        be sufficient. Each stage or level has its own samples.
         """
         if self._student.answers_by_queries and not self._all_layers:
             return [len(groups) - 1]
@@ -102,7 +109,7 @@ class SampleTransport(metaclass=ABCMeta):
 
 
 class SameSamples(SampleTransport):
-    """The teacher classifies the student's RoIs, or has the same priors."""
+    """Transport for two detectors with RoIs, or with the same priors."""
 
     name = 'same_samples'
 
@@ -110,11 +117,11 @@ class SameSamples(SampleTransport):
     def reason_against(cls, student: HeadAdapter,
                        teacher: HeadAdapter) -> Optional[str]:
         if type(student) is not type(teacher):
-            return (f'have other samples: the teacher classifies '
+            return (f'have different samples: the teacher classifies '
                     f'{teacher.sample_name} and the student '
                     f'{student.sample_name}')
         if not teacher.shares_samples:
-            return f'classify {teacher.sample_name}, each its own'
+            return f'classify different {teacher.sample_name}'
         return teacher.reason_against_student(student)
 
     def look(self, images: Tensor, data_samples: SampleList) -> Any:
@@ -126,14 +133,15 @@ class SameSamples(SampleTransport):
         with torch.no_grad():
             answers = self._teacher.answer(seen, groups)
         for position, group in enumerate(groups):
-            # One after the other leaves the list: a dense head's are large.
+            # Each tensor is removed from the list when it is used, because
+            # the logits of a dense head are large.
             yield Lesson(
                 classes.of_student(group), translate(answers.pop(0)),
                 classes.num_classes, position)
 
 
 class RoIsAtBoxes(SampleTransport):
-    """A teacher with RoIs classifies the boxes that the student predicts."""
+    """Transport in which an RoI head classifies boxes of the student."""
 
     name = 'rois_at_boxes'
 
@@ -142,7 +150,7 @@ class RoIsAtBoxes(SampleTransport):
                        teacher: HeadAdapter) -> Optional[str]:
         if not teacher.classifies_boxes:
             return (f'do not fit: the teacher classifies '
-                    f'{teacher.sample_name}, and no box that it is given')
+                    f'{teacher.sample_name}, and cannot classify given boxes')
         return _reason_against_boxes(student)
 
     def look(self, images: Tensor, data_samples: SampleList) -> Any:
@@ -161,7 +169,7 @@ class RoIsAtBoxes(SampleTransport):
                 image_index, places = image_index[index], places[index]
             rois.append(
                 torch.cat([image_index[:, None].to(places), places], dim=1))
-        # All at once: a run of the head for each level would be a small one.
+        # One run of the head for all levels is faster than many small runs.
         asked = replace(groups[0], where=torch.cat(rois), stage=0)
         with torch.no_grad():
             answer, = self._teacher.answer(seen, [asked])
@@ -176,12 +184,12 @@ class RoIsAtBoxes(SampleTransport):
 
 
 class MatchedPredictions(SampleTransport):
-    """The teacher's own predictions, for samples whose boxes they share.
+    """Transport that matches the teacher's own predictions with the samples.
 
-    A student with queries is matched one to one, by class and box; a sample
-    of another student takes the answer of the confident prediction that it
-    overlaps. A sample without a counterpart is not taught: silence of a
-    detector with other samples is not evidence of background.
+    Queries of a student are matched one to one, by class and box. A sample of
+    another student gets the logits of a confident prediction that overlaps
+    it. A sample without a match is not taught: that a detector with other
+    samples predicts nothing there does not prove background.
     """
 
     name = 'matched_predictions'
@@ -210,7 +218,7 @@ class MatchedPredictions(SampleTransport):
         taught = self._layers(groups)
         chosen = self._student.choose(groups)
         for count, position in enumerate(taught, start=1):
-            # The layer at the same share of the way to the last.
+            # Decoder layers of the two are paired by their relative depth.
             layer = layers[-(-count * len(layers) // len(taught)) - 1]
             group = groups[position]
             index, logits = self._matched(group, boxes[position],
@@ -225,7 +233,7 @@ class MatchedPredictions(SampleTransport):
                  chosen: Optional[Tensor], predictions: Predictions,
                  sizes: Sequence[tuple],
                  classes: ClassCorrespondence) -> tuple:
-        """Positions of matched samples, ascending, and their answers."""
+        """Match samples: their positions, ascending, and teacher logits."""
         if chosen is None:
             chosen = torch.arange(len(boxes), device=boxes.device)
         image_index = group.image_index[chosen]
@@ -252,16 +260,17 @@ class MatchedPredictions(SampleTransport):
         return positions[order], torch.cat(answers)[order]
 
     def _scores(self, logits: Tensor, classes: ClassCorrespondence) -> Tensor:
-        """Probabilities of the shared classes."""
+        """Compute probabilities of the shared classes."""
         return class_probabilities(logits, self._student.activation,
                                    classes.num_classes)
 
 
 class SharedQueries(SampleTransport):
-    """The student's decoder answers the teacher's queries, once more.
+    """Transport in which the student's decoder takes the teacher's queries.
 
-    Both speak of the same queries: nothing is matched. For detectors whose
-    queries are points that another decoder can be asked at.
+    Both classify the same queries, so that nothing is matched. The student's
+    decoder runs once more. The queries must be positions, which another
+    decoder can use.
     """
 
     name = 'shared_queries'
@@ -283,8 +292,8 @@ class SharedQueries(SampleTransport):
               classes: ClassCorrespondence) -> Iterator[Lesson]:
         queries, answers = seen
         device = observation.groups[0].logits.device
-        # Dropout of this run must not move the random stream on which the
-        # student's own training depends.
+        # Dropout in this run must not change the random numbers of the
+        # student's own training.
         with torch.random.fork_rng(
                 devices=[device] if device.type == 'cuda' else []):
             groups = self._student.ask(observation, queries)
@@ -296,7 +305,7 @@ class SharedQueries(SampleTransport):
                 classes.num_classes, position)
 
 
-# In the order in which 'auto' takes them; the last is only taken by name.
+# In the order in which 'auto' tries them; 'auto' never takes the last one.
 TRANSPORTS: List[Type[SampleTransport]] = [
     SameSamples, RoIsAtBoxes, MatchedPredictions, SharedQueries
 ]
@@ -305,16 +314,20 @@ TRANSPORT_NAMES = ('auto', *(one.name for one in TRANSPORTS))
 
 def choose_transport(student: HeadAdapter, teacher: HeadAdapter,
                      name: str) -> Type[SampleTransport]:
-    """The transport of a pair.
+    """Choose the transport for a student and a teacher.
 
     Args:
         student (HeadAdapter): Adapter of the student.
         teacher (HeadAdapter): Adapter of the teacher.
-        name (str): One of ``TRANSPORT_NAMES``; 'auto' for the first that
-            serves, of 'same_samples', 'rois_at_boxes', 'matched_predictions'.
+        name (str): One of ``TRANSPORT_NAMES``. 'auto' is the first of
+            'same_samples', 'rois_at_boxes' and 'matched_predictions' that can
+            be used.
+
+    Returns:
+        type[SampleTransport]: Class of the transport.
 
     Raises:
-        InvalidValueError: If it cannot serve these two.
+        InvalidValueError: If the transport cannot be used for these two.
     """
     reasons = {one: one.reason_against(student, teacher) for one in TRANSPORTS}
     wanted = [one for one in TRANSPORTS if name in ('auto', one.name)]
@@ -326,11 +339,10 @@ def choose_transport(student: HeadAdapter, teacher: HeadAdapter,
     both = f'the teacher {teacher.name} and the student {student.name}'
     why = '; '.join(f'{one.name!r}: {both} {reasons[one]}' for one in wanted)
     serving = [one.name for one in TRANSPORTS if reasons[one] is None]
-    remedy = (f'these two can have {serving}'
-              if serving else 'choose another teacher')
+    remedy = (f'use one of {serving}' if serving else 'choose another teacher')
     raise InvalidValueError(
-        f'`teacher.transport` must be one that can serve, but got {name!r} '
-        f'({why}): {remedy}; {SEE}')
+        '`teacher.transport` must be possible for student and teacher, but '
+        f'got {name!r} ({why}): {remedy}; {SEE}')
 
 
 def _reason_against_boxes(student: HeadAdapter) -> Optional[str]:

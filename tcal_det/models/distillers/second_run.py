@@ -1,4 +1,4 @@
-"""A further run of a model that trains, of which nothing stays."""
+"""Additional runs of a model in training, without side effects."""
 from contextlib import contextmanager
 from typing import Iterator
 
@@ -9,21 +9,23 @@ from torch import Tensor
 
 @contextmanager
 def without_traces(module: nn.Module, like: Tensor) -> Iterator[None]:
-    """Run a module, and leave its buffers and the random state as they were.
+    """Restore the buffers and the random state after a run of a module.
 
-    Running statistics of a BatchNorm, and what it counts, are of the run that
-    the model's own loss is computed from. Parameters, and the graph that the
-    run leaves, are untouched.
+    The running statistics and counters of a BatchNorm must come only from the
+    run for the model's own loss. The context changes neither the parameters
+    nor the graph of the run.
 
     Args:
-        module (nn.Module): What is run inside, also parts of it.
-        like (Tensor): On the device of the run.
+        module (nn.Module): Module that runs in the context, completely or in
+            part.
+        like (Tensor): Tensor on the device of the run.
     """
     kept = [(part, dict(part._buffers)) for part in module.modules()
             if part._buffers]
     devices = [like.device] if like.device.type == 'cuda' else []
     try:
-        # Not written back: the graph of the first run may hold the tensors.
+        # The run gets copies of the buffers. Writing old values back into the
+        # original tensors could break the graph of the first run.
         for part, buffers in kept:
             part._buffers.update({
                 name:

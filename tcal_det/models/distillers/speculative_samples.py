@@ -1,4 +1,4 @@
-"""Samples that the student proposes, and the teacher accepts or replaces."""
+"""Samples of the student that the teacher accepts or replaces."""
 from dataclasses import replace
 from typing import Any, Iterator, List, Optional, Tuple, Type
 
@@ -19,34 +19,39 @@ from .lesson import Lesson
 from .sample_transport import SameSamples, SampleTransport, Translate
 from .second_run import without_traces
 
-# mmengine's logger prints what follows 'train/'.
+# mmengine's logger prints the part after 'train/'.
 RATE_KEY = 'train/acceptance_rate'
 
 
 @MODELS.register_module()
 class SpeculativeSamples:
-    """RoIs that the teacher ranks badly give way to its own proposals.
+    """Replace RoIs that the teacher ranks low by the teacher's proposals.
 
-    Of the RoIs that the student samples of an image, those are accepted that
-    are among the ``top_k`` best by the teacher's calibrated probability of
-    its most probable class. Each other is replaced by a proposal of the
-    teacher's RPN (after its NMS), drawn by its score, so that an image keeps
-    its number of RoIs. The losses of ``distill_losses`` see the mixed set,
-    the student's own losses the set that the student sampled.
+    The RoIs that the student samples in an image are ranked by the teacher's
+    calibrated probability of its most probable class. The ``top_k`` best are
+    accepted. Each other RoI is replaced by a proposal of the teacher's RPN
+    (after its NMS), drawn with a probability proportional to its score, so
+    that the number of RoIs per image does not change. The losses of
+    ``distill_losses`` use the mixed set; the student's own losses use the set
+    that the student sampled.
 
-    Adapted: a RoI takes the place of a token. A token that is replaced
-    changes all that follow; RoIs are no sequence, and each is judged alone.
-    Reading taken: ranks are among the RoIs that the student sampled of the
-    image, so that the share of accepted ones is ``top_k`` over their number.
+    Difference from the paper: an RoI takes the place of a token. A replaced
+    token changes all tokens that follow, but RoIs are not a sequence, and
+    each is accepted or replaced independently of the others.
+
+    Interpretation: ranks are computed among the RoIs that the student samples
+    in the image, so that the share of accepted RoIs is ``top_k`` divided by
+    their number.
 
     Args:
-        top_k (int, optional): Number of RoIs of an image that are accepted at
-            most, >= 0. 0 replaces all, which is distillation on the teacher's
+        top_k (int, optional): Largest number of accepted RoIs per image,
+            >= 0. 0 replaces all RoIs, which is distillation on the teacher's
             proposals; None accepts all, which is distillation on the
-            student's.
+            student's RoIs.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If it is none of these.
+        InvalidTypeError: If ``top_k`` is neither an int nor None.
+        InvalidValueError: If ``top_k`` is negative.
 
     Example:
         >>> teacher = dict(
@@ -54,9 +59,10 @@ class SpeculativeSamples:
         ...     checkpoint='teacher.pth',
         ...     sampling=dict(type='SpeculativeSamples', top_k=256))
 
-    Reference: Xu et al., "Speculative Knowledge Distillation: Bridging the
-    Teacher-Student Gap Through Interleaved Sampling", ICLR 2025,
-    arXiv 2410.11325, algorithm 1.
+    Reference:
+        Xu et al., "Speculative Knowledge Distillation: Bridging the
+        Teacher-Student Gap Through Interleaved Sampling", ICLR 2025,
+        arXiv 2410.11325, Algorithm 1.
     """
 
     def __init__(self, top_k: Optional[int]) -> None:
@@ -68,53 +74,58 @@ class SpeculativeSamples:
 
     def check(self, student: HeadAdapter, teacher: HeadAdapter,
               transport: Optional[Type[SampleTransport]]) -> None:
-        """Refuse two models that have no samples to exchange.
+        """Refuse two detectors whose samples cannot be exchanged.
 
         Args:
             student (HeadAdapter): Adapter of the student.
             teacher (HeadAdapter): Adapter of the teacher.
-            transport (type, optional): The way to the student's samples;
-                None where no loss asks for answers.
+            transport (type[SampleTransport], optional): Transport for the
+                student's samples; None if no loss uses the teacher's logits.
 
         Raises:
-            InvalidValueError: If they have none.
+            InvalidValueError: If their samples cannot be exchanged.
         """
         reason = teacher.reason_against_exchange(student)
         if reason is None and transport is not SameSamples:
-            reason = ('no loss of `distill_losses` asks for logits'
+            reason = ('no loss of `distill_losses` needs the logits'
                       if transport is None else
                       f'the transport is {transport.name!r}, not '
                       f'{SameSamples.name!r}')
         if reason is not None:
             raise InvalidValueError(
-                f'`teacher.sampling` {type(self).__name__} must be given RoIs '
-                f'of a single stage to exchange, but of the teacher '
-                f'{teacher.name} and the student {student.name} {reason}: '
+                f'`teacher.sampling` {type(self).__name__} must exchange RoIs '
+                f'of a single stage, but the teacher {teacher.name} and the '
+                f'student {student.name} cannot exchange them, as {reason}: '
                 'leave it out, or choose another pair')
 
     def transport(self, student: HeadAdapter, teacher: HeadAdapter,
                   own: SampleTransport) -> SampleTransport:
-        """The way to the mixed samples.
+        """Create the transport for the mixed samples.
 
         Args:
             student (HeadAdapter): Adapter of the student.
             teacher (HeadAdapter): Adapter of the teacher.
-            own (SampleTransport): The way to the student's samples.
+            own (SampleTransport): Transport for the student's samples.
+
+        Returns:
+            SampleTransport: Transport for the mixed samples; ``own`` if all
+            samples are accepted.
         """
         return own if self.top_k is None else _MixedSamples(
             student, teacher, self)
 
     def accepted(self, scores: Tensor, image_index: Tensor) -> Tensor:
-        """Which samples of the student stay.
+        """Choose the samples of the student that are accepted.
 
         Args:
-            scores (Tensor): Probability that the teacher gives the most
-                probable class, float, shape (S,).
-            image_index (Tensor): Image of each sample, shape (S,).
+            scores (Tensor): Probability of the teacher's most probable class,
+                float, shape (S,).
+            image_index (Tensor): Position of each sample's image in the
+                batch, int64, shape (S,).
 
         Returns:
-            Tensor: Bool, shape (S,): at most ``top_k`` of each image, of
-            equal ones the first.
+            Tensor: Mask of the accepted samples, bool, shape (S,): at most
+            ``top_k`` per image. Among equal scores the first are accepted.
 
         Example:
             >>> SpeculativeSamples(1).accepted(
@@ -131,18 +142,18 @@ class SpeculativeSamples:
     @staticmethod
     def drawn(scores: Tensor, count: int,
               generator: torch.Generator) -> Tensor:
-        """Proposals of an image that take the place of rejected samples.
+        """Draw proposals of an image that replace the rejected samples.
 
         Args:
-            scores (Tensor): Scores of its proposals, shape (P,).
+            scores (Tensor): Scores of the P proposals, shape (P,).
             count (int): Number of rejected samples.
-            generator (torch.Generator): Source of the draw, on the CPU.
+            generator (torch.Generator): Random generator on the CPU.
 
         Returns:
             Tensor: Positions, int64, shape (count,), drawn with probability
-            proportional to the scores; none twice where P >= count.
+            proportional to the scores; without replacement if P >= count.
         """
-        # A score may be rounded to 0, and is to be drawn last, not never.
+        # A score that is rounded to 0 must still be drawn, after all others.
         likely = scores.float().clamp(min=torch.finfo(torch.float32).tiny)
         return torch.multinomial(
             likely.cpu(),
@@ -152,12 +163,12 @@ class SpeculativeSamples:
 
 
 class _MixedSamples(SampleTransport):
-    """Samples of the student, some of them exchanged.
+    """Transport for samples of the student, some of which are replaced.
 
     Args:
         student (HeadAdapter): Adapter of the student.
         teacher (HeadAdapter): Adapter of the teacher.
-        policy (SpeculativeSamples): Says which are exchanged.
+        policy (SpeculativeSamples): Rule that chooses the replaced samples.
     """
 
     name = f'{SameSamples.name}, speculative'
@@ -175,13 +186,13 @@ class _MixedSamples(SampleTransport):
         return teacher.reason_against_exchange(student)
 
     def look(self, images: Tensor, data_samples: SampleList) -> Any:
-        # As for the student's samples: feature maps would take more memory.
+        # Images need less memory than feature maps.
         return images, data_samples
 
     def teach(self, seen: Any, observation: Observation, translate: Translate,
               classes: ClassCorrespondence) -> Iterator[Lesson]:
         group, = observation.groups
-        # Assigners and samplers of some detectors draw random numbers.
+        # Assigners and samplers of some detectors use random numbers.
         with without_traces(self._student.detector, group.logits):
             with torch.no_grad():
                 answers, rejected, chosen = self._judged(
@@ -197,12 +208,12 @@ class _MixedSamples(SampleTransport):
     def _judged(self, seen: Any, observation: Observation,
                 translate: Translate,
                 num_classes: int) -> Tuple[Tensor, Tensor, RoICandidates]:
-        """The teacher's answers, and what it gives for rejected samples.
+        """Compute the teacher's logits, and replace rejected samples.
 
         Returns:
-            tuple[Tensor, Tensor, RoICandidates]: Logits for the mixed samples
-            of shape (S, C), positions of the R rejected, and what takes their
-            place.
+            tuple[Tensor, Tensor, RoICandidates]: Logits of the mixed samples,
+            shape (S, C); positions of the R rejected samples, shape (R,);
+            the R proposals that replace them.
         """
         images, data_samples = seen
         group, = observation.groups
@@ -220,16 +231,17 @@ class _MixedSamples(SampleTransport):
 
     def _candidates(self, observation: Observation, maps: Tuple[Tensor],
                     data_samples: SampleList) -> List[RoICandidates]:
-        """Proposals of the teacher, with labels as the student has them."""
+        """Compute the teacher's proposals, with labels of the student."""
         proposals = self._teacher.propose(maps, data_samples)
         return self._student.candidates(observation.features, proposals,
                                         data_samples)
 
     def _generator(self) -> torch.Generator:
-        """That of this step, apart from the student's stream.
+        """Create a random generator for this step.
 
-        Of the runner's iteration, where there is a runner: a resumed training
-        draws what an uninterrupted one does.
+        It is independent of the student's random numbers. It depends on the
+        iteration of the runner, if there is one, so that a resumed training
+        draws the same samples as an uninterrupted one.
         """
         step = MessageHub.get_current_instance().get_info('iter', self._steps)
         self._steps += 1
@@ -238,14 +250,14 @@ class _MixedSamples(SampleTransport):
     def _exchanged(
             self, group: ClassificationSamples, accepted: Tensor,
             candidates: List[RoICandidates]) -> Tuple[Tensor, RoICandidates]:
-        """Positions of the samples that are replaced, and by what."""
+        """Choose the replaced samples, and the proposals for them."""
         generator = self._generator()
         rejected, chosen = [], []
         for image, offered in enumerate(candidates):
             places = (~accepted &
                       (group.image_index == image)).nonzero(as_tuple=True)[0]
             if len(places) == 0 or len(offered.rois) == 0:
-                # Without a proposal all samples stay.
+                # Without a proposal no sample can be replaced.
                 continue
             rejected.append(places)
             chosen.append(
@@ -259,7 +271,7 @@ class _MixedSamples(SampleTransport):
 
 def _replaced(group: ClassificationSamples, places: Tensor,
               chosen: RoICandidates, logits: Tensor) -> ClassificationSamples:
-    """Samples with others at some places."""
+    """Replace the samples at some positions of a group."""
 
     def exchanged(own, other):
         return None if own is None else own.index_copy(0, places,

@@ -1,7 +1,7 @@
-"""A look at the teacher in the first training steps.
+"""Check of the teacher's accuracy in the first training steps.
 
-A teacher with the student's classes in another order, or without training,
-makes no error: its student only gets worse.
+A teacher with another order of the classes, or without training, does not
+raise an error. It only makes the student worse.
 """
 import logging
 from typing import Optional, Sequence
@@ -16,27 +16,27 @@ from .lesson import Lesson
 
 STEPS = 10
 FEWEST_FOREGROUND = 100
-# Share of the way from chance to no error.
+# Least accuracy, on a scale from 0 (chance) to 1 (no error).
 LEAST_SKILL = 0.1
 
 
 class TeacherCheck:
-    """Counts the teacher's right answers.
+    """Measure the accuracy of the teacher on the student's samples.
 
-    The figure is the mean, over background and the classes that occur, of
-    the share of samples that the teacher puts in their class. A teacher
-    whose answer has nothing to do with the sample has 1 / number of these
-    classes, however often each occurs. Of a head whose logits have no column
-    for background, only the samples of objects count.
+    The accuracy is computed for each class that occurs, including background,
+    and averaged over these classes. Predictions that are independent of the
+    sample have an accuracy of 1 / (number of these classes), for any class
+    frequencies. For heads without a background column, only foreground
+    samples are counted.
 
     Args:
         has_background (bool): Whether the last column of the logits is
             background. Defaults to True.
-        sample_name (str): What is classified, in the plural, for the log.
-            Defaults to 'RoIs'.
-        stops (bool): Whether a teacher that does hardly better than chance
-            stops the training, as soon as there are enough samples, those of
-            all ranks together; otherwise it is warned of. Defaults to False.
+        sample_name (str): Plural name of the samples, for the log. Defaults
+            to 'RoIs'.
+        stops (bool): Whether a teacher that is hardly better than chance
+            stops the training, as soon as all ranks together have enough
+            samples; otherwise a warning is logged. Defaults to False.
     """
 
     def __init__(self,
@@ -48,17 +48,18 @@ class TeacherCheck:
         self.stops = stops
         self.is_finished = False
         self._step = 0
-        # Rows: seen, right by the teacher, right by the student; per class,
-        # background last. On the samples' device, read every STEPS steps
-        # only, so that no step waits for a GPU.
+        # Rows: all samples, samples classified correctly by the teacher, and
+        # by the student; columns: classes, background last. The counts are
+        # on the device of the samples. Without `stops` they are read only
+        # every STEPS steps, so that the other steps do not wait for a GPU.
         self._counts: Optional[Tensor] = None
 
     def observe(self, lessons: Sequence[Lesson]) -> None:
-        """Take in the samples of a training step.
+        """Count the samples of a training step.
 
         Args:
-            lessons (sequence[Lesson]): What the teacher says of each group
-                of samples; those without labels are left out.
+            lessons (sequence[Lesson]): Lessons of the groups of samples;
+                those without labels are ignored.
 
         Raises:
             InvalidValueError: If the check stops the training.
@@ -72,8 +73,8 @@ class TeacherCheck:
         for lesson in lessons:
             if lesson.samples.labels is not None:
                 self._count(lesson)
-        # On every rank in the same steps, also on one without labels: the
-        # others wait for it.
+        # All ranks must report in the same steps, also a rank without labels,
+        # because the report sums over ranks.
         if self.stops or self._step % STEPS == 0:
             self._report()
 
@@ -81,7 +82,8 @@ class TeacherCheck:
         labels, num_classes = lesson.samples.labels, lesson.num_classes
         teacher, student = lesson.logits, lesson.samples.logits.detach()
         if not self.has_background:
-            # Chosen first: a dense head has a thousand times as many.
+            # Selected first, because a dense head has a thousand times as
+            # many background samples.
             is_object = (labels >= 0) & (labels < num_classes)
             labels, teacher, student = (labels[is_object], teacher[is_object],
                                         student[is_object])
@@ -111,9 +113,9 @@ class TeacherCheck:
                                      for one in (right, right_by_student))
         print_log(
             f'Teacher: {100 * accuracy:.1f} % of the {self.sample_name} of '
-            f'the first {self._step} step{"s"[:self._step != 1]} are in the '
-            'class that they were '
-            f'assigned (mean over {num_occurring} classes'
+            f'the first {self._step} step{"s"[:self._step != 1]} are '
+            'predicted to be of their '
+            f'assigned class (mean over {num_occurring} classes'
             f'{" with background" if self.has_background else ""}, '
             f'{num_foreground} foreground {self.sample_name}; chance is '
             f'{100 * chance:.1f} %). On foreground {self.sample_name} alone: '
@@ -123,10 +125,10 @@ class TeacherCheck:
             return
         problem = (
             f'hardly better than chance ({100 * accuracy:.1f} %, chance is '
-            f'{100 * chance:.1f} %) on the {self.sample_name} that it is to '
-            'teach: is `teacher.checkpoint` trained, is its order of the '
-            "classes that of its names, and is the `data_preprocessor` of "
-            '`teacher.config` that of its training?')
+            f'{100 * chance:.1f} %) on the {self.sample_name} of the student: '
+            'check that `teacher.checkpoint` is trained, that its classes '
+            'have the order of its class names, and that `teacher.config` has '
+            'the `data_preprocessor` of its training')
         if self.stops:
             raise InvalidValueError(
                 f'`teacher.check` found the teacher {problem}')

@@ -1,4 +1,4 @@
-"""Several teachers of one student, apart or as their mixture."""
+"""Several teachers of one student, used separately or as a mixture."""
 from contextlib import contextmanager
 from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
@@ -16,24 +16,25 @@ from .training_step import Taught
 
 
 class TeacherEnsemble(Lecturer):
-    """Teachers by name; a loss names one, or meets their mixture.
+    """Teachers by name; a loss uses one of them, or their mixture.
 
-    The mixture is the weighted mean of their calibrated probabilities, for
-    each sample over the teachers that answer for it. A teacher that no loss
-    names and that weighs nothing is not built.
+    The mixture is the weighted mean of the calibrated probabilities. For each
+    sample, the mean is taken over the teachers that have logits for it. A
+    teacher is not built if no loss names it and its weight is 0.
 
     Args:
         teachers (dict[str, FrozenTeacher]): Teachers by name.
-        named (sequence[str | None]): What the losses name; None, the
-            mixture.
+        named (sequence[str]): Name of the teacher that each loss uses; None
+            for the mixture.
         weights (dict[str, float] | str, optional): Weights of all teachers in
-            the mixture, or 'nll': from the files that their calibrators are
-            loaded from, see :func:`weights_by_likelihood`. Defaults to None,
+            the mixture by name, or 'nll' for weights from the files of their
+            calibrators, see :func:`weights_by_likelihood`. Defaults to None,
             equal weights.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If a loss names a teacher that
-            does not exist, or the weights are none.
+        InvalidTypeError: If the weights have a wrong type.
+        InvalidValueError: If a loss names a teacher that does not exist, or
+            the weights do not fit the teachers.
     """
 
     def __init__(self,
@@ -53,28 +54,28 @@ class TeacherEnsemble(Lecturer):
 
     @property
     def answers(self) -> bool:
-        """Whether a loss asks for the logits of one of them."""
+        """Whether a loss uses the logits of at least one teacher."""
         return any(teacher.answers for teacher in self.asked.values())
 
     @property
     def is_built(self) -> bool:
-        # Of a copy no teacher is.
+        # A copy of the ensemble has teachers that are not built.
         return bool(self._activation) and all(
             teacher.is_built for teacher in self.asked.values())
 
     @property
     def _mixed(self) -> List[str]:
-        """Names of the teachers that the mixture is made of."""
+        """Names of the teachers in the mixture."""
         if None not in self._named:
             return []
         if self._weights == NLL:
-            # Known when the teachers are built; all of them are above 0.
+            # The weights are computed in `build`; all of them are > 0.
             return list(self.teachers)
         return [name for name in self.teachers if self._weights[name] > 0]
 
     @property
     def asked(self) -> Dict[str, FrozenTeacher]:
-        """The teachers that a loss names or that are mixed, by name."""
+        """Teachers that a loss names or that are mixed, by name."""
         return {
             name: teacher
             for name, teacher in self.teachers.items()
@@ -82,25 +83,30 @@ class TeacherEnsemble(Lecturer):
         }
 
     def serve(self, name: str, answers: bool, parts: Sequence[str]) -> None:
-        """Say what the losses that name a teacher need of it.
+        """Set which outputs of a teacher the losses that name it use.
 
         Args:
             name (str): Name of the teacher.
-            answers (bool): As in ``FrozenTeacher.serve``; a teacher of the
-                mixture answers in any case.
-            parts (sequence[str]): As in ``FrozenTeacher.serve``.
+            answers (bool): Whether these losses use logits, as in
+                ``FrozenTeacher.serve``. Teachers of the mixture always
+                compute logits.
+            parts (sequence[str]): Names of the modules whose calls are
+                recorded, as in ``FrozenTeacher.serve``.
         """
         self.teachers[name].serve(answers or name in self._mixed, parts)
 
     def build(self, student: nn.Module) -> None:
-        """Build all teachers that are asked; see ``FrozenTeacher.build``.
+        """Build all teachers that are used; see ``FrozenTeacher.build``.
 
         Args:
-            student (nn.Module): The one that they teach.
+            student (nn.Module): Student detector of the teachers.
 
         Raises:
-            MissingFileError, InvalidTypeError, InvalidValueError: As there,
-                with the teacher's name.
+            MissingFileError: If a config, a checkpoint or, for the weights
+                'nll', a file of a calibrator does not exist.
+            InvalidTypeError: If the head of a teacher cannot be read.
+            InvalidValueError: If a teacher cannot teach this student, or its
+                files cannot be used. The message names the teacher.
         """
         if self._weights == NLL:
             self._weights = weights_by_likelihood({
@@ -118,14 +124,16 @@ class TeacherEnsemble(Lecturer):
 
     def look(self, images: Tensor,
              data_samples: SampleList) -> Dict[str, Look]:
-        """See a batch; see ``FrozenTeacher.look``.
+        """Process a batch with all teachers; see ``FrozenTeacher.look``.
 
         Args:
-            images (Tensor): In the student's normalisation, (N, 3, H, W).
-            data_samples (list[DetDataSample]): Samples of these images.
+            images (Tensor): Images in the student's normalisation, shape
+                (N, 3, H, W).
+            data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            dict[str, Look]: What :meth:`taught` takes.
+            dict[str, Look]: Intermediate results by the teacher's name, for
+            :meth:`taught`.
         """
         seen = {}
         for name in self.asked:
@@ -135,19 +143,20 @@ class TeacherEnsemble(Lecturer):
 
     def taught(self, looks: Dict[str, Look],
                observation: Observation) -> Dict[Optional[str], Taught]:
-        """What each teacher that a loss names says, and the mixture.
+        """Compute the data of each named teacher, and of the mixture.
 
         Args:
-            looks (dict[str, Look]): What :meth:`look` returned of the batch.
-            observation (Observation): What the student classified.
+            looks (dict[str, Look]): Return value of :meth:`look` for this
+                batch.
+            observation (Observation): Samples that the student classified.
 
         Returns:
-            dict[str | None, Taught]: By the teacher's name; None, of the
-            mixture.
+            dict[str, Taught]: Data of the teachers by name; the key None is
+            that of the mixture.
 
         Raises:
-            InvalidValueError: If the teachers of the mixture share other
-                classes with the student, or other samples.
+            InvalidValueError: If the teachers of the mixture share different
+                classes or samples with the student.
         """
         taught: Dict[Optional[str], Taught] = {}
         for name in self.asked:
@@ -165,7 +174,7 @@ class TeacherEnsemble(Lecturer):
     def _mixture(self, taught: Dict[str, List[Lesson]]) -> List[Lesson]:
         first = self._mixed[0]
         if len(self._mixed) == 1:
-            # The digits of the teacher itself.
+            # Returned unchanged, so that no digit is rounded.
             return taught[first]
         for name in self._mixed[1:]:
             if not self.teachers[name].speaks_like(self.teachers[first]):
@@ -181,14 +190,18 @@ class TeacherEnsemble(Lecturer):
         ]
 
     def apply_to_tensors(self, fn: Callable[[Tensor], Tensor]) -> None:
-        """Move with the student: what ``nn.Module._apply`` gave it."""
+        """Apply a function of ``nn.Module._apply`` to all teachers.
+
+        Args:
+            fn (callable): Function that converts a tensor.
+        """
         for teacher in self.teachers.values():
             teacher.apply_to_tensors(fn)
 
 
 @contextmanager
 def named_in_errors(name: str) -> Iterator[None]:
-    """Say which of the teachers a mistake is about.
+    """Put the name of a teacher before the messages of user errors.
 
     Args:
         name (str): Name of the teacher.

@@ -1,4 +1,4 @@
-"""What student and teacher did with one batch."""
+"""Data that student and teacher computed for one batch."""
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
@@ -11,16 +11,18 @@ from .lesson import Lesson
 
 @dataclass
 class TrainingStep:
-    """What the student did.
+    """Data of the student.
 
     Attributes:
         student (HeadAdapter): Adapter of the student.
-        images (Tensor): In the student's normalisation, shape (N, 3, H, W).
-        data_samples (list[DetDataSample]): Their annotations.
-        losses (dict[str, Any]): The student's own losses.
-        observation (Observation): What its head classified.
-        calls (dict[str, ModuleCall]): Runs of those of its ``parts`` that a
-            term asks for, with their graph.
+        images (Tensor): Images in the student's normalisation, shape
+            (N, 3, H, W).
+        data_samples (list[DetDataSample]): Data samples of the images, with
+            annotations.
+        losses (dict[str, Any]): The student's own losses by name.
+        observation (Observation): Samples that its head classified.
+        calls (dict[str, ModuleCall]): Recorded calls, with their graph, of
+            those of its ``parts`` that the terms need.
     """
     student: HeadAdapter
     images: Tensor
@@ -31,23 +33,24 @@ class TrainingStep:
 
     @property
     def total_loss(self) -> Tensor:
-        """Sum of the student's own losses, which the runner would descend."""
+        """Sum of the student's own losses, without distillation."""
         return self.student.detector.parse_losses(self.losses)[0]
 
 
 @dataclass
 class Taught:
-    """What one teacher, or the mixture of several, said.
+    """Data of one teacher, or of the mixture of several teachers.
 
     Attributes:
-        lessons (list[Lesson]): Its answers for the student's samples; none
-            where no term asks for them.
-        teacher (FrozenTeacher, optional): The teacher. Defaults to None, a
-            mixture.
-        images (Tensor, optional): In its normalisation. Defaults to None, of
+        lessons (list[Lesson]): Teacher logits for the student's samples;
+            empty if no term needs them.
+        teacher (FrozenTeacher, optional): The teacher. Defaults to None, for
             a mixture.
-        calls (dict[str, ModuleCall]): Runs of those of its ``parts`` that a
-            term asks for. Defaults to none, of a mixture.
+        images (Tensor, optional): Images in the teacher's normalisation,
+            shape (N, 3, H, W). Defaults to None, for a mixture.
+        calls (dict[str, ModuleCall]): Recorded calls of those of the
+            teacher's ``parts`` that the terms need. Defaults to {}, for a
+            mixture.
     """
     lessons: List[Lesson]
     teacher: Optional[Any] = None

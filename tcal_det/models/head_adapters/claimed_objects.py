@@ -1,8 +1,9 @@
-"""Which object each prediction of a set detects.
+"""Assignment of objects to the predictions of a detector with queries.
 
-A detector with queries is to detect each object once. How well a box covers
-an object is then no label: of two queries on one object one is right, and a
-label for both would call every duplicate a hit.
+A detector with queries should detect each object once. The overlap of a box
+with an object is therefore not a sufficient label: if two queries cover one
+object, only one of them is right, and a label for both would count every
+duplicate as correct.
 
 Shapes: Q queries of an image; K classes; G objects.
 """
@@ -13,42 +14,46 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps, get_box_tensor
 from torch import Tensor
 
-# A detection is right from this IoU on, and belongs to an ignored region
-# from this share of its area on.
+# Least IoU of a correct detection, and least share of its area that lies in
+# an ignored region for the detection to be ignored.
 LEAST_IOU = 0.5
 LEAST_SHARE = 0.5
 
 
 def claim_objects(boxes: Tensor, scores: Tensor, data_sample: DetDataSample,
                   num_classes: int) -> Tuple[Tensor, Tensor, Tensor]:
-    """Labels of queries by the rule of COCO's evaluation.
+    """Label queries by the matching rule of COCO's evaluation.
 
-    For each class the queries, by falling score of that class, claim the
-    object of the class with the highest IoU among those that no other has
-    claimed, if it is at least 0.5. A query may claim an object of each of
-    several classes; as it has one label, its label is the class of these with
-    its highest score.
+    For each class, the queries are matched in descending order of their
+    score for that class. A query is matched with the unmatched object of the
+    class that has the highest IoU with it, if this IoU is at least 0.5. A
+    query may be matched with objects of several classes. Its label is then
+    the class among them with its highest score.
 
     Args:
-        boxes (Tensor): Corners in the pixels of the network's input, shape
+        boxes (Tensor): Box corners in pixels of the network's input, shape
             (Q, 4).
         scores (Tensor): Probabilities of the classes, shape (Q, K).
-        data_sample (DetDataSample): Of the image, with ``gt_instances``.
+        data_sample (DetDataSample): Data sample of the image, with
+            ``gt_instances``.
         num_classes (int): Number of classes K.
 
     Returns:
-        tuple[Tensor, Tensor, Tensor]: Label, K where nothing is claimed; IoU
-        with the claimed object, else 0; weight, 0 for a query that claims
-        nothing and lies in an ignored region, else 1. Shape (Q,) each.
+        tuple[Tensor, Tensor, Tensor]: Labels, K for an unmatched query; IoU
+        with the matched object, 0 for an unmatched query; weights, 0 for an
+        unmatched query in an ignored region and 1 otherwise. Shape (Q,)
+        each.
 
-    Reference: Lin et al., "Microsoft COCO", ECCV 2014; the matching of
-    ``pycocotools.cocoeval``.
+    Reference:
+        Lin et al., "Microsoft COCO", ECCV 2014; the matching of
+        ``pycocotools.cocoeval``.
     """
     objects = data_sample.gt_instances
     labels = torch.full((len(boxes), ), num_classes, dtype=torch.long)
     quality = torch.zeros(len(boxes))
     weight = torch.ones(len(boxes))
-    # One object after the other: a GPU would wait for each.
+    # On the CPU: the loop below handles one query at a time, and a GPU would
+    # have to synchronise in each iteration.
     scores, places = scores.float().cpu(), boxes.float().cpu()
     targets = get_box_tensor(objects.bboxes).float().cpu()
     classes = objects.labels.cpu()

@@ -1,4 +1,4 @@
-"""What a detection head classified in one training step."""
+"""Samples that a detection head classifies in one training step."""
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -8,33 +8,33 @@ from torch import Tensor
 
 @dataclass
 class ClassificationSamples:
-    """Samples that belong together: one stage, or one pyramid level.
+    """A group of samples: those of one stage, pyramid level or decoder layer.
 
-    A sample is what the head classifies: a RoI, a prior of a dense head, or
-    a query.
-    S samples; C columns of logits, the head's ``cls_channels``.
+    A sample is one RoI, one prior of a dense head, or one query.
+
+    Shapes: S samples; C columns of logits, the head's ``cls_channels``.
 
     Attributes:
-        logits (Tensor): Those of the model that was observed, with their
-            graph, shape (S, C).
-        image_index (Tensor): Position in the batch of each sample's image,
+        logits (Tensor): Logits of the observed model with their graph, shape
+            (S, C).
+        image_index (Tensor): Position of each sample's image in the batch,
             int64, shape (S,).
-        where (Any): Where the samples are, for an adapter of the same
-            family: RoIs of shape (S, 5), the size of a map, or positions of
-            queries.
+        where (Any): Position of the samples, read only by an adapter of the
+            same family: RoIs of shape (S, 5), the height and width of a
+            map, or positions of queries.
         stage (int): Stage of a cascade, level of a pyramid, or layer of a
             decoder. Defaults to 0.
         labels (Tensor, optional): Assigned classes, K for background, shape
-            (S,). Defaults to None: the head's loss assigns none.
-        quality (Tensor, optional): What the score of the assigned class is
-            to be, e.g. the IoU of the predicted box, float, shape (S,); 0
-            for background. Defaults to None, 1.
+            (S,). Defaults to None, if the head's loss assigns no classes.
+        quality (Tensor, optional): Target of the score of the assigned
+            class, e.g. the IoU of the predicted box, 0 for background,
+            float, shape (S,). Defaults to None, a target of 1.
         weight (Tensor, optional): Weight of each sample in the head's own
-            loss, shape (S,). Defaults to None, 1 each.
-        avg_factor (float | Tensor, optional): What divides the sum over the
-            samples. Defaults to None, S.
-        group_weight (float): What multiplies every loss of these samples.
-            Defaults to 1.0.
+            loss, shape (S,). Defaults to None, a weight of 1.
+        avg_factor (float | Tensor, optional): Divisor of the sum over the
+            samples. Defaults to None, a divisor of S.
+        group_weight (float): Factor of every loss on these samples. Defaults
+            to 1.0.
     """
     logits: Tensor
     image_index: Tensor
@@ -47,13 +47,14 @@ class ClassificationSamples:
     group_weight: float = 1.0
 
     def subset(self, index: Tensor) -> 'ClassificationSamples':
-        """Some of the samples; what divides their sum stays.
+        """Select samples; the divisor of their sum does not change.
 
         Args:
-            index (Tensor): Their positions, int64, shape (S',).
+            index (Tensor): Positions of the samples, int64, shape (S',).
 
         Returns:
-            ClassificationSamples: S' samples. ``where`` is that of all.
+            ClassificationSamples: The S' selected samples; ``where`` is
+            still that of all samples.
         """
         chosen = {
             name: value if value is None else value[index]
@@ -72,17 +73,19 @@ class ClassificationSamples:
 
 @dataclass
 class Observation:
-    """What a head did while a detector's loss ran.
+    """Data of a head, recorded during a detector's loss.
 
     Attributes:
-        groups (list[ClassificationSamples]): Filled when the loss is done.
-        features (tuple[Tensor]): What the head was given, a map of each
-            level, shape (N, D, H, W) each.
-        decoder_inputs (dict, optional): Keyword arguments of the decoder of a
-            detector with queries, with their graph. Defaults to None.
-        boxes (callable, optional): Computes the boxes of each group's
-            samples, without gradient: corners in the pixels of the network's
-            input, shape (S, 4) each. Filled when the loss is done, where the
+        groups (list[ClassificationSamples]): Groups of samples; filled after
+            the loss.
+        features (tuple[Tensor]): Input of the head, one map per level, shape
+            (N, D, H, W) each.
+        decoder_inputs (dict[str, Any], optional): Keyword arguments of the
+            decoder of a detector with queries, with their graph. Defaults to
+            None.
+        boxes (callable, optional): Function that computes the boxes of the
+            samples of each group, without gradient: corners in pixels of the
+            network's input, shape (S, 4) each. Filled after the loss, if the
             adapter can read boxes. Defaults to None.
     """
     groups: List[ClassificationSamples] = field(default_factory=list)
@@ -93,14 +96,16 @@ class Observation:
 
 @dataclass
 class Predictions:
-    """All that a detector says of a batch, before any threshold.
+    """All predictions of a detector for a batch, before any threshold.
 
     Attributes:
-        boxes (list[Tensor]): Of each image, corners in the pixels of the
+        boxes (list[Tensor]): Box corners for each image, in pixels of the
             network's input, float, shape (B, 4).
-        logits (list[Tensor]): Their classification, shape (B, C) each.
-        are_unique (bool): Whether an object has one confident box: that of a
-            query. Other detectors rely on an NMS. Defaults to False.
+        logits (list[Tensor]): Class logits of these boxes, shape (B, C)
+            each.
+        are_unique (bool): Whether each object has only one confident box, as
+            detectors with queries predict. Other detectors need an NMS.
+            Defaults to False.
     """
     boxes: List[Tensor]
     logits: List[Tensor]
@@ -109,14 +114,14 @@ class Predictions:
 
 def count_foreground(groups: Sequence[ClassificationSamples],
                      num_classes: int) -> Tensor:
-    """Number of samples that were assigned to an object.
+    """Count the samples that are assigned to an object.
 
     Args:
         groups (sequence[ClassificationSamples]): Groups with labels.
         num_classes (int): Number of classes K.
 
     Returns:
-        Tensor: A scalar of float32.
+        Tensor: Number of foreground samples, a float32 scalar.
     """
     return torch.stack([
         ((group.labels >= 0) & (group.labels < num_classes)).sum().float()

@@ -1,8 +1,8 @@
-"""The boxes that a dense head predicts, and labels from them.
+"""Boxes that a dense head predicts, and labels derived from them.
 
-Some heads choose their positives by their own scores. Where such a head is
-to be measured, its training labels would flatter it; how well its boxes
-cover the objects does not depend on the scores.
+Some heads choose their positives by their own scores. With their training
+labels, such a head would appear better calibrated than it is. The overlap of
+the predicted boxes with the objects does not depend on the scores.
 
 Shapes: N images; L levels; P priors of a level in an image, A of a cell; G
 objects of an image; C columns of logits.
@@ -27,30 +27,32 @@ from torch.overrides import TorchFunctionMode
 
 from tcal_det.errors import InvalidTypeError
 
-# A box that lies in a crowd region to this share is neither right nor wrong.
+# A box is ignored if more than this share of its area lies in a crowd region
+# and its IoU with each object is lower than this number.
 CROWD_SHARE = 0.5
-# Of the first and the last prior, see `_ramp`.
+# Artificial scores of the first and the last prior, see `_ramp`.
 HIGHEST, LOWEST = 0.9, 0.1
-# Detections of all priors, and of one column.
+# A `test_cfg` that keeps every prior, but only for its scored class.
 ALL_BOXES = ConfigDict(score_thr=LOWEST / 2, nms_pre=10**9, min_bbox_size=-1)
-# A logit without a chance.
+# A logit whose probability is 0.
 NEVER = -1e4
 
 Maps = List[Tensor]
 
 
 class PredictedBoxes:
-    """What a head predicted, decoded when the boxes are asked for.
+    """Output of a dense head, whose boxes are decoded on demand.
 
-    Of the class maps the sizes are kept, and of the others no graph: held
-    until the end of a step it takes little memory.
+    Only the sizes of the class maps are kept, and by default no graph of the
+    other maps. The object therefore needs little memory until the end of a
+    step.
 
     Args:
-        head (nn.Module): One that the adapter of dense heads can read.
-        outputs (tuple): What its forward returned, in the mode, training or
-            testing, in which the head still is.
-        keeps_graph (bool): Whether a gradient is to flow from the boxes into
-            ``outputs``, whose graph is held then. Defaults to False.
+        head (nn.Module): Head that the adapter of dense heads can read, still
+            in the mode (training or testing) that produced ``outputs``.
+        outputs (tuple): Return value of the head's forward method.
+        keeps_graph (bool): Whether gradients flow from the boxes into
+            ``outputs``, whose graph is then kept. Defaults to False.
     """
 
     def __init__(self,
@@ -61,7 +63,7 @@ class PredictedBoxes:
         self._is_training = head.training
         self._sizes = [level.shape[-2:] for level in outputs[0]]
         if not isinstance(head, YOLOV3Head):
-            # A map of that shape that takes no memory.
+            # Maps of the same shape that need no memory.
             maps = [
                 torch.zeros((), device=level.device).expand(level.shape)
                 for level in outputs[0]
@@ -71,15 +73,15 @@ class PredictedBoxes:
         self._outputs = outputs if keeps_graph else _detached(outputs)
 
     def decode(self) -> List[Tensor]:
-        """The boxes of all priors, not clipped.
+        """Decode the boxes of all priors, without clipping.
 
         Returns:
-            list[Tensor]: Of each level, corners in the pixels of the
+            list[Tensor]: Box corners for each level, in pixels of the
             network's input, float32, shape (N, P, 4), in the order of the
             rows of logits.
 
         Raises:
-            InvalidTypeError: If the head does not give a box of each prior.
+            InvalidTypeError: If the head does not predict one box per prior.
         """
         with torch.set_grad_enabled(self._keeps_graph
                                     and torch.is_grad_enabled()):
@@ -89,7 +91,7 @@ class PredictedBoxes:
         head = self._head
         outputs = _widened(self._outputs)
         device = outputs[0][0].device
-        # GFL's integral would be rounded to half precision.
+        # Autocast would round GFL's integral to half precision.
         with torch.autocast(device.type, enabled=False):
             if self._is_training:
                 outputs = _of_class(AS_TESTED, head, _as_they_are)(head,
@@ -112,7 +114,7 @@ def _widened(part: Any) -> Any:
 
 def _of_class(table: Dict[type, Callable], head: nn.Module,
               otherwise: Callable) -> Callable:
-    """The entry of the head's nearest base class."""
+    """Look up the entry of the head's nearest base class."""
     return next((table[cls] for cls in type(head).__mro__ if cls in table),
                 otherwise)
 
@@ -122,7 +124,7 @@ def _as_they_are(head: nn.Module, outputs: Sequence[Maps]) -> Sequence[Maps]:
 
 
 def _in_pixels(head: nn.Module, outputs: Sequence[Maps]) -> Sequence[Maps]:
-    """Distances in strides, which in testing are pixels."""
+    """Convert distances from strides (training) to pixels (testing)."""
     boxes = [
         level * stride[0]
         for level, stride in zip(outputs[1], head.prior_generator.strides)
@@ -136,7 +138,7 @@ def _in_pixels_if_normed(head: nn.Module,
 
 
 def _refined(head: nn.Module, outputs: Sequence[Maps]) -> Sequence[Maps]:
-    """Testing leaves out the first boxes, which are refined by the last."""
+    """Leave out the initial boxes: testing uses only the refined ones."""
     return [outputs[0], outputs[-1]]
 
 
@@ -145,8 +147,9 @@ def _refined_points(head: nn.Module,
     return [outputs[0], list(map(head.points2bbox, outputs[-1]))]
 
 
-# What a head returns in training, as it returns it in testing, by class;
-# that of the nearest base class is taken.
+# Functions that convert the output of a head in training mode to its output
+# in test mode, by class of the head. The entry of the nearest base class is
+# used.
 AS_TESTED: Dict[type, Callable] = {
     FCOSHead: _in_pixels_if_normed,
     AutoAssignHead: _as_they_are,
@@ -157,10 +160,10 @@ AS_TESTED: Dict[type, Callable] = {
 
 
 class _WithoutDetaching(TorchFunctionMode):
-    """Boxes with their graph, from code that detaches what it decodes.
+    """Context in which ``Tensor.detach`` returns the tensor with its graph.
 
-    mmdet's ``predict_by_feat`` detaches the maps that it is given, and no
-    argument of it says otherwise.
+    mmdet's ``predict_by_feat`` always detaches the maps that it decodes; no
+    argument switches this off.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -171,17 +174,18 @@ class _WithoutDetaching(TorchFunctionMode):
 
 def _boxes_of_detections(head: nn.Module, outputs: Sequence[Maps],
                          sizes: Sequence[torch.Size]) -> List[Tensor]:
-    """The head's own decoding, of detections before NMS.
+    """Decode boxes with the head's own code for detections before NMS.
 
-    They come by falling score: scores that fall from prior to prior, in the
-    place of those predicted, leave all boxes, in the order of the priors.
+    The head sorts its detections by descending score. The predicted scores
+    are replaced by scores that descend from prior to prior, so that the head
+    returns all boxes in the order of the priors.
     """
     num_images = len(outputs[0][0])
     outputs, counts = _scored_by_position(head, outputs)
     with _WithoutDetaching():
         results = head.predict_by_feat(
             *outputs,
-            # Without a shape no coder clips.
+            # Coders do not clip if there is no shape.
             batch_img_metas=[dict(img_shape=None)] * num_images,
             cfg=ALL_BOXES,
             rescale=False,
@@ -197,7 +201,7 @@ def _boxes_of_detections(head: nn.Module, outputs: Sequence[Maps],
 
 def _scored_by_position(head: nn.Module,
                         outputs: Sequence[Maps]) -> Tuple[list, List[int]]:
-    """Class maps of falling scores; the number of priors of each level."""
+    """Replace class maps by descending scores; count each level's priors."""
     is_joint = isinstance(head, YOLOV3Head)
     columns = head.num_attrib if is_joint else head.cls_out_channels
     counts = [level[0].numel() // columns for level in outputs[0]]
@@ -219,13 +223,13 @@ def _scored_by_position(head: nn.Module,
         maps.append(rows.expand(len(level), -1, -1, -1))
     outputs = [maps, *outputs[1:]]
     if isinstance(head, YOLOXHead):
-        # It looks at the product of class and objectness.
+        # YOLOX multiplies the class score by the objectness.
         outputs[2] = [torch.full_like(level, -NEVER) for level in outputs[2]]
     return outputs, counts
 
 
 def _score_rows(head: nn.Module, score: Tensor) -> Tensor:
-    """What gives a prior this score in its first class, and 0 in others."""
+    """Make head outputs with this score in the first class, 0 in others."""
     rows = score.new_full((len(score), head.cls_out_channels), NEVER)
     rows[:, 0] = torch.logit(score)
     if isinstance(head, TOODHead):
@@ -236,14 +240,17 @@ def _score_rows(head: nn.Module, score: Tensor) -> Tensor:
 
 
 def _ramp(count: int, device: torch.device) -> Tensor:
-    """Falling probabilities, which differ in float32 up to a million."""
+    """Make descending probabilities; up to a million differ in float32."""
     return torch.linspace(
         HIGHEST, LOWEST, count, dtype=torch.float64, device=device).float()
 
 
 def _by_coder(head: nn.Module, outputs: Sequence[Maps],
               sizes: Sequence[torch.Size]) -> List[Tensor]:
-    """Heads whose detections need NMS or masks: deltas or distances."""
+    """Decode deltas or distances of heads whose detections need NMS or masks.
+
+    The head's own code for detections cannot be used for them.
+    """
     return [
         get_box_tensor(
             head.bbox_coder.decode(
@@ -254,7 +261,7 @@ def _by_coder(head: nn.Module, outputs: Sequence[Maps],
 
 def _around_points(head: nn.Module, outputs: Sequence[Maps],
                    sizes: Sequence[torch.Size]) -> List[Tensor]:
-    """RepPoints clips; boxes in strides, around their points."""
+    """Decode RepPoints, which always clips: boxes in strides around points."""
     return [
         rows * stride + priors[:, :2].repeat(1, 2)
         for (rows, priors), stride in zip(
@@ -264,7 +271,10 @@ def _around_points(head: nn.Module, outputs: Sequence[Maps],
 
 def _by_base_edges(head: nn.Module, outputs: Sequence[Maps],
                    sizes: Sequence[torch.Size]) -> List[Tensor]:
-    """FoveaBox clips; logarithms of distances, in edges of the level."""
+    """Decode FoveaBox, which always clips.
+
+    It predicts logarithms of distances, in units of the level's base edge.
+    """
     boxes = []
     for (rows, priors), edge in zip(
             _rows_and_priors(head, outputs, sizes), head.base_edge_list):
@@ -279,15 +289,16 @@ def _by_base_edges(head: nn.Module, outputs: Sequence[Maps],
 
 def _rows_and_priors(head: nn.Module, outputs: Sequence[Maps],
                      sizes: Sequence[torch.Size]) -> List[tuple]:
-    """Box predictions (N, P, 4), and priors (P, 2 or 4), of each level."""
+    """Pair box predictions (N, P, 4) with priors (P, 2 or 4), per level."""
     all_priors = head.prior_generator.grid_priors(
         sizes, dtype=torch.float32, device=outputs[1][0].device)
     return [(level.permute(0, 2, 3, 1).reshape(len(level), -1, 4), priors)
             for level, priors in zip(outputs[1], all_priors)]
 
 
-# Heads whose detections do not have all boxes, or only clipped ones, by
-# class; that of the nearest base class is taken.
+# Decoders of heads whose own code for detections does not return all boxes,
+# or clips them, by class of the head. The entry of the nearest base class is
+# used.
 DECODERS: Dict[type, Callable] = {
     SSDHead: _by_coder,
     PAAHead: _by_coder,
@@ -299,15 +310,15 @@ DECODERS: Dict[type, Callable] = {
 
 
 def clip_to_images(boxes: Tensor, data_samples: SampleList) -> Tensor:
-    """Cut off what lies outside of the images, as detections do.
+    """Clip boxes to their images, as for detections.
 
     Args:
-        boxes (Tensor): Of each image, shape (N, P, 4).
-        data_samples (list[DetDataSample]): Of the N images, with
-            ``img_shape``.
+        boxes (Tensor): Boxes of each image, shape (N, P, 4).
+        data_samples (list[DetDataSample]): Data samples of the N images,
+            with ``img_shape``.
 
     Returns:
-        Tensor: Shape (N, P, 4).
+        Tensor: Clipped boxes, shape (N, P, 4).
     """
     limits = boxes.new_tensor([
         sample.img_shape[1::-1] for sample in data_samples
@@ -317,18 +328,18 @@ def clip_to_images(boxes: Tensor, data_samples: SampleList) -> Tensor:
 
 def label_by_overlap(boxes: Tensor, data_samples: SampleList,
                      num_classes: int) -> Tuple[Tensor, Tensor, Tensor]:
-    """Give each box the object that it covers best.
+    """Label each box by the object with the highest IoU.
 
     Args:
-        boxes (Tensor): Those of a level, shape (N, P, 4).
-        data_samples (list[DetDataSample]): Of the N images, with
-            ``gt_instances``.
+        boxes (Tensor): Boxes of one level, shape (N, P, 4).
+        data_samples (list[DetDataSample]): Data samples of the N images,
+            with ``gt_instances``.
         num_classes (int): Number of classes K.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: Class of that object, K for a box that
-        touches none; its IoU with the box; weight, 0 for a box that lies in
-        a crowd region and 1 otherwise. Shape (N * P,) each.
+        overlaps no object; IoU of box and object; weight, 0 for a box in a
+        crowd region and 1 otherwise. Shape (N * P,) each.
     """
     labels = boxes.new_full(boxes.shape[:2], num_classes, dtype=torch.long)
     quality = boxes.new_zeros(boxes.shape[:2])

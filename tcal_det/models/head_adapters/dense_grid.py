@@ -1,4 +1,4 @@
-"""Where the priors of a dense head are."""
+"""Positions and sizes of the priors of a dense head."""
 from typing import List, Optional, Sequence, Tuple
 
 import torch.nn as nn
@@ -6,20 +6,23 @@ from torch import Tensor
 
 
 class DenseGrid:
-    """Strides and anchors of a head.
+    """Strides and anchors of a dense head.
 
     Args:
-        head (nn.Module): One of anchors or points.
+        head (nn.Module): Dense head with anchors or points.
 
     Attributes:
-        strides (list[tuple]): Of each level, horizontal and vertical.
-        num_priors (list[int]): Priors of a cell, by level.
-        anchors (list[Tensor]): Anchors of a cell, by level; None for points.
-        offset (float): Place of a prior in its cell, in cells.
+        strides (list[tuple[int, int]]): Horizontal and vertical stride of
+            each level, in pixels.
+        num_priors (list[int]): Number of priors per cell, for each level.
+        anchors (list[Tensor]): Anchors of a cell for each level, shape
+            (A, 4); None for a level of points.
+        offset (float): Position of a prior in its cell, as a fraction of the
+            cell.
     """
 
     def __init__(self, head: nn.Module) -> None:
-        # SABL has squares for its anchors.
+        # SABL keeps its anchors, which are squares, in another attribute.
         generator = getattr(head, 'prior_generator',
                             None) or head.square_anchor_generator
         self.strides: List[Tuple[int, int]] = [
@@ -33,10 +36,10 @@ class DenseGrid:
 
 
 def anchors_as_text(anchors: Tensor) -> str:
-    """Sizes of the first anchors of a cell, for a message.
+    """Format the sizes of the first three anchors of a cell for a message.
 
     Args:
-        anchors (Tensor): Corners, shape (A, 4).
+        anchors (Tensor): Corners of the anchors, shape (A, 4).
     """
     sizes = (anchors[:, 2:] - anchors[:, :2]).tolist()
     shown = ', '.join(f'{width:.3g}x{height:.3g}'

@@ -1,11 +1,11 @@
-"""Dense classification heads: anchors, points and cells of a pyramid.
+"""Adapter of dense heads, which classify anchors, points or cells.
 
-A sample is a prior, and all priors are samples. A group is a level: so the
-student's logits are those that its own loss was given, and the teacher's
-are calibrated and compared level by level.
+A sample is a prior, and all priors are samples. A group is a pyramid level.
+The student's logits are therefore the tensors that its own loss received, and
+the teacher's logits are calibrated and compared level by level.
 
-Shapes: N images, :math:`P_l` priors of level l in an image, C columns of
-logits, K classes.
+Shapes: N images; :math:`P_l` priors of level l in an image; C columns of
+logits; K classes.
 """
 from contextlib import contextmanager
 from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
@@ -30,16 +30,17 @@ from .head_adapter import HeadAdapter
 from .hooks import removed_on_leaving
 from .module_calls import ModuleCall
 
-# A level of stride 128 has more than one cell there.
+# Side of the image of `probe`: a level of stride 128 then has several cells.
 PROBE_SIZE = 512
-# Priors of an image whose boxes are looked at: an RoI head trains on as many.
+# Number of priors per image that are taught by a teacher of another family;
+# mmdet's RoI heads usually train on as many RoIs.
 MOST_CHOSEN = 512
-# Priors of a level and image that are predictions; mmdet's usual `nms_pre`.
+# Number of predictions per level and image; mmdet's usual `nms_pre`.
 MOST_PREDICTED = 1000
 
 
 class DenseHeadAdapter(HeadAdapter):
-    """Heads that classify all anchors, points or cells of their maps."""
+    """Adapter of heads that classify every anchor, point or cell."""
 
     sample_name = 'priors'
     num_classes_key = 'bbox_head.num_classes'
@@ -60,7 +61,7 @@ class DenseHeadAdapter(HeadAdapter):
             or 'loss_obj' in self._reading.loss_modules)
         if isinstance(head, GFLHead):
             self.reg_max = head.reg_max
-        # Which of its levels has the stride of each level of its student.
+        # For a teacher: the level that has the stride of each student level.
         self._levels: Optional[List[int]] = None
 
     @property
@@ -100,7 +101,7 @@ class DenseHeadAdapter(HeadAdapter):
         def record_outputs(_, args, output):
             nonlocal outputs
             observation.features = tuple(args[0])
-            # FSAF writes into the lists that it returned.
+            # FSAF changes the lists that it has returned.
             outputs = tuple(
                 tuple(part) if isinstance(part, (list, tuple)) else part
                 for part in output)
@@ -109,7 +110,7 @@ class DenseHeadAdapter(HeadAdapter):
         def record_calls_of(name):
 
             def record(_, args, kwargs):
-                # Those without reduction choose samples, and train nothing.
+                # Calls without reduction only choose samples.
                 if kwargs.get('reduction_override') != 'none':
                     weight = args[2] if len(args) > 2 else kwargs.get('weight')
                     calls.append(
@@ -157,13 +158,13 @@ class DenseHeadAdapter(HeadAdapter):
         return groups
 
     def _num_priors(self, level: Tensor) -> int:
-        """Priors of a level in one image."""
+        """Count the priors of a level in one image."""
         columns = getattr(self._head, self._reading.num_attributes)
         return level.shape[1] // columns * level.shape[2] * level.shape[3]
 
     def _logits(self, outputs: tuple, calls: List[LossCall], num_images: int,
                 num_priors: List[int]) -> Iterator[Tensor]:
-        """Those of each level, shape (N * P, C)."""
+        """Yield the logits of each level, shape (N * P, C)."""
         reading = self._reading
         given = [call.prediction for call in calls]
         if reading.takes_loss_input and given:
@@ -182,7 +183,7 @@ class DenseHeadAdapter(HeadAdapter):
 
     def _parts(self, targets: Optional[Targets], num_images: int,
                num_priors: List[int]) -> List[Dict[str, Tensor]]:
-        """Labels, quality and weights of each level."""
+        """Split labels, quality and weights by level."""
         parts: List[Dict[str, Tensor]] = [{} for _ in num_priors]
         if targets is None:
             return parts
@@ -192,7 +193,7 @@ class DenseHeadAdapter(HeadAdapter):
                 f'the `bbox_head` {type(self._head).__name__} of {self.name} '
                 f'must classify all of its {expected} priors, but its '
                 f'`loss_cls` was given {len(targets.labels)}: heads that '
-                'train on a choice of them cannot be read')
+                'train on a subset of their priors cannot be read')
         for name, values in targets._asdict().items():
             if values is None:
                 continue
@@ -206,10 +207,10 @@ class DenseHeadAdapter(HeadAdapter):
 
     def _divisor(self, groups: List[ClassificationSamples],
                  calls: List[LossCall], data_samples: SampleList) -> Any:
-        """What the student's own loss is divided by.
+        """Compute the divisor of the head's own classification loss.
 
-        Those of all ranks are summed up on every rank, also on one without
-        positives: another would wait for it.
+        Every rank must take part in the sum over all ranks, also a rank
+        without positives; otherwise the other ranks would wait forever.
         """
         kind = self._reading.divisor
         device = groups[0].logits.device
@@ -230,7 +231,7 @@ class DenseHeadAdapter(HeadAdapter):
     def choose(
             self,
             groups: Sequence[ClassificationSamples]) -> List[Optional[Tensor]]:
-        """Positives first, then priors by score; 512 of an image."""
+        """Choose 512 priors per image: positives first, then by score."""
         num_images = 1 + int(groups[0].image_index[-1])
         ranks = []
         for group in groups:
@@ -251,7 +252,7 @@ class DenseHeadAdapter(HeadAdapter):
         ]
 
     def _best_scores(self, logits: Tensor) -> Tensor:
-        """Probability of the most probable class, float32."""
+        """Compute the probability of the most probable class, float32."""
         if self.activation == 'sigmoid':
             best = logits[..., :self.num_classes].amax(dim=-1)
             return best.float().sigmoid()
@@ -268,7 +269,7 @@ class DenseHeadAdapter(HeadAdapter):
         kept_boxes, kept_logits = [], []
         for level, places in enumerate(boxes):
             logits = self._reading.logits(self._head, outputs, level)
-            # The maps of a level need not be there beside those of the next.
+            # Frees the maps of this level before the next level is read.
             outputs[0][level] = None
             best = self._best_scores(logits).sort(
                 dim=1, descending=True, stable=True).indices
@@ -292,7 +293,7 @@ class DenseHeadAdapter(HeadAdapter):
             logits = self._reading.logits(self._head, outputs, level)
             best = self._best_scores(calibrate(logits.flatten(0, 1)))
             num_images, (height, width) = len(logits), places.shape[-2:]
-            # The priors of a place come after each other.
+            # The priors of one position are consecutive.
             scores.append(
                 best.view(num_images, height, width, -1).amax(dim=-1)[:, None])
         return scores
@@ -323,19 +324,20 @@ class DenseHeadAdapter(HeadAdapter):
 
     def look(self, images: Tensor,
              data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:
-        """Logits of each of the student's levels, and the size of its map."""
+        """Compute logits and map sizes of the levels that the student has."""
         return self.look_at(self.detector.extract_feat(images))
 
     def look_at(
             self,
             maps: Sequence[Tensor]) -> List[Tuple[Tensor, Tuple[int, int]]]:
-        """:meth:`look`, where the features are there.
+        """Do the same as :meth:`look`, with given feature maps.
 
         Args:
-            maps (sequence[Tensor]): What its neck returned, of each level.
+            maps (sequence[Tensor]): Output of this detector's neck, one map
+                per level.
         """
-        # Lists, out of which a level is taken once it is read: the maps of
-        # all levels and their logits need not be there together.
+        # Lists, from which a level is removed after reading: this saves the
+        # memory of all maps beside that of all logits.
         outputs = [
             list(part) if isinstance(part, (list, tuple)) else part
             for part in self._head(maps)
@@ -360,7 +362,7 @@ class DenseHeadAdapter(HeadAdapter):
                     f'the teacher {self.name} must have maps of the size of '
                     f'the student\'s, but on level {group.stage} it has '
                     f'{size} and the student {group.where}: choose backbones '
-                    'and necks that round sizes alike')
+                    'and necks that round sizes in the same way')
             answers.append(logits)
         return answers
 
@@ -382,10 +384,10 @@ class DenseHeadAdapter(HeadAdapter):
             index = mine.strides.index(stride)
             counts = mine.num_priors[index], theirs.num_priors[level]
             if counts[0] != counts[1]:
-                return ('must have as many priors in a cell, but at stride '
-                        f'{stride} the teacher has {counts[0]} and the '
-                        f'student {counts[1]}: choose a teacher with the '
-                        'anchors of the student')
+                return ('must have the same number of priors in a cell, but '
+                        f'at stride {stride} the teacher has {counts[0]} '
+                        f'and the student {counts[1]}: choose a teacher with '
+                        'the anchors of the student')
             anchors = mine.anchors[index], theirs.anchors[level]
             if counts[0] > 1 and None not in anchors and not torch.allclose(
                     *anchors):
@@ -403,9 +405,9 @@ class DenseHeadAdapter(HeadAdapter):
         self._levels = [mine.strides.index(one) for one in theirs.strides]
         if mine.offset != theirs.offset:
             print_log(
-                f'Teacher and student lay their priors at {mine.offset:g} '
-                f'and {theirs.offset:g} of a cell; those of one cell are '
-                'taken to be the same', 'current')
+                'Teacher and student place their priors at '
+                f'{mine.offset:g} and {theirs.offset:g} of a cell; priors of '
+                'the same cell are compared as if they were equal', 'current')
 
     @property
     def _grid(self) -> DenseGrid:
@@ -414,14 +416,15 @@ class DenseHeadAdapter(HeadAdapter):
     def reason_against_labelling(self) -> Optional[str]:
         kind = f'has the `bbox_head` {type(self._head).__name__}, which'
         if self.detector.train_cfg is None:
-            return ('must have `model.train_cfg` in its config, which says '
+            return ('must have `model.train_cfg` in its config, which defines '
                     'how labels are assigned, but has none')
         if self._reading.targets is None:
             return f'{kind} assigns no classes to its priors'
         if self._reading.assigns_by_score and not self.scores_iou:
-            return (f'{kind} assigns classes by its own scores: they would '
-                    'flatter it, and an IoU with the objects, by which its '
-                    'boxes could be labelled, is not what it scores')
+            return (f'{kind} assigns classes by its own scores, so that with '
+                    'these labels it would appear better calibrated than it '
+                    'is; labels by the IoU of its boxes are only possible if '
+                    'its scores predict an IoU')
         return None
 
     def label(self, images: Tensor, data_samples: SampleList,
@@ -430,8 +433,8 @@ class DenseHeadAdapter(HeadAdapter):
         if self._reading.assigns_by_score:
             return self._label_by_overlap(features, data_samples)
         was_training = self._head.training
-        # This one flag: some heads return less in testing, and BatchNorms
-        # have flags of their own.
+        # Some heads return less in test mode. Only the flag of the head is
+        # set, so that its BatchNorms stay in eval mode.
         self._head.training = True
         try:
             with self.observe(data_samples) as observation:
@@ -443,7 +446,7 @@ class DenseHeadAdapter(HeadAdapter):
     def _label_by_overlap(
             self, features: Tuple[Tensor, ...],
             data_samples: SampleList) -> List[ClassificationSamples]:
-        """Labels that do not depend on the head's scores."""
+        """Label by the overlap of the boxes, independent of the scores."""
         outputs = self._head(features)
         groups = []
         all_boxes = PredictedBoxes(self._head, outputs).decode()
@@ -467,7 +470,7 @@ class DenseHeadAdapter(HeadAdapter):
 
 def _clipped(boxes: Sequence[Tensor],
              data_samples: SampleList) -> List[Tensor]:
-    """Boxes of each level, inside of the images if these are known."""
+    """Clip the boxes of each level to the images, if these are known."""
     if not data_samples:
         return list(boxes)
     return [clip_to_images(level, data_samples) for level in boxes]

@@ -1,11 +1,11 @@
-"""How each dense head of mmdet tells what it classified.
+"""Rules to read logits and targets of each dense head of mmdet.
 
 A head calls its ``loss_cls`` with logits and targets. Heads differ in the
-order of the samples, in what a target is, and in what the loss is divided
-by; :data:`READINGS` has a row for each that differs.
+order of the samples, in the form of the targets, and in the divisor of the
+loss; :data:`READINGS` has one row for each kind of head.
 
-Shapes: N images, L levels, :math:`P_l` priors of level l in an image, C
-columns of logits, K classes.
+Shapes: N images; L levels; :math:`P_l` priors of level l in an image; M
+samples of all images and levels; C columns of logits; K classes.
 """
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -28,14 +28,14 @@ from torch import Tensor
 
 
 class LossCall(NamedTuple):
-    """A call of a loss module in the head.
+    """One call of a loss module in a head.
 
     Attributes:
-        module (str): The head's attribute.
+        module (str): Name of the head's attribute that holds the module.
         prediction (Tensor): First argument.
         target (Any): Second argument.
-        weight (Tensor, optional): Third argument, or the keyword.
-        avg_factor (float | Tensor, optional): The keyword.
+        weight (Tensor, optional): Third argument, or the keyword ``weight``.
+        avg_factor (float | Tensor, optional): Keyword ``avg_factor``.
     """
     module: str
     prediction: Tensor
@@ -45,14 +45,15 @@ class LossCall(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What the samples of a step were to be, in the head's own order.
+    """Targets of the samples of a step, in the head's own order.
 
     Attributes:
         labels (Tensor): Assigned classes, K for background, int64, shape
             (M,).
-        quality (Tensor, optional): Target of the assigned class where it is
-            not 1, shape (M,).
-        weight (Tensor, optional): Weights, shape (M,).
+        quality (Tensor, optional): Target of the score of the assigned
+            class, shape (M,). Defaults to None, a target of 1.
+        weight (Tensor, optional): Weights of the samples, shape (M,).
+            Defaults to None, a weight of 1.
     """
     labels: Tensor
     quality: Optional[Tensor] = None
@@ -60,13 +61,16 @@ class Targets(NamedTuple):
 
 
 def map_of_logits(head: nn.Module, outputs: tuple, level: int) -> Tensor:
-    """Logits of a level, from what the head returned, shape (N, P, C)."""
+    """Read the logits of a level from the head's output, shape (N, P, C)."""
     return _as_rows(outputs[0][level], head.cls_out_channels)
 
 
 def logits_of_probabilities(head: nn.Module, outputs: tuple,
                             level: int) -> Tensor:
-    """TOOD returns probabilities. Half precision has none next to 1."""
+    """Convert the probabilities that TOOD returns to logits.
+
+    In float32, as half precision has no numbers close to 1.
+    """
     probs = _as_rows(outputs[0][level], head.cls_out_channels).float()
     return torch.logit(probs, eps=1e-6)
 
@@ -76,10 +80,10 @@ def joint_logits(classes: Tensor, objectness: Tensor) -> Tensor:
 
     Args:
         classes (Tensor): Logits of the classes, shape (..., K).
-        objectness (Tensor): Logit of an object, shape (..., 1).
+        objectness (Tensor): Logit of the objectness, shape (..., 1).
 
     Returns:
-        Tensor: At least float32, shape (..., K).
+        Tensor: Logits of the scores, float32, shape (..., K).
 
     Example:
         >>> joint = joint_logits(torch.tensor([[0.]]), torch.tensor([[0.]]))
@@ -88,14 +92,14 @@ def joint_logits(classes: Tensor, objectness: Tensor) -> Tensor:
     """
     classes, objectness = classes.float(), objectness.float()
     log_score = F.logsigmoid(classes) + F.logsigmoid(objectness)
-    # Below 0, where the logarithm of 1 - exp would be infinite.
+    # Below 0, because at 0 the logarithm of 1 - exp is infinite.
     log_score = log_score.clamp(max=-torch.finfo(log_score.dtype).tiny)
     return log_score - torch.log(-torch.expm1(log_score))
 
 
 def joint_logits_of_yolox(head: nn.Module, outputs: tuple,
                           level: int) -> Tensor:
-    """Class and objectness come as maps of their own."""
+    """Join the separate maps of classes and objectness of YOLOX."""
     return joint_logits(
         _as_rows(outputs[0][level], head.cls_out_channels),
         _as_rows(outputs[2][level], 1))
@@ -103,13 +107,13 @@ def joint_logits_of_yolox(head: nn.Module, outputs: tuple,
 
 def joint_logits_of_yolov3(head: nn.Module, outputs: tuple,
                            level: int) -> Tensor:
-    """Box, objectness and classes are columns of one map."""
+    """Join objectness and classes, which are columns of one YOLOv3 map."""
     rows = _as_rows(outputs[0][level], head.num_attrib)
     return joint_logits(rows[..., 5:], rows[..., 4:5])
 
 
 def targets_of_classes(calls: List[LossCall], num_classes: int) -> Targets:
-    """Labels, pairs of label and quality, or a map of qualities."""
+    """Read targets given as labels, (label, quality) pairs or quality maps."""
     labels, quality, weight = [], [], []
     for call in calls:
         target = call.target
@@ -118,7 +122,7 @@ def targets_of_classes(calls: List[LossCall], num_classes: int) -> Targets:
             quality.append(target[1].reshape(-1))
         elif target.dim() == 2:
             best, column = target.max(dim=1)
-            # A map without objects is filled with K in CenterNetUpdateHead.
+            # CenterNetUpdateHead fills a map without objects with K.
             is_object = (best > 0) & (best <= 1)
             labels.append(torch.where(is_object, column, num_classes))
             quality.append(best * is_object)
@@ -129,14 +133,17 @@ def targets_of_classes(calls: List[LossCall], num_classes: int) -> Targets:
     labels = torch.cat(labels)
     weight = torch.cat([one.reshape(-1) for one in weight]) if weight else None
     if weight is not None and len(weight) != len(labels):
-        # FSAF's: one for each class, 0 where another object hides the prior.
+        # FSAF gives one weight per class, 0 if another object hides the prior.
         weight = weight.view(len(labels), -1).amin(dim=1)
     return Targets(labels,
                    torch.cat(quality).float() if quality else None, weight)
 
 
 def targets_of_yolox(calls: List[LossCall], num_classes: int) -> Targets:
-    """The class loss sees positives only: objectness tells which they are."""
+    """Read targets of YOLOX: objectness marks the positives.
+
+    Its classification loss receives the positives only.
+    """
     is_positive = next(call.target for call in calls
                        if call.module == 'loss_obj').reshape(-1) > 0
     labels = is_positive.new_full(
@@ -152,7 +159,10 @@ def targets_of_yolox(calls: List[LossCall], num_classes: int) -> Targets:
 
 
 def targets_of_yolov3(calls: List[LossCall], num_classes: int) -> Targets:
-    """One-hot classes, weighted 1 at positives; objectness ignores some."""
+    """Read targets of YOLOv3: one-hot classes with weight 1 for positives.
+
+    The weights of the objectness mark the ignored samples.
+    """
     labels, weight = [], []
     for call in calls:
         if call.module == 'loss_cls':
@@ -167,28 +177,32 @@ def targets_of_yolov3(calls: List[LossCall], num_classes: int) -> Targets:
 
 @dataclass(frozen=True)
 class DenseReading:
-    """How to read one kind of dense head.
+    """Rule to read one kind of dense head.
 
     Attributes:
-        order (str): How ``loss_cls`` is given the samples: 'level', the
-            images of a level after each other, or 'image', the levels of an
-            image.
-        divisor (str): What the head's classification loss is divided by:
-            'avg_factor', that of the call; 'quality', the sum of qualities
-            over all ranks; 'positives', the number of positives over all
-            ranks; 'objects', stands in where the head has none of these:
-            the number of objects over all ranks.
-        loss_modules (tuple[str]): Attributes of the head to listen to.
-        logits (Callable): ``(head, outputs, level)`` to logits of the shape
-            (N, P, C).
-        targets (Callable, optional): ``(calls, num_classes)`` to
-            :class:`Targets`; None where the head assigns no classes.
+        order (str): Order of the samples in ``loss_cls``: 'level' (one level
+            after the other, each with all images) or 'image' (one image
+            after the other, each with all levels). Defaults to 'level'.
+        divisor (str): Divisor of the head's classification loss:
+            'avg_factor', the argument of the call; 'quality', the sum of
+            qualities over all ranks; 'positives', the number of positives
+            over all ranks; or 'objects', the number of objects over all
+            ranks, for heads that have none of the other divisors. Defaults
+            to 'avg_factor'.
+        loss_modules (tuple[str]): Names of the head's loss modules whose
+            calls are recorded. Defaults to ('loss_cls', ).
+        logits (callable): Function of ``(head, outputs, level)`` that returns
+            logits of shape (N, P, C). Defaults to :func:`map_of_logits`.
+        targets (callable, optional): Function of ``(calls, num_classes)``
+            that returns :class:`Targets`; None if the head assigns no
+            classes. Defaults to :func:`targets_of_classes`.
         takes_loss_input (bool): Whether the first argument of ``loss_cls``
-            is those logits: a copy less.
+            is used as these logits, which saves a copy. Defaults to True.
         assigns_by_score (bool): Whether the head chooses its positives by
-            its own scores.
-        num_attributes (str): The head's attribute with the number of
-            columns of a prior in its map.
+            its own scores. Defaults to False.
+        num_attributes (str): Name of the head's attribute that holds the
+            number of columns per prior in its map. Defaults to
+            'cls_out_channels'.
     """
     order: str = 'level'
     divisor: str = 'avg_factor'
@@ -201,8 +215,8 @@ class DenseReading:
 
 
 _BY_OBJECTS = DenseReading(divisor='objects', targets=None)
-# By class; that of the nearest base class is taken. A text is the reason why
-# a head cannot be read.
+# Readings by class of the head; the row of the nearest base class is used. A
+# text is the reason why a head cannot be read.
 READINGS: Dict[type, Any] = {
     AnchorHead:
     DenseReading(),
@@ -253,13 +267,13 @@ READINGS: Dict[type, Any] = {
     CenterNetHead:
     'scores heat maps, of which only the peaks are detections',
     CornerHead:
-    'scores corners, which belong to no box before they are '
+    'scores corners, which do not belong to a box before they are '
     'grouped',
     GuidedAnchorHead:
-    'chooses the places of its anchors itself, and in '
-    'testing computes logits only there',
+    'chooses the positions of its anchors itself, and in '
+    'testing computes logits only at these',
     RPNHead:
-    'proposes boxes and tells no classes apart',
+    'proposes boxes and does not distinguish classes',
     LADHead:
     'has a teacher of its own',
     LDHead:
@@ -270,19 +284,19 @@ READINGS: Dict[type, Any] = {
 
 
 def reading_of(head: nn.Module) -> Any:
-    """The row of a head.
+    """Look up the reading of a head.
 
     Args:
         head (nn.Module): A detector's ``bbox_head``.
 
     Returns:
-        DenseReading | str | None: A text says why it cannot be read; None
-        where no row is of its kind.
+        DenseReading | str, optional: Reading of the head, or the reason why
+        it cannot be read; None if there is no row for its kind.
     """
     return next(
         (READINGS[cls] for cls in type(head).__mro__ if cls in READINGS), None)
 
 
 def _as_rows(level: Tensor, columns: int) -> Tensor:
-    """A map (N, A * columns, H, W) as rows (N, H * W * A, columns)."""
+    """Reshape a map (N, A * columns, H, W) to (N, H * W * A, columns)."""
     return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, columns)

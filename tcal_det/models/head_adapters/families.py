@@ -1,4 +1,4 @@
-"""Which adapter serves a detector."""
+"""Choice of the head adapter of a detector."""
 from typing import List, Type
 
 import torch.nn as nn
@@ -11,8 +11,9 @@ from .query_head_adapter import QueryHeadAdapter
 from .roi_head_adapter import RoIHeadAdapter
 from .sparse_roi_head_adapter import SparseRoIHeadAdapter
 
-# The first that matches is taken: a two-stage detector has a dense RPN too,
-# and queries are found where others have RoIs or a dense head.
+# The first family that matches is used. The order matters: a two-stage
+# detector also has a dense RPN, and detectors with queries have the attribute
+# `roi_head` or `bbox_head` of the other families.
 FAMILIES: List[Type[HeadAdapter]] = [
     SparseRoIHeadAdapter, QueryHeadAdapter, RoIHeadAdapter, DenseHeadAdapter
 ]
@@ -20,16 +21,16 @@ SEE = 'see docs/methods.md, "Which heads"'
 
 
 def adapter_for(detector: nn.Module, role: str) -> HeadAdapter:
-    """The adapter of a detector's head.
+    """Create the adapter of a detector's head.
 
-    Chosen by the head, never by the detector's name.
+    The adapter is chosen by the head, never by the detector's name.
 
     Args:
         detector (nn.Module): Student or teacher.
         role (str): 'student' or 'teacher', for the message.
 
     Returns:
-        HeadAdapter: One for this detector.
+        HeadAdapter: Adapter for this detector.
 
     Raises:
         InvalidTypeError: If no adapter can read the head.
@@ -43,5 +44,5 @@ def adapter_for(detector: nn.Module, role: str) -> HeadAdapter:
             return family(detector)
     raise InvalidTypeError(
         f'the {role} {name} has neither an RoI head (`roi_head`) nor a dense '
-        f'head or one with queries (`bbox_head`) that can be read: choose '
-        f'another {role}; {SEE}')
+        'head or a head with queries (`bbox_head`): choose another '
+        f'{role}; {SEE}')

@@ -1,7 +1,7 @@
-"""What the distillation asks of a detector's classification head.
+"""Interface between the distillation and a detector's classification head.
 
-A family of heads is one subclass of :class:`HeadAdapter`; nothing else in
-the package knows how a head is called.
+Each family of heads has one subclass of :class:`HeadAdapter`. No other code
+in the package knows how a head is called.
 """
 from abc import ABCMeta, abstractmethod
 from typing import (Any, Callable, ContextManager, Dict, List, Optional,
@@ -18,32 +18,34 @@ from .module_calls import ModuleCall
 
 
 class HeadAdapter(metaclass=ABCMeta):
-    """Reads, or runs, the classification head of one detector.
+    """Read and run the classification head of one detector.
 
     Args:
-        detector (nn.Module): One that :meth:`reason_against` lets pass.
+        detector (nn.Module): Detector that :meth:`reason_against` accepts.
 
     Attributes:
         detector (nn.Module): The detector.
-        activation (str): 'softmax' or 'sigmoid', what makes probabilities
-            of the logits.
+        activation (str): Activation that turns the logits into
+            probabilities, 'softmax' or 'sigmoid'.
         num_classes (int): Number of classes K, without background.
-        cls_channels (int): Number of columns of the logits C: K + 1 with
-            background last, or K.
+        cls_channels (int): Number of columns C of the logits: K + 1 with the
+            background class last, or K.
         scores_iou (bool): Whether a score predicts class and IoU together.
-        sample_name (str): What the head classifies, in the plural, for a
-            message: 'RoIs', 'priors' or 'queries'.
+        sample_name (str): Plural name of the classified samples, for
+            messages: 'RoIs', 'priors' or 'queries'.
         num_classes_key (str): Config key of ``num_classes``, below
             ``model``.
-        num_stages (int): Stages of a cascade of RoI heads, else 1.
+        num_stages (int): Number of stages of a cascade of RoI heads; 1 for
+            all other heads.
         shares_samples (bool): Whether another detector of this family can
-            classify the same samples: RoIs and priors, not queries.
-        classifies_boxes (bool): Whether it can classify any box that it is
-            given.
-        answers_by_queries (bool): Whether one sample is to find an object,
-            and all others are not: a query.
-        reg_max (int, optional): Largest distance, in strides, of its
-            distributions of box edges; None if it predicts none.
+            classify the same samples: True for RoIs and priors, False for
+            queries.
+        classifies_boxes (bool): Whether the head can classify any given box.
+        answers_by_queries (bool): Whether the samples are queries, of which
+            exactly one should detect each object.
+        reg_max (int, optional): Largest distance, in strides, of the
+            predicted distributions of box edges; None if the head predicts
+            no distributions.
     """
 
     activation: str
@@ -63,23 +65,23 @@ class HeadAdapter(metaclass=ABCMeta):
 
     @property
     def name(self) -> str:
-        """The detector, as its user calls it."""
+        """Class name of the detector, without what is mixed in."""
         return detector_name(self.detector)
 
     @property
     @abstractmethod
     def loss_cls(self) -> Optional[nn.Module]:
-        """The head's classification loss; None if it has no module for it."""
+        """Classification loss of the head; None if it has no such module."""
 
     @property
     def parts(self) -> Dict[str, nn.Module]:
-        """Modules whose runs can be recorded, by name.
+        """Modules whose forward calls can be recorded, by name.
 
-        'backbone'; 'neck', the backbone of a detector without one; 'head.0',
-        'head.1', ... of each stage of a head that is run once in a step;
-        'dense_head', the same of a dense head only; and 'classifier.0', ...
-        the last layer of each stage of an RoI head, where it is called
-        ``fc_cls``.
+        The names are 'backbone'; 'neck' (the backbone if the detector has no
+        neck); 'head.0', 'head.1', ... for the stages of a head that runs
+        once in a step; 'dense_head' for the same module, only if it is a
+        dense head; and 'classifier.0', ... for the last layer of each stage
+        of an RoI head, if that layer is called ``fc_cls``.
         """
         detector = self.detector
         parts = dict(backbone=detector.backbone, neck=detector.backbone)
@@ -90,19 +92,19 @@ class HeadAdapter(metaclass=ABCMeta):
     @classmethod
     @abstractmethod
     def matches(cls, detector: nn.Module) -> bool:
-        """Whether the detector's head is of this family at all."""
+        """Check whether the detector has a head of this family."""
 
     @classmethod
     @abstractmethod
     def reason_against(cls, detector: nn.Module) -> Optional[str]:
-        """Why a head of this family cannot be read; None if it can.
+        """Explain why a head of this family cannot be read.
 
         Args:
-            detector (nn.Module): One that :meth:`matches`.
+            detector (nn.Module): Detector that :meth:`matches`.
 
         Returns:
-            str, optional: What follows 'the teacher FasterRCNN ...' in a
-            message.
+            str, optional: Text that follows 'the teacher FasterRCNN ...' in
+            a message; None if the head can be read.
         """
 
     @abstractmethod
@@ -110,231 +112,246 @@ class HeadAdapter(metaclass=ABCMeta):
         self, data_samples: SampleList = ()) -> ContextManager[Observation]:
         """Record what the detector's own ``loss`` sends through its head.
 
-        Public forward hooks, removed on leaving: no method is replaced,
-        nothing is computed again, nothing outlives the step.
+        Public forward hooks record it and are removed at the end of the
+        context. No method is replaced, nothing is computed again, and
+        nothing is kept after the step.
 
         Args:
-            data_samples (list[DetDataSample]): Samples of the images; read
-                where the loss says nothing of a divisor. Defaults to ().
+            data_samples (list[DetDataSample]): Data samples of the images;
+                read if the loss is called without a divisor. Defaults to ().
 
         Returns:
-            ContextManager[Observation]: Its groups are there on leaving.
+            ContextManager[Observation]: Context of the observation, whose
+            groups are filled when the context ends.
         """
 
     def look(self, images: Tensor, data_samples: SampleList) -> Any:
-        """Compute of a batch what does not depend on the samples.
+        """Run the part of a batch that does not depend on the samples.
 
-        The distiller calls it before the student's loss: what runs here
-        does not need its memory beside the student's graph. Only of a head
-        that ``shares_samples``.
+        The distiller calls this method before the student's loss, so that
+        its temporary memory is not needed at the same time as the student's
+        graph. Available only if ``shares_samples``.
 
         Args:
-            images (Tensor): In this detector's normalisation, shape
+            images (Tensor): Images in this detector's normalisation, shape
                 (N, 3, H, W).
-            data_samples (list[DetDataSample]): Samples of these images.
+            data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            Any: What :meth:`answer` takes.
+            Any: First argument of :meth:`answer`.
         """
         raise NotImplementedError
 
     def answer(self, seen: Any,
                groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        """Logits of the samples of another detector of this family.
+        """Classify the samples of another detector of this family.
 
-        With :meth:`look` backbone, neck and head run once. No RPN, no
-        assignment, no NMS. Only of a head that ``shares_samples``.
+        Together with :meth:`look`, backbone, neck and head run once. RPN,
+        assignment and NMS do not run. Available only if ``shares_samples``.
 
         Args:
-            seen (Any): What :meth:`look` returned; may be emptied.
-            groups (sequence[ClassificationSamples]): What was observed.
+            seen (Any): Return value of :meth:`look`; may be emptied.
+            groups (sequence[ClassificationSamples]): Observed groups.
 
         Returns:
-            list[Tensor]: For each group, shape (S, C).
+            list[Tensor]: Logits of each group, shape (S, C).
         """
         raise NotImplementedError
 
     @abstractmethod
     def probe(self) -> Tensor:
-        """Logits on a synthetic image, to compare two copies of a detector.
+        """Compute logits on a synthetic image, to compare two detectors.
 
         Returns:
-            Tensor: One-dimensional.
+            Tensor: One-dimensional logits.
         """
 
     def reason_against_student(self, student: 'HeadAdapter') -> Optional[str]:
-        """Why this detector cannot answer for a student's samples.
+        """Explain why this teacher cannot classify a student's samples.
 
         Args:
-            student (HeadAdapter): One of the same family, of the same
-                classes and activation.
+            student (HeadAdapter): Adapter of a student of the same family,
+                with the same classes and activation.
 
         Returns:
-            str, optional: What differs, and the remedy; None if it can.
+            str, optional: Difference and remedy; None if it can classify
+            them.
         """
         return None
 
     @abstractmethod
     def prepare_as_teacher(self, student: 'HeadAdapter') -> None:
-        """Choose what answers this student, and fast; may change the model.
+        """Prepare this teacher for its student; may change its modules.
 
         Args:
-            student (HeadAdapter): One that ``check_pair`` lets pass.
+            student (HeadAdapter): Adapter of the student.
         """
 
     def reason_against_exchange(self, student: 'HeadAdapter') -> Optional[str]:
-        """Why no sample of a student can be exchanged for one of its own.
+        """Explain why student samples cannot be replaced by the teacher's.
 
         Args:
             student (HeadAdapter): Adapter of the student.
 
         Returns:
-            str, optional: What follows 'of the teacher X and the student Y
-            ...' in a message; None if they can be.
+            str, optional: Text that follows 'the teacher X and the student Y
+            cannot exchange them, as ...' in a message; None if they can be
+            replaced.
         """
         return (f'the teacher classifies {self.sample_name} and the student '
                 f'{student.sample_name}')
 
     def reason_against_boxes(self) -> Optional[str]:
-        """Why the boxes of its samples cannot be read; None if they can.
+        """Explain why the boxes of the samples cannot be read.
 
         Returns:
-            str, optional: What follows 'the student RetinaNet ...' in a
-            message.
+            str, optional: Text that follows 'the student RetinaNet ...' in a
+            message; None if the boxes can be read.
         """
         return None
 
     def choose(
             self,
             groups: Sequence[ClassificationSamples]) -> List[Optional[Tensor]]:
-        """Samples whose boxes are looked at by a detector of another family.
+        """Choose the samples that a teacher of another family is to teach.
 
         Args:
-            groups (sequence[ClassificationSamples]): What was observed.
+            groups (sequence[ClassificationSamples]): Observed groups.
 
         Returns:
-            list[Tensor | None]: Positions in each group, in ascending order,
-            int64; None for all.
+            list[Tensor]: Positions of the chosen samples in each group, in
+            ascending order, int64; None for a group of which all samples are
+            chosen.
         """
         return [None] * len(groups)
 
     def reason_against_predicting(self) -> Optional[str]:
-        """Why :meth:`predict` cannot serve; None if it can.
+        """Explain why :meth:`predict` cannot be used.
 
         Returns:
-            str, optional: What follows 'the teacher FasterRCNN ...' in a
-            message.
+            str, optional: Text that follows 'the teacher FasterRCNN ...' in
+            a message; None if it can be used.
         """
         return None
 
     @abstractmethod
     def predict(self, images: Tensor,
                 data_samples: SampleList) -> List[Predictions]:
-        """Boxes with whole rows of logits, before any threshold or NMS.
+        """Predict boxes with all class logits, before any threshold or NMS.
 
         Args:
-            images (Tensor): In this detector's normalisation, shape
+            images (Tensor): Images in this detector's normalisation, shape
                 (N, 3, H, W).
-            data_samples (list[DetDataSample]): Samples of these images.
+            data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            list[Predictions]: The last are the detector's own; before them,
-            those of earlier decoder layers of a detector with queries.
+            list[Predictions]: One element; for a detector with queries, one
+            element per decoder layer, of which the last holds the
+            predictions that the detector itself uses.
         """
 
     def reason_against_scoring(self) -> Optional[str]:
-        """Why :meth:`score_maps` cannot serve; None if it can.
+        """Explain why :meth:`score_maps` cannot be used.
 
         Returns:
-            str, optional: What follows 'the teacher DINO ...' in a message.
+            str, optional: Text that follows 'the teacher DINO ...' in a
+            message; None if it can be used.
         """
-        return f'classifies {self.sample_name}, not the places of its maps'
+        return (f'classifies {self.sample_name}, not the positions of its '
+                'feature maps')
 
     def score_maps(self, maps: Sequence[Tensor], call: Optional[ModuleCall],
                    calibrate: Callable[[Tensor], Tensor]) -> List[Tensor]:
-        """How sure this detector is of an object, at each place of its maps.
+        """Score how probable an object is at each position of the maps.
 
         Args:
-            maps (sequence[Tensor]): What its neck returned, of each level.
-            call (ModuleCall, optional): The run of its head on them; None
-                where it did not run.
-            calibrate (callable): Its calibrator, logits to logits of shape
-                (S, C).
+            maps (sequence[Tensor]): Output of this detector's neck, one map
+                per level.
+            call (ModuleCall, optional): Recorded call of the head on these
+                maps; None if the head did not run.
+            calibrate (callable): Calibrator of this detector, which maps
+                logits of shape (S, C) to calibrated logits.
 
         Returns:
-            list[Tensor]: Probability of the most probable class, of each
+            list[Tensor]: Probability of the most probable class for each
             level, at least float32, shape (N, 1, H, W).
         """
         raise NotImplementedError
 
     def reason_against_regressing(self) -> Optional[str]:
-        """Why :meth:`regress` cannot serve; None if it can.
+        """Explain why :meth:`regress` cannot be used.
 
         Returns:
-            str, optional: What follows 'the student DINO ...' in a message.
+            str, optional: Text that follows 'the student DINO ...' in a
+            message; None if it can be used.
         """
-        return f'makes its boxes of {self.sample_name} that are its own'
+        return (f'predicts boxes from its own {self.sample_name}, which no '
+                'other detector has')
 
     def regress(self, calls: Dict[str, ModuleCall],
                 groups: Sequence[ClassificationSamples],
                 labels: Sequence[Tensor]) -> List[Tensor]:
-        """The boxes that its head makes of samples, with their graph.
+        """Decode the boxes that the head predicts for samples.
 
         Args:
-            calls (dict[str, ModuleCall]): The run of each stage of its head
-                on these samples.
-            groups (sequence[ClassificationSamples]): The samples: its own, or
-                those of its student.
-            labels (sequence[Tensor]): Class of each sample, of which the box
-                is taken where each class has one of its own, int64, shape
-                (S,) for each group.
+            calls (dict[str, ModuleCall]): Recorded call of each stage of the
+                head on these samples.
+            groups (sequence[ClassificationSamples]): Samples of this
+                detector, or those of its student.
+            labels (sequence[Tensor]): Class of each sample, int64, shape
+                (S,) for each group. It selects the box of a head that
+                predicts one box per class.
 
         Returns:
-            list[Tensor]: For each group corners in the pixels of the
-            network's input, not clipped, at least float32, shape (S, 4).
+            list[Tensor]: Box corners for each group with their graph, in
+            pixels of the network's input, not clipped, at least float32,
+            shape (S, 4).
         """
         raise NotImplementedError
 
     def edge_distributions(self, maps: Sequence[Tensor],
                            call: Optional[ModuleCall]) -> List[Tensor]:
-        """How far from each of its priors the edges of the box may be.
+        """Read the predicted distributions of the box edges of all priors.
 
-        Only of a head with ``reg_max``.
+        Available only if the head has a ``reg_max``.
 
         Args:
-            maps (sequence[Tensor]): What its neck returned, of each level.
-            call (ModuleCall, optional): The run of its head on them; None
-                where it did not run.
+            maps (sequence[Tensor]): Output of this detector's neck, one map
+                per level.
+            call (ModuleCall, optional): Recorded call of the head on these
+                maps; None if the head did not run.
 
         Returns:
-            list[Tensor]: Logits of the distances 0, 1, ..., ``reg_max`` of
-            each level, or of those that its student has, in the order of
-            the rows of class logits, shape (N * P, 4, reg_max + 1).
+            list[Tensor]: Logits of the distances 0, 1, ..., ``reg_max`` from
+            a prior to each edge, for each level (of a teacher: each level of
+            its student), in the order of the rows of class logits, shape
+            (N * P, 4, reg_max + 1).
         """
         raise NotImplementedError
 
     def reason_against_labelling(self) -> Optional[str]:
-        """Why :meth:`label` cannot serve; None if it can.
+        """Explain why :meth:`label` cannot be used.
 
         Returns:
-            str, optional: What follows 'the teacher FasterRCNN ...' in a
-            message.
+            str, optional: Text that follows 'the teacher FasterRCNN ...' in
+            a message; None if it can be used.
         """
         return None
 
     @abstractmethod
     def label(self, images: Tensor, data_samples: SampleList,
               protocol: str) -> List[ClassificationSamples]:
-        """Classify annotated images, and say what was right.
+        """Classify annotated images, and label each sample.
 
         Args:
-            images (Tensor): In this detector's normalisation, shape
+            images (Tensor): Images in this detector's normalisation, shape
                 (N, 3, H, W).
-            data_samples (list[DetDataSample]): Samples of these images, with
-                ``gt_instances``.
-            protocol (str): 'train', samples as distillation sees them, or
-                'test', all that detection looks at.
+            data_samples (list[DetDataSample]): Data samples of these images,
+                with ``gt_instances``.
+            protocol (str): 'train' for the samples that distillation uses,
+                or 'test' for all samples that detection uses.
 
         Returns:
-            list[ClassificationSamples]: With ``labels``, without gradient.
+            list[ClassificationSamples]: Groups with ``labels``, without
+            gradient.
         """

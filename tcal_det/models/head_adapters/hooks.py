@@ -1,4 +1,4 @@
-"""Hooks that listen to a detector for one step."""
+"""Forward hooks on a detector for the time of one step."""
 from contextlib import contextmanager
 from typing import Iterable, Iterator
 
@@ -7,11 +7,10 @@ from torch.utils.hooks import RemovableHandle
 
 @contextmanager
 def removed_on_leaving(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Remove hooks at the end, also after an exception.
+    """Remove hooks when the context ends, also after an exception.
 
     Args:
-        handles (iterable[RemovableHandle]): What registered the hooks
-            returned.
+        handles (iterable[RemovableHandle]): Handles of the registered hooks.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What parts of a detector were given, and returned, in one step."""
+"""Recorded inputs and outputs of a detector's modules in one step."""
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Tuple
@@ -10,12 +10,12 @@ from .hooks import removed_on_leaving
 
 @dataclass
 class ModuleCall:
-    """The last run of a module.
+    """The last forward call of a module.
 
     Attributes:
-        inputs (tuple): Its positional arguments.
-        output (Any): What it returned, with its graph; a tuple where it
-            returned a list.
+        inputs (tuple): Positional arguments of the call.
+        output (Any): Return value with its graph; a list is stored as a
+            tuple.
     """
     inputs: Tuple[Any, ...]
     output: Any
@@ -24,16 +24,17 @@ class ModuleCall:
 @contextmanager
 def recorded_calls(
         modules: Dict[str, nn.Module]) -> Iterator[Dict[str, ModuleCall]]:
-    """Record the last run of some modules.
+    """Record the last forward call of each of several modules.
 
-    Public forward hooks, removed on leaving: nothing is computed again.
+    Public forward hooks record it and are removed at the end of the context.
+    Nothing is computed again.
 
     Args:
-        modules (dict[str, nn.Module]): Modules by a name.
+        modules (dict[str, nn.Module]): Modules by name.
 
     Returns:
-        ContextManager[dict[str, ModuleCall]]: By the same name; of a module
-        that did not run there is none.
+        ContextManager[dict[str, ModuleCall]]: Context of the calls by the
+        same names; a module that did not run has no entry.
     """
     calls: Dict[str, ModuleCall] = {}
 
@@ -53,7 +54,7 @@ def recorded_calls(
 
 
 def _kept(part: Any) -> Any:
-    # Some heads write into the lists that they returned.
+    # Some heads change the lists that they have returned.
     if isinstance(part, (list, tuple)):
         return tuple(map(_kept, part))
     return part

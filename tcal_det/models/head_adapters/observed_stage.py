@@ -1,4 +1,4 @@
-"""What a stage of an RoI head does while a detector's loss runs."""
+"""Recorded data of one stage of an RoI head during a detector's loss."""
 from typing import Any, Dict, Optional, Tuple
 
 import torch.nn as nn
@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 class ObservedStage:
-    """Hooks on one stage, and what they saw.
+    """Hooks on one stage, and the data that they record.
 
-    The last call of the head, and of its loss, is the training's: OHEM runs
-    both before, on all RoIs, to choose among them. Extractors may be called
-    afterwards, by a mask branch.
+    The last call of the head and of its loss belongs to the training. OHEM
+    calls both earlier on all RoIs, to choose among them. A mask branch may
+    call the extractor again afterwards.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class ObservedStage:
         self.targets = {}
 
     def record_targets(self, _: nn.Module, args: tuple, kwargs: dict) -> None:
-        # Without weights it is PISA, which weighs by the loss it sees.
+        # PISA calls the loss without weights, to compute weights from it.
         if len(args) == 3:
             self.targets = dict(
                 labels=args[1],

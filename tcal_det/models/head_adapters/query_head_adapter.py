@@ -1,6 +1,6 @@
-"""DETR and its descendants.
+"""Adapter of DETR and the detectors derived from it.
 
-Shapes: L decoder layers, N images, Q queries of an image, C columns of
+Shapes: L decoder layers; N images; Q queries of an image; C columns of
 logits: K classes and, with softmax, background last.
 """
 from contextlib import contextmanager
@@ -24,11 +24,12 @@ from .shared_queries import Queries, difference_of, sharing_of
 
 
 class QueryHeadAdapter(SetPredictionAdapter):
-    """Heads of DETR, Conditional, DAB, Deformable DETR, DINO and DDQ.
+    """Adapter of DETR, Conditional, DAB and Deformable DETR, DINO and DDQ.
 
-    The samples are the queries that are matched with objects, never those of
-    denoising, of the encoder, or DDQ's auxiliary dense ones. DDQ masks out
-    duplicates from the second layer on; only the others are samples.
+    The samples are the queries that the loss matches with objects. Denoising
+    queries, encoder proposals and the auxiliary dense queries of DDQ are not
+    samples. DDQ masks out duplicates from the second decoder layer on; masked
+    queries are not samples either.
     """
 
     num_classes_key = 'bbox_head.num_classes'
@@ -60,7 +61,7 @@ class QueryHeadAdapter(SetPredictionAdapter):
         if isinstance(head, GroundingDINOHead):
             return f'{kind}, which scores words of a text, not classes'
         if not isinstance(detector, DetectionTransformer):
-            return f'{kind}, but is no DetectionTransformer around it'
+            return f'{kind}, but is not a DetectionTransformer'
         return None
 
     @contextmanager
@@ -98,7 +99,8 @@ class QueryHeadAdapter(SetPredictionAdapter):
         ]
         with removed_on_leaving(handles):
             yield observation
-        # The decoder's layers come first, then the encoder and denoising.
+        # The first calls are those of the decoder layers; calls for the
+        # encoder and for denoising follow.
         calls = calls[:len(outputs[0])]
         num_images = outputs[0].shape[1]
         observation.groups += [
@@ -131,19 +133,19 @@ class QueryHeadAdapter(SetPredictionAdapter):
             **targets_of_classes([call], self.num_classes)._asdict())
 
     def _matching(self, outputs: Tensor, first: LossCall) -> Tensor:
-        """Leave out denoising and dense queries, shape (L, N, Q, ...)."""
+        """Drop denoising and dense queries, to shape (L, N, Q, ...)."""
         if isinstance(self._head, DDQDETRHead):
             start, count = self._head.cache_dict['dis_query_info']
             return outputs[:, :, start:start + count]
-        # Those of denoising come first.
+        # Denoising queries come first.
         return outputs[:, :, -(len(first.prediction) // outputs.shape[1]):]
 
     def _kept(self, layer: int, num_images: int) -> Optional[List[Tensor]]:
-        """Which queries of each image are no duplicates; None for all."""
+        """Mask the queries of each image that DDQ keeps; None for all."""
         if layer == 0 or not isinstance(self._head, DDQDETRHead):
             return None
-        # As its own loss and detections read them: what a layer hands on, a
-        # mask of attention for each image and attention head.
+        # Read as in DDQ's own loss and predictions: each layer passes on one
+        # attention mask per image and attention head.
         cache = self._head.cache_dict
         masks = cache['distinct_query_mask'][layer - 1]
         return [
@@ -168,7 +170,7 @@ class QueryHeadAdapter(SetPredictionAdapter):
 
     def _run(self, images: Tensor,
              data_samples: SampleList) -> Tuple[Tensor, Tensor]:
-        """Logits and relative boxes, shape (L, N, Q, ...), in eval."""
+        """Predict logits and relative boxes in eval, shape (L, N, Q, ...)."""
         detector = self.detector
         hidden = detector.forward_transformer(
             detector.extract_feat(images),
@@ -193,16 +195,16 @@ class QueryHeadAdapter(SetPredictionAdapter):
 
     def asked(self, images: Tensor,
               data_samples: SampleList) -> Tuple[Queries, List[Tensor]]:
-        """This teacher's queries, and its answers.
+        """Run this teacher, and return its queries and their logits.
 
         Args:
-            images (Tensor): In this detector's normalisation, shape
+            images (Tensor): Images in this detector's normalisation, shape
                 (N, 3, H, W).
-            data_samples (list[DetDataSample]): Samples of these images.
+            data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            tuple[dict[str, Tensor], list[Tensor]]: What :meth:`ask` takes;
-            logits of each decoder layer, shape (N * Q, C).
+            tuple[dict[str, Tensor], list[Tensor]]: Queries, for :meth:`ask`
+            of a student; logits of each decoder layer, shape (N * Q, C).
         """
         names = sharing_of(self.detector).names
         queries: Queries = {}
@@ -218,24 +220,27 @@ class QueryHeadAdapter(SetPredictionAdapter):
 
     def ask(self, observation: Observation,
             queries: Queries) -> List[ClassificationSamples]:
-        """Let this student answer for a teacher's queries.
+        """Classify a teacher's queries with this student's decoder.
 
-        Its decoder runs once more, on the memory that its loss has made.
+        The decoder runs once more, on the encoder memory of the student's
+        own loss.
 
         Args:
-            observation (Observation): What this student did in its loss.
-            queries (dict[str, Tensor]): What :meth:`asked` of a teacher
-                returned.
+            observation (Observation): Data recorded during this student's
+                loss.
+            queries (dict[str, Tensor]): Queries that :meth:`asked` of a
+                teacher returned.
 
         Returns:
-            list[ClassificationSamples]: Of each decoder layer, with graph,
-            without labels; divided by what the layer's own loss is.
+            list[ClassificationSamples]: Samples of each decoder layer, with
+            graph and without labels. Their divisor is that of the layer's
+            own loss.
         """
         inputs: Dict[str, Any] = dict(observation.decoder_inputs)
         inputs.update(
             sharing_of(self.detector).translate(self.detector, queries))
         if 'self_attn_mask' in inputs:
-            # It kept queries of denoising apart.
+            # The mask is only needed to separate denoising queries.
             inputs['self_attn_mask'] = None
         hidden_states = self.detector.decoder(**inputs)[0]
         image_index = torch.arange(
@@ -254,15 +259,15 @@ class QueryHeadAdapter(SetPredictionAdapter):
         ]
 
     def _classifiers(self, num_layers: int) -> Sequence[nn.Module]:
-        """Last layers of the classification, of each decoder layer."""
+        """Return the classification layer for each decoder layer."""
         branches = getattr(self._head, 'cls_branches', None)
         return branches or [self._head.fc_cls] * num_layers
 
 
 def _pixels(boxes: Tensor, extents: Tensor) -> Tensor:
-    """Relative centres and sizes as corners in pixels, inside the image.
+    """Convert relative centres and sizes to corners in pixels.
 
-    mmdet clips them for its detections, too.
+    The corners are clipped to the image, as mmdet does for its detections.
     """
     corners = bbox_cxcywh_to_xyxy(boxes) * extents
     return corners.clamp(min=0).minimum(extents)

@@ -1,7 +1,7 @@
-"""RoI classification heads: of one stage, or a cascade of them.
+"""Adapter of RoI heads with a single stage or a cascade of stages.
 
-Shapes: N images, S sampled RoIs of the batch, C columns of logits: K classes
-and, but for one kind of loss, background last.
+Shapes: N images; S sampled RoIs of the batch; C columns of logits: K classes
+followed by background (no background column for CrossEntropyCustomLoss).
 """
 import logging
 from contextlib import contextmanager
@@ -40,11 +40,12 @@ UNORDERED = (
 
 
 class RoIHeadAdapter(HeadAdapter):
-    """Standard and cascade RoI heads with softmax, Seesaw or sigmoid.
+    """Adapter of standard and cascade RoI heads.
 
-    A group of samples is a stage. The columns of a Seesaw head (K classes
-    and 2 of objectness) become the K + 1 whose softmax are its
-    probabilities. A sigmoid RoI head of mmdet has K + 1 columns too, or K
+    The heads classify with softmax, Seesaw loss or sigmoid. A group of
+    samples is a stage. The columns of a Seesaw head (K classes and 2 of
+    objectness) are converted to K + 1 logits whose softmax gives the head's
+    probabilities. A sigmoid RoI head of mmdet also has K + 1 columns, or K
     with CrossEntropyCustomLoss.
     """
 
@@ -58,9 +59,9 @@ class RoIHeadAdapter(HeadAdapter):
         self.num_classes = bbox_head.num_classes
         self.cls_channels = _cls_channels(bbox_head)
         self.activation = _activation(bbox_head)
-        # Whether this is the teacher of a student with other stages.
+        # Whether the student of this teacher has another number of stages.
         self._averages_stages = False
-        # Whether it is that of a TridentNet with more branches than it has.
+        # Whether the student is a TridentNet with another number of branches.
         self._folds_branches = False
 
     @property
@@ -70,13 +71,13 @@ class RoIHeadAdapter(HeadAdapter):
 
     @property
     def num_branch(self) -> int:
-        """How often TridentNet repeats the batch in training, else 1."""
-        # The detector repeats it, not the head.
+        """Number of copies of the batch in a TridentNet's training, else 1."""
+        # The detector makes the copies, not the head.
         return getattr(self.detector, 'num_branch', 1)
 
     @property
     def _repeats(self) -> int:
-        """How often the detector's own mode repeats the batch."""
+        """Number of copies of the batch in the detector's current mode."""
         tested = getattr(self.detector, 'test_branch_idx', -1)
         if self.detector.training or tested == -1:
             return self.num_branch
@@ -149,7 +150,7 @@ class RoIHeadAdapter(HeadAdapter):
             ]
         with removed_on_leaving(handles):
             yield observation
-        # Fewer than there are stages, where one refines no proposal.
+        # A stage did not run if the stage before it refined no proposal.
         observation.groups += [
             self._as_samples(stage, index)
             for index, stage in enumerate(stages) if stage.logits is not None
@@ -171,7 +172,7 @@ class RoIHeadAdapter(HeadAdapter):
             **stage.targets)
 
     def look(self, images: Tensor, data_samples: SampleList) -> Tensor:
-        """The images: feature maps would take more memory than their run."""
+        """Return the images, which need less memory than feature maps."""
         return images
 
     def answer(self, seen: Tensor,
@@ -184,25 +185,26 @@ class RoIHeadAdapter(HeadAdapter):
         ]
 
     def classify(self, features: Tuple[Tensor], rois: Tensor) -> Tensor:
-        """Logits of any boxes; by the first stage of a cascade, or by all.
+        """Classify any boxes by the first stage of a cascade, or by all.
 
         Args:
-            features (tuple[Tensor]): What ``extract_feat`` returned.
-            rois (Tensor): Shape (S, 5).
+            features (tuple[Tensor]): Output of ``extract_feat``.
+            rois (Tensor): Boxes with the index of their image, shape (S, 5).
 
         Returns:
-            Tensor: Shape (S, C).
+            Tensor: Logits, shape (S, C). They are the mean over all stages
+            if the student has another number of stages.
         """
         return self._classify(features, self._context(features), rois, stage=0)
 
     def classify_features(self, inputs: Tuple[Tensor, ...]) -> Tensor:
-        """Logits of what the bbox head was given; no cascade.
+        """Classify inputs of the bbox head; only without a cascade.
 
         Args:
-            inputs (tuple[Tensor]): Its arguments.
+            inputs (tuple[Tensor]): Arguments of the bbox head.
 
         Returns:
-            Tensor: With their graph, shape (S, C).
+            Tensor: Logits with their graph, shape (S, C).
         """
         bbox_head, = self._bbox_heads
         return self._columns(bbox_head(*inputs)[0])
@@ -211,45 +213,48 @@ class RoIHeadAdapter(HeadAdapter):
         if not isinstance(student, RoIHeadAdapter):
             return super().reason_against_exchange(student)
         if student.num_stages > 1:
-            return ('the student is a cascade, whose stages make the RoIs of '
-                    'those that follow')
+            return ('the student is a cascade, in which each stage makes the '
+                    'RoIs of the next one')
         if student.num_branch > 1 or self.num_branch > 1:
-            return 'one repeats each image in several branches'
+            return 'one of them repeats each image in several branches'
         if self.reason_against_predicting() is not None:
             return f'the teacher {self.reason_against_predicting()}'
         if any(
                 isinstance(module, nn.SyncBatchNorm)
                 for module in student.detector.roi_head.modules()):
-            # One process may replace none, and not run the head again.
-            return ('the RoI head of the student has SyncBN, for which all '
-                    'processes would have to run it equally often')
+            # A process that replaces no RoI does not run the head again.
+            return ('the RoI head of the student has SyncBN, which needs the '
+                    'same number of runs in all processes')
         return None
 
     def propose(self, features: Tuple[Tensor],
                 data_samples: SampleList) -> InstanceList:
-        """Proposals of this detector's RPN, after its NMS.
+        """Compute the proposals of this detector's RPN, after its NMS.
 
         Args:
-            features (tuple[Tensor]): What ``extract_feat`` returned.
-            data_samples (list[DetDataSample]): Samples of the images.
+            features (tuple[Tensor]): Output of ``extract_feat``.
+            data_samples (list[DetDataSample]): Data samples of the images.
 
         Returns:
-            list[InstanceData]: By image, with ``bboxes`` and ``scores``.
+            list[InstanceData]: Proposals of each image, with ``bboxes`` and
+            ``scores``.
         """
         return propose(self.detector, features, data_samples, 'test')
 
     def candidates(self, features: Tuple[Tensor], proposals: InstanceList,
                    data_samples: SampleList) -> List[RoICandidates]:
-        """Proposals of any detector, with this one's labels; no cascade.
+        """Label proposals as this detector does; only without a cascade.
 
         Args:
-            features (tuple[Tensor]): What ``extract_feat`` returned.
-            proposals (list[InstanceData]): By image, with ``bboxes`` and
-                ``scores``; renamed.
-            data_samples (list[DetDataSample]): With ``gt_instances``.
+            features (tuple[Tensor]): Output of ``extract_feat``.
+            proposals (list[InstanceData]): Proposals of each image, by any
+                detector, with ``bboxes`` and ``scores``; ``bboxes`` is
+                renamed to ``priors``.
+            data_samples (list[DetDataSample]): Data samples of the images,
+                with ``gt_instances``.
 
         Returns:
-            list[RoICandidates]: By image.
+            list[RoICandidates]: Labelled proposals of each image.
         """
         return assigned_candidates(self.detector.roi_head, self._train_cfg(0),
                                    features, proposals, data_samples)
@@ -257,15 +262,15 @@ class RoIHeadAdapter(HeadAdapter):
     def _classify(self, features: Tuple[Tensor], context: Dict[str, Any],
                   rois: Tensor, stage: int) -> Tensor:
         if len(rois) == 0:
-            # Not every head runs without a RoI.
+            # Some heads cannot run without an RoI.
             return rois.new_zeros(0, self.cls_channels)
         if self._folds_branches:
             rois = torch.cat([rois[:, :1] % features[0].shape[0], rois[:, 1:]],
                              dim=1)
         stages = [min(stage, self.num_stages - 1)]
         if self._averages_stages:
-            # As the cascade does for its own detections, but on RoIs that
-            # stay where they are.
+            # As a cascade does for its own detections, but without refining
+            # the RoIs.
             stages = range(self.num_stages)
         logits = [
             self._run_head(features, context, rois, stage)['cls_score']
@@ -274,20 +279,20 @@ class RoIHeadAdapter(HeadAdapter):
         return self._mean_columns(logits)
 
     def _mean_columns(self, logits: Sequence[Tensor]) -> Tensor:
-        """Of the stages' logits, as mmdet's cascades detect."""
+        """Average the logits of stages, as mmdet's cascades do in testing."""
         return self._columns(sum(map(at_least_float32, logits)) / len(logits))
 
     def _run_head(self, features: Tuple[Tensor], context: Dict[str, Any],
                   rois: Tensor, stage: int) -> Dict[str, Tensor]:
-        # The head's own composition of extractors, shared head and bbox
-        # head, which its subclasses override.
+        # This method combines extractors, shared head and bbox head; the
+        # subclasses of the RoI head override it.
         forward = self.detector.roi_head._bbox_forward
         if not self._is_cascade:
             return forward(features, rois)
         return forward(stage, features, rois, **context)
 
     def _context(self, features: Tuple[Tensor]) -> Dict[str, Any]:
-        """What HTC and SCNet add to the features of a RoI."""
+        """Compute the features that HTC and SCNet add to those of an RoI."""
         roi_head = self.detector.roi_head
         context = {}
         if getattr(roi_head, 'with_semantic', False):
@@ -297,7 +302,7 @@ class RoIHeadAdapter(HeadAdapter):
         return context
 
     def _columns(self, logits: Tensor) -> Tensor:
-        """Logits whose activation gives the head's probabilities."""
+        """Convert logits so that the activation gives the probabilities."""
         if not isinstance(self._bbox_heads[0].loss_cls, SeesawLoss):
             return logits
         logits = at_least_float32(logits)
@@ -309,7 +314,7 @@ class RoIHeadAdapter(HeadAdapter):
     def probe(self) -> Tensor:
         weight = next(self.detector.parameters())
         images = torch.linspace(-2, 2, 3 * 128 * 128).view(1, 3, 128, 128)
-        # RoIs of all sizes, so that each level of a pyramid is used.
+        # RoIs of several sizes, so that each level of a pyramid is used.
         rois = torch.tensor([[0, 0, 0, side, side]
                              for side in (32.0, 128.0, 256.0, 512.0)])
         features = self.detector.extract_feat(images.to(weight))
@@ -323,9 +328,9 @@ class RoIHeadAdapter(HeadAdapter):
         mine, other = self.num_stages, student.num_stages
         if 1 in (mine, other) or mine == other:
             return None
-        return (f'must have as many stages, or one of them a single stage, '
-                f'but the teacher has {mine} and the student {other}: choose '
-                'another teacher')
+        return ('must have the same number of stages as the student, or one '
+                f'of them a single stage, but the teacher has {mine} and the '
+                f'student {other}: choose another teacher')
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
         roi_head = self.detector.roi_head
@@ -335,8 +340,8 @@ class RoIHeadAdapter(HeadAdapter):
         if next(self.detector.parameters()).device.type != 'cpu':
             return
         for module in roi_head.modules():
-            # torchvision's kernel computes what mmcv's does, on a CPU in a
-            # third of the time.
+            # torchvision's kernel gives the same result as mmcv's, and needs
+            # a third of the time on a CPU.
             if isinstance(module, RoIAlign) and module.pool_mode == 'avg':
                 module.use_torchvision = True
 
@@ -346,31 +351,32 @@ class RoIHeadAdapter(HeadAdapter):
             self._folds_branches = self.num_branch != student.num_branch
             for module in self.detector.modules():
                 if hasattr(module, 'test_branch_idx'):
-                    # All branches, as the student trains them.
+                    # Runs all branches, which the student trains.
                     module.test_branch_idx = -1
 
     def warn_of_softmax_scores(self) -> None:
-        """Say that detections have other scores than those distilled.
+        """Warn that detections have other scores than those distilled.
 
-        mmdet's bbox heads take the softmax for their detections, unless the
-        loss says otherwise, also of logits that sigmoid trained.
+        mmdet's bbox heads compute the scores of their detections with
+        softmax, also if the logits were trained with sigmoid, unless the loss
+        has its own activation.
         """
         loss_cls = self._bbox_heads[0].loss_cls
         if self.activation == 'sigmoid' and not getattr(
                 loss_cls, 'custom_activation', False):
             print_log(
                 f'The student {self.name} learns its classes with sigmoid '
-                f'({type(loss_cls).__name__}), and so does the distillation, '
-                'but mmdet takes the softmax of these logits for the scores '
-                'of its detections: what is calibrated is not what is '
-                'detected',
+                f'({type(loss_cls).__name__}), and the distillation uses '
+                'sigmoid too, but mmdet computes the scores of detections as '
+                'the softmax of these logits: the scores of the detections '
+                'are not those that are calibrated',
                 'current',
                 level=logging.WARNING)
 
     def reason_against_predicting(self) -> Optional[str]:
         if self.detector.with_rpn:
             return None
-        return 'proposes no boxes of its own, as it has no RPN'
+        return 'does not propose boxes, as it has no RPN'
 
     def predict(self, images: Tensor,
                 data_samples: SampleList) -> List[Predictions]:
@@ -415,7 +421,7 @@ class RoIHeadAdapter(HeadAdapter):
         for group, chosen in zip(groups, labels):
             call = calls.get(f'head.{group.stage}')
             if call is None:
-                # Not every head runs without a RoI.
+                # Some heads do not run without an RoI.
                 boxes.append(group.where.new_zeros(0, 4))
                 continue
             boxes.append(
@@ -425,11 +431,12 @@ class RoIHeadAdapter(HeadAdapter):
 
     def reason_against_scoring(self) -> Optional[str]:
         reason = RPNAdapter.reason_against(self.detector)
-        return reason and f'{reason}: no objectness could score a place'
+        return reason and (f'{reason}, so that there is no objectness to '
+                           'score the positions of its feature maps')
 
     def score_maps(self, maps: Sequence[Tensor], call: Optional[ModuleCall],
                    calibrate: Callable[[Tensor], Tensor]) -> List[Tensor]:
-        """The objectness of the RPN, which no calibrator is fitted to."""
+        """Score positions by the RPN's objectness, which is not calibrated."""
         return RPNAdapter(self.detector).score_maps(maps, None, nn.Identity())
 
     def reason_against_labelling(self) -> Optional[str]:
@@ -437,7 +444,7 @@ class RoIHeadAdapter(HeadAdapter):
         if not detector.with_rpn:
             return 'must propose its own RoIs, but has no RPN'
         if detector.train_cfg is None or detector.roi_head.train_cfg is None:
-            return ('must have `model.train_cfg` in its config, which says '
+            return ('must have `model.train_cfg` in its config, which defines '
                     'how labels are assigned, but has none')
         return None
 
@@ -457,7 +464,8 @@ class RoIHeadAdapter(HeadAdapter):
                                         protocol)
             rois = bbox2roi([result.priors for result in results])
             outputs = self._run_head(features, context, rois, stage)
-            # No loss is called: that of some heads counts its samples.
+            # Targets without the loss: the losses of some heads count their
+            # samples.
             targets = bbox_head.get_targets(results, self._train_cfg(stage))
             groups.append(
                 ClassificationSamples(
@@ -486,7 +494,7 @@ def _as_stages(modules: nn.Module) -> Sequence[nn.Module]:
 
 def _activation(bbox_head: nn.Module) -> str:
     use_sigmoid = getattr(bbox_head.loss_cls, 'use_sigmoid', False)
-    # SeesawLoss has the flag too, and takes softmax all the same.
+    # SeesawLoss also has this flag, but uses softmax.
     is_softmax = not use_sigmoid or isinstance(bbox_head.loss_cls, SeesawLoss)
     return 'softmax' if is_softmax else 'sigmoid'
 
@@ -499,7 +507,7 @@ def _cls_channels(bbox_head: nn.Module) -> int:
 
 
 def _columns_of(bbox_head: nn.Module) -> tuple:
-    """What the columns of the logits mean; equal for equal meaning."""
+    """Describe the meaning of the columns of the logits, for comparison."""
     return (_activation(bbox_head), bbox_head.num_classes,
             _cls_channels(bbox_head), isinstance(bbox_head.loss_cls,
                                                  SeesawLoss))
@@ -510,12 +518,12 @@ def _reason_against_bbox_head(bbox_head: nn.Module) -> Optional[str]:
     loss_cls = getattr(bbox_head, 'loss_cls', None)
     if isinstance(bbox_head, MultiInstanceBBoxHead):
         return f'{kind}, which {UNORDERED}'
-    # SABL's always classifies, and has no such flag.
+    # The bbox head of SABL always classifies and has no such flag.
     if loss_cls is None or not getattr(bbox_head, 'with_cls', True):
         return f'{kind}, which does not classify'
     if (getattr(loss_cls, 'custom_cls_channels', False)
             and not isinstance(loss_cls,
                                (CrossEntropyCustomLoss, SeesawLoss))):
-        return (f'{kind} with {type(loss_cls).__name__}, which gives the '
-                'columns of the logits a meaning of its own')
+        return (f'{kind} with {type(loss_cls).__name__}, which defines its '
+                'own meaning of the columns of the logits')
     return None

@@ -1,4 +1,4 @@
-"""RoIs of images, as a detector's training or test has them."""
+"""RoIs of images, as they are sampled in training or used in testing."""
 import copy
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple, Union
@@ -19,12 +19,14 @@ from ..logits import at_least_float32
 
 @dataclass
 class RoICandidates:
-    """Proposals that could have been sampled, with what a loss is told.
+    """Proposals that could be sampled, with their targets.
+
+    Shapes: P proposals.
 
     Attributes:
-        rois (Tensor): Position of the image in the batch, and corners, shape
-            (P, 5).
-        scores (Tensor): Scores that the proposals came with, shape (P,).
+        rois (Tensor): Position of the image in the batch, followed by the
+            box corners, shape (P, 5).
+        scores (Tensor): Scores of the proposals, shape (P,).
         labels (Tensor): Assigned classes, K for background, shape (P,).
         weight (Tensor): Weights in the head's own loss, shape (P,).
     """
@@ -34,37 +36,37 @@ class RoICandidates:
     weight: Tensor
 
     def subset(self, index: Tensor) -> 'RoICandidates':
-        """Some of them, in the order of ``index``, shape (P',)."""
+        """Select proposals in the order of ``index``, shape (P',)."""
         return RoICandidates(self.rois[index], self.scores[index],
                              self.labels[index], self.weight[index])
 
     @classmethod
     def joined(cls, parts: Sequence['RoICandidates']) -> 'RoICandidates':
-        """Those of several images after each other."""
+        """Concatenate the proposals of several images."""
         return cls(*(torch.cat([getattr(part, name) for part in parts])
                      for name in ('rois', 'scores', 'labels', 'weight')))
 
 
 def propose(detector: nn.Module, features: Tuple[Tensor],
             data_samples: SampleList, protocol: str) -> InstanceList:
-    """Proposals of a detector's RPN.
+    """Compute the proposals of a detector's RPN.
 
     Args:
-        detector (nn.Module): With an ``rpn_head``, in eval.
-        features (tuple[Tensor]): What ``extract_feat`` returned.
-        data_samples (list[DetDataSample]): One for each image of these.
-        protocol (str): 'train', with ``train_cfg.rpn_proposal``, or 'test',
-            with ``test_cfg.rpn``.
+        detector (nn.Module): Detector with an ``rpn_head``, in eval mode.
+        features (tuple[Tensor]): Output of ``extract_feat``.
+        data_samples (list[DetDataSample]): Data samples of the images.
+        protocol (str): 'train' to use ``train_cfg.rpn_proposal``, or 'test'
+            to use ``test_cfg.rpn``.
 
     Returns:
-        list[InstanceData]: By image.
+        list[InstanceData]: Proposals of each image.
     """
     rpn_head, cfg = detector.rpn_head, detector.test_cfg.rpn
     if protocol == 'train':
         cfg = detector.train_cfg.get('rpn_proposal', cfg)
     if isinstance(rpn_head, CascadeRPNHead):
-        # Its stages hand their anchors on; no other method of it takes the
-        # settings of the proposals.
+        # Each stage passes its anchors to the next. Only this method accepts
+        # the settings of the proposals.
         data_samples = copy.deepcopy(data_samples)
         for sample in data_samples:
             sample.gt_instances.labels.zero_()
@@ -74,7 +76,8 @@ def propose(detector: nn.Module, features: Tuple[Tensor],
     if not isinstance(rpn_head, GuidedAnchorHead):
         return rpn_head.predict_by_feat(
             *rpn_head(features), batch_img_metas=metas, cfg=cfg)
-    # In eval it leaves out places that training keeps, and takes one image.
+    # In eval mode this head leaves out positions that it keeps in training,
+    # and accepts only one image.
     was_training = rpn_head.training
     rpn_head.train(protocol == 'train')
     proposals = []
@@ -90,25 +93,27 @@ def assign_and_sample(roi_head: nn.Module, stage: Optional[int],
                       features: Tuple[Tensor], proposals: InstanceList,
                       data_samples: SampleList,
                       protocol: str) -> List[SamplingResult]:
-    """Assign proposals to objects and, as in training, sample them.
+    """Assign proposals to objects, and sample them as in training.
 
     Args:
-        roi_head (nn.Module): With assigner and sampler.
-        stage (int, optional): Stage of a cascade; None for a head that is no
+        roi_head (nn.Module): RoI head with assigner and sampler.
+        stage (int, optional): Stage of a cascade; None for a head without a
             cascade.
-        features (tuple[Tensor]): What ``extract_feat`` returned, for the
-            samplers that look at them.
-        proposals (list[InstanceData]): By image, with ``bboxes``; renamed.
-        data_samples (list[DetDataSample]): With ``gt_instances``.
-        protocol (str): 'train', or 'test', which keeps all proposals.
+        features (tuple[Tensor]): Output of ``extract_feat``, which some
+            samplers use.
+        proposals (list[InstanceData]): Proposals of each image, with
+            ``bboxes``, which is renamed to ``priors``.
+        data_samples (list[DetDataSample]): Data samples of the images, with
+            ``gt_instances``.
+        protocol (str): 'train' to sample, or 'test' to keep all proposals.
 
     Returns:
-        list[SamplingResult]: By image.
+        list[SamplingResult]: Result for each image.
     """
     assigner, sampler = roi_head.bbox_assigner, roi_head.bbox_sampler
     if stage is not None:
         assigner, sampler = assigner[stage], sampler[stage]
-        # OHEM asks for it.
+        # OHEM reads this attribute.
         roi_head.current_stage = stage
     if protocol != 'train':
         sampler = PseudoSampler()
@@ -129,19 +134,20 @@ def assign_and_sample(roi_head: nn.Module, stage: Optional[int],
 def assigned_candidates(roi_head: nn.Module, train_cfg: ConfigDict,
                         features: Tuple[Tensor], proposals: InstanceList,
                         data_samples: SampleList) -> List[RoICandidates]:
-    """Give proposals the labels that a RoI head's training would.
+    """Label proposals as in the training of an RoI head.
 
     Args:
-        roi_head (nn.Module): With assigner; no cascade.
-        train_cfg (ConfigDict): Settings of its training.
-        features (tuple[Tensor]): What ``extract_feat`` returned.
-        proposals (list[InstanceData]): By image, with ``bboxes`` and
-            ``scores``; renamed.
-        data_samples (list[DetDataSample]): With ``gt_instances``.
+        roi_head (nn.Module): RoI head with an assigner, without a cascade.
+        train_cfg (ConfigDict): Training settings of the RoI head.
+        features (tuple[Tensor]): Output of ``extract_feat``.
+        proposals (list[InstanceData]): Proposals of each image, with
+            ``bboxes``, which is renamed to ``priors``, and ``scores``.
+        data_samples (list[DetDataSample]): Data samples of the images, with
+            ``gt_instances``.
 
     Returns:
-        list[RoICandidates]: By image, without those that the assigner
-        ignores.
+        list[RoICandidates]: Labelled proposals of each image, without those
+        that the assigner ignores.
     """
     results = assign_and_sample(roi_head, None, features, proposals,
                                 data_samples, 'test')
@@ -162,19 +168,20 @@ def assigned_candidates(roi_head: nn.Module, train_cfg: ConfigDict,
 def regressed_boxes(bbox_head: nn.Module, rois: Tensor, labels: Tensor,
                     predicted: Union[Tensor, Sequence[Tensor],
                                      None], metas: Sequence[dict]) -> Tensor:
-    """Boxes that a stage makes of its RoIs, inside of the images.
+    """Decode the boxes that a stage predicts for RoIs, clipped to the images.
 
     Args:
-        bbox_head (nn.Module): That of the stage.
-        rois (Tensor): Shape (S, 5).
-        labels (Tensor): Class of each RoI, of which the box is taken where
-            each class has one of its own, int64, shape (S,).
-        predicted (Tensor | sequence[Tensor], optional): What the head
-            predicts of the boxes, S rows; None of a head that predicts none.
-        metas (sequence[dict]): Of the images, with 'img_shape'.
+        bbox_head (nn.Module): Bbox head of the stage.
+        rois (Tensor): RoIs with the index of their image, shape (S, 5).
+        labels (Tensor): Class of each RoI, int64, shape (S,). It selects the
+            box of a head that predicts one box per class.
+        predicted (Tensor | sequence[Tensor], optional): Box predictions of
+            the head, S rows; None for a head that does not predict boxes.
+        metas (sequence[dict]): Meta information of the images, with
+            'img_shape'.
 
     Returns:
-        Tensor: float32, shape (S, 4).
+        Tensor: Box corners, float32, shape (S, 4).
     """
     boxes = rois[:, 1:].float()
     if predicted is None:
@@ -184,7 +191,7 @@ def regressed_boxes(bbox_head: nn.Module, rois: Tensor, labels: Tensor,
         chosen = (rois[:, 0] == image).nonzero(as_tuple=True)[0]
         if len(chosen) == 0:
             continue
-        # SABL's are two: buckets, and offsets in them.
+        # SABL predicts two tensors: buckets, and offsets in the buckets.
         rows = (
             predicted[chosen].float() if isinstance(predicted, Tensor) else
             tuple(part[chosen].float() for part in predicted))
@@ -196,18 +203,19 @@ def regressed_boxes(bbox_head: nn.Module, rois: Tensor, labels: Tensor,
 
 def boxes_of_deltas(bbox_head: nn.Module, rois: Tensor, labels: Tensor,
                     deltas: Tensor) -> Tensor:
-    """Boxes that a stage makes of its RoIs, with their graph.
+    """Decode the boxes that a stage predicts for RoIs, with their graph.
 
     Args:
-        bbox_head (nn.Module): That of the stage.
-        rois (Tensor): Corners, shape (S, 4).
-        labels (Tensor): Class of each RoI, of which the box is taken where
-            each class has one of its own, int64, shape (S,).
-        deltas (Tensor): What the head predicts of the boxes, shape (S, 4) or
+        bbox_head (nn.Module): Bbox head of the stage.
+        rois (Tensor): Corners of the RoIs, shape (S, 4).
+        labels (Tensor): Class of each RoI, int64, shape (S,). It selects the
+            box of a head that predicts one box per class.
+        deltas (Tensor): Box predictions of the head, shape (S, 4) or
             (S, 4 * K).
 
     Returns:
-        Tensor: Not clipped to the images, at least float32, shape (S, 4).
+        Tensor: Box corners, not clipped to the images, at least float32,
+        shape (S, 4).
     """
     deltas = at_least_float32(deltas)
     if not bbox_head.reg_class_agnostic:

@@ -1,4 +1,4 @@
-"""The RPN of a detector in two stages, read as a dense head of one class."""
+"""The RPN of a two-stage detector, read as a dense head with one class."""
 from typing import List, Optional, Sequence
 
 import torch.nn as nn
@@ -12,10 +12,10 @@ from .head_adapter import HeadAdapter
 
 
 class RPNAdapter(DenseHeadAdapter):
-    """An RPN: all anchors, with K = 1 for 'an object'.
+    """Adapter of an RPN: all anchors, with the single class 'object' (K = 1).
 
-    No family of its own: the classes of a detector in two stages are those
-    of its RoI head.
+    It is not one of the ``FAMILIES``, because the classes of a two-stage
+    detector are those of its RoI head.
     """
 
     sample_name = 'anchors'
@@ -27,7 +27,7 @@ class RPNAdapter(DenseHeadAdapter):
 
     @staticmethod
     def _reading_of(head: nn.Module) -> DenseReading:
-        # What an RPN classifies is refused as a detector's own classes.
+        # The table of readings refuses an RPN as a detector's own head.
         return DenseReading()
 
     @classmethod
@@ -40,10 +40,10 @@ class RPNAdapter(DenseHeadAdapter):
             return 'has no RPN'
         head = detector.rpn_head
         if not isinstance(head, RPNHead):
-            return (f'has the `rpn_head` {type(head).__name__}, which is no '
-                    'RPNHead')
+            return (f'has the `rpn_head` {type(head).__name__}, which is not '
+                    'an RPNHead')
         if not head.use_sigmoid_cls:
-            return 'has an RPNHead that takes softmax instead of sigmoid'
+            return 'has an RPNHead with softmax instead of sigmoid'
         if getattr(detector, 'num_branch', 1) > 1:
             return 'repeats the batch for the branches of a TridentNet'
         return None
@@ -58,13 +58,14 @@ class RPNAdapter(DenseHeadAdapter):
 
     def answers_on(self, maps: Sequence[Tensor],
                    groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        """Objectness of the anchors of a student's RPN.
+        """Compute the objectness of the anchors of a student's RPN.
 
         Args:
-            maps (sequence[Tensor]): What this detector's neck returned.
+            maps (sequence[Tensor]): Output of this detector's neck, one map
+                per level.
             groups (sequence[ClassificationSamples]): Anchors of each level.
 
         Returns:
-            list[Tensor]: Logits of each level, shape (N * P, 1).
+            list[Tensor]: Objectness logits for each level, shape (N * P, 1).
         """
         return self.answer(self.look_at(maps), groups)

@@ -1,10 +1,11 @@
-"""What all detectors with queries have in common.
+"""Base class of the adapters of detectors with queries.
 
-A query looks for an object of its own choice: no other detector can be asked
-about it. But a detector with queries predicts a set, each object once, and
-two sets can be matched.
+A query has no meaning for another detector, so that two detectors cannot
+classify the same queries. But a detector with queries predicts a set with
+each object only once, and two sets of predictions can be matched.
 
-Shapes: N images, Q queries of an image, S = N * Q, C columns of logits.
+Shapes: N images; Q queries of an image; S = N * Q samples; C columns of
+logits.
 """
 from abc import abstractmethod
 from typing import List, Optional
@@ -19,12 +20,12 @@ from .claimed_objects import claim_objects
 from .classification_samples import ClassificationSamples
 from .head_adapter import HeadAdapter
 
-# Large enough for a detector that chooses 900 of its places for queries.
+# Large enough for a detector that selects 900 map positions as queries.
 PROBE_SIZE = 512
 
 
 class SetPredictionAdapter(HeadAdapter):
-    """A head that answers for queries; a group of samples is a layer."""
+    """Adapter of a head with queries; a group is a decoder layer or stage."""
 
     sample_name = 'queries'
     shares_samples = False
@@ -36,7 +37,7 @@ class SetPredictionAdapter(HeadAdapter):
 
     @abstractmethod
     def _last_logits(self, images: Tensor, data_samples: SampleList) -> Tensor:
-        """Logits of the last layer for all queries, shape (N, Q, C)."""
+        """Compute the last layer's logits of all queries, shape (N, Q, C)."""
 
     def probe(self) -> Tensor:
         weight = next(self.detector.parameters())
@@ -46,45 +47,47 @@ class SetPredictionAdapter(HeadAdapter):
         size = (PROBE_SIZE, PROBE_SIZE)
         sample.set_metainfo(dict(img_shape=size, batch_input_shape=size))
         logits = self._last_logits(images.to(weight), [sample])[0]
-        # Where scores choose the queries, rounding may change their order.
+        # Sorted: if queries are selected by score, rounding may change their
+        # order.
         return logits.sort(dim=0).values.flatten()
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
-        """Nothing: it predicts as it always does."""
+        """Do nothing: a teacher with queries needs no preparation."""
 
     def reason_against_sharing(
             self, student: 'SetPredictionAdapter') -> Optional[str]:
-        """Why a student cannot answer for this teacher's queries.
+        """Explain why the student cannot classify this teacher's queries.
 
         Args:
             student (SetPredictionAdapter): Adapter of the student.
 
         Returns:
-            str, optional: What follows 'the teacher X and the student Y
-            ...'; None if it can.
+            str, optional: Text that follows 'the teacher X and the student Y
+            ...' in a message; None if it can classify them.
         """
         return (f'do not fit: the queries of {self.name} are learned with '
-                'its own features, and are no points at which another '
-                'decoder could be asked')
+                'its own features, and are not positions that another '
+                'decoder could use')
 
     def label(self, images: Tensor, data_samples: SampleList,
               protocol: str) -> List[ClassificationSamples]:
-        """Classify annotated images, and say what was right.
+        """Classify annotated images, and label each sample.
 
-        Only the last layer is labelled, that of the detections. The labels
-        of its training are no use here: they follow its own scores. They
-        come from :func:`claim_objects` instead, in either protocol.
+        Only the last layer, which makes the detections, is labelled. The
+        labels of the training cannot be used, because they depend on the
+        detector's own scores. :func:`claim_objects` computes the labels
+        instead, for both protocols.
 
         Args:
-            images (Tensor): In this detector's normalisation, shape
+            images (Tensor): Images in this detector's normalisation, shape
                 (N, 3, H, W).
-            data_samples (list[DetDataSample]): Samples of these images, with
-                ``gt_instances``.
-            protocol (str): 'train' or 'test'.
+            data_samples (list[DetDataSample]): Data samples of these images,
+                with ``gt_instances``.
+            protocol (str): 'train' or 'test'; both give the same result.
 
         Returns:
-            list[ClassificationSamples]: One, with ``labels``, ``weight`` and,
-            if scores predict an IoU, ``quality``.
+            list[ClassificationSamples]: One group with ``labels``,
+            ``weight`` and, if scores predict an IoU, ``quality``.
         """
         layers = self.predict(images, data_samples)
         predicted = layers[-1]
@@ -111,17 +114,19 @@ class SetPredictionAdapter(HeadAdapter):
 
 
 def with_batch_shape(data_samples: SampleList, images: Tensor) -> SampleList:
-    """Data samples that say the size of these images.
+    """Set ``batch_input_shape`` of data samples to the size of the images.
 
-    A teacher may pad a batch to another size than its student, and masks out
-    the padding.
+    A teacher may pad a batch to another size than its student, and needs the
+    size to mask out the padding.
 
     Args:
-        data_samples (list[DetDataSample]): Of the images; not changed.
-        images (Tensor): Shape (N, 3, H, W).
+        data_samples (list[DetDataSample]): Data samples of the images; not
+            changed.
+        images (Tensor): Images, shape (N, 3, H, W).
 
     Returns:
-        list[DetDataSample]: With metainfo only, if the size differs.
+        list[DetDataSample]: The given data samples, or copies that have only
+        the metainfo if the size differs.
     """
     size = tuple(images.shape[-2:])
     if all(tuple(sample.batch_input_shape) == size for sample in data_samples):
@@ -135,15 +140,15 @@ def with_batch_shape(data_samples: SampleList, images: Tensor) -> SampleList:
 
 
 def image_extents(data_samples: SampleList, like: Tensor) -> Tensor:
-    """What boxes relative to the image are multiplied by.
+    """Compute the factors that convert relative boxes to pixels.
 
     Args:
-        data_samples (list[DetDataSample]): With ``img_shape``, the size
-            without the padding.
-        like (Tensor): Gives device and dtype.
+        data_samples (list[DetDataSample]): Data samples with ``img_shape``,
+            the size without the padding.
+        like (Tensor): Tensor with the device and dtype of the result.
 
     Returns:
-        Tensor: Width, height, width, height; shape (N, 4).
+        Tensor: Width, height, width and height of each image, shape (N, 4).
     """
     return like.new_tensor([(width, height, width, height)
                             for height, width in (sample.img_shape[:2]

@@ -1,10 +1,11 @@
-"""Queries of one detector, for the decoder of another.
+"""Use of one detector's queries in the decoder of another detector.
 
-Some detectors ask at points that are the same for any decoder: boxes. Of the
-inputs of its decoder a teacher hands over those that say where; a student
-makes of them, with its own layers, what its decoder takes.
+The queries of some detectors are positions (boxes), which have the same
+meaning for any decoder. The teacher supplies the decoder inputs that hold the
+positions. The student computes the other inputs of its decoder from them,
+with its own layers.
 
-Shapes: N images, Q queries of the teacher, D the student's width.
+Shapes: N images; Q queries of the teacher; D channels of a student's query.
 """
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
@@ -19,14 +20,14 @@ Queries = Dict[str, Tensor]
 
 
 def without_content(student: nn.Module, queries: Queries) -> Queries:
-    """DAB and Conditional DETR: a query begins as zeros at its place."""
+    """Make queries of DAB and Conditional DETR: zero content at a position."""
     query_pos = queries['query_pos']
     content = query_pos.new_zeros(*query_pos.shape[:2], student.embed_dims)
     return dict(query_pos=query_pos, query=content)
 
 
 def content_from_boxes(student: nn.Module, queries: Queries) -> Queries:
-    """Two-stage Deformable DETR: content and place are made of the box."""
+    """Make queries of two-stage Deformable DETR from their boxes."""
     boxes = queries['reference_points']
     embedded = student.get_proposal_pos_embed(inverse_sigmoid(boxes))
     query_pos, content = student.pos_trans_norm(
@@ -36,11 +37,11 @@ def content_from_boxes(student: nn.Module, queries: Queries) -> Queries:
 
 
 def content_from_teacher(student: nn.Module, queries: Queries) -> Queries:
-    """DINO: learned content, not tied to a place.
+    """Make queries of DINO, whose learned content is independent of the box.
 
-    It is the teacher's, as in KD-DETR, where it has the student's width;
-    otherwise the student's own, from the first on, over again if the teacher
-    has more queries.
+    The content is the teacher's, as in KD-DETR, if it has as many channels
+    as the student's. Otherwise it is the student's own, in order, and
+    repeated from the beginning if the teacher has more queries.
     """
     boxes, content = queries['reference_points'], queries['query']
     own = student.query_embedding.weight
@@ -51,12 +52,13 @@ def content_from_teacher(student: nn.Module, queries: Queries) -> Queries:
 
 
 class Sharing(NamedTuple):
-    """How queries go from one detector to another of its class.
+    """Rule to use the queries of a teacher in a student of the same kind.
 
     Attributes:
-        names (tuple[str, ...]): Inputs of the teacher's decoder.
-        translate (Callable): ``(student, queries)`` to inputs of the
-            student's decoder.
+        names (tuple[str, ...]): Names of the inputs of the teacher's decoder
+            that are used.
+        translate (callable): Function of ``(student, queries)`` that returns
+            inputs of the student's decoder.
     """
     names: Tuple[str, ...]
     translate: Callable[[nn.Module, Queries], Queries]
@@ -71,12 +73,17 @@ SHARING: Dict[type, Sharing] = {
 
 
 def sharing_of(detector: nn.Module) -> Optional[Sharing]:
-    """How a detector's queries are shared; None if they are no points.
+    """Look up how a detector's queries are shared.
 
     Args:
-        detector (nn.Module): Of the DETR family.
+        detector (nn.Module): Detector of the DETR family.
+
+    Returns:
+        Sharing, optional: Rule for its kind of queries; None if they are not
+        positions.
     """
-    # Subclasses have other queries: those of DDQ come from its features.
+    # The exact type only: queries of a subclass may differ, e.g. those of DDQ
+    # come from its features.
     sharing = SHARING.get(type(detector.bbox_head))
     if sharing is None or (sharing.translate is content_from_boxes
                            and not detector.as_two_stage):
@@ -85,26 +92,26 @@ def sharing_of(detector: nn.Module) -> Optional[Sharing]:
 
 
 def difference_of(teacher: nn.Module, student: nn.Module) -> Optional[str]:
-    """What of two detectors of one class keeps their queries apart.
+    """Explain why the student's decoder cannot take the teacher's queries.
 
     Args:
-        teacher (nn.Module): One whose queries can be shared.
-        student (nn.Module): One with the same class of head.
+        teacher (nn.Module): Detector whose queries can be shared.
+        student (nn.Module): Detector with the same class of head.
 
     Returns:
-        str, optional: What follows 'the teacher X and the student Y ...';
-        None if nothing does.
+        str, optional: Text that follows 'the teacher X and the student Y
+        ...' in a message; None if the decoder can take them.
     """
     mine, its = (sharing_of(one) for one in (teacher, student))
     if its is None:
-        return 'do not fit: the student is no two-stage detector'
+        return 'do not fit: the student is not a two-stage detector'
     if mine.translate is not without_content:
         return None
     if any(getattr(one, 'num_patterns', 0) for one in (teacher, student)):
         return 'do not fit: `num_patterns` must be 0 in both'
     widths = [one.query_embedding.embedding_dim for one in (teacher, student)]
     if widths[0] != widths[1]:
-        return ('do not fit: the places of their queries must have as many '
-                f'numbers, but the teacher has {widths[0]} and the student '
+        return ('do not fit: their query embeddings must have the same '
+                f'width, but the teacher has {widths[0]} and the student '
                 f'{widths[1]}')
     return None

@@ -1,6 +1,6 @@
-"""Sparse R-CNN and QueryInst: queries with a RoI each.
+"""Adapter of Sparse R-CNN and QueryInst, whose queries have one RoI each.
 
-Shapes: N images, Q queries of an image, C columns of logits: K classes and,
+Shapes: N images; Q queries of an image; C columns of logits: K classes and,
 with softmax, background last.
 """
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ from .set_prediction_adapter import SetPredictionAdapter
 
 
 class SparseRoIHeadAdapter(SetPredictionAdapter):
-    """RoI heads whose stages refine a fixed set of queries.
+    """Adapter of RoI heads whose stages refine a fixed set of queries.
 
-    A stage is what a decoder layer is to other detectors with queries. No
-    RoI of another detector can be classified: each stage needs the features
-    of its queries beside the RoI.
+    A stage corresponds to a decoder layer of other detectors with queries.
+    RoIs of another detector cannot be classified, because each stage also
+    needs the features of the query of each RoI.
     """
 
     num_classes_key = 'roi_head.bbox_head.num_classes'
@@ -55,7 +55,7 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
         for bbox_head in roi_head.bbox_head:
             if not isinstance(bbox_head, DIIHead):
                 return (f'{kind} with the `bbox_head` '
-                        f'{type(bbox_head).__name__}, which is no DIIHead')
+                        f'{type(bbox_head).__name__}, which is not a DIIHead')
         columns = {(one.num_classes, _activation(one))
                    for one in roi_head.bbox_head}
         if len(columns) > 1:
@@ -100,10 +100,10 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
     @torch.no_grad()
     def _refined(self, index: int, stage: '_ObservedStage',
                  data_samples: SampleList) -> Tensor:
-        """The boxes that a stage makes of its RoIs, shape (N * Q, 4)."""
+        """Decode the boxes that a stage predicts, shape (N * Q, 4)."""
         rois = stage.rois[:, 1:].view(len(data_samples), -1, 4)
         return torch.cat([
-            # Its boxes are the same for all classes: no label is needed.
+            # The boxes are the same for all classes: no label is needed.
             self._bbox_heads[index].regress_by_class(boxes, None, deltas,
                                                      sample.metainfo)
             for boxes, deltas, sample in zip(rois, stage.deltas, data_samples)
@@ -120,7 +120,7 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
         ]
 
     def _run(self, images: Tensor, data_samples: SampleList) -> List[dict]:
-        """What each stage returns, in eval."""
+        """Run all stages in eval mode, and return the output of each."""
         detector = self.detector
         features = detector.extract_feat(images)
         metas = [sample.metainfo for sample in data_samples]
@@ -129,8 +129,8 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
         boxes = [one.bboxes for one in proposals]
         stages = []
         for stage in range(len(self._bbox_heads)):
-            # The composition of extractor, head and decoding, which its
-            # subclasses override.
+            # This method combines extractor, head and decoding; the
+            # subclasses of the RoI head override it.
             results = detector.roi_head._bbox_forward(stage, features,
                                                       bbox2roi(boxes), queries,
                                                       metas)
@@ -144,9 +144,9 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
 
 
 class _ObservedStage:
-    """Hooks on one stage, and what they saw.
+    """Hooks on one stage, and the data that they record.
 
-    An extractor that a mask branch shares is called again afterwards.
+    A mask branch that shares the extractor calls it again afterwards.
     """
 
     def __init__(self) -> None:
@@ -164,8 +164,9 @@ class _ObservedStage:
         self.deltas = output[1].detach()
 
     def record_targets(self, _: nn.Module, args: tuple, kwargs: Any) -> None:
-        # The mean number of objects on a rank. Of none its own loss makes
-        # huge values; those of heads with anchors are divided by 1.
+        # The mean number of objects per rank. Without any object the head's
+        # own loss becomes huge; a divisor of at least 1, as heads with anchors
+        # use, prevents this.
         self.samples = dict(
             logits=args[0],
             labels=args[1],

@@ -31,15 +31,15 @@ def strides(model):
 
 CASES = [
     ('faster', 'faster', None, LD,
-     r'finds no distributions .*, as only a GFLHead .*: choose Box'),
+     r'cannot teach it distributions .*\(only a GFLHead .*\): choose Box'),
     ('gfl', 'retinanet', None, LD,
      r'predicts no distributions .*: choose a teacher with one, or Box'),
     ('gfl', 'gfl', lambda model: model.bbox_head.update(reg_max=5), LD,
      r'must have the `reg_max` of its student, but has 5 and the student 8'),
     ('gfl', 'faster', None, BOX,
-     r'cannot teach it boxes: the two have other samples.*: choose two'),
+     r'cannot teach it boxes: the two have different samples.*: choose two'),
     ('faster', 'cascade', None, BOX,
-     r'must have as many stages.* has 3 and the student 1: choose another'),
+     r'must have the same number of stages.* has 3 and the student 1: choose'),
     ('retinanet', 'retinanet', None, RPN,
      r'cannot teach it an RPN: the student has no RPN: choose two'),
     ('faster', 'retinanet', None, RPN, r'has no RPN: choose two detectors'),
@@ -49,7 +49,7 @@ CASES = [
      r'must have an RPN on maps of the same strides, but has .*: choose'),
     ('faster', 'faster',
      lambda model: model.rpn_head.update(loss_cls=dict(use_sigmoid=False)),
-     RPN, r'has an RPNHead that takes softmax instead of sigmoid: choose two'),
+     RPN, r'has an RPNHead with softmax instead of sigmoid: choose two'),
 ]
 
 
@@ -86,17 +86,17 @@ def reason(loss, student, teacher):
 def test_queries_are_those_of_one_detector(name):
     detector = query_cases.build(query_cases.tiny_model(name))
     assert reason(BOX, detector, detector) == (
-        'cannot teach it boxes: the student makes its boxes of queries that '
-        'are its own: choose two detectors with RoIs, or two with the same '
-        'priors')
+        'cannot teach it boxes: the student predicts boxes from its own '
+        'queries, which no other detector has: choose two detectors with '
+        'RoIs, or two with the same priors')
     assert reason(LD, detector, detector) is not None
     assert reason(RPN, detector, detector) is not None
 
 
 @pytest.mark.parametrize('name, message', [
-    ('cascade_rpn', 'the `rpn_head` CascadeRPNHead, which is no RPNHead'),
-    ('guided_anchors', 'the `rpn_head` GARPNHead, which is no RPNHead'),
-    ('fcos_rpn', 'the `rpn_head` FCOSHead, which is no RPNHead'),
+    ('cascade_rpn', 'the `rpn_head` CascadeRPNHead, which is not an RPNHead'),
+    ('guided_anchors', 'the `rpn_head` GARPNHead, which is not an RPNHead'),
+    ('fcos_rpn', 'the `rpn_head` FCOSHead, which is not an RPNHead'),
     ('trident', 'repeats the batch for the branches of a TridentNet'),
 ])
 def test_other_rpns(name, message):
@@ -118,8 +118,8 @@ def test_matched_predictions_are_no_shared_samples(tmp_path, training_step):
     with pytest.raises(
             InvalidValueError,
             match=f'`distill_losses.{NAME}` BoxDistillationLoss must be given '
-            'what the teacher RetinaNet says of the very samples of the '
-            "student RetinaNet, but its transport is 'matched_predictions'"):
+            'logits of the teacher RetinaNet for the samples of the student '
+            "RetinaNet, but its transport is 'matched_predictions'"):
         training_step(build(cfg, MODELS))
 
 

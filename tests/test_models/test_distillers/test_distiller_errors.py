@@ -82,7 +82,7 @@ def test_student_that_proposes_only(distiller_cfg):
     with pytest.raises(
             InvalidTypeError,
             match='the student RPN has the `bbox_head` RPNHead, which '
-            'proposes boxes and tells no classes apart'):
+            'proposes boxes and does not distinguish classes'):
         MODELS.build(rpn)
 
 
@@ -92,7 +92,7 @@ ZOO_STUDENTS = [
      'heat maps'),
     ('cornernet/cornernet_hourglass104_8xb6-210e-mstest_coco.py',
      'the student CornerNet has the `bbox_head` CornerHead, which scores '
-     'corners, which belong to no box before they are grouped'),
+     'corners, which do not belong to a box before they are grouped'),
     ('solo/solo_r50_fpn_1x_coco.py',
      'the student SOLO has neither an RoI head .* nor a dense head .*: '
      'choose another student'),

@@ -139,7 +139,7 @@ def more_classes(model):
     ('gfl',
      replaced(
          'teacher.calibrator', type='TemperatureScaling', temperature=1.5),
-     'must be made for sigmoid heads, as that of the teacher GFL is, but '
+     'must be made for sigmoid heads, the kind of the teacher GFL, but '
      'TemperatureScaling is for softmax: use PlattScaling'),
     ('gfl',
      replaced(
@@ -160,13 +160,13 @@ def test_bad_student(tmp_path, family, edit, words):
 
 @pytest.mark.parametrize('family, other, transport, words', [
     ('cascade', 'gfl', 'same_samples',
-     "`teacher.transport` must be one that can serve, but got 'same_samples' "
-     "('same_samples': the teacher GFL and the student CascadeRCNN have other "
-     'samples: the teacher classifies priors and the student RoIs): these two '
-     "can have ['matched_predictions']"),
+     '`teacher.transport` must be possible for student and teacher, but got '
+     "'same_samples' ('same_samples': the teacher GFL and the student "
+     'CascadeRCNN have different samples: the teacher classifies priors and '
+     "the student RoIs): use one of ['matched_predictions']"),
     ('gfl', 'retinanet', 'rois_at_boxes',
      'the teacher RetinaNet and the student GFL do not fit: the teacher '
-     'classifies priors, and no box that it is given'),
+     'classifies priors, and cannot classify given boxes'),
     ('gfl', 'faster', 'shared_queries', 'GFL classifies priors'),
 ])
 def test_transport_that_cannot_serve(tmp_path, family, other, transport,

@@ -188,7 +188,7 @@ def test_without_names_another_number_is_refused(tmp_path):
     model.init_weights()
     model = MODELS.build(
         distiller_cfg('faster', dict(teacher, classes=dict(cat='cat'))))
-    with pytest.raises(InvalidValueError, match=r"by their label.*\['cat'\]"):
+    with pytest.raises(InvalidValueError, match=r"as labels .*\['cat'\]"):
         model.init_weights()
 
 

@@ -286,8 +286,9 @@ def test_other_families_are_refused(tmp_path):
     with pytest.raises(
             InvalidValueError,
             match='`distill_losses.loss_kd_cls` IGDMLoss cannot be computed: '
-            'the teacher FasterRCNN of the student RetinaNet have other '
-            'samples.*: choose a teacher of the same kind'):
+            'the teacher FasterRCNN of the student RetinaNet cannot teach it '
+            'responses: the two have different samples.*: choose a teacher '
+            'of the same kind'):
         model.init_weights()
 
 

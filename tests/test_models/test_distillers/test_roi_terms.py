@@ -312,7 +312,7 @@ def test_exchanged_samples_are_refused(make, training_step, loss):
 
     with pytest.raises(
             InvalidValueError,
-            match='of the very samples of the student FasterRCNN.*leave '
+            match='for the samples of the student FasterRCNN.*leave '
             '`teacher.transport` and `teacher.sampling` out'):
         training_step(make(loss, edit=edit))
 

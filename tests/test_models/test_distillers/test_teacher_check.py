@@ -280,7 +280,7 @@ class TestThatStops:
         run_steps(check, labels, labels, steps=1)
         assert check.is_finished
         (level, text), = logged
-        assert level == logging.INFO and 'of the first 1 step are in' in text
+        assert level == logging.INFO and 'first 1 step are predicted' in text
 
     @pytest.mark.parametrize('given', [
         torch.full((400, ), 3),
@@ -295,7 +295,7 @@ class TestThatStops:
                 steps=1)
         message = str(info.value)
         assert '25.0 %, chance is 25.0 %' in message
-        for cause in ('`teacher.checkpoint` trained', 'order of the classes',
+        for cause in ('`teacher.checkpoint` is trained', 'order of its class',
                       '`data_preprocessor`'):
             assert cause in message
         assert '\n' not in message

@@ -20,7 +20,7 @@ def summary(teacher, detector, names):
 
 
 @pytest.mark.parametrize('calibrator, words', [
-    (None, 'none, the logits as they are'),
+    (None, 'none, raw logits'),
     (dict(type='TemperatureScaling',
           temperature=2.), 'TemperatureScaling(temperature=2.0)'),
 ])

@@ -389,7 +389,7 @@ def test_head_outside_of_its_detector_is_refused():
     other = nn.Module()
     other.bbox_head = detector.bbox_head
     with pytest.raises(
-            InvalidTypeError, match='is no DetectionTransformer around it'):
+            InvalidTypeError, match='but is not a DetectionTransformer'):
         adapter_for(other, 'student')
 
 

@@ -223,7 +223,7 @@ def test_stages_that_do_not_pair(model_of, student, teacher, words):
         assert adapter.name in message
     for word in words:
         assert word in message, message
-    assert "these two can have ['rois_at_boxes'" in message
+    assert "use one of ['rois_at_boxes'" in message
     assert choose_transport(*adapters, 'auto') is RoIsAtBoxes
 
 

@@ -1,4 +1,4 @@
-"""Losses on boxes that both regress from the same samples."""
+"""Term of losses on boxes that both regress from the same samples."""
 from typing import Any, List, Optional
 
 import torch
@@ -16,9 +16,9 @@ from .term import Term, without_graph_if_off
 
 
 class BoxTerm(Term):
-    """Boxes of both, of the student's RoIs or priors.
+    """Term that compares the boxes of both for the student's RoIs or priors.
 
-    Weighted by the teacher's calibrated score.
+    The samples are weighted by the teacher's calibrated score.
     """
 
     def __init__(self, name: str, loss: nn.Module,
@@ -41,10 +41,10 @@ class BoxTerm(Term):
         if reason is not None:
             return f'cannot teach it boxes: the two {reason}: {remedy}'
         if student.num_stages != teacher.num_stages:
-            return ('must have as many stages, as each regresses from the '
-                    f'boxes of the one before, but has {teacher.num_stages} '
-                    f'and the student {student.num_stages}: choose another '
-                    'teacher')
+            return ('must have the same number of stages, as each stage '
+                    'regresses from the boxes of the stage before, but has '
+                    f'{teacher.num_stages} and the student '
+                    f'{student.num_stages}: choose another teacher')
         return None
 
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
@@ -65,7 +65,7 @@ class BoxTerm(Term):
             for parts in zip(lessons, student, teacher))
 
     def _classes_of(self, lesson: Lesson) -> Tensor:
-        """Shared class whose box is compared, of each sample."""
+        """Choose the shared class whose box is compared for each sample."""
         best = lesson.logits[:, :lesson.num_classes].argmax(dim=1)
         labels = lesson.samples.labels
         if labels is None:
@@ -90,14 +90,19 @@ class BoxTerm(Term):
         divisor = samples.avg_factor
         if divisor is None:
             divisor = float(max(len(weight), 1))
-        # Boxes without a say may be so far out that their gradient is NaN.
+        # Boxes of weight 0 are left out: they may be so far outside the image
+        # that their gradient is NaN.
         index = weight.nonzero(as_tuple=True)[0]
         return samples.group_weight * self._loss(
             without_graph_if_off(self._loss, student[index]), teacher[index],
             weight[index], divisor)
 
     def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
-        """What the head predicts of boxes; some beside them is not used."""
+        """Collect the box predictions of the head.
+
+        Other outputs of the head may be among them; the loss does not depend
+        on these.
+        """
         tensors = []
         for part in self.student_parts:
             if part in step.calls:
@@ -107,7 +112,7 @@ class BoxTerm(Term):
 
 
 def tensors_with_graph(part: Any) -> List[Tensor]:
-    """All tensors in nested tuples that a gradient can flow into."""
+    """Collect the tensors in nested tuples that can get a gradient."""
     if isinstance(part, Tensor):
         return [part] if part.requires_grad else []
     if not isinstance(part, tuple):

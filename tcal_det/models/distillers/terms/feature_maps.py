@@ -10,23 +10,27 @@ from ...head_adapters import HeadAdapter, ModuleCall
 from ...losses.feature_loss import FeatureLoss, Scene
 from ..training_step import Taught, TrainingStep
 
-# Strides differ by less than this where sizes were rounded.
+# Strides are equal if they differ by at most this factor, because sizes are
+# rounded.
 ROUNDING = 1.4
-# A map is resized at most by this factor.
+# Largest factor by which a map is resized.
 MOST_RESIZED = 2.0
 
 Size = Tuple[float, float]
 
 
 class MatchedMaps(NamedTuple):
-    """The levels that are compared, of one part of the images.
+    """Compared feature maps, cropped to the part of the batch that both see.
+
+    Shapes: N images; D channels, H rows and W columns of a map.
 
     Attributes:
-        student (list[Tensor]): Its maps, shape (N, D, H, W) each.
-        teacher (list[Tensor]): Its maps, as many.
-        levels (list[int]): Positions of those of the teacher.
-        extent (tuple[int, int]): Height and width, in pixels, of what both
-            models see: they may pad a batch to other sizes.
+        student (list[Tensor]): Maps of the student, shape (N, D, H, W) each.
+        teacher (list[Tensor]): Maps of the teacher, in the same number.
+        levels (list[int]): Levels of the maps in the teacher's output.
+        extent (tuple[int, int]): Height and width, in pixels, of the part of
+            the input that both models see. The two may pad a batch to
+            different sizes.
     """
     student: List[Tensor]
     teacher: List[Tensor]
@@ -35,28 +39,28 @@ class MatchedMaps(NamedTuple):
 
 
 def matched_maps(step: TrainingStep, taught: Taught, part: str) -> MatchedMaps:
-    """The levels of both that are compared.
+    """Pair the feature maps of student and teacher.
 
     Args:
-        step (TrainingStep): What the student did.
-        taught (Taught): What its teacher said.
-        part (str): 'neck' or 'backbone'.
+        step (TrainingStep): Data of the student in this step.
+        taught (Taught): Data of the teacher in this step.
+        part (str): Module that returns the maps, 'neck' or 'backbone'.
 
     Returns:
-        MatchedMaps: Levels of equal strides, else of strides within a factor
-        of 2.
+        MatchedMaps: Levels with equal strides; if there are none, levels
+        whose strides differ by at most a factor of 2.
 
     Raises:
-        InvalidValueError: If one of them returns no maps, or no two levels
-            have the same stride, or strides within a factor of 2.
+        InvalidValueError: If one of the modules does not return maps, or no
+            two levels have strides within a factor of 2.
     """
     student = _maps_of('student', step.student, step.calls, part)
     teacher = _maps_of('teacher', taught.adapter, taught.calls, part)
     inputs = [
         tuple(images.shape[-2:]) for images in (step.images, taught.images)
     ]
-    # As if the teacher's input had the size of the student's: then equal
-    # strides are equal sizes.
+    # Sizes of the teacher's maps are scaled as if its input had the size of
+    # the student's. Equal strides then give equal sizes.
     scale = [own / other for own, other in zip(*inputs)]
     sizes = ([_size(level) for level in student],
              [(height * scale[0], width * scale[1])
@@ -95,13 +99,13 @@ def _size(level: Tensor) -> Tuple[int, int]:
 
 def _count_within(size: Tuple[int, int], image: Tuple[int, int],
                   extent: Tuple[int, int]) -> Tuple[int, int]:
-    """Positions of a map over a part of its input."""
+    """Count the rows and columns of a map over a part of its input."""
     return tuple(-(-count * part // whole)
                  for count, whole, part in zip(size, image, extent))
 
 
 def _is_same_stride(own: Size, other: Size) -> bool:
-    """Whether the sizes of two maps differ by rounding only."""
+    """Check whether the sizes of two maps differ only by rounding."""
     return all(
         abs(one - another) <= 1 or max(one / another, another /
                                        one) <= ROUNDING
@@ -116,27 +120,29 @@ def _maps_of(role: str, adapter: HeadAdapter, calls: Dict[str, ModuleCall],
         raise InvalidValueError(
             f'the {part} of the {role} {adapter.name} must return a tuple of '
             'maps, shape (N, D, H, W) each, to be compared by a loss on '
-            "features, but does not: choose the other of features='neck' and "
-            "features='backbone', or a loss on logits")
+            'features, but does not: choose the other value of `features` '
+            "('neck' or 'backbone'), or a loss on logits")
     return maps
 
 
 def match_levels(student: Sequence[Size],
                  teacher: Sequence[Size]) -> List[Tuple[int, int]]:
-    """Pairs of levels of the same stride, or of the nearest strides.
+    """Pair the levels of two pyramids by equal or nearest strides.
 
-    The two pyramids lie over the same images: equal strides are equal sizes,
-    but for rounding.
+    The two pyramids cover the same images, so that equal strides mean equal
+    sizes, except for rounding.
 
     Args:
-        student (sequence[tuple]): Height and width of each level, in any
-            order: a YOLOv3 begins with the smallest.
-        teacher (sequence[tuple]): The same of the teacher.
+        student (sequence[tuple[float, float]]): Height and width of each
+            level of the student, in any order; e.g. YOLOv3 begins with the
+            smallest.
+        teacher (sequence[tuple[float, float]]): Height and width of each
+            level of the teacher, in any order.
 
     Returns:
-        list[tuple[int, int]]: Positions of student and teacher, of the
-        smallest stride first. Where no strides are equal, those of a ratio of
-        at most 2.
+        list[tuple[int, int]]: Positions of the paired levels of student and
+        teacher, in ascending order of the strides. If no strides are equal,
+        levels are paired whose strides differ by at most a factor of 2.
 
     Example:
         >>> match_levels([(16, 16), (8, 8)], [(32, 32), (16, 16), (8, 8)])
@@ -159,7 +165,7 @@ def _ratio(own: Size, other: Size) -> float:
 
 def _pairs(student: Sequence[Size], teacher: Sequence[Size],
            fits: Callable[[Size, Size], bool]) -> List[Tuple[int, int]]:
-    """The nearest of those that fit, both in falling order."""
+    """Pair each size with the nearest that fits, both in descending order."""
     pairs, start = [], 0
     for own, size in enumerate(student):
         fitting = [
@@ -175,13 +181,16 @@ def _pairs(student: Sequence[Size], teacher: Sequence[Size],
 
 def scene_of(loss: FeatureLoss, step: TrainingStep, taught: Taught,
              matched: MatchedMaps) -> Scene:
-    """What a loss asks for beside the maps.
+    """Collect the inputs of a loss beside the maps.
 
     Args:
         loss (FeatureLoss): The loss.
-        step (TrainingStep): What the student did.
-        taught (Taught): What its teacher said.
-        matched (MatchedMaps): What is compared.
+        step (TrainingStep): Data of the student in this step.
+        taught (Taught): Data of the teacher in this step.
+        matched (MatchedMaps): Compared feature maps.
+
+    Returns:
+        Scene: Scores and boxes, as far as the loss needs them.
     """
     scores = boxes = None
     if loss.needs_scores:
@@ -197,21 +206,22 @@ def scene_of(loss: FeatureLoss, step: TrainingStep, taught: Taught,
                 get_box_tensor(sample.gt_instances.bboxes), matched.extent)
             for sample in step.data_samples
         ]
-        # A TridentNet repeats the batch for each of its branches.
+        # TridentNet repeats the batch for each of its branches.
         num_maps = len(step.calls[loss.features].output[0])
         boxes = boxes * (num_maps // len(boxes))
     return Scene(scores, boxes)
 
 
 def relative_boxes(boxes: Tensor, size: Tuple[int, int]) -> Tensor:
-    """Boxes as shares of the input.
+    """Divide the coordinates of boxes by the size of the input.
 
     Args:
-        boxes (Tensor): Corners in pixels, shape (G, 4).
+        boxes (Tensor): Corners of G boxes in pixels, shape (G, 4).
         size (tuple[int, int]): Height and width of the input, in pixels.
 
     Returns:
-        Tensor: Shape (G, 4), in [0, 1] for boxes inside.
+        Tensor: Relative corners, in [0, 1] for boxes inside the input, shape
+        (G, 4).
     """
     height, width = size
     return boxes / boxes.new_tensor([width, height, width, height])

@@ -1,4 +1,4 @@
-"""Losses on feature maps."""
+"""Term of losses on feature maps."""
 from typing import List, Optional
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from .term import Term, without_graph_if_off
 
 
 class FeatureTerm(Term):
-    """Feature maps of both, level by level."""
+    """Term that compares the feature maps of both, level by level."""
 
     needs_answers = False
 
@@ -21,7 +21,7 @@ class FeatureTerm(Term):
         super().__init__(name, loss, student)
         self.student_parts = self.teacher_parts = (loss.features, )
         if loss.needs_scores:
-            # Where the teacher's dense head runs, it need not run again.
+            # Recorded, so that the teacher's dense head need not run again.
             self.teacher_parts += ('dense_head', )
 
     def reason_against_teacher(self, student: HeadAdapter,
@@ -40,7 +40,7 @@ class FeatureTerm(Term):
                 for level in matched.student
             ], matched.teacher, scene)
         except UserError as error:
-            # The loss knows no detectors.
+            # The message of the loss cannot name the detectors.
             raise type(error)(
                 f'`distill_losses.{self.name}` {type(self._loss).__name__} '
                 f'cannot compare the {self._loss.features} of the student '

@@ -1,4 +1,4 @@
-"""Losses on the distributions of a box's edges."""
+"""Term of losses on the distributions of box edges."""
 from typing import List, Optional
 
 import torch
@@ -13,22 +13,23 @@ from .term import Term, without_graph_if_off
 
 
 class LocalizationTerm(Term):
-    """Edge distributions of both, on the student's positive priors.
+    """Term that compares edge distributions on the student's positive priors.
 
-    The classes of the two may differ: edges have none.
+    The classes of the two may differ, because edge distributions do not
+    depend on the class.
     """
 
     needs_answers = False
     student_parts = ('dense_head', )
-    # Its head is run on its neck's maps where no answer asked for it.
+    # The neck's output is needed if no loss has made the teacher's head run.
     teacher_parts = ('neck', 'dense_head')
 
     def reason_against_teacher(self, student: HeadAdapter,
                                teacher: HeadAdapter) -> Optional[str]:
         own, other = student.reg_max, teacher.reg_max
         if own is None:
-            return ('finds no distributions of box edges in its student, as '
-                    'only a GFLHead predicts them: choose '
+            return ('cannot teach it distributions of box edges, as the '
+                    'student predicts none (only a GFLHead does): choose '
                     'BoxDistillationLoss')
         if other is None:
             return ('predicts no distributions of box edges, as only a '
@@ -61,8 +62,7 @@ class LocalizationTerm(Term):
                                    step.student.num_classes,
                                    step.student.activation))
         weight = torch.cat(weights)
-        # Of all ranks, also of those without positives: they wait for each
-        # other.
+        # All ranks must take part in this sum, also those without positives.
         divisor = reduce_mean(weight.sum()).clamp(min=1)
         return self._loss(
             without_graph_if_off(self._loss, torch.cat(mine)),

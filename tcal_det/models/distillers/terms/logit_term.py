@@ -1,4 +1,4 @@
-"""Losses on the logits of the student's samples."""
+"""Term of losses on the logits of the student's samples."""
 from typing import List
 
 import torch.nn as nn
@@ -11,7 +11,7 @@ from .term import Term, check_activation, without_graph_if_off
 
 
 class LogitTerm(Term):
-    """Logits of the student's samples against the teacher's answers."""
+    """Term that compares the logits of both for the student's samples."""
 
     takes_mixture = True
 
@@ -27,21 +27,21 @@ class LogitTerm(Term):
     def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
         if (taught.teacher is not None
                 and not taught.teacher.asks_for_own_samples):
-            # Logits of others are no part of the student's own loss.
+            # The student's own loss does not use the logits of other samples.
             return []
         groups = step.observation.groups
         return [groups[lesson.group].logits for lesson in taught.lessons]
 
 
 def distilled_loss(loss: nn.Module, lesson: Lesson) -> Tensor:
-    """A loss on logits, of one group of samples.
+    """Compute a loss on logits for one group of samples.
 
     Args:
-        loss (nn.Module): One of ``distill_losses``.
-        lesson (Lesson): What the teacher says of the samples.
+        loss (nn.Module): Loss of ``distill_losses``.
+        lesson (Lesson): Student samples and teacher logits of the group.
 
     Returns:
-        Tensor: A scalar, the group's weight included.
+        Tensor: Loss, multiplied by the weight of the group, a scalar.
     """
     samples = lesson.samples
     return samples.group_weight * loss(

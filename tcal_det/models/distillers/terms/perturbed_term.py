@@ -1,4 +1,4 @@
-"""Losses on what logits do when the images are perturbed."""
+"""Term of losses on the change of logits when the images are perturbed."""
 from dataclasses import replace
 from typing import List, Optional
 
@@ -19,9 +19,11 @@ from .logit_term import LogitTerm, distilled_loss
 
 
 class PerturbedTerm(LogitTerm):
-    """Responses of both to a step along the student's own gradient.
+    """Term that compares how the logits of both respond to a perturbation.
 
-    Two further runs of both models, of which only the graph stays.
+    The images are shifted along the gradient of the student's own loss, in
+    both directions. Both models run twice more, without side effects on
+    buffers and random numbers.
     """
 
     takes_mixture = False
@@ -35,11 +37,12 @@ class PerturbedTerm(LogitTerm):
         if any(
                 getattr(module, 'with_cp', False)
                 for module in student.detector.modules()):
-            return ('must be perturbed along the gradient of the images, '
-                    "which stops at the student's `with_cp=True`: train it "
-                    'without')
+            return ('needs the gradient of the student\'s losses with respect '
+                    'to the images, which the student\'s `with_cp=True` '
+                    'prevents: train the student without it')
         reason = SameSamples.reason_against(student, teacher)
-        return reason and f'{reason}: choose a teacher of the same kind'
+        return reason and (f'cannot teach it responses: the two {reason}: '
+                           'choose a teacher of the same kind')
 
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
         if not self.needs_image_gradient:
@@ -56,8 +59,8 @@ class PerturbedTerm(LogitTerm):
             for pair in zip(*lessons))
 
     def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
-        # Its runs are others than that of the student's own loss: what both
-        # have in common are the weights.
+        # The term uses other runs than the student's own loss. The two depend
+        # on the same weights, but on no common activation.
         parts = step.student.parts
         return [
             weight for name, part in parts.items() if name.startswith('head.')
@@ -65,7 +68,10 @@ class PerturbedTerm(LogitTerm):
         ]
 
     def _perturbation(self, step: TrainingStep) -> Tensor:
-        """In the student's normalisation; 0 on the padding."""
+        """Compute the shift of the images, in the student's normalisation.
+
+        The shift of the padding is 0.
+        """
         detector = step.student.detector
         gradient, = torch.autograd.grad(
             step.total_loss * GRADIENT_SCALE,
@@ -80,13 +86,13 @@ class PerturbedTerm(LogitTerm):
                 'gradient there: choose another loss')
         _, std = statistics_of(detector.data_preprocessor)
         levels = (self._loss.epsilon / std).view(1, -1, 1, 1).to(gradient)
-        # An overflow in half precision says nothing of the direction.
+        # An overflow in half precision gives no information on the direction.
         return _inside(
             gradient.nan_to_num(nan=0.).sign() * levels, step.data_samples)
 
     def _lessons(self, step: TrainingStep, taught: Taught,
                  images: Tensor) -> List[Lesson]:
-        """What both say of other images, at the samples of the step."""
+        """Classify the samples of the step in other images, with both."""
         student, groups = step.student, step.observation.groups
         with without_traces(student.detector, images):
             logits = student.answer(
@@ -109,7 +115,7 @@ def _difference(plus: Lesson, minus: Lesson) -> Lesson:
 
 
 def _inside(shift: Tensor, data_samples: SampleList) -> Tensor:
-    """Without what lies on the padding, in place."""
+    """Set the shift of the padding to 0, in place."""
     for image, sample in zip(shift, data_samples):
         height, width = sample.img_shape[:2]
         image[:, height:] = 0

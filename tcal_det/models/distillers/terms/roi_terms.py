@@ -1,4 +1,4 @@
-"""Losses on what an RoI head computes of the student's samples."""
+"""Terms of losses on features of RoIs and on gradients of the RoI head."""
 from typing import List, Optional
 
 import torch
@@ -13,12 +13,12 @@ from ..training_step import Taught, TrainingStep
 from .term import Term, check_activation, without_graph_if_off
 
 HEAD, CLASSIFIER = 'head.0', 'classifier.0'
-# Names that torch gives to nodes of a graph.
+# Ends of the names that torch gives to graph nodes without a derivative.
 NO_DERIVATIVE = ('::Error', '::NotImplemented')
 
 
 class RoITerm(Term):
-    """Losses on features of RoIs, of one stage, with their labels."""
+    """Base class of terms on labelled RoIs of a single stage."""
 
     def reason_against_teacher(self, student: HeadAdapter,
                                teacher: HeadAdapter) -> Optional[str]:
@@ -27,9 +27,9 @@ class RoITerm(Term):
             return None
         own, other = (f'{one.sample_name} in {one.num_stages} stage(s)'
                       for one in both)
-        return (f'classifies {other}, and the student {own}, but the features '
-                'must be of RoIs, in one stage of each: choose Faster R-CNN '
-                'for both, or a loss on logits')
+        return (f'classifies {other}, and the student {own}, but the loss '
+                'needs features of RoIs in a single stage of both: choose '
+                'Faster R-CNN for both, or a loss on logits')
 
     def check_teacher(self, student: HeadAdapter,
                       teacher: HeadAdapter) -> None:
@@ -37,20 +37,20 @@ class RoITerm(Term):
         check_activation(self.name, self._loss, student)
 
     def _lesson(self, step: TrainingStep, taught: Taught) -> Lesson:
-        """The only one, of the student's own samples, with labels."""
+        """Return the only lesson, and check its samples and labels."""
         self.check_same_samples(step, taught)
         lesson, = taught.lessons
         if lesson.samples.labels is None:
             raise InvalidValueError(
                 f'`distill_losses.{self.name}` {type(self._loss).__name__} '
-                'must be given the assigned class of each RoI, but the loss '
-                f'of the student {step.student.name} does not tell them: '
-                'choose a loss on logits')
+                'must be given the assigned class of each RoI, but they '
+                'cannot be read from the loss of the student '
+                f'{step.student.name}: choose a loss on logits')
         return lesson
 
 
 class StateTerm(RoITerm):
-    """Features of the student's classification layer."""
+    """Term on the input features of the student's classification layer."""
 
     student_parts = (CLASSIFIER, )
 
@@ -60,8 +60,8 @@ class StateTerm(RoITerm):
         if reason is None and CLASSIFIER not in student.parts:
             head = type(student.parts[HEAD]).__name__
             return (f'cannot teach it states: the {head} of the student has '
-                    'no layer `fc_cls`, whose features are read: choose a '
-                    'loss on logits')
+                    'no layer `fc_cls`, whose input features are needed: '
+                    'choose a loss on logits')
         return reason
 
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
@@ -77,7 +77,10 @@ class StateTerm(RoITerm):
 
 
 class GradientTerm(RoITerm):
-    """Gradients of the classification at the features of both."""
+    """Term that compares gradients of the classification loss of both.
+
+    The gradients are those with respect to the input features of the head.
+    """
 
     student_parts = teacher_parts = (HEAD, )
 
@@ -106,7 +109,7 @@ class GradientTerm(RoITerm):
         samples = self._lesson(step, taught).samples
         features, = self.acts_on(step, taught)
         if HEAD not in taught.calls:
-            # No RoI was sampled.
+            # The teacher's head does not run if no RoI is sampled.
             return features.sum() * 0
         own = classification_gradient(
             samples.logits, samples.labels, features, create_graph=True)
@@ -118,7 +121,7 @@ class GradientTerm(RoITerm):
 
     @staticmethod
     def _of_teacher(taught: Taught, labels: Tensor) -> Tensor:
-        """Its head runs once more, on the features that it was given."""
+        """Run the teacher's head once more to get its gradient."""
         call: ModuleCall = taught.calls[HEAD]
         features = call.inputs[0].detach().requires_grad_()
         with torch.enable_grad():
@@ -129,7 +132,7 @@ class GradientTerm(RoITerm):
 
 
 def _differentiates_twice(student: HeadAdapter) -> bool:
-    """Whether a gradient at the head's input can be trained."""
+    """Check whether the gradient at the head's input has a derivative."""
     weight = next(student.detector.parameters())
     with without_traces(student.detector, weight), torch.enable_grad(), \
             recorded_calls({HEAD: student.parts[HEAD]}) as calls:
@@ -138,8 +141,8 @@ def _differentiates_twice(student: HeadAdapter) -> bool:
     labels = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     gradient = classification_gradient(
         logits, labels, features, create_graph=True)
-    # What has no derivative leaves a node that raises when it is reached: to
-    # reach it would take a backward to the parameters.
+    # An operation without a derivative leaves a node that raises an error in
+    # a backward pass to the parameters. Its name shows this without one.
     nodes, seen = [gradient.grad_fn], set()
     while nodes:
         node = nodes.pop()

@@ -1,4 +1,4 @@
-"""Losses on the objectness of the RPN."""
+"""Term of losses on the objectness of the RPN."""
 from contextlib import contextmanager
 from typing import Iterator, List, Optional
 
@@ -15,9 +15,10 @@ from .term import Term
 
 
 class RPNTerm(Term):
-    """Anchors that the student's RPN trained on, with the teacher's RPN.
+    """Term that compares the objectness of the student's anchors.
 
-    Which runs once more, on the maps that its neck returned anyway.
+    The teacher's RPN runs once more, on the recorded output of the teacher's
+    neck.
     """
 
     needs_answers = False

@@ -1,4 +1,4 @@
-"""Whether rows of two dense heads are of the same priors."""
+"""Check that the outputs of two dense heads have the same priors."""
 from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
@@ -7,20 +7,21 @@ from ...head_adapters import HeadAdapter
 
 def check_same_priors(student: HeadAdapter, teacher: HeadAdapter, own: Tensor,
                       other: Tensor) -> None:
-    """Refuse maps of one stride that were rounded to other sizes.
+    """Refuse maps of equal strides whose sizes were rounded differently.
 
     Args:
         student (HeadAdapter): Adapter of the student.
         teacher (HeadAdapter): Adapter of the teacher.
-        own (Tensor): What the student says of the priors of a level, M rows.
-        other (Tensor): What the teacher says of them.
+        own (Tensor): Output of the student for the M priors of a level, M
+            rows.
+        other (Tensor): Output of the teacher for the same level.
 
     Raises:
-        InvalidValueError: If the teacher does not have M rows.
+        InvalidValueError: If the teacher's output does not have M rows.
     """
     if len(own) != len(other):
         raise InvalidValueError(
             f'the teacher {teacher.name} must have maps of the size of those '
             f'of the student {student.name}, but has {len(other)} priors on '
             f'a level where the student has {len(own)}: choose backbones and '
-            'necks that round sizes alike')
+            'necks that round sizes in the same way')

@@ -1,4 +1,4 @@
-"""The kind of term of each kind of loss."""
+"""Table of the term for each kind of loss."""
 from typing import Dict, Type
 
 import torch.nn as nn
@@ -17,7 +17,7 @@ from .roi_terms import GradientTerm, StateTerm
 from .rpn_term import RPNTerm
 from .term import Term
 
-# By class of the loss; the row of the nearest base class is taken.
+# Terms by class of the loss; the row of the nearest base class is used.
 TERMS: Dict[type, Type[Term]] = {
     BoxDistillationLoss: BoxTerm,
     FeatureLoss: FeatureTerm,
@@ -31,29 +31,32 @@ TERMS: Dict[type, Type[Term]] = {
 
 
 def term_of(name: str, loss: nn.Module, student: HeadAdapter) -> Term:
-    """The term of a loss.
+    """Create the term of a loss.
 
     Args:
-        name (str): Its key in ``distill_losses``.
+        name (str): Key of the loss in ``distill_losses``.
         loss (nn.Module): The loss.
         student (HeadAdapter): Adapter of the student.
+
+    Returns:
+        Term: Term of the loss.
 
     Raises:
         InvalidValueError: If the loss is not made for this student.
     """
     kinds = (TERMS[cls] for cls in type(loss).__mro__ if cls in TERMS)
-    # A user's own loss with the signature of a LogitLoss needs no base.
+    # A user's own loss with the signature of a LogitLoss needs no base class.
     return next(kinds, LogitTerm)(name, loss, student)
 
 
 def check_mixture(term: Term) -> None:
-    """Refuse a loss that names none of several teachers, but needs one.
+    """Refuse a loss that names no teacher, but cannot use a mixture.
 
     Args:
         term (Term): Term of the loss.
 
     Raises:
-        InvalidValueError: If it must name one.
+        InvalidValueError: If the loss must name a teacher.
     """
     if not term.takes_mixture:
         raise InvalidValueError(

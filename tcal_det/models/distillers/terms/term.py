@@ -1,7 +1,7 @@
-"""What a loss compares of student and teacher.
+"""Base class of the terms, which connect losses with detectors.
 
-A loss sees tensors and knows no detector. Its term reads them from the
-training step.
+A loss compares tensors and does not depend on detectors. Its term reads these
+tensors from the training step.
 """
 from abc import ABCMeta, abstractmethod
 from contextlib import contextmanager
@@ -17,23 +17,24 @@ from ..training_step import Taught, TrainingStep
 
 
 class Term(metaclass=ABCMeta):
-    """A loss of ``distill_losses``, and what it compares.
+    """A loss of ``distill_losses`` together with the rule for its inputs.
 
     Args:
-        name (str): Its key there.
+        name (str): Key of the loss in ``distill_losses``.
         loss (nn.Module): The loss.
         student (HeadAdapter): Adapter of the student.
 
     Attributes:
-        student_parts (tuple[str]): Those of ``HeadAdapter.parts`` of the
-            student whose runs are recorded.
-        teacher_parts (tuple[str]): Those of the teacher.
-        needs_answers (bool): Whether the teacher answers for the student's
-            samples; else its ``extract_feat`` is all that runs.
-        takes_mixture (bool): Whether it meets the mixture of several
-            teachers, if it names none.
-        needs_image_gradient (bool): Whether the student's own losses are to
-            have a gradient at the images.
+        student_parts (tuple[str]): Names of those of ``HeadAdapter.parts`` of
+            the student whose calls are recorded.
+        teacher_parts (tuple[str]): The same names for the teacher.
+        needs_answers (bool): Whether the loss uses teacher logits for the
+            student's samples; otherwise only the teacher's ``extract_feat``
+            runs.
+        takes_mixture (bool): Whether the loss can use the mixture of several
+            teachers, if it names none of them.
+        needs_image_gradient (bool): Whether the loss uses the gradient of the
+            student's own losses with respect to the images.
 
     Raises:
         InvalidValueError: If the loss is not made for this student.
@@ -52,28 +53,28 @@ class Term(metaclass=ABCMeta):
 
     def reason_against_teacher(self, student: HeadAdapter,
                                teacher: HeadAdapter) -> Optional[str]:
-        """Why a teacher has nothing to compare; None if it has.
+        """Explain why the loss cannot be computed with a teacher.
 
         Args:
             student (HeadAdapter): Adapter of the student.
             teacher (HeadAdapter): Adapter of the teacher.
 
         Returns:
-            str, optional: What follows 'the teacher X of the student Y ...',
-            with the remedy.
+            str, optional: Text with the remedy that follows 'the teacher X of
+            the student Y ...' in a message; None if it can be computed.
         """
         return None
 
     def check_teacher(self, student: HeadAdapter,
                       teacher: HeadAdapter) -> None:
-        """Refuse a teacher that has nothing to compare.
+        """Refuse a teacher with which the loss cannot be computed.
 
         Args:
             student (HeadAdapter): Adapter of the student.
             teacher (HeadAdapter): Adapter of the teacher.
 
         Raises:
-            InvalidValueError: If there is a reason against it.
+            InvalidValueError: If the loss cannot be computed.
         """
         reason = self.reason_against_teacher(student, teacher)
         if reason is not None:
@@ -83,56 +84,57 @@ class Term(metaclass=ABCMeta):
                 f'student {student.name} {reason}')
 
     def check_same_samples(self, step: TrainingStep, taught: Taught) -> None:
-        """Refuse answers of a teacher for other samples than the student's.
+        """Refuse teacher logits for other samples than the student's.
 
         Args:
-            step (TrainingStep): What the student did.
-            taught (Taught): What its teacher said.
+            step (TrainingStep): Data of the student in this step.
+            taught (Taught): Data of the teacher in this step.
 
         Raises:
-            InvalidValueError: If its transport or its sampling brings others.
+            InvalidValueError: If the transport or the sampling of the teacher
+                uses other samples.
         """
         if not taught.teacher.has_same_samples:
             raise InvalidValueError(
                 f'`distill_losses.{self.name}` {type(self._loss).__name__} '
-                f'must be given what the teacher {taught.adapter.name} says '
-                f'of the very samples of the student {step.student.name}, but '
+                f'must be given logits of the teacher {taught.adapter.name} '
+                f'for the samples of the student {step.student.name}, but '
                 f'its transport is {taught.teacher.transport.name!r}: leave '
                 '`teacher.transport` and `teacher.sampling` out')
 
     @contextmanager
     def watching(self, student: HeadAdapter,
                  data_samples: SampleList) -> Iterator[None]:
-        """Listen to the student's own loss, beside ``parts``.
+        """Record further data of the student's own loss, beside ``parts``.
 
         Args:
             student (HeadAdapter): Adapter of the student.
-            data_samples (list[DetDataSample]): Samples of the images.
+            data_samples (list[DetDataSample]): Data samples of the images.
         """
         yield
 
     @abstractmethod
     def value(self, step: TrainingStep, taught: Taught) -> Tensor:
-        """The loss of a step.
+        """Compute the loss of a step.
 
         Args:
-            step (TrainingStep): What the student did.
-            taught (Taught): What its teacher said.
+            step (TrainingStep): Data of the student in this step.
+            taught (Taught): Data of the teacher in this step.
 
         Returns:
-            Tensor: A scalar.
+            Tensor: Loss, a scalar.
         """
 
     @abstractmethod
     def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
-        """What of the student the loss pulls at.
+        """Collect the student's tensors that get a gradient from the loss.
 
         Args:
-            step (TrainingStep): What the student did.
-            taught (Taught): What its teacher said.
+            step (TrainingStep): Data of the student in this step.
+            taught (Taught): Data of the teacher in this step.
 
         Returns:
-            list[Tensor]: With their graph.
+            list[Tensor]: Tensors with their graph, e.g. logits or maps.
         """
 
 
@@ -140,8 +142,9 @@ def check_activation(name: str, loss: nn.Module, student: HeadAdapter) -> None:
     """Refuse a loss that is made for another kind of head.
 
     Args:
-        name (str): Its key in ``distill_losses``.
-        loss (nn.Module): The loss; one without ``head_activation`` is for all.
+        name (str): Key of the loss in ``distill_losses``.
+        loss (nn.Module): The loss; without ``head_activation`` it is made for
+            all heads.
         student (HeadAdapter): Adapter of the student.
 
     Raises:
@@ -159,14 +162,15 @@ def check_activation(name: str, loss: nn.Module, student: HeadAdapter) -> None:
 
 
 def without_graph_if_off(loss: nn.Module, tensor: Tensor) -> Tensor:
-    """A tensor of the student; without its graph if the loss weighs 0.
+    """Detach a tensor of the student if the weight of the loss is 0.
 
-    A gradient of zeros may have another layout in memory than the student's
-    own: their sum would be rounded in another order.
+    A gradient of zeros may have another memory layout than the student's own
+    gradient. Their sum could then be rounded in another order, so that the
+    training would not be exactly that of the plain student.
 
     Args:
-        loss (nn.Module): One of ``distill_losses``.
-        tensor (Tensor): What it is given of the student.
+        loss (nn.Module): Loss of ``distill_losses``.
+        tensor (Tensor): Tensor of the student, an input of the loss.
     """
     is_off = getattr(loss, 'loss_weight', 1) == 0
     return tensor.detach() if is_off else tensor
