@@ -1,14 +1,14 @@
 """Confidence intervals of all figures, by resampling the images.
 
-mAP and calibration figures of one or several sets of detections. Images are
-the unit, as detections of one image are not independent; several sets are
-measured on the same resamples, so that what the images have in common
-cancels in their differences. Detections are matched once:
-:mod:`.weighted_figures` says why that is exact.
+The figures are mAP and calibration figures of one or several sets of
+detections. The unit is the image, because detections of one image are not
+independent. All sets are evaluated on the same resamples, so that the common
+influence of the images cancels in their differences. Detections are matched
+once; :mod:`.weighted_figures` explains why this is exact.
 
-Score thresholds are those of the full data in all resamples, also
-``score_thr='lrp_optimal'``: the intervals are those of a detector with
-these thresholds and do not tell how uncertain the thresholds are.
+All resamples use the score thresholds of the full data, also with
+``score_thr='lrp_optimal'``. So the intervals are those of a detector with
+these thresholds and do not include the uncertainty of the thresholds.
 """
 import math
 import warnings
@@ -34,7 +34,7 @@ RESAMPLED_FIGURES = ('mAP', 'AP50', 'AP75', 'd_ece', 'd_ece_over',
                      'd_ece_under', 'laece', 'laece_0', 'laace_0', 'lrp_0',
                      'lrp_0_loc', 'lrp_0_fp', 'lrp_0_fn', 'olrp', 'oce',
                      'brier', 'nll')
-# The others lie in [0, 1].
+# All other figures are in [0, 1].
 _UNBOUNDED = ('oce', 'nll')
 
 
@@ -43,12 +43,12 @@ class ResampledFigures:
     """Figures of one set of detections, and of every resample of the images.
 
     Attributes:
-        values (Dict[str, float]): Figures of the images as they are, by the
-            keys of ``RESAMPLED_FIGURES``; NaN where undefined.
-        resamples (Dict[str, ndarray]): Figures of each resample, NaN where
+        values (dict[str, float]): Figures of the original images, by the keys
+            of ``RESAMPLED_FIGURES``; NaN where undefined.
+        resamples (dict[str, ndarray]): Figures of each resample, NaN where
             undefined, shape (B,).
-        counts (Dict[str, int]): ``counts`` of the calibration report.
-        settings (Dict[str, Any]): Options of the evaluation.
+        counts (dict[str, int]): ``counts`` of the calibration report.
+        settings (dict[str, Any]): Options of the evaluation.
     """
     values: Dict[str, float]
     resamples: Dict[str, np.ndarray]
@@ -56,7 +56,7 @@ class ResampledFigures:
     settings: Dict[str, Any]
 
     def intervals(self, confidence: float = 0.95) -> Dict[str, Interval]:
-        """The confidence interval of each figure.
+        """Compute the confidence interval of each figure.
 
         Args:
             confidence (float): Confidence level in (0, 1). Defaults to
@@ -73,7 +73,7 @@ class ResampledFigures:
             self,
             reference: 'ResampledFigures',
             confidence: float = 0.95) -> Dict[str, PairedDifference]:
-        """How each figure differs from that of a reference.
+        """Compute the difference of each figure from that of a reference.
 
         Args:
             reference (ResampledFigures): Another result of the same call of
@@ -101,31 +101,32 @@ def bootstrap_figures(ground_truth: GroundTruth,
     """Confidence intervals of mAP and the calibration figures.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
         num_resamples (int): Number of resamples of the images, at least
             2 / (1 - confidence). Defaults to 1000.
         seed (int): Random seed of the resamples. Defaults to 0.
         confidence (float): Confidence level in (0, 1). Defaults to 0.95.
-        num_workers (int, optional): Number of processes; see
-            :func:`resample_images`. Without influence on the result.
+        num_workers (int, optional): Number of processes, see
+            :func:`resample_images`; it has no influence on the result.
             Defaults to None.
-        progress (Callable, optional): Called with the numbers of resamples
-            done and wanted. Defaults to None.
-        **options: See :class:`EvaluationOptions`. AP is that of all
-            detections, at most 100 per image and class.
+        progress (Callable, optional): Function that is called with the number
+            of finished resamples and the total number. Defaults to None.
+        **options: Options of the evaluation, see :class:`EvaluationOptions`.
+            AP is that of all detections, at most 100 per image and class.
 
     Returns:
-        Dict[str, Interval]: By the keys of ``RESAMPLED_FIGURES``. NaN ends
-        where a figure is undefined or there are fewer than two images.
+        dict[str, Interval]: Intervals by the keys of ``RESAMPLED_FIGURES``.
+        Their ends are NaN where a figure is undefined or there are fewer than
+        two images.
 
     Raises:
         InvalidTypeError: If an option has the wrong type.
         InvalidValueError: If an option is out of range.
 
     Reference:
-        Efron, Bootstrap Methods: Another Look at the Jackknife, Annals of
-        Statistics 1979. Intervals: see :mod:`.intervals`.
+        Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of
+        Statistics 1979. For the intervals see :mod:`.intervals`.
     """
     check_resampling(num_resamples, confidence)
     resampled, = resample_figures(ground_truth, [detections], num_resamples,
@@ -142,25 +143,26 @@ def compare_detections(ground_truth: GroundTruth,
                        num_workers: Optional[int] = None,
                        progress: Optional[Progress] = None,
                        **options: Any) -> Dict[str, PairedDifference]:
-    """How the figures of two sets of detections differ, on the same images.
+    """Compare the figures of two sets of detections on the same images.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections_a (Detections): The reference.
-        detections_b (Detections): What is compared with it.
-        num_resamples (int): As in :func:`bootstrap_figures`. Defaults to
-            1000.
+        ground_truth (GroundTruth): Annotated objects.
+        detections_a (Detections): Detections of the reference.
+        detections_b (Detections): Detections to compare with the reference.
+        num_resamples (int): Number of resamples of the images, see
+            :func:`bootstrap_figures`. Defaults to 1000.
         seed (int): Random seed of the resamples. Defaults to 0.
         confidence (float): Confidence level in (0, 1). Defaults to 0.95.
-        num_workers (int, optional): As in :func:`bootstrap_figures`.
-            Defaults to None.
-        progress (Callable, optional): As in :func:`bootstrap_figures`.
-            Defaults to None.
-        **options: See :class:`EvaluationOptions`, for both.
+        num_workers (int, optional): Number of processes, see
+            :func:`bootstrap_figures`. Defaults to None.
+        progress (Callable, optional): Progress callback, see
+            :func:`bootstrap_figures`. Defaults to None.
+        **options: Options of the evaluation of both sets, see
+            :class:`EvaluationOptions`.
 
     Returns:
-        Dict[str, PairedDifference]: By the keys of ``RESAMPLED_FIGURES``;
-        differences are b - a.
+        dict[str, PairedDifference]: Differences b - a by the keys of
+        ``RESAMPLED_FIGURES``.
 
     Raises:
         InvalidTypeError: If an option has the wrong type.
@@ -181,22 +183,23 @@ def resample_figures(ground_truth: GroundTruth,
                      num_workers: Optional[int] = None,
                      progress: Optional[Progress] = None,
                      **options: Any) -> List[ResampledFigures]:
-    """Figures of several sets of detections in the same resamples.
+    """Compute figures of several sets of detections in the same resamples.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Sequence[Detections]): Of the same images and classes.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Sequence[Detections]): Sets of detections on the same
+            images and classes.
         num_resamples (int): Number of resamples. Defaults to 1000.
         seed (int): Random seed of the resamples. Defaults to 0.
-        num_workers (int, optional): As in :func:`bootstrap_figures`.
-            Defaults to None.
-        progress (Callable, optional): As in :func:`bootstrap_figures`.
-            Defaults to None.
-        **options: See :class:`EvaluationOptions`.
+        num_workers (int, optional): Number of processes, see
+            :func:`bootstrap_figures`. Defaults to None.
+        progress (Callable, optional): Progress callback, see
+            :func:`bootstrap_figures`. Defaults to None.
+        **options: Options of the evaluation, see :class:`EvaluationOptions`.
 
     Returns:
-        List[ResampledFigures]: One for each set of detections. With fewer
-        than two images there are no resamples: they would all be the same.
+        list[ResampledFigures]: Figures of each set of detections. With fewer
+        than two images there are no resamples, as all of them would be equal.
     """
     check_count('num_resamples', num_resamples)
     check_count('seed', seed, 0)
@@ -226,16 +229,16 @@ def resample_figures(ground_truth: GroundTruth,
 
 
 def check_resampling(num_resamples: int, confidence: float) -> None:
-    """Raise unless an interval follows from so many resamples.
+    """Raise unless there are enough resamples for the interval.
 
     Args:
         num_resamples (int): Number of resamples.
         confidence (float): Confidence level.
 
     Raises:
-        InvalidTypeError: If one is not a number.
-        InvalidValueError: If the level is not in (0, 1), or its quantiles
-            lie beyond the resamples.
+        InvalidTypeError: If an argument is not a number.
+        InvalidValueError: If the level is not in (0, 1), or there are too few
+            resamples for its quantiles.
     """
     level = check_fraction('confidence', confidence)
     if not 0 < level < 1:
@@ -252,7 +255,7 @@ def _calibration_parts(
     ground_truth: GroundTruth, detections: Detections,
     report: DetectionCalibrationReport
 ) -> Tuple[Callable[[np.ndarray], Figures], ...]:
-    """The functions that give a report's figures for weighted images."""
+    """Create the functions that compute figures for weighted images."""
     options = report.options
     closed, num_bins = options.closed, options.laece_bins
     for_d_ece, for_laece, for_laece_0, for_olrp = map(
@@ -273,7 +276,7 @@ def _calibration_parts(
 
 
 class _Figures:
-    """All figures for weighted images; a class, so that it can be pickled."""
+    """Function that computes all figures for weighted images; picklable."""
 
     def __init__(self, parts: Sequence[Callable[[np.ndarray],
                                                 Figures]]) -> None:

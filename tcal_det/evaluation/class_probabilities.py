@@ -1,10 +1,10 @@
-"""Class probabilities of detections in files: pickles and COCO results.
+"""Class probabilities of detections in pickles and COCO results files.
 
-In a COCO results file the row of a detection is the list ``scores`` of its
-record, beside ``score``: K numbers, or K + 1 with background last. Columns
-are the categories by label: as the annotation file lists them, those that
-the detector knows. In a pickle of ``tools/test.py --out`` it is
-``pred_instances.class_probs``.
+In a COCO results file, the probabilities of a detection are the list
+``scores`` of its record, in addition to ``score``: K numbers, or K + 1 with
+the background class last. The columns are the categories that the detector
+knows, in the order of the annotation file. In a pickle of ``tools/test.py
+--out``, they are ``pred_instances.class_probs``.
 """
 import warnings
 from itertools import chain
@@ -24,34 +24,34 @@ from .functional.record_ids import positions
 from .results_file import (categories_by_label, check_class_names, naming_file,
                            read_json, read_results)
 
-# Of the rows of a file, at most, may another class be the most probable.
+# A larger share of rows whose most probable class differs from the category of
+# the record gives a warning.
 LARGEST_SHARE_OF_OTHER_CLASSES = 0.5
 
 
 def class_probabilities_from_coco(results: Sequence[Mapping[str, Any]],
                                   category_ids: Sequence[Any],
                                   ground_truth: GroundTruth) -> np.ndarray:
-    """The rows ``scores`` of COCO results records, checked.
+    """Check the rows ``scores`` of COCO results records.
 
-    The most probable class of a row need not be that of its record: a
-    detector returns a box again for the next class. If it is another one in
+    The most probable class of a row need not be the class of its record,
+    because a detector can return a box for several classes. If it differs in
     most of the rows, a warning says that the columns may have another order.
 
     Args:
         results (Sequence[Mapping[str, Any]]): Records with 'scores' and
-            'category_id', which :func:`detections_from_coco` accepts.
-        category_ids (Sequence[Any]): The category of each column, K of them.
-        ground_truth (GroundTruth): Whose classes are these categories.
+            'category_id', in the format of :func:`detections_from_coco`.
+        category_ids (Sequence[Any]): Category id of each of the K columns.
+        ground_truth (GroundTruth): Ground truth with these categories.
 
     Returns:
-        ndarray: float64, shape (D, K) or (D, K + 1), columns in the order of
-        ``ground_truth.category_ids``, background last.
+        ndarray: Probabilities, float64, shape (D, K) or (D, K + 1), with
+        columns in the order of ``ground_truth.category_ids``, background last.
 
     Raises:
         InvalidTypeError: If a row is not a list of numbers.
-        InvalidValueError: If a record has no row, or a row has another
-            length, or a value that is out of range; the message names the
-            record.
+        InvalidValueError: If a record has no row, or a row has another length
+            or a value out of range; the message names the record.
     """
     num_classes = len(category_ids)
     rows = field_column(results, 'results', 'scores')
@@ -101,8 +101,8 @@ def _warn_of_other_classes(results: Sequence[Mapping[str,
     share = float(np.mean(probs[np.arange(len(probs)), own] < largest))
     if share > LARGEST_SHARE_OF_OTHER_CLASSES:
         warnings.warn(
-            f'of {share:.0%} of the detections `scores` has another class '
-            'than `category_id` as the most probable: are the columns the '
+            f'for {share:.0%} of the detections the most probable class in '
+            '`scores` differs from `category_id`: are the columns the '
             'categories in the order of the annotation file?',
             stacklevel=3)
 
@@ -115,15 +115,16 @@ def read_class_probabilities(
     """Read annotations, detections and their class probabilities.
 
     Args:
-        ground_truth_path (str): COCO annotations.
-        results_path (str): COCO results with ``scores``, or a pickle of a
-            detector with ``class_probabilities=True``.
-        class_names (Sequence[str], optional): The classes that the detector
-            knows. Defaults to None, all categories.
+        ground_truth_path (str): Path to the COCO annotations.
+        results_path (str): Path to COCO results with ``scores``, or to a
+            pickle of a detector with ``class_probabilities=True``.
+        class_names (Sequence[str], optional): Names of the classes that the
+            detector knows. Defaults to None, which means all categories.
 
     Returns:
-        Tuple[GroundTruth, Detections, ndarray]: Rows of shape (D, K) or
-        (D, K + 1), see :func:`class_probabilities_from_coco`.
+        tuple[GroundTruth, Detections, ndarray]: Ground truth, detections and
+        their class probabilities, shape (D, K) or (D, K + 1), see
+        :func:`class_probabilities_from_coco`.
 
     Raises:
         UserError: If a file, a record or a class name is wrong.
@@ -147,7 +148,7 @@ def _read_annotations(
 ) -> Tuple[Mapping[str, Any], List[Any], GroundTruth]:
     annotations = read_json(path, 'ground truth')
     with naming_file(path):
-        # Checked before the categories are looked at.
+        # Checks the categories before they are used below.
         ground_truth = ground_truth_from_coco(annotations)
         check_class_names(annotations, class_names)
     category_ids = [
@@ -165,17 +166,18 @@ def evaluate_class_probabilities(
         results_path: str,
         class_names: Optional[Sequence[str]] = None,
         **options: Any) -> ClassProbabilityCalibration:
-    """Measure the class probabilities in a results file.
+    """Compute calibration figures of the class probabilities in a file.
 
     Args:
-        ground_truth_path (str): COCO annotations.
-        results_path (str): See :func:`read_class_probabilities`.
-        class_names (Sequence[str], optional): The classes that the detector
-            knows. Defaults to None, all categories.
-        **options: Of :func:`class_probability_calibration`.
+        ground_truth_path (str): Path to the COCO annotations.
+        results_path (str): Path to the results, see
+            :func:`read_class_probabilities`.
+        class_names (Sequence[str], optional): Names of the classes that the
+            detector knows. Defaults to None, which means all categories.
+        **options: Options of :func:`class_probability_calibration`.
 
     Returns:
-        ClassProbabilityCalibration: The figures.
+        ClassProbabilityCalibration: Calibration figures.
 
     Raises:
         UserError: If a file, a record or an option is wrong.
@@ -190,15 +192,16 @@ def write_results_with_class_probabilities(
         results_path: str,
         out: str,
         class_names: Optional[Sequence[str]] = None) -> int:
-    """Write a pickle's detections as COCO results with ``scores``.
+    """Write the detections of a pickle as COCO results with ``scores``.
 
     Args:
-        ground_truth_path (str): COCO annotations, which know the categories.
-        results_path (str): A pickle of a detector with
+        ground_truth_path (str): Path to the COCO annotations with the
+            categories.
+        results_path (str): Path to a pickle of a detector with
             ``class_probabilities=True``.
-        out (str): JSON file to write; whole or not at all.
-        class_names (Sequence[str], optional): The classes that the detector
-            knows. Defaults to None, all categories.
+        out (str): Path to the JSON file, which is written atomically.
+        class_names (Sequence[str], optional): Names of the classes that the
+            detector knows. Defaults to None, which means all categories.
 
     Returns:
         int: Number of detections.

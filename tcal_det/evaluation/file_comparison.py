@@ -1,4 +1,4 @@
-"""Results files side by side, with intervals: what `tcal-compare` reports."""
+"""Comparison of results files with intervals, as `tcal-compare` reports it."""
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
@@ -15,18 +15,18 @@ from .results_file import naming_file
 from .slices import (ImageSlice, attribute_from_file, image_attribute,
                      image_slices)
 
-# The figures of the table of slices.
+# Figures in the table of slices.
 _HEADLINES = ('mAP', 'd_ece', 'laece_0', 'lrp_0')
 
 
 class SliceRule(NamedTuple):
-    """How images are sorted into slices.
+    """Rule by which images are sorted into slices.
 
     Attributes:
-        attribute (str): A field of the image records, or the path of a
-            .json file; see :mod:`.slices`.
-        edges (Sequence[float], optional): Bounds of ranges of numbers;
-            None for a slice for each value.
+        attribute (str): Field of the image records, or path of a .json file,
+            see :mod:`.slices`.
+        edges (Sequence[float], optional): Ascending bounds of the ranges of a
+            number. Defaults to None, which means one slice for each value.
     """
     attribute: str
     edges: Optional[Sequence[float]] = None
@@ -37,7 +37,7 @@ class Comparison:
     """Figures of several sets of detections on the same images.
 
     Attributes:
-        resampled (List[ResampledFigures]): One for each results file.
+        resampled (list[ResampledFigures]): Figures of each results file.
         confidence (float): Confidence level of the intervals.
     """
     resampled: List[ResampledFigures]
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def differences(self) -> List[Dict[str, PairedDifference]]:
-        """Differences of the second file and of those after from the first.
+        """Differences of all other files from the first file.
 
         Empty for one file.
         """
@@ -60,7 +60,7 @@ class Comparison:
         ]
 
     def to_dict(self) -> Dict[str, Any]:
-        """``results`` with ``counts`` and ``figures``; ``differences``."""
+        """Convert to plain values, with ``results`` and ``differences``."""
         return dict(
             results=[
                 dict(counts=one.counts, figures=_plain(figures))
@@ -71,12 +71,14 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class ComparedSlice:
-    """A comparison on the images of one value of an attribute.
+    """Comparison on the images with one value of an attribute.
 
     Attributes:
-        value (str | float | bool | None): See :class:`ImageSlice`.
-        counts (Dict[str, int]): Images, objects, classes with objects.
-        comparison (Comparison): Of these images alone.
+        value (str | float | bool, optional): Value of the attribute, see
+            :class:`ImageSlice`.
+        counts (dict[str, int]): Numbers of images, objects and classes with
+            objects.
+        comparison (Comparison): Comparison on these images only.
     """
     value: Any
     counts: Dict[str, int]
@@ -85,14 +87,14 @@ class ComparedSlice:
 
 @dataclass(frozen=True, eq=False)
 class FileComparison:
-    """What results files are worth beside each other.
+    """Comparison of results files, overall and in slices.
 
     Attributes:
-        files (List[str]): The results files, the reference first.
-        settings (Dict[str, Any]): Options of the evaluation and of the
+        files (list[str]): Paths of the results files, the reference first.
+        settings (dict[str, Any]): Options of the evaluation and of the
             resampling.
-        overall (Comparison): On all images.
-        slices (Dict[str, List[ComparedSlice]]): By attribute.
+        overall (Comparison): Comparison on all images.
+        slices (dict[str, list[ComparedSlice]]): Compared slices by attribute.
     """
     files: List[str]
     settings: Dict[str, Any]
@@ -100,10 +102,12 @@ class FileComparison:
     slices: Dict[str, List[ComparedSlice]]
 
     def to_dict(self) -> Dict[str, Any]:
-        """``settings``, ``files``, ``results``, ``differences``, ``slices``.
+        """Convert to plain values by section.
 
-        ``results`` has one entry for each file; ``differences`` one for each
-        file but the first, which they are differences from.
+        The sections are ``settings``, ``files``, ``results``, ``differences``
+        and ``slices``. ``results`` has one entry for each file.
+        ``differences`` has one entry for each file except the first one, which
+        is the reference.
         """
         return dict(
             settings=self.settings,
@@ -120,7 +124,7 @@ class FileComparison:
             })
 
     def table(self) -> str:
-        """All figures, then the main ones of each slice, for a terminal."""
+        """Format all figures, then the main figures of each slice, as text."""
         counts = self.overall.resampled[0].counts
         lines = [
             f'{counts["images"]} images, {counts["objects"]} objects, '
@@ -156,32 +160,37 @@ def compare_files(ground_truth_path: str,
                   num_workers: Optional[int] = None,
                   progress: Optional[Progress] = None,
                   **options: Any) -> FileComparison:
-    """Intervals of results files, and of their differences from the first.
+    """Compute intervals of results files and of differences from the first.
 
     Args:
-        ground_truth_path (str): See :func:`read_annotations`.
-        results_paths (Sequence[str]): At least one, at most 26; see
+        ground_truth_path (str): Path to the annotations, see
+            :func:`read_annotations`.
+        results_paths (Sequence[str]): Paths to 1 to 26 results, see
             :func:`read_records`.
-        class_names (Sequence[str], optional): See :func:`evaluate_files`.
-            Defaults to None, all categories.
-        images (str, optional): See :func:`evaluate_files`. Defaults to
-            None.
-        names (str, optional): See :func:`evaluate_files`. Defaults to None.
-        slice_rules (Sequence[SliceRule]): Attributes whose values are
-            compared each on its own. Defaults to ().
-        num_resamples (int): As in :func:`bootstrap_figures`. Defaults to
-            1000.
+        class_names (Sequence[str], optional): Names of the classes to
+            evaluate, see :func:`evaluate_files`. Defaults to None, which means
+            all categories.
+        images (str, optional): Path to the images or their sizes, see
+            :func:`evaluate_files`. Defaults to None.
+        names (str, optional): Path to the file of class names, see
+            :func:`evaluate_files`. Defaults to None.
+        slice_rules (Sequence[SliceRule]): Attributes whose values are compared
+            separately. Defaults to ().
+        num_resamples (int): Number of resamples of the images, see
+            :func:`bootstrap_figures`. Defaults to 1000.
         seed (int): Random seed of the resamples. Defaults to 0.
         confidence (float): Confidence level in (0, 1). Defaults to 0.95.
-        num_workers (int, optional): As in :func:`bootstrap_figures`.
+        num_workers (int, optional): Number of processes, see
+            :func:`bootstrap_figures`. Defaults to None.
+        progress (Callable, optional): Progress callback, see
+            :func:`bootstrap_figures`; its counts start again for each slice.
             Defaults to None.
-        progress (Callable, optional): As in :func:`bootstrap_figures`;
-            called anew for each slice. Defaults to None.
-        **options: See :class:`EvaluationOptions`. A threshold 'lrp_optimal'
-            is chosen for each file, and in each slice, on its own.
+        **options: Options of the evaluation, see :class:`EvaluationOptions`. A
+            threshold 'lrp_optimal' is chosen separately for each file and each
+            slice.
 
     Returns:
-        FileComparison: The figures.
+        FileComparison: Figures, intervals and differences.
 
     Raises:
         UserError: If a file, a record or an option is wrong.
@@ -196,7 +205,7 @@ def compare_files(ground_truth_path: str,
         ground_truth, one, _ = load_annotations_and_results(
             ground_truth_path, path, class_names, images, names)
         detections.append(one)
-    # Sorted before anything takes long, as the rules may be wrong.
+    # Images are sorted before the long computation, as the rules may be wrong.
     parts_of = {}
     annotations = read_annotations(ground_truth_path, images,
                                    names) if slice_rules else {}
@@ -252,7 +261,7 @@ def _plain(figures: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
 
 
 def _table_lines(comparison: Comparison, keys: Sequence[str]) -> List[str]:
-    """One table of intervals, or one of differences for each other file."""
+    """Format a table of intervals, or of differences for each other file."""
     level = f'{100 * comparison.confidence:.4g} % interval'
     if len(comparison.resampled) == 1:
         figures = comparison.intervals[0]
@@ -280,7 +289,7 @@ def _title(key: str) -> str:
 
 
 def _verdict(key: str, difference: PairedDifference) -> str:
-    """The mark of an interval that excludes 0."""
+    """Get the mark of an interval that excludes 0, else an empty text."""
     if not difference.excludes_zero:
         return ''
     better = BY_KEY[key].better

@@ -1,4 +1,4 @@
-"""The figures of a results file: what `tcal-eval` reports."""
+"""Figures of a results file, as `tcal-eval` reports them."""
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence
 
@@ -9,23 +9,24 @@ from .functional import (FIGURES, DetectionCalibrationReport,
 
 @dataclass(frozen=True)
 class FileEvaluation:
-    """What a results file is worth.
+    """Figures of a results file.
 
     Attributes:
         report (DetectionCalibrationReport): All figures.
-        files (Dict[str, str]): 'ground_truth' and 'results'.
+        files (dict[str, str]): Paths of the files, by 'ground_truth' and
+            'results'.
     """
     report: DetectionCalibrationReport
     files: Dict[str, str]
 
     def to_dict(self) -> Dict[str, Any]:
-        """``settings``, ``counts``, ``overall``, ``per_class``, ``bins``."""
+        """Convert to plain values by section."""
         content = self.report.to_dict()
         content['settings'] = dict(self.files, **content['settings'])
         return content
 
     def table(self) -> str:
-        """The headline figures, for a terminal."""
+        """Format the headline figures as a table for a terminal."""
         overall, counts = self.report.overall, self.report.counts
         lines = [
             f'{counts["detections"]} detections of {counts["classes"]} '
@@ -45,22 +46,24 @@ def evaluate_files(ground_truth_path: str,
                    images: Optional[str] = None,
                    names: Optional[str] = None,
                    **options: Any) -> FileEvaluation:
-    """Measure a results file in every way of this package.
+    """Compute all figures of a results file.
 
     Args:
-        ground_truth_path (str): See :func:`read_annotations`.
-        results_path (str): See :func:`read_records`.
-        class_names (Sequence[str], optional): Evaluate these classes only;
-            detections of the others are left out, and a pickle's labels
-            count these. Defaults to None, all categories.
-        images (str, optional): Folder of the images, or a file of their
-            sizes, for YOLO labels. Defaults to None.
-        names (str, optional): File of class names, for YOLO labels.
-            Defaults to None.
-        **options: See :class:`EvaluationOptions`.
+        ground_truth_path (str): Path to the annotations, see
+            :func:`read_annotations`.
+        results_path (str): Path to the results, see :func:`read_records`.
+        class_names (Sequence[str], optional): Names of the classes to
+            evaluate. Detections of other classes are left out, and the labels
+            of a pickle are indices into these classes. Defaults to None, which
+            means all categories.
+        images (str, optional): Path to the folder of the images, or to a file
+            of their sizes, for YOLO labels. Defaults to None.
+        names (str, optional): Path to the file of class names, for YOLO
+            labels. Defaults to None.
+        **options: Options of the evaluation, see :class:`EvaluationOptions`.
 
     Returns:
-        FileEvaluation: The figures.
+        FileEvaluation: Figures of the file.
 
     Raises:
         UserError: If a file, a record or an option is wrong.

@@ -1,10 +1,9 @@
-"""Resamples of the images: drawn, and worked on by several processes.
+"""Bootstrap resamples of the images, computed by several processes.
 
-Images are drawn with replacement, all detections of an image together, as
-detections of one image are not independent. The draw of a resample depends
-on the seed and on its number alone, and resamples are worked on in groups
-of a fixed size: the result is the same, bit for bit, whatever the number of
-processes.
+Images are drawn with replacement, each with all of its detections, because
+detections of one image are not independent. A resample depends only on the
+seed and on its number, and resamples are computed in groups of a fixed size.
+So the result does not depend on the number of processes, bit for bit.
 """
 import multiprocessing
 import os
@@ -22,25 +21,26 @@ from tcal_det.checks import check_count
 Figures = Dict[str, np.ndarray]
 Progress = Callable[[int, int], None]
 
-# Resamples at a time: enough for numpy, few enough for the processor's cache.
+# Number of resamples that are computed at a time: enough for numpy, and few
+# enough for the cache of the processor.
 _GROUP = 16
-# Windows cannot wait for more.
+# Windows cannot wait for more processes.
 _MOST_WORKERS = 61
 
 
 def draw_multiplicities(num_images: int, seed: int, first: int,
                         last: int) -> np.ndarray:
-    """How often each image counts in some of the resamples.
+    """Draw how often each image occurs in some of the resamples.
 
     Args:
         num_images (int): Number of images I.
         seed (int): Random seed of all resamples.
-        first (int): Number of the first resample wanted.
-        last (int): Number after that of the last one.
+        first (int): Number of the first resample.
+        last (int): Number of the last resample plus 1.
 
     Returns:
-        ndarray: Whole numbers as float64, shape (I, last - first); columns
-        add up to I.
+        ndarray: Whole numbers as float64, shape (I, last - first). Each column
+        adds up to I.
     """
     columns = np.empty((num_images, last - first))
     for number in range(first, last):
@@ -57,23 +57,24 @@ def resample_images(functions: Sequence[Callable[[np.ndarray], Figures]],
                     seed: int = 0,
                     num_workers: Optional[int] = None,
                     progress: Optional[Progress] = None) -> List[Figures]:
-    """Figures of each resample; the same resamples for every function.
+    """Compute figures of each resample, the same resamples for all functions.
 
     Args:
-        functions (Sequence[Callable]): From multiplicities of shape (I, B)
-            to figures of shape (B,). They are sent to other processes, so
-            that it must be possible to pickle them.
+        functions (Sequence[Callable]): Functions from multiplicities of shape
+            (I, B) to figures of shape (B,). They must be picklable, as they
+            are sent to other processes.
         num_images (int): Number of images I.
         num_resamples (int): Number of resamples B.
         seed (int): Random seed of the resamples. Defaults to 0.
-        num_workers (int, optional): Number of processes; 1 works in this
-            one. Defaults to None: OMP_NUM_THREADS where it is set, else the
-            number of processors that this process may use.
-        progress (Callable, optional): Called with the numbers of resamples
-            done and wanted, after each group. Defaults to None.
+        num_workers (int, optional): Number of processes; 1 uses the current
+            process. Defaults to None, which takes OMP_NUM_THREADS if it is
+            set, else the number of processors that this process may use.
+        progress (Callable, optional): Function that is called after each group
+            with the number of finished resamples and the total number.
+            Defaults to None.
 
     Returns:
-        List[Dict[str, ndarray]]: Figures of shape (B,), one dict for each
+        list[dict[str, ndarray]]: Figures of shape (B,), one dict for each
         function.
     """
     if num_workers is None:
@@ -92,15 +93,15 @@ def resample_images(functions: Sequence[Callable[[np.ndarray], Figures]],
             # Restricted containers have no semaphores; a script that starts
             # other processes by spawning needs `if __name__ == '__main__'`.
             warnings.warn(
-                'resamples are worked on in one process, as others cannot '
-                f'be used: {error or type(error).__name__}',
+                'resamples are computed in one process, as other processes '
+                f'cannot be used: {error or type(error).__name__}',
                 stacklevel=2)
     return _gather((_figures_of(task, group) for group in groups), groups,
                    progress)
 
 
 def default_num_workers() -> int:
-    """OMP_NUM_THREADS where it is set, else the processors allowed."""
+    """OMP_NUM_THREADS if it is set, else the number of usable processors."""
     limit = os.environ.get('OMP_NUM_THREADS', '')
     if limit.isdigit() and int(limit) > 0:
         return int(limit)
@@ -110,11 +111,11 @@ def default_num_workers() -> int:
 
 
 class ProgressLine:
-    """A progress callback that prints a line every few seconds.
+    """Progress callback that writes a line every few seconds.
 
     Args:
-        write (Callable): Called with each line.
-        seconds (float): Time between lines. Defaults to 5.
+        write (Callable): Function that is called with each line.
+        seconds (float): Time between lines, in seconds. Defaults to 5.
     """
 
     def __init__(self,
@@ -124,7 +125,7 @@ class ProgressLine:
         self._last = time.monotonic()
 
     def __call__(self, done: int, wanted: int) -> None:
-        """Print a line if it is time."""
+        """Write a line if enough time has passed."""
         now = time.monotonic()
         if now - self._last >= self._seconds:
             self._last = now
@@ -161,12 +162,12 @@ def _by_processes(task: Tuple, groups: List[Tuple[int, int]],
             for future in futures:
                 yield future.result()
         finally:
-            # After an error or Ctrl-C nobody waits for the others.
+            # After an error or Ctrl-C the other results are not needed.
             for future in futures:
                 future.cancel()
 
 
-# What a process works on, sent to it once.
+# Task of a worker process, sent to it once.
 _task: Any = None
 
 

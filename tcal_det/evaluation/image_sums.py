@@ -1,6 +1,6 @@
-"""Sums over samples by image, which weights of the images are applied to.
+"""Sums over samples by image, to which image weights are applied.
 
-Shape shorthand:
+Shapes:
     N: samples
     I: images
     K: classes
@@ -18,16 +18,16 @@ def sums_by_image(cell: np.ndarray,
                   image_index: np.ndarray,
                   shape: Tuple[int, int],
                   values: Optional[np.ndarray] = None) -> csr_matrix:
-    """Sums of samples by cell and image.
+    """Sum samples by cell and image.
 
-    Their matrix product with weights of shape (I, B) has the weighted sum
-    of each cell and resample, shape (cells, B).
+    The matrix product of the sums and weights of shape (I, B) is the weighted
+    sum of each cell and resample, shape (cells, B).
 
     Args:
         cell (ndarray): Cell of each sample, shape (N,).
         image_index (ndarray): Image of each sample, shape (N,).
-        shape (Tuple[int, int]): Numbers of cells and of images.
-        values (ndarray, optional): What is summed, shape (N,). Defaults to
+        shape (tuple[int, int]): Numbers of cells and of images.
+        values (ndarray, optional): Values to sum, shape (N,). Defaults to
             None, which counts the samples.
 
     Returns:
@@ -41,13 +41,13 @@ def sums_by_image(cell: np.ndarray,
 
 
 def objects_by_image(ground_truth: GroundTruth) -> csr_matrix:
-    """Number of objects by class and image, crowds not among them.
+    """Number of objects by class and image, without crowds.
 
     Args:
-        ground_truth (GroundTruth): Objects.
+        ground_truth (GroundTruth): Annotated objects.
 
     Returns:
-        csr_matrix: Shape (K, I).
+        csr_matrix: Numbers of objects, shape (K, I).
     """
     is_object = ~ground_truth.iscrowd
     return sums_by_image(ground_truth.class_index[is_object],
@@ -56,10 +56,10 @@ def objects_by_image(ground_truth: GroundTruth) -> csr_matrix:
 
 
 def row_blocks(class_index: np.ndarray) -> List[Tuple[int, slice]]:
-    """Each class of sorted rows, and where its rows are.
+    """Find the rows of each class among rows that are sorted by class.
 
     Args:
-        class_index (ndarray): Ascending, shape (N,).
+        class_index (ndarray): Class of each row, ascending, shape (N,).
     """
     classes, start = np.unique(class_index, return_index=True)
     end = np.append(start[1:], len(class_index))
@@ -67,25 +67,26 @@ def row_blocks(class_index: np.ndarray) -> List[Tuple[int, slice]]:
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient; NaN, undefined, where both are 0.
+    """Quotient of arrays; NaN (undefined) where both are 0.
 
     Args:
-        numerator (ndarray): Of any shape.
-        denominator (ndarray): Of the same shape.
+        numerator (ndarray): Numerator, any shape.
+        denominator (ndarray): Denominator, same shape.
     """
     with np.errstate(invalid='ignore', divide='ignore'):
         return numerator / denominator
 
 
 def class_mean(values: np.ndarray, is_measured: np.ndarray) -> np.ndarray:
-    """Mean over the classes that were measured; NaN where there is none.
+    """Mean over the measured classes; NaN where there are none.
 
     Args:
         values (ndarray): Figure of each class, shape (K, B).
-        is_measured (ndarray): Boolean, shape (K, B).
+        is_measured (ndarray): Whether each class is measured, boolean, shape
+            (K, B).
 
     Returns:
-        ndarray: Shape (B,).
+        ndarray: Means, shape (B,).
     """
     return ratio(
         np.where(is_measured, values, 0.0).sum(axis=0),

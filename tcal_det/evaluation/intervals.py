@@ -1,18 +1,19 @@
 """Confidence intervals of figures and of their differences, from resamples.
 
-The interval is the percentile interval (Efron, The Jackknife, the Bootstrap
-and Other Resampling Plans, 1982, section 10.4) of resamples from which the
-bootstrap estimate of bias is subtracted (Efron and Tibshirani, An
-Introduction to the Bootstrap, 1993, section 10.2):
+The interval is the percentile interval (Efron, "The Jackknife, the Bootstrap
+and Other Resampling Plans", 1982, section 10.4) of resamples from which the
+bootstrap estimate of bias is subtracted (Efron and Tibshirani, "An
+Introduction to the Bootstrap", 1993, section 10.2):
 
     bias = mean of the resamples - value
     [q(tail) - bias, q(1 - tail) - bias], tail = (1 - confidence) / 2
 
-with q the quantiles of the resamples. It says where the mean figure of data
-sets of as many images lies. A calibration error is a sum of absolute gaps,
-to which noise adds, and AP takes the largest precision: both are larger with
-fewer images, and larger again in resamples, which have fewer different
-images. Unshifted percentiles can lie wholly above the figure.
+where q are the quantiles of the resamples. It is an interval for the mean
+figure of data sets with this number of images. A calibration error is a sum of
+absolute gaps, which noise increases, and AP uses the largest precision. So
+both are larger with fewer images, and even larger in resamples, which have
+fewer distinct images. Without the shift, the whole interval can lie above the
+figure.
 """
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Tuple
@@ -20,7 +21,7 @@ from typing import Any, Dict, Tuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Differences of this size are rounding.
+# Differences below this size are rounding errors.
 _ROUNDING = 1e-12
 
 
@@ -29,12 +30,12 @@ class Interval:
     """A figure with its confidence interval.
 
     Attributes:
-        value (float): Figure of the images as they are; NaN if undefined.
+        value (float): Figure of the original images; NaN if undefined.
         low (float): Lower end; NaN without resamples or value.
         high (float): Upper end; NaN without resamples or value.
-        num_defined (int): Resamples in which the figure is defined; the
-            interval is that of those.
-        bias (float): Mean of the resamples less the value: a rough estimate
+        num_defined (int): Number of resamples in which the figure is defined;
+            the interval is computed from these.
+        bias (float): Mean of the resamples minus the value: a rough estimate
             of how much larger the figure is than with very many images. NaN
             without resamples.
     """
@@ -50,16 +51,16 @@ class Interval:
                        resamples: np.ndarray,
                        confidence: float = 0.95,
                        highest: float = np.inf) -> 'Interval':
-        """The interval, inside the range of the figure.
+        """Compute the interval, limited to the range of the figure.
 
         Args:
-            value (float): Figure of the images as they are.
+            value (float): Figure of the original images.
             resamples (ndarray): Figure of each resample, NaN where it is
                 undefined, shape (B,).
             confidence (float): Confidence level in (0, 1). Defaults to
                 0.95.
-            highest (float): Largest value that the figure can have; the
-                least is 0. Defaults to infinity.
+            highest (float): Largest possible value of the figure; the smallest
+                is 0. Defaults to infinity.
         """
         defined = resamples[~np.isnan(resamples)]
         shifted, bias = _shifted(value, defined)
@@ -73,17 +74,18 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A figure of two sets of detections, and how they differ.
+    """Difference of a figure between two sets of detections.
 
     Attributes:
         a (float): Figure of the reference.
-        b (float): Figure of the other one.
+        b (float): Figure of the other set.
         difference (float): b - a.
         low (float): Lower end of the interval of the difference.
-        high (float): Upper end of it.
-        p_value (float): Two-sided; below 1 - confidence where the interval
-            leaves out 0, but for the quantiles' interpolation.
-        num_defined (int): Resamples in which both figures are defined.
+        high (float): Upper end of the interval of the difference.
+        p_value (float): Two-sided p-value. It is below 1 - confidence where
+            the interval excludes 0, except for the interpolation of quantiles.
+        num_defined (int): Number of resamples in which both figures are
+            defined.
     """
     a: float
     b: float
@@ -100,19 +102,20 @@ class PairedDifference:
                        resamples_a: np.ndarray,
                        resamples_b: np.ndarray,
                        confidence: float = 0.95) -> 'PairedDifference':
-        """The interval of b - a, and the test that it inverts.
+        """Compute the interval of b - a, and the corresponding test.
 
-        The p-value is twice the smaller share of shifted resamples at or
-        beyond 0, on either side; one is added to both counts (Davison and
-        Hinkley, Bootstrap Methods and their Application, 1997, eq. 4.11),
-        so that it is never 0.
+        The p-value is twice the smaller of two shares: that of shifted
+        resamples <= 0 and that of shifted resamples >= 0. One is added to
+        numerator and denominator (Davison and Hinkley, "Bootstrap Methods and
+        their Application", 1997, Eq. 4.11), so that it is never 0.
 
         Args:
-            a (float): Figure of the reference, of the images as they are.
-            b (float): Figure of the other one.
-            resamples_a (ndarray): Of the reference, shape (B,).
-            resamples_b (ndarray): Of the other one, in the same resamples,
+            a (float): Figure of the reference on the original images.
+            b (float): Figure of the other set.
+            resamples_a (ndarray): Figures of the reference in the resamples,
                 shape (B,).
+            resamples_b (ndarray): Figures of the other set in the same
+                resamples, shape (B,).
             confidence (float): Confidence level in (0, 1). Defaults to
                 0.95.
         """
@@ -126,7 +129,7 @@ class PairedDifference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval leaves out 0; False without interval."""
+        """Whether the interval excludes 0; False without an interval."""
         return self.low > 0 or self.high < 0
 
     def to_dict(self) -> Dict[str, Any]:
@@ -135,7 +138,7 @@ class PairedDifference:
 
 
 def _shifted(value: float, defined: np.ndarray) -> Tuple[np.ndarray, float]:
-    """Resamples moved so that their mean is the value, and by how much."""
+    """Shift resamples so that their mean is the value; also return bias."""
     if len(defined) == 0 or np.isnan(value):
         return np.zeros(0), np.nan
     bias = float(defined.mean() - value)
@@ -159,5 +162,5 @@ def _p_value(shifted: np.ndarray) -> float:
 
 
 def _without_rounding(differences: ArrayLike) -> np.ndarray:
-    """Exactly 0 where two figures differ by rounding alone."""
+    """Set differences that are only rounding errors to 0."""
     return np.where(np.abs(differences) < _ROUNDING, 0.0, differences)

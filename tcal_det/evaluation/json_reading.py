@@ -1,8 +1,10 @@
-"""JSON read fast, and lists of records read in blocks.
+"""Fast reading of JSON files, and reading of record lists in blocks.
 
-With msgspec (``pip install 'tcal_det[fast]'``) instead of json. It gives the
-same content to the last bit, unlike orjson, which rounds whole numbers beyond
-64 bits; what it refuses (NaN, Infinity, mistakes) json decides and words.
+Files are read by msgspec if it is installed (``pip install
+'tcal_det[fast]'``), else by json. msgspec returns exactly the same content as
+json, unlike orjson, which rounds whole numbers of more than 64 bits. Content
+that msgspec rejects (NaN, Infinity, invalid JSON) is passed to json, which
+reads it or raises the error.
 """
 import gc
 import json
@@ -16,20 +18,20 @@ except ImportError:
     msgspec = None  # type: ignore[assignment]  # a module elsewhere
 
 _SPACE = b' \t\n\r'
-# Between two records; more is not looked at.
+# Maximum number of space characters between two records.
 _MAX_SPACE = 1000
-# Bytes of JSON that are records at the same time: few enough to stay in the
-# processor's cache, or the 64th part of a large file.
+# Number of bytes of JSON that are decoded at a time: small enough for the
+# cache of the processor, or the 64th part of a large file.
 _BLOCK_SIZE = 2**20
 _MAX_BLOCKS = 64
 
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Keep Python's cycle collector from running.
+    """Disable Python's cyclic garbage collector temporarily.
 
-    It walks over all the records again and again while they become more,
-    which takes a third of the time of reading them.
+    While records are created, it visits all of them again and again, which
+    takes a third of the reading time.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -41,15 +43,16 @@ def collector_paused() -> Iterator[None]:
 
 
 def load_json(path: str) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Args:
-        path (str): The file.
+        path (str): Path to the file.
 
     Raises:
-        OSError: If it cannot be opened.
-        ValueError: If it is no JSON, or no UTF-8; as json words it.
-        RecursionError: If it is nested too deeply.
+        OSError: If the file cannot be opened.
+        ValueError: If the file is not valid JSON or not UTF-8, with the
+            message of json.
+        RecursionError: If the content is nested too deeply.
     """
     with open(path, 'rb') as file:
         content = file.read()
@@ -58,24 +61,24 @@ def load_json(path: str) -> Any:
 
 
 def iter_record_blocks(path: str) -> Iterator[List[Any]]:
-    """The elements of a list in a JSON file, some thousands at a time.
+    """Iterate over the elements of a list in a JSON file, in blocks.
 
-    So that the records of a large file need not be in memory together. The
-    text is cut before an element that begins with a brace; if each part is
-    a list by itself, the file is the list of all their elements, so a cut
-    within a text or a nested element cannot go unnoticed.
+    The records of a large file need not be in memory together. The text is cut
+    before an element that begins with a brace. If each part is a valid list,
+    the file is the list of all their elements; a cut within a text or a nested
+    element gives an invalid part and is therefore detected.
 
     Args:
-        path (str): The file.
+        path (str): Path to the file.
 
     Yields:
-        List[Any]: Elements, in file order.
+        list[Any]: Some thousands of elements, in file order.
 
     Raises:
         OSError: If the file cannot be opened.
-        ValueError: If it is no JSON, no list, or cannot be cut so: read it
-            as a whole then.
-        RecursionError: If it is nested too deeply.
+        ValueError: If the file is not valid JSON, not a list, or cannot be cut
+            in this way. It must then be read as a whole.
+        RecursionError: If the content is nested too deeply.
     """
     with open(path, 'rb') as file:
         size = max(_BLOCK_SIZE, os.fstat(file.fileno()).st_size // _MAX_BLOCKS)
@@ -95,7 +98,7 @@ def iter_record_blocks(path: str) -> Iterator[List[Any]]:
             records = _decode(part)
             is_whole = is_first and not block
             if not isinstance(records, list) or not (records or is_whole):
-                raise ValueError('no list of records')
+                raise ValueError('not a list of records')
             yield records
             is_first = False
             if not block:
@@ -103,7 +106,7 @@ def iter_record_blocks(path: str) -> Iterator[List[Any]]:
 
 
 def _last_cut(text: bytes) -> int:
-    """Place of the last brace that a comma stands before; 0 if none is."""
+    """Position of the last brace after a comma; 0 if there is none."""
     cut = len(text)
     while cut > 0:
         cut = max(text.rfind(b'{', 0, cut), 0)
@@ -116,7 +119,7 @@ def _decode(content: bytes) -> Any:
     if msgspec is not None:
         try:
             return msgspec.json.decode(content)
-        # Its error is a ValueError since 0.19 only.
+        # Its error is a subclass of ValueError only since 0.19.
         except (msgspec.DecodeError, ValueError, RecursionError):
             pass
     return json.loads(content.decode('utf-8'))

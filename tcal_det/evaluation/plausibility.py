@@ -1,4 +1,4 @@
-"""Mistakes that no single record shows: wrong box form, swapped labels."""
+"""Checks of all records together: wrong box format, swapped labels."""
 import warnings
 from dataclasses import replace
 from typing import Union
@@ -9,16 +9,18 @@ from tcal_det.checks import shortened
 from tcal_det.errors import InvalidValueError
 from .functional import Detections, GroundTruth, match_detections
 
-# A box leaves its image if it ends further outside than this share of the
-# image's side: rounding and unclipped boxes of real detectors end nearer.
+# A box leaves its image if it ends outside by more than this share of the side
+# of the image. Rounded and unclipped boxes of real detectors stay within this
+# margin.
 _OVERHANG = 0.05
-# Share of such boxes at which the whole list is doubted. Of boxes written as
-# corners about three quarters leave: all whose centre lies right of or below
-# the middle.
+# Minimum share of such boxes for a warning. If boxes are written as corners,
+# about three quarters of them leave: all whose centre is right of the middle
+# or below it.
 _DOUBTED_SHARE = 0.1
-# Labels are doubted from so many boxes on objects on.
+# Minimum number of boxes on objects for a check of the labels.
 _LEAST_MATCHES = 20
-# Boxes, and images for their labels, that are looked at: evenly spread.
+# Maximum number of boxes that are checked, and of images whose labels are
+# checked; both are chosen at regular intervals.
 _MOST_BOXES = 50_000
 _MOST_IMAGES = 200
 
@@ -26,17 +28,18 @@ _MOST_IMAGES = 200
 def warn_of_boxes_outside(ground_truth: GroundTruth,
                           boxes_of: Union[GroundTruth,
                                           Detections], list_name: str) -> None:
-    """Warn if many boxes leave their images, or are far too small for them.
+    """Warn if many boxes leave their images, or all boxes are tiny.
 
-    The classic causes are x1, y1, x2, y2 in place of x, y, width, height,
-    boxes of another image size, and boxes as fractions of the image. Images
-    without a size are left out.
+    Common causes are x1, y1, x2, y2 instead of x, y, width, height, boxes for
+    another image size, and boxes as fractions of the image. Images without a
+    size are not checked.
 
     Args:
-        ground_truth (GroundTruth): Sizes of the images.
+        ground_truth (GroundTruth): Ground truth with the sizes of the images.
         boxes_of (GroundTruth | Detections): Objects or detections of these
             images.
-        list_name (str): 'annotations' or 'results', for the message.
+        list_name (str): Name of the list, 'annotations' or 'results', for the
+            message.
     """
     step = max(1, -(-len(boxes_of.boxes) // _MOST_BOXES))
     sizes = ground_truth.image_sizes[boxes_of.image_index[::step]]
@@ -60,7 +63,7 @@ def warn_of_boxes_outside(ground_truth: GroundTruth,
         remedy = ('they would fit as x1, y1, x2, y2, but must be x, y, width, '
                   'height: write [x1, y1, x2 - x1, y2 - y1]'
                   if fit_as_corners.mean() >= 0.9 else
-                  'are they x, y, width, height, of images of these sizes?')
+                  'are they x, y, width, height for images of these sizes?')
         warnings.warn(
             f'{share:.0%} of the boxes of the {list_name} leave their image, '
             f'the first of them `{list_name}[{known[row]}]`: `bbox` '
@@ -71,32 +74,34 @@ def warn_of_boxes_outside(ground_truth: GroundTruth,
     elif ends.max() <= 1.5 and sizes.min() >= 16:
         warnings.warn(
             f'all boxes of the {list_name} end within 1.5 pixels of the '
-            f'corner of their image, e.g. `{list_name}[{known[0]}]`: `bbox` '
-            f'{_rounded(boxes[0])} in an image of {_rounded(sizes[0])}; are '
-            'they fractions of the image? multiply them by its width and '
-            'height',
+            'top left corner of their image, e.g. '
+            f'`{list_name}[{known[0]}]`: `bbox` {_rounded(boxes[0])} in an '
+            f'image of {_rounded(sizes[0])}; are they fractions of the image? '
+            'multiply them by its width and height',
             stacklevel=3)
 
 
 def find_swapped_labels(ground_truth: GroundTruth,
                         detections: Detections) -> str:
-    """Find out whether labels consistently stand for other classes.
+    """Detect whether labels consistently stand for other classes.
 
     Boxes are matched to objects of any class (IoU .5, best scores first).
-    Labels are swapped if fewer than one match in ten has the object's class,
-    while at least two labels have at least 5 matches, most of them with
-    objects of one class that is another for each. A bad detector, of which
-    labels say little or nearly all are the same, is not mistaken for it.
+    Labels are swapped if less than a tenth of the matches have the class of
+    the object, while at least two labels have at least 5 matches each, most of
+    them with objects of one class, and this class differs between the labels.
+    The labels of a bad detector, which are almost random or nearly all equal,
+    do not satisfy this.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
 
     Returns:
-        str: What was found, for a message; empty if nothing speaks for it.
+        str: Description of the finding, for a message; empty if labels are not
+        swapped.
     """
     chosen = np.zeros(ground_truth.num_images, dtype=bool)
-    # Images without objects tell nothing.
+    # Images without objects give no information.
     with_objects = np.unique(ground_truth.image_index)
     step = max(1, -(-len(with_objects) // _MOST_IMAGES))
     chosen[with_objects[::step]] = True
@@ -140,12 +145,13 @@ def check_labels(ground_truth: GroundTruth, detections: Detections,
     """Raise if labels consistently stand for other classes.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        remedy (str): What the user can do, for the message.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        remedy (str): Advice to the user, for the message.
 
     Raises:
-        InvalidValueError: If :func:`find_swapped_labels` finds it.
+        InvalidValueError: If :func:`find_swapped_labels` detects swapped
+            labels.
     """
     found = find_swapped_labels(ground_truth, detections)
     if found:

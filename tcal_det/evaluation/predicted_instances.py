@@ -1,8 +1,8 @@
-"""What a detector predicted for one image, in mmdet's terms, checked.
+"""Checked predictions for one image, in mmdet's format.
 
-Of a pickle of results and of the data samples that a metric gets alike:
-three arrays that belong together. Imports no torch; tensors are known by
-what they can do.
+The predictions come from a pickle of results or from the data samples of a
+metric. This module does not import torch; tensors are recognised by their
+methods.
 """
 from typing import Any, Iterator, NamedTuple, Optional, Sequence
 
@@ -15,12 +15,12 @@ from .functional.record_fields import (LARGEST_COORDINATE, SMALLEST_SIDE,
 
 
 class PredictedInstances(NamedTuple):
-    """Detections of one image; D of them.
+    """D detections of one image.
 
     Attributes:
-        boxes (ndarray): x, y, width, height; float64, shape (D, 4).
-        scores (ndarray): In [0, 1], float64, shape (D,).
-        labels (ndarray): At least 0, int64, shape (D,).
+        boxes (ndarray): Boxes as x, y, width, height; float64, shape (D, 4).
+        scores (ndarray): Scores in [0, 1], float64, shape (D,).
+        labels (ndarray): Labels >= 0, int64, shape (D,).
     """
     boxes: np.ndarray
     scores: np.ndarray
@@ -31,27 +31,29 @@ def predicted_instances(
         pred: Any,
         where: str,
         num_classes: Optional[int] = None) -> PredictedInstances:
-    """Check ``pred_instances`` of a data sample and make arrays of it.
+    """Check ``pred_instances`` of a data sample and convert it to arrays.
 
     Args:
-        pred (Any): With 'bboxes' (x1, y1, x2, y2; shape (D, 4)), 'scores'
-            (shape (D,)) and 'labels' (whole numbers, shape (D,)): tensors,
-            arrays or lists of numbers.
-        where (str): Beginning of the message: which image this is.
-        num_classes (int, optional): Labels are below it. Defaults to None,
-            not known yet.
+        pred (Any): Predictions with 'bboxes' (x1, y1, x2, y2; shape (D, 4)),
+            'scores' (shape (D,)) and 'labels' (whole numbers, shape (D,)):
+            tensors, arrays or lists of numbers.
+        where (str): Description of the image, for the beginning of the
+            message.
+        num_classes (int, optional): Number of classes; labels must be below
+            it. Defaults to None, if it is not known yet.
 
     Returns:
-        PredictedInstances: Sizes are subtracted in float64 what may have
-        been float32, like mmdet's CocoMetric.
+        PredictedInstances: Checked arrays. Widths and heights are computed in
+        float64 from values that may be float32, as in mmdet's CocoMetric.
 
     Raises:
-        InvalidTypeError: If there are no such arrays of numbers.
+        InvalidTypeError: If one of these arrays is missing or does not hold
+            numbers.
         InvalidValueError: If their shapes do not fit, or a value is out of
             range.
     """
     try:
-        pred.keys()  # a tensor takes texts as indices, in its way
+        pred.keys()  # indexing a tensor by a text raises odd errors
         boxes, scores, labels = (
             number_array(pred[name])
             for name in ('bboxes', 'scores', 'labels'))
@@ -74,7 +76,7 @@ def predicted_instances(
     if len(labels) and labels.dtype.kind == 'f':
         raise InvalidTypeError(
             f'{where}: labels must be whole numbers, but got an array of '
-            f'{labels.dtype}; a label counts the classes from 0')
+            f'{labels.dtype}; labels are class indices from 0')
     boxes, scores = boxes.astype(np.float64), scores.astype(np.float64)
     with np.errstate(invalid='ignore', over='ignore'):
         sides = boxes[:, 2:] - boxes[:, :2]
@@ -86,20 +88,21 @@ def predicted_instances(
 
 def class_probability_rows(pred: Any, where: str,
                            num_detections: int) -> np.ndarray:
-    """The ``class_probs`` of ``pred_instances``, as an array.
+    """Convert ``class_probs`` of ``pred_instances`` to an array.
 
     Args:
-        pred (Any): What :func:`predicted_instances` accepted.
-        where (str): Beginning of the message: which image this is.
+        pred (Any): Predictions that :func:`predicted_instances` accepted.
+        where (str): Description of the image, for the beginning of the
+            message.
         num_detections (int): Number of detections D.
 
     Returns:
-        ndarray: float64 of what the model gave, shape (D, C), not checked
-        further.
+        ndarray: Output of the model as float64, shape (D, C), without further
+        checks.
 
     Raises:
-        InvalidTypeError: If there are none.
-        InvalidValueError: If they are not one row for each detection.
+        InvalidTypeError: If there are no ``class_probs``.
+        InvalidValueError: If there is not one row for each detection.
     """
     try:
         rows = number_array(pred['class_probs'])
@@ -117,7 +120,7 @@ def class_probability_rows(pred: Any, where: str,
 
 
 def number_array(value: Any) -> np.ndarray:
-    """An array of numbers, else an error of whatever kind.
+    """Convert a value to an array of numbers, or raise any exception.
 
     Args:
         value (Any): Array, tensor on any device, or list of numbers.
@@ -127,7 +130,7 @@ def number_array(value: Any) -> np.ndarray:
         if value.is_floating_point():
             value = value.double()  # numpy has no bfloat16
         value = value.numpy()
-    # numpy would make numbers of booleans and small tensors in a list.
+    # numpy would convert booleans and small tensors in a list to numbers.
     if isinstance(value,
                   (list, tuple)) and not are_numbers(list(_leaves(value))):
         raise TypeError(value)
@@ -150,7 +153,7 @@ def _check(where: str, boxes: np.ndarray, scores: np.ndarray,
            num_classes: Optional[int]) -> None:
     classes = ('not be negative' if num_classes is None else
                f'be one of the {num_classes} classes, counted from 0')
-    # All written so that NaN fails.
+    # All comparisons are written so that NaN fails.
     for good, values, allowed in (
         (labels >= 0 if num_classes is None else
          (labels >= 0) & (labels < num_classes), labels, f'label must '

@@ -1,4 +1,4 @@
-"""Annotation and results files: COCO's JSON and mmdet's pickle."""
+"""Reading of annotation and results files: COCO JSON and mmdet pickle."""
 import warnings
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -17,24 +17,24 @@ from .plausibility import check_labels
 from .predicted_instances import class_probability_rows, predicted_instances
 
 PICKLE_SUFFIXES = ('.pkl', '.pickle')
-CLASSES_REMEDY = ('name the classes that the detector knows, which its labels '
-                  'count in the order of the annotations, with --classes')
+CLASSES_REMEDY = ('name the classes that the detector knows with --classes; '
+                  'its labels count these in the order of the annotations')
 Record = Dict[str, Any]
 
 
 def read_json(path: str, what: str) -> Any:
-    """Read a JSON file, or say in one line why that cannot be done.
+    """Read a JSON file, or raise an error with a one-line message.
 
     Args:
-        path (str): The file.
-        what (str): What the user knows it as, e.g. 'annotations'.
+        path (str): Path to the file.
+        what (str): Name of the content in messages, e.g. 'annotations'.
 
     Returns:
-        Any: Its content.
+        Any: Content of the file.
 
     Raises:
         MissingFileError: If there is no such file.
-        InvalidValueError: If it is truncated or no JSON.
+        InvalidValueError: If the file is truncated or not JSON.
     """
     try:
         return load_json(path)
@@ -44,18 +44,18 @@ def read_json(path: str, what: str) -> Any:
         raise InvalidValueError(
             f'{what} {path!r} cannot be read: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
-        # A truncated file and one that is not text are both ValueErrors.
+        # A truncated file and a file that is not text both raise ValueError.
         raise InvalidValueError(
             f'{what} {path!r} cannot be read as JSON ({error}); was the file '
-            'written to its end?') from None
+            'written completely?') from None
 
 
 @contextmanager
 def naming_file(path: str) -> Iterator[None]:
-    """Add the file's name to the message of a mistake in its content.
+    """Add the name of the file to the messages of errors in its content.
 
     Args:
-        path (str): The file that the content was read from.
+        path (str): Path to the file that the content was read from.
     """
     try:
         yield
@@ -68,33 +68,34 @@ def read_annotations_and_results(
     results_path: str,
     class_names: Optional[Sequence[str]] = None
 ) -> Tuple[GroundTruth, Detections, List[Record]]:
-    """Read what detections are measured by, and the detections.
+    """Read ground truth and detections.
 
-    As with COCOeval's ``catIds``, detections of a category that is not
-    chosen are left out; one that the annotations do not know is an error.
+    As with ``catIds`` of COCOeval, detections of a category that is not chosen
+    are left out; a category that is not in the annotations is an error.
 
     Args:
-        ground_truth_path (str): COCO annotations.
-        results_path (str): See :func:`read_results`.
-        class_names (Sequence[str], optional): Keep these classes only; a
-            pickle's labels count them. Defaults to None, all categories.
+        ground_truth_path (str): Path to the COCO annotations.
+        results_path (str): Path to the results, see :func:`read_results`.
+        class_names (Sequence[str], optional): Names of the classes to keep;
+            the labels of a pickle are indices into them. Defaults to None,
+            which means all categories.
 
     Returns:
-        Tuple[GroundTruth, Detections, List[Record]]: Of the chosen classes;
-        and their categories, by label.
+        tuple[GroundTruth, Detections, list[Record]]: Ground truth and
+        detections of the chosen classes, and their categories by label.
 
     Raises:
         UserError: If a file, a record or a class name is wrong.
     """
     annotations = read_json(ground_truth_path, 'ground truth')
     with naming_file(ground_truth_path):
-        # Checked before the categories are looked at.
+        # Checks the categories before they are used below.
         ground_truth = ground_truth_from_coco(annotations)
         check_class_names(annotations, class_names)
     categories = categories_by_label(annotations, class_names)
     category_ids = [category['id'] for category in categories]
     if class_names is None:
-        # The records are most of the memory.
+        # Freed, as the records use most of the memory.
         annotations = None
     detections = _detections_in_blocks(results_path, ground_truth)
     if detections is None:
@@ -114,11 +115,11 @@ def read_annotations_and_results(
 
 def _detections_in_blocks(path: str,
                           ground_truth: GroundTruth) -> Optional[Detections]:
-    """Detections of a JSON file whose records are never in memory together.
+    """Read detections of a JSON file in blocks, to save memory.
 
     Returns:
-        Detections, optional: None if the file is of another kind or
-        anything is wrong with it: reading it as a whole says what.
+        Detections, optional: Detections; None if the file has another format
+        or contains an error. Reading the whole file then raises the error.
     """
     if path.endswith(PICKLE_SUFFIXES):
         return None
@@ -137,16 +138,17 @@ def _detections_in_blocks(path: str,
 def keep_classes(
         annotations: Record, ground_truth: GroundTruth, detections: Detections,
         category_ids: Sequence[Any]) -> Tuple[GroundTruth, Detections]:
-    """Leave out the objects and detections of other classes.
+    """Keep only the objects and detections of some classes.
 
     Args:
-        annotations (Record): Content of an annotation file, checked.
-        ground_truth (GroundTruth): All of its objects.
-        detections (Detections): Of any of its categories.
-        category_ids (Sequence[Any]): What is kept.
+        annotations (Record): Checked content of an annotation file.
+        ground_truth (GroundTruth): All objects of the file.
+        detections (Detections): Detections of all categories of the file.
+        category_ids (Sequence[Any]): Ids of the categories to keep.
 
     Returns:
-        Tuple[GroundTruth, Detections]: Classes are counted among those kept.
+        tuple[GroundTruth, Detections]: Ground truth and detections, with class
+        indices that count the kept classes.
     """
     known_ids = ground_truth.category_ids
     ground_truth = ground_truth_from_coco(
@@ -155,7 +157,7 @@ def keep_classes(
     kept = is_chosen[detections.class_index]
     return ground_truth, Detections(
         detections.image_index[kept],
-        # Counted among the chosen ones instead of among all.
+        # Class indices count the chosen classes instead of all classes.
         (np.cumsum(is_chosen) - 1)[detections.class_index[kept]],
         detections.boxes[kept],
         detections.scores[kept])
@@ -168,24 +170,24 @@ def read_results(path: str,
     """Read detections of any framework as COCO results records.
 
     Args:
-        path (str): A COCO results file, or a pickle that mmdet's
-            ``tools/test.py --out`` wrote; code in it is not run.
-        category_ids (Sequence[Any]): The category of each label, for a
-            pickle, which has labels only.
-        image_ids (ndarray, optional): ``GroundTruth.image_ids``, which a
-            pickle's images must be among, with detections or without.
-            Defaults to None, any images.
-        with_class_probs (bool): Whether records of a pickle have 'scores',
+        path (str): Path to a COCO results file, or to a pickle that mmdet's
+            ``tools/test.py --out`` wrote; code in the pickle is not run.
+        category_ids (Sequence[Any]): Category id of each label, for a pickle,
+            which has labels only.
+        image_ids (ndarray, optional): ``GroundTruth.image_ids``, which must
+            include the images of a pickle, with or without detections.
+            Defaults to None, which allows any images.
+        with_class_probs (bool): Whether the records of a pickle get 'scores',
             the probabilities of all classes. Defaults to False.
 
     Returns:
-        List[Record]: With 'image_id', 'category_id', 'bbox' and 'score';
-        of a JSON file whatever it holds, to be checked by
+        list[Record]: Records with 'image_id', 'category_id', 'bbox' and
+        'score'. The content of a JSON file is not checked here, but by
         :func:`detections_from_coco`.
 
     Raises:
         MissingFileError: If there is no such file.
-        InvalidValueError: If it cannot be read as such.
+        InvalidValueError: If the file cannot be read in this format.
     """
     if not str(path).endswith(PICKLE_SUFFIXES):
         return read_json(path, 'results')
@@ -207,27 +209,27 @@ def read_results(path: str,
 def records_from_samples(samples: Sequence[Record],
                          category_ids: Sequence[Any],
                          with_class_probs: bool = False) -> List[Record]:
-    """COCO results records as mmdet's CocoMetric writes them.
+    """Convert data samples to COCO results records, as CocoMetric does.
 
-    Boxes become x, y, width, height in float64, scores the float64 of the
-    value that the model gave.
+    Boxes become x, y, width, height in float64, and the scores of the model
+    are converted to float64.
 
     Args:
-        samples (Sequence[Record]): One for each image, with 'img_id' and
-            'pred_instances': see :func:`predicted_instances`.
-        category_ids (Sequence[Any]): The category of each label.
-        with_class_probs (bool): Whether records have 'scores', see
+        samples (Sequence[Record]): Data sample of each image, with 'img_id'
+            and 'pred_instances', see :func:`predicted_instances`.
+        category_ids (Sequence[Any]): Category id of each label.
+        with_class_probs (bool): Whether the records get 'scores', see
             :func:`class_probability_rows`. Defaults to False.
 
     Raises:
-        InvalidTypeError: If it is another kind of list.
-        InvalidValueError: If a sample is wrong or an image stands twice.
+        InvalidTypeError: If a sample has another type.
+        InvalidValueError: If a sample is wrong or an image occurs twice.
     """
     records = []
     image_ids = []
     for number, sample in enumerate(samples):
         try:
-            sample.keys()  # a tensor takes texts as indices, in its way
+            sample.keys()  # indexing a tensor by a text raises odd errors
             image_id, pred = sample['img_id'], sample['pred_instances']
         except (AttributeError, KeyError):
             raise InvalidTypeError(
@@ -241,7 +243,7 @@ def records_from_samples(samples: Sequence[Record],
         where = f'`results[{number}]` (image {shortened(image_id)})'
         found = predicted_instances(pred, where, len(category_ids))
         if isinstance(image_id, np.generic):
-            # JSON has no numpy numbers.
+            # JSON does not support numpy numbers.
             image_id = image_id.item()
         image_ids.append(image_id)
         records += [
@@ -261,11 +263,11 @@ def records_from_samples(samples: Sequence[Record],
 
 
 def check_each_image_once(image_ids: Sequence[Any], list_name: str) -> None:
-    """Raise if an image was predicted twice: its detections count twice.
+    """Raise if an image occurs twice, as its detections would count twice.
 
     Args:
         image_ids (Sequence[Any]): Image of each prediction, in order.
-        list_name (str): What the list is called, for the message.
+        list_name (str): Name of the list, for the message.
     """
     first_place: Dict[Any, int] = {}
     for place, image_id in enumerate(image_ids):
@@ -282,18 +284,19 @@ def check_each_image_once(image_ids: Sequence[Any], list_name: str) -> None:
 def categories_by_label(
         annotations: Record,
         class_names: Optional[Sequence[str]] = None) -> List[Record]:
-    """The category that each label of an mmdet detector stands for.
+    """Get the category of each label of an mmdet detector.
 
-    As mmdet's CocoDataset and CocoMetric count: categories in file order,
-    those whose name is among the data set's classes.
+    As in mmdet's CocoDataset and CocoMetric, these are the categories, in file
+    order, whose name is among the classes of the data set.
 
     Args:
-        annotations (Record): Content of an annotation file, checked.
-        class_names (Sequence[str], optional): ``metainfo['classes']`` of
-            the data set. Defaults to None, all categories.
+        annotations (Record): Checked content of an annotation file.
+        class_names (Sequence[str], optional): Class names of the data set,
+            ``metainfo['classes']``. Defaults to None, which means all
+            categories.
 
     Returns:
-        List[Record]: One category for each label.
+        list[Record]: One category for each label.
     """
     return [
         category for category in annotations['categories']
@@ -303,7 +306,7 @@ def categories_by_label(
 
 def check_class_names(annotations: Record,
                       class_names: Optional[Sequence[str]]) -> None:
-    """Raise unless every class named is a category of the annotations."""
+    """Raise unless every class name is a category of the annotations."""
     known = [category.get('name') for category in annotations['categories']]
     unknown = [name for name in class_names or () if name not in known]
     if unknown:
@@ -314,18 +317,18 @@ def check_class_names(annotations: Record,
 
 def _warn_of_few_labels(records: Sequence[Record],
                         category_ids: Sequence[Any]) -> None:
-    """Warn if labels end far below the number of categories.
+    """Warn if the largest label is far below the number of categories.
 
-    A detector of some of the classes counts those alone: without their
-    names its labels stand for other categories.
+    The labels of a detector of some of the classes are indices into these
+    classes. Without their names its labels mean other categories.
     """
     label_of = {one: label for label, one in enumerate(category_ids)}
     used = [label_of[record['category_id']] for record in records]
     if used and max(used) + 1 <= len(category_ids) / 2:
         warnings.warn(
-            f'the results have labels up to {max(used)}, taken for the first '
-            f'{max(used) + 1} of {len(category_ids)} categories; if the '
-            'detector knows fewer classes than the annotations, name them '
+            f'the results have labels up to {max(used)}, which are used as '
+            f'the first {max(used) + 1} of {len(category_ids)} categories; if '
+            'the detector knows fewer classes than the annotations, name them '
             'with --classes',
             stacklevel=3)
 
@@ -339,7 +342,7 @@ def _read_pickle(path: str) -> Sequence[Record]:
     except Exception as error:  # a damaged pickle can raise anything
         raise InvalidValueError(
             f'results {path!r} cannot be unpickled ({error}); was the file '
-            'written to its end?') from None
+            'written completely?') from None
     if not isinstance(samples, (list, tuple)):
         raise InvalidTypeError(
             f'results {path!r} must hold a list of samples, as '

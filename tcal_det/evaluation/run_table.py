@@ -1,4 +1,4 @@
-"""What runs measured, read from their work_dirs, side by side."""
+"""Comparison table of the metrics of several runs, read from work_dirs."""
 import json
 import math
 import os.path as osp
@@ -21,7 +21,8 @@ COLUMNS = {
     'LaECE_0': ('calib/laece_0', 100, 2),
     'LRP_0': ('calib/lrp_0', 100, 1),
 }
-# Columns of their own: VOC's AP is not COCO's, and is not subtracted.
+# These have separate columns: AP of VOC is not AP of COCO, so they are not
+# subtracted.
 FURTHER_COLUMNS = {
     'segm mAP': ('coco/segm_mAP', 100, 1),
     'VOC mAP': ('pascal_voc/mAP', 100, 1),
@@ -34,15 +35,16 @@ _PRINTED = {key for key, _, _ in ALL_COLUMNS.values()}
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run measured.
+    """Metrics of one run.
 
     Attributes:
         name (str): Last part of the run's work_dir.
-        work_dir (str): Where it was read.
-        source (str): 'test', or 'val, step N' where the run was never
-            tested; N is the epoch, or the iteration where a run logs those.
-        metrics (dict[str, float]): All logged metrics, as fractions; NaN
-            where undefined.
+        work_dir (str): Path to the run's work_dir.
+        source (str): Source of the metrics: 'test', or 'val, step N' if the
+            run was never tested. N is the epoch, or the iteration if the run
+            logs iterations.
+        metrics (dict[str, float]): All logged metrics, as fractions; NaN where
+            undefined.
     """
     name: str
     work_dir: str
@@ -56,18 +58,19 @@ class RunResult:
 
 
 def read_run(work_dir: str) -> RunResult:
-    """Read the newest test metrics of a run, else its last validation's.
+    """Read the newest test metrics of a run, else its last validation metrics.
 
     Args:
-        work_dir (str): Written by ``tools/train.py`` or ``tools/test.py``.
+        work_dir (str): Path to a folder that ``tools/train.py`` or
+            ``tools/test.py`` wrote.
 
     Returns:
-        RunResult: Its metrics.
+        RunResult: Metrics of the run.
 
     Raises:
         MissingFileError: If there is no such folder.
-        InvalidValueError: If it holds no metrics, a truncated file, or a
-            figure that cannot be one.
+        InvalidValueError: If the folder contains no metrics, a truncated file,
+            or an invalid figure.
     """
     if not osp.isdir(work_dir):
         raise MissingFileError(f'work_dir {work_dir!r} does not exist')
@@ -93,12 +96,12 @@ def read_run(work_dir: str) -> RunResult:
                              _metrics_of(record, where))
     raise InvalidValueError(
         f'work_dir {work_dir!r} holds no test or validation metrics: train '
-        'with a val_evaluator, or run tools/test.py with --work-dir (COCO '
-        'measures nothing where a detector detects nothing)')
+        'with a val_evaluator, or run tools/test.py with --work-dir (the '
+        'COCO metric has no values if there are no detections)')
 
 
 def _last_validation(path: str) -> Optional[Dict[str, Any]]:
-    """The last line of a log that is not a training step's."""
+    """Get the last line of a log that is not from a training step."""
     if not osp.isfile(path):
         return None
     try:
@@ -112,20 +115,20 @@ def _last_validation(path: str) -> Optional[Dict[str, Any]]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            # The last line of a run that was killed.
+            # Usually the incomplete last line of a run that was killed.
             continue
         if not isinstance(record, dict):
             raise InvalidValueError(
                 f'validation metrics {path!r} must hold an object in each '
                 f'line, but line {number} is {shortened(record)}')
-        # Metrics have a prefix; a training step may log values with one.
+        # Metrics have a prefix; values of a training step may have one, too.
         if any('/' in key for key in record) and 'loss' not in record:
             last = record
     return last
 
 
 def _metrics_of(record: Any, where: str) -> Dict[str, float]:
-    """The numbers of a record; those that are printed are checked."""
+    """Get the numbers of a record; those that are printed are checked."""
     if not isinstance(record, dict):
         raise InvalidValueError(f'{where} must hold one object, but '
                                 f'holds {shortened(record)}: run '
@@ -137,7 +140,7 @@ def _metrics_of(record: Any, where: str) -> Dict[str, float]:
         if key in _PRINTED:
             if value is None or (is_number and value == -1):
                 value = math.nan  # COCO's -1: no objects to be found
-            # Sums of fractions may miss 1 by a rounding.
+            # Rounding can make sums of fractions slightly larger than 1.
             elif not is_number or not (0 <= value <= 1 + 1e-9
                                        or value != value):
                 raise InvalidValueError(
@@ -151,18 +154,18 @@ def _metrics_of(record: Any, where: str) -> Dict[str, float]:
 
 
 def as_markdown(runs: List[RunResult], baseline: int = 0) -> str:
-    """A table with the differences to the baseline in brackets.
+    """Format a table with the differences from the baseline in brackets.
 
-    There is a difference only between runs that were measured on the same
-    split; of others a line below the table says that there is none.
+    Differences are printed only between runs that were measured on the same
+    split. A line below the table lists the other runs.
 
     Args:
-        runs (list[RunResult]): The rows.
-        baseline (int): Index of the row that the others are compared with.
+        runs (list[RunResult]): Results of the runs, one for each row.
+        baseline (int): Index of the row with which the others are compared.
             Defaults to 0.
 
     Returns:
-        str: Markdown. Columns that no run measured are left out.
+        str: Markdown table. Columns that no run measured are left out.
     """
     columns = {
         title: column
@@ -194,7 +197,7 @@ def as_markdown(runs: List[RunResult], baseline: int = 0) -> str:
     if not columns:
         found = sorted({key for run in runs for key in run.metrics})
         lines += [
-            '', 'No column: none of these metrics is known here: '
+            '', 'The table has no columns, as none of the metrics has one: '
             f'{shortened(found)}.'
         ]
     return '\n'.join(lines)
@@ -207,11 +210,11 @@ def _number(value: float, decimals: int, sign: str = '') -> str:
 
 
 def as_records(runs: List[RunResult], baseline: int = 0) -> List[dict]:
-    """The table for a machine: metrics and differences as fractions.
+    """Convert to dicts for JSON, with metrics and differences as fractions.
 
     Args:
-        runs (list[RunResult]): The rows.
-        baseline (int): Index of the row that the others are compared with.
+        runs (list[RunResult]): Results of the runs, one for each row.
+        baseline (int): Index of the row with which the others are compared.
             Defaults to 0.
 
     Returns:

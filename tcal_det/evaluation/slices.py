@@ -1,9 +1,9 @@
-"""Figures of the images that share a value of an attribute.
+"""Figures of the images with the same value of an attribute.
 
-An attribute gives each image a text, a number or a boolean: weather, camera,
-day or night. It is a field of the annotation file's image records or a
-mapping of its own. Images without a value form a slice of their own, of
-value None, so that no image is left out silently.
+An attribute assigns a text, a number or a boolean to each image, such as
+weather, camera, day or night. It is a field of the image records in the
+annotation file, or a separate mapping. Images without a value form a separate
+slice with value None, so that no image is left out silently.
 """
 import math
 from dataclasses import dataclass, fields, replace
@@ -17,23 +17,23 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .functional import Detections, GroundTruth, evaluate_detections
 from .results_file import read_json
 
-# More rows than this are no table; a field such as `file_name` has one value
-# for each image.
+# A table with more rows is not readable. For example, the field `file_name`
+# has a different value for each image.
 MOST_SLICES = 50
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSlice:
-    """The images of one value.
+    """Images with one value of the attribute.
 
     Attributes:
-        value (str | float | bool | None): Value of the attribute; the range
-            as a text, such as '(10, 20]', where edges were given; None for
-            images without a value.
-        ground_truth (GroundTruth): The images and their objects; all
+        value (str | float | bool, optional): Value of the attribute; with
+            edges, the range as a text, such as '(10, 20]'. None for images
+            without a value.
+        ground_truth (GroundTruth): The images and their objects, with all
             classes.
-        detections (Sequence[Detections]): Detections in the images, one for
-            each set that was given.
+        detections (Sequence[Detections]): Detections on the images, one entry
+            for each given set.
     """
     value: Any
     ground_truth: GroundTruth
@@ -41,7 +41,7 @@ class ImageSlice:
 
     @property
     def counts(self) -> Dict[str, int]:
-        """Images, objects and classes that have objects."""
+        """Numbers of images, objects and classes that have objects."""
         num_objects = self.ground_truth.num_objects
         return dict(
             images=self.ground_truth.num_images,
@@ -51,16 +51,17 @@ class ImageSlice:
 
 @dataclass(frozen=True)
 class SliceRow:
-    """Figures of the images of one value.
+    """Figures of the images with one value of the attribute.
 
     Attributes:
-        value (str | float | bool | None): As of :class:`ImageSlice`.
+        value (str | float | bool, optional): Value of the attribute, see
+            :class:`ImageSlice`.
         images (int): Number of images.
-        objects (int): Number of objects, crowds not among them.
-        classes_with_objects (int): Number of classes that figures which are
-            means over classes rest on.
+        objects (int): Number of objects without crowds.
+        classes_with_objects (int): Number of classes that have objects; means
+            over classes use only these.
         detections (int): Number of detections.
-        figures (Dict[str, float]): ``overall`` of
+        figures (dict[str, float]): ``overall`` of
             :func:`evaluate_detections`; NaN where undefined.
     """
     value: Any
@@ -76,23 +77,24 @@ def slice_by(attribute: Mapping[Any, Any],
              detections: Detections,
              edges: Optional[Sequence[float]] = None,
              **options: Any) -> List[SliceRow]:
-    """Measure the images of each value of an attribute on their own.
+    """Evaluate the images of each value of an attribute separately.
 
     Args:
-        attribute (Mapping): Value of each image id, of
-            :func:`image_attribute` or :func:`attribute_from_file`; None or
-            no entry for an image without.
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        edges (Sequence[float], optional): Ascending bounds of the ranges
-            that numbers are sorted into: up to the first, above it up to
-            the second, ..., above the last. Defaults to None, one row for
-            each value.
-        **options: See :class:`EvaluationOptions`. A threshold
-            'lrp_optimal' is chosen in each slice on its own.
+        attribute (Mapping): Value of each image id, from
+            :func:`image_attribute` or :func:`attribute_from_file`. Images
+            without a value have None or no entry.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        edges (Sequence[float], optional): Ascending bounds of the ranges of a
+            number: up to the first edge, above the first up to the second,
+            ..., above the last. Defaults to None, which means one row for each
+            value.
+        **options: Options of the evaluation, see :class:`EvaluationOptions`. A
+            threshold 'lrp_optimal' is chosen separately in each slice.
 
     Returns:
-        List[SliceRow]: Ascending by value; images without a value last.
+        list[SliceRow]: Figures in ascending order of the value; images without
+        a value last.
 
     Raises:
         InvalidTypeError: If a value or an edge has the wrong type.
@@ -116,18 +118,20 @@ def image_slices(attribute: Mapping[Any, Any],
                  ground_truth: GroundTruth,
                  detections: Sequence[Detections],
                  edges: Optional[Sequence[float]] = None) -> List[ImageSlice]:
-    """Sort the images by their value; arguments as of :func:`slice_by`.
+    """Sort the images into slices by their value.
 
     Args:
         attribute (Mapping): Value of each image id.
-        ground_truth (GroundTruth): Objects.
-        detections (Sequence[Detections]): Several sets, of the same images
-            and classes.
-        edges (Sequence[float], optional): Bounds of ranges of numbers.
-            Defaults to None, one slice for each value.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Sequence[Detections]): Several sets of detections on the
+            same images and classes.
+        edges (Sequence[float], optional): Ascending bounds of the ranges of a
+            number, see :func:`slice_by`. Defaults to None, which means one
+            slice for each value.
 
     Returns:
-        List[ImageSlice]: Ascending by value; images without a value last.
+        list[ImageSlice]: Slices in ascending order of the value; images
+        without a value last.
     """
     values = _checked_values(attribute, ground_truth.image_ids.tolist())
     if edges is not None:
@@ -151,7 +155,7 @@ def image_slices(attribute: Mapping[Any, Any],
 
 def image_attribute(annotations: Mapping[str, Any],
                     field: str) -> Dict[Any, Any]:
-    """An attribute that is a field of the image records.
+    """Get an attribute that is a field of the image records.
 
     Args:
         annotations (Mapping[str, Any]): Content of a COCO annotation file,
@@ -159,12 +163,12 @@ def image_attribute(annotations: Mapping[str, Any],
         field (str): Name of the field.
 
     Returns:
-        Dict[Any, Any]: Value of each image id; None for a record without
-        the field.
+        dict[Any, Any]: Value of each image id; None for a record without the
+        field.
 
     Raises:
         InvalidValueError: If no record has the field; the message lists the
-            fields that there are.
+            existing fields.
     """
     images = annotations['images']
     known = sorted({str(key) for image in images for key in image})
@@ -177,18 +181,18 @@ def image_attribute(annotations: Mapping[str, Any],
 
 def attribute_from_file(path: str,
                         annotations: Mapping[str, Any]) -> Dict[Any, Any]:
-    """An attribute in a JSON file of its own: {file name or id: value}.
+    """Read an attribute from a JSON file {file name or id: value}.
 
-    Entries of other images have no effect, so that one file may serve
+    Entries of other images have no effect, so that one file can be used for
     several splits.
 
     Args:
-        path (str): The JSON file.
+        path (str): Path to the JSON file.
         annotations (Mapping[str, Any]): Content of a COCO annotation file,
             checked by :func:`ground_truth_from_coco`.
 
     Returns:
-        Dict[Any, Any]: Value of each image id that the file names.
+        dict[Any, Any]: Value of each image id that the file names.
 
     Raises:
         MissingFileError: If there is no such file.
@@ -219,7 +223,7 @@ def attribute_from_file(path: str,
 
 def _checked_values(attribute: Mapping[Any, Any],
                     image_ids: Sequence[Any]) -> List[Any]:
-    """Value of each image, all of one kind; None for none."""
+    """Get the value of each image, all of one type; None if there is none."""
     if attribute and not any(one in attribute for one in image_ids):
         raise InvalidValueError(
             'the attribute must have values for ids of the images (such as '
@@ -258,7 +262,7 @@ def _kind(value: Any) -> Optional[str]:
 
 def _ranges(values: Sequence[Any],
             edges: Sequence[float]) -> Tuple[List[Optional[str]], List[str]]:
-    """The range that each value lies in, and all ranges in order."""
+    """Find the range of each value; also return all ranges in order."""
     edges = [check_finite('edges', edge) for edge in edges]
     if not edges or np.any(np.diff(edges) <= 0):
         raise InvalidValueError(
@@ -283,7 +287,7 @@ def _select(
         is_chosen: np.ndarray, ground_truth: GroundTruth,
         detections: Sequence[Detections]
 ) -> Tuple[GroundTruth, List[Detections]]:
-    """What belongs to the chosen images, shape (I,); all classes stay."""
+    """Select the data of the chosen images, shape (I,), with all classes."""
     new_index = np.cumsum(is_chosen) - 1
     is_kept = is_chosen[ground_truth.image_index]
     selected = [

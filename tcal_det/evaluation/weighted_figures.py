@@ -1,14 +1,14 @@
-"""Calibration figures of a data set whose images count several times.
+"""Calibration figures of a data set in which images occur several times.
 
-A resample of a bootstrap draws images with replacement, so it is the data
-set with a multiplicity for each image. Matching is done image by image and
-does not depend on the other images: it is done once, and a resample changes
-the weight of what was matched. Each class here keeps sums of its detections
-by image; called with multiplicities it gives the figures that
-:func:`evaluate_detections` gives for a data set in which the images are
+A bootstrap resample draws images with replacement, so it is the data set with
+a multiplicity for each image. Matching within an image does not depend on
+other images. It is therefore done once, and a resample changes only the
+weights of the matches. Each class in this module stores sums over detections
+by image. Called with multiplicities, it returns the figures that
+:func:`evaluate_detections` returns for a data set in which the images are
 really repeated.
 
-Shape shorthand:
+Shapes:
     D: detections
     I: images
     K: classes
@@ -30,18 +30,18 @@ Figures = Dict[str, np.ndarray]
 
 
 class WeightedScores:
-    """D-ECE, its parts, Brier score and NLL, all classes pooled.
+    """D-ECE, its parts, Brier score and NLL of all classes together.
 
-    The weight of a bin times its gap is the gap of its sums, so that D-ECE
-    is the sum over bins of ``abs(sum of (score - is_tp))`` over the number
-    of detections.
+    The gap of a bin times its number of detections is the difference of its
+    sums. So D-ECE is the sum over bins of ``abs(sum of (score - is_tp))``,
+    divided by the number of detections.
 
     Args:
-        matches (DetectionMatches): At the threshold of D-ECE.
+        matches (DetectionMatches): Matches at the IoU threshold of D-ECE.
         image_index (ndarray): Image of each detection, shape (D,).
         num_images (int): Number of images I.
-        num_bins (int): Bins of D-ECE.
-        closed (str): Closed side of a bin.
+        num_bins (int): Number of bins of D-ECE.
+        closed (str): Closed side of the bins.
     """
 
     def __init__(self, matches: DetectionMatches, image_index: np.ndarray,
@@ -63,10 +63,11 @@ class WeightedScores:
         ], 'csr')
 
     def __call__(self, weights: np.ndarray) -> Figures:
-        """Figures of resamples, each of shape (B,).
+        """Compute the figures of resamples, each of shape (B,).
 
         Args:
-            weights (ndarray): How often each image counts, shape (I, B).
+            weights (ndarray): Number of times that each image occurs, shape
+                (I, B).
         """
         sums = self._sums @ weights
         gaps = sums[:self._num_bins]
@@ -82,15 +83,15 @@ class WeightedScores:
 
 
 class WeightedLocalizationAwareError:
-    """LaECE or LaECE_0, mean over the classes that can be measured.
+    """LaECE or LaECE_0, mean over the measured classes.
 
     Args:
         key (str): Name of the figure.
-        matches (DetectionMatches): At the threshold of the figure.
+        matches (DetectionMatches): Matches at the IoU threshold of the figure.
         image_index (ndarray): Image of each detection, shape (D,).
-        objects (csr_matrix): Of :func:`objects_by_image`.
-        num_bins (int): Bins of each class.
-        closed (str): Closed side of a bin.
+        objects (csr_matrix): Numbers of objects from :func:`objects_by_image`.
+        num_bins (int): Number of bins of each class.
+        closed (str): Closed side of the bins.
     """
 
     def __init__(self, key: str, matches: DetectionMatches,
@@ -109,7 +110,7 @@ class WeightedLocalizationAwareError:
             scores - matches.iou[counted])
 
     def __call__(self, weights: np.ndarray) -> Figures:
-        """As :meth:`WeightedScores.__call__`."""
+        """Compute the figures, see :meth:`WeightedScores.__call__`."""
         count = self._count @ weights
         gaps = np.abs(self._gaps @ weights)
         error = ratio(
@@ -119,12 +120,12 @@ class WeightedLocalizationAwareError:
 
 
 class WeightedAnyOverlap:
-    """LaACE_0, LRP_0 and its parts: what needs no bins and no order.
+    """LaACE_0, LRP_0 and its components, which need no bins and no order.
 
     Args:
-        matches (DetectionMatches): At IoU threshold 0.
+        matches (DetectionMatches): Matches at IoU threshold 0.
         image_index (ndarray): Image of each detection, shape (D,).
-        objects (csr_matrix): Of :func:`objects_by_image`.
+        objects (csr_matrix): Numbers of objects from :func:`objects_by_image`.
     """
 
     def __init__(self, matches: DetectionMatches, image_index: np.ndarray,
@@ -144,7 +145,7 @@ class WeightedAnyOverlap:
                               np.abs(matches.scores - matches.iou))
 
     def __call__(self, weights: np.ndarray) -> Figures:
-        """As :meth:`WeightedScores.__call__`."""
+        """Compute the figures, see :meth:`WeightedScores.__call__`."""
         num_objects = self._objects @ weights
         num_tp, num_fp = self._num_tp @ weights, self._num_fp @ weights
         loc = self._loc @ weights
@@ -164,16 +165,16 @@ class WeightedAnyOverlap:
 
 
 class WeightedOptimalLRP:
-    """oLRP, the mean over classes of the least LRP at any threshold.
+    """Optimal LRP (oLRP), mean over classes of the smallest LRP.
 
-    Adding a false positive never lowers LRP, so that the best cut lies
-    below a run of equal scores that holds a true positive. Those runs are
-    the cuts; false positives are summed from cut to cut.
+    Adding a false positive never decreases LRP, so the best threshold is the
+    score of a true positive. Only these scores are compared as cuts; false
+    positives are summed between cuts.
 
     Args:
-        matches (DetectionMatches): At the threshold of oLRP.
+        matches (DetectionMatches): Matches at the IoU threshold of oLRP.
         image_index (ndarray): Image of each detection, shape (D,).
-        objects (csr_matrix): Of :func:`objects_by_image`.
+        objects (csr_matrix): Numbers of objects from :func:`objects_by_image`.
     """
 
     def __init__(self, matches: DetectionMatches, image_index: np.ndarray,
@@ -189,7 +190,7 @@ class WeightedOptimalLRP:
         run = np.cumsum(starts_run) - 1
         runs_with_tp = np.unique(run[is_tp])
         cut_class = class_index[starts_run][runs_with_tp]
-        # A detection counts from the first cut at or below it.
+        # A detection is counted from the first cut at or below its score.
         cut = np.searchsorted(runs_with_tp, run)
         is_above = np.append(cut_class, -1)[cut] == class_index
         shape = len(runs_with_tp), objects.shape[1]
@@ -201,14 +202,14 @@ class WeightedOptimalLRP:
 
         self._objects = objects
         self._false = by_cut(is_above & ~is_tp)
-        # What a true positive adds to the numerator of LRP: its
-        # localisation error, less the miss that it is not.
+        # A true positive adds its localisation error to the numerator of LRP
+        # and removes one missed object.
         self._true = by_cut(is_tp,
                             (1 - matches.iou) / (1 - matches.iou_thr) - 1)
         self._blocks = row_blocks(cut_class)
 
     def __call__(self, weights: np.ndarray) -> Figures:
-        """As :meth:`WeightedScores.__call__`."""
+        """Compute the figures, see :meth:`WeightedScores.__call__`."""
         num_objects = self._objects @ weights
         least = np.ones(num_objects.shape)  # without a true positive
         num_fp, gained = self._false @ weights, self._true @ weights
@@ -220,7 +221,7 @@ class WeightedOptimalLRP:
 
 
 class WeightedObjectError:
-    """OCE: the mean over objects of what each costs.
+    """OCE: the mean cost of the objects.
 
     Args:
         per_object (ndarray): Cost of each object, NaN for crowds, shape
@@ -240,22 +241,22 @@ class WeightedObjectError:
         ], 'csr')
 
     def __call__(self, weights: np.ndarray) -> Figures:
-        """As :meth:`WeightedScores.__call__`."""
+        """Compute the figures, see :meth:`WeightedScores.__call__`."""
         return dict(oce=ratio(*(self._sums @ weights)))
 
 
 class WeightedAveragePrecision:
-    """'mAP', 'AP50' and 'AP75'.
+    """'mAP', 'AP50' and 'AP75' of weighted images.
 
     Args:
-        table (PrecisionTable): Of objects of any area.
+        table (PrecisionTable): Precision table of objects of any area.
     """
 
     def __init__(self, table: PrecisionTable) -> None:
         self._table = table
 
     def __call__(self, weights: np.ndarray) -> Figures:
-        """As :meth:`WeightedScores.__call__`."""
+        """Compute the figures, see :meth:`WeightedScores.__call__`."""
         figures = [
             mean_precision(interpolated_precision(self._table, column))
             for column in weights.T

@@ -166,7 +166,7 @@ def test_undefined_resamples_are_left_out():
 
 def test_without_detections():
     annotations, _ = image_scene(3)
-    with pytest.warns(UserWarning, match='no detection counts'):
+    with pytest.warns(UserWarning, match='no detection is counted'):
         found = bootstrap_figures(*arrays_of(annotations, []), 40)
     assert math.isnan(found['d_ece'].value) and math.isnan(found['d_ece'].low)
     assert found['d_ece'].num_defined == 0

@@ -190,5 +190,5 @@ def test_second_class_of_a_box_is_no_mistake():
 
 def test_columns_in_another_order():
     """Most detections then have another class than their row."""
-    with pytest.warns(UserWarning, match='of 67% of the detections'):
+    with pytest.warns(UserWarning, match='for 67% of the detections'):
         rows_of([.5, .2, .3], [.3, .5, .2], [.3, .2, .5])

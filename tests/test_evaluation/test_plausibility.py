@@ -94,7 +94,7 @@ def test_boxes_of_larger_images():
     ground_truth, detections = scene()
     message, = warnings_of(ground_truth,
                            replace(detections, boxes=2.5 * detections.boxes))
-    assert 'leave their image' in message and 'of images of these' in message
+    assert 'leave their image' in message and 'for images of these' in message
     assert 'x1' not in message
 
 

@@ -181,7 +181,8 @@ def test_validations_of_different_steps_have_differences(work_dir):
 def test_unknown_metrics_are_said(work_dir):
     run = read_run(work_dir('run', [{'lvis/bbox_AP': 0.25, 'my/text': 'a'}]))
     assert as_markdown([run]).splitlines()[-1] == (
-        "No column: none of these metrics is known here: ['lvis/bbox_AP'].")
+        "The table has no columns, as none of the metrics has one: "
+        "['lvis/bbox_AP'].")
 
 
 @pytest.mark.parametrize('value', [None, -1, -1.0, math.nan])

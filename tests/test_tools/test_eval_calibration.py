@@ -214,7 +214,7 @@ def test_empty_results(evaluate):
         assert overall[key] is None
     assert overall['lrp_0'] == overall['olrp'] == 1
     assert overall['mAP'] == 0
-    assert 'no detection counts' in evaluate.stderr
+    assert 'no detection is counted' in evaluate.stderr
 
 
 def test_plots(evaluate, tmp_path):

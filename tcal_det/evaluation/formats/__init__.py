@@ -1,6 +1,7 @@
-"""Annotations and detections of other formats than COCO's.
+"""Annotations and detections in other formats than COCO.
 
-YOLO label folders, Pascal VOC, and the result objects of other libraries.
+The formats are YOLO label folders, Pascal VOC, and result objects of other
+libraries.
 """
 from .class_names import find_class_names, read_class_names
 from .image_sizes import ImageSize, read_image_sizes

@@ -1,4 +1,4 @@
-"""Names of a detector's labels: `classes.txt`, or `data.yaml` of YOLO."""
+"""Class names of labels, read from `classes.txt` or YOLO's `data.yaml`."""
 import os.path as osp
 from typing import Any, List, Optional
 
@@ -12,15 +12,15 @@ _YAML_SUFFIXES = ('.yaml', '.yml')
 def find_class_names(folder: str) -> Optional[str]:
     """Look for a file of class names near a folder of labels.
 
-    YOLO's data sets have ``data.yaml`` two folders above ``labels/val``;
-    annotation programs write ``classes.txt`` beside the labels.
+    YOLO data sets have ``data.yaml`` two folders above ``labels/val``;
+    annotation programs write ``classes.txt`` next to the labels.
 
     Args:
-        folder (str): Folder of label files.
+        folder (str): Path to the folder of label files.
 
     Returns:
-        str | None: Path of the nearest file: in the folder, in the one above
-        it, or in the one above that.
+        str, optional: Path to the nearest file, in the folder or in the two
+        folders above it; None if there is none.
     """
     folder = osp.abspath(folder)
     for _ in range(3):
@@ -36,20 +36,20 @@ def read_class_names(path: str) -> List[str]:
     """Read the names of the labels 0, 1, ...
 
     Args:
-        path (str): A text file with one name in each line, or a YAML file
-            with ``names``, a list or a mapping from label to name. YAML
-            needs PyYAML.
+        path (str): Path to a text file with one name in each line, or to a
+            YAML file with ``names``, a list or a mapping from label to name.
+            YAML needs PyYAML.
 
     Returns:
         list[str]: One name for each label.
 
     Raises:
         MissingFileError: If there is no such file.
-        InvalidValueError: If it holds no names, a name twice, or YAML
-            without PyYAML being installed.
+        InvalidValueError: If the file contains no names or a name twice, or is
+            a YAML file and PyYAML is not installed.
     """
     try:
-        # Editors of some systems begin a UTF-8 file with a mark.
+        # Some editors begin a UTF-8 file with a byte order mark.
         with open(path, encoding='utf-8-sig') as file:
             text = file.read()
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def read_class_names(path: str) -> List[str]:
     if path.endswith(_YAML_SUFFIXES):
         names = _names_of_yaml(text, path)
     else:
-        # A label is the number of its line, so that an empty line has one.
+        # A label is the index of its line, so empty lines must not be dropped.
         names = [line.strip() for line in text.rstrip().splitlines()]
     for label, name in enumerate(names):
         if not name:
@@ -102,5 +102,5 @@ def _names_of_yaml(text: str, path: str) -> List[str]:
 
 
 def _is_name(value: Any) -> bool:
-    # YAML makes numbers of the names of digits.
+    # YAML reads names that consist of digits as numbers.
     return isinstance(value, (str, int)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Widths and heights of images, without decoding them."""
+"""Reading of image widths and heights without decoding the images."""
 import csv
 import os
 import os.path as osp
@@ -11,7 +11,7 @@ from ..results_file import read_json
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff',
                   '.webp')
 _EXIF_ORIENTATION = 0x0112
-# Orientations that exchange width and height.
+# EXIF orientations that exchange width and height.
 _TURNED = (5, 6, 7, 8)
 
 
@@ -19,9 +19,9 @@ class ImageSize(NamedTuple):
     """Name and size of an image.
 
     Attributes:
-        file_name (str): As in the folder or the list.
-        width (int): Pixels.
-        height (int): Pixels.
+        file_name (str): File name as in the folder or the list.
+        width (int): Width in pixels.
+        height (int): Height in pixels.
     """
     file_name: str
     width: int
@@ -29,10 +29,11 @@ class ImageSize(NamedTuple):
 
 
 def stem_of(file_name: str) -> str:
-    """File name without folders and suffix, e.g. '0001' of 'val/0001.jpg'.
+    """File name without folders and suffix, e.g. '0001' for 'val/0001.jpg'.
 
     Args:
-        file_name (str): Name with folders of any system.
+        file_name (str): File name with folders, separated by slashes or
+            backslashes.
     """
     return osp.splitext(file_name.replace('\\', '/').rsplit('/', 1)[-1])[0]
 
@@ -40,22 +41,24 @@ def stem_of(file_name: str) -> str:
 def read_image_sizes(images: str) -> Dict[str, ImageSize]:
     """Read the sizes of all images.
 
-    Of an image file only the header is read, by Pillow. An image that its
-    EXIF orientation turns has the size after turning, as OpenCV and
+    Pillow reads only the header of an image file. If the EXIF orientation
+    rotates an image, its size is that after rotation, as OpenCV and
     Ultralytics load it.
 
     Args:
-        images (str): A folder of images; or a JSON file with a mapping from
-            file name to [width, height]; or a CSV file with the columns
-            file name, width and height, with or without a title line.
+        images (str): Path to a folder of images; or to a JSON file with a
+            mapping from file name to [width, height]; or to a CSV file with
+            the columns file name, width and height, with or without a header
+            line.
 
     Returns:
-        dict[str, ImageSize]: By file name without folders and suffix,
+        dict[str, ImageSize]: Sizes by file name without folders and suffix,
         sorted.
 
     Raises:
         MissingFileError: If there is no such file or folder.
-        InvalidValueError: If it holds no sizes, or one twice.
+        InvalidValueError: If it contains no sizes, or a size is invalid or
+            occurs twice.
     """
     if osp.isdir(images):
         entries = _sizes_of_folder(images)
@@ -74,9 +77,10 @@ def read_image_sizes(images: str) -> Dict[str, ImageSize]:
         stem = stem_of(entry.file_name)
         if stem in sizes:
             raise InvalidValueError(
-                'images must have different names without their suffix, by '
-                f'which labels find them, but got {entry.file_name!r} and '
-                f'{sizes[stem].file_name!r} (in {images!r})')
+                'images must have different names without their suffix, as '
+                'labels are assigned by this name, but got '
+                f'{entry.file_name!r} and {sizes[stem].file_name!r} (in '
+                f'{images!r})')
         sizes[stem] = entry
     if not sizes:
         raise InvalidValueError(
@@ -86,7 +90,7 @@ def read_image_sizes(images: str) -> Dict[str, ImageSize]:
 
 
 def _sizes_of_folder(folder: str) -> Iterator[ImageSize]:
-    # Slow to import. matplotlib brings it.
+    # Imported here, as the import is slow. matplotlib installs Pillow.
     from PIL import Image
     for name in sorted(os.listdir(folder)):
         if not name.lower().endswith(IMAGE_SUFFIXES) or name[0] == '.':

@@ -1,4 +1,4 @@
-"""From a detector's labels to the categories of the annotations."""
+"""Mapping from the labels of a detector to the annotated categories."""
 import warnings
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Union
 
@@ -14,27 +14,27 @@ class LabelMapping(NamedTuple):
     """Category of each label.
 
     Attributes:
-        category_ids (Dict[int, Any]): By label; None where no category has
-            the label's name.
-        names (Dict[int, str]): Name of each label.
-        remedy (str): What to do about other labels, for a message.
+        category_ids (dict[int, Any]): Category id by label; None where no
+            category has the name of the label.
+        names (dict[int, str]): Name by label.
+        remedy (str): Advice about unknown labels, for the message.
     """
     category_ids: Dict[int, Any]
     names: Dict[int, str]
     remedy: str
 
     def category_of(self, label: int, where: str) -> Any:
-        """Category of one label.
+        """Get the category of one label.
 
         Args:
-            label (int): Of a detection.
-            where (str): Place of the detection, for the message.
+            label (int): Label of a detection.
+            where (str): Position of the detection, for the message.
 
         Returns:
-            Any: Category id; None where no category has the label's name.
+            Any: Category id; None where no category has the name of the label.
 
         Raises:
-            InvalidValueError: If there is no such label.
+            InvalidValueError: If the label is unknown.
         """
         if label not in self.category_ids:
             raise InvalidValueError(
@@ -44,10 +44,10 @@ class LabelMapping(NamedTuple):
         return self.category_ids[label]
 
     def warn_of_left_out(self, labels: Sequence[int]) -> None:
-        """Warn of detections whose class the annotations do not have.
+        """Warn about detections whose class is not in the annotations.
 
         Args:
-            labels (Sequence[int]): Label of each detection left out.
+            labels (Sequence[int]): Label of each detection that was left out.
         """
         if labels:
             unknown = [self.names[label] for label in sorted(set(labels))]
@@ -58,10 +58,10 @@ class LabelMapping(NamedTuple):
 
 
 def map_by_order(categories: Sequence[Record]) -> LabelMapping:
-    """Take label k for the k-th category.
+    """Map label k to the k-th category.
 
     Args:
-        categories (Sequence[Record]): In the order of the labels.
+        categories (Sequence[Record]): Categories in the order of the labels.
     """
     return LabelMapping(
         {
@@ -70,7 +70,7 @@ def map_by_order(categories: Sequence[Record]) -> LabelMapping:
         }, {
             label: name_of(one)
             for label, one in enumerate(categories)
-        }, 'without class names labels count the categories of the '
+        }, 'without class names, labels count the categories of the '
         'annotations in their order')
 
 
@@ -78,21 +78,20 @@ def map_by_name(names: LabelNames,
                 categories: Sequence[Record],
                 of_names: str = 'class names',
                 are_all: bool = True) -> LabelMapping:
-    """Give each label the category of its name.
+    """Map each label to the category with its name.
 
     Args:
         names (LabelNames): Name of each label.
-        categories (Sequence[Record]): With 'id' and 'name'.
-        of_names (str): Origin of the names, for messages. Defaults to
+        categories (Sequence[Record]): Categories with 'id' and 'name'.
+        of_names (str): Description of the names, for messages. Defaults to
             'class names'.
-        are_all (bool): Whether these are all classes that the detector
-            knows. Classes of the annotations that are not among them are
-            then named in a warning, as all their objects count as missed.
-            Defaults to True.
+        are_all (bool): Whether these are all classes that the detector knows.
+            If so, a warning lists other classes of the annotations, as all
+            their objects count as missed. Defaults to True.
 
     Raises:
-        InvalidValueError: If no name is a category, or two categories have
-            one of the names.
+        InvalidValueError: If no name is a category, or two categories have the
+            same one of the names.
     """
     if not isinstance(names, Mapping):
         names = dict(enumerate(names))
@@ -130,23 +129,23 @@ def name_of(category: Record) -> str:
     """Name of a category; its id where it has none.
 
     Args:
-        category (Record): With 'id'.
+        category (Record): Category with 'id'.
     """
     return str(category.get('name', category['id']))
 
 
 def images_by_stem(annotations: Record) -> Dict[str, Record]:
-    """Images by what a label file of theirs is called.
+    """Index images by the name of their label files.
 
     Args:
-        annotations (Record): COCO annotations, checked.
+        annotations (Record): Checked COCO annotations.
 
     Returns:
         dict[str, Record]: Image records by file name without folders and
-        suffix; of an image without ``file_name`` by its id.
+        suffix; by id for an image without ``file_name``.
 
     Raises:
-        InvalidValueError: If two images have one name.
+        InvalidValueError: If two images have the same name.
     """
     found: Dict[str, Record] = {}
     for image in annotations['images']:
@@ -163,15 +162,15 @@ def images_by_stem(annotations: Record) -> Dict[str, Record]:
 
 
 def image_of(stem: str, by_stem: Mapping[str, Record], where: str) -> Record:
-    """Image that a label file or a line belongs to.
+    """Get the image that a label file or a line belongs to.
 
     Args:
         stem (str): Name of the image without folders and suffix.
-        by_stem (Mapping[str, Record]): From :func:`images_by_stem`.
-        where (str): The file or line, for the message.
+        by_stem (Mapping[str, Record]): Images from :func:`images_by_stem`.
+        where (str): File or line, for the message.
 
     Raises:
-        InvalidValueError: If the annotations have no such image.
+        InvalidValueError: If the image is not in the annotations.
     """
     if stem not in by_stem:
         examples: List[str] = list(by_stem)[:3]

@@ -1,4 +1,4 @@
-"""Annotations and results of any format that is read, as arrays."""
+"""Loading of annotations and results in any supported format, as arrays."""
 import os
 import os.path as osp
 import warnings
@@ -27,26 +27,26 @@ _NAMES_REMEDY = ('name the classes of the detector in the order of its '
 
 
 def find_format(path: str, what: str) -> str:
-    """Find out the format of annotations or results.
+    """Detect the format of annotations or results.
 
     Args:
-        path (str): File or folder.
-        what (str): What the user knows it as, e.g. 'ground truth'.
+        path (str): Path to a file or folder.
+        what (str): Name of the content in messages, e.g. 'ground truth'.
 
     Returns:
-        str: 'json', 'pickle', 'yolo', 'voc' or 'voc_results'.
+        str: Format, 'json', 'pickle', 'yolo', 'voc' or 'voc_results'.
 
     Raises:
         MissingFileError: If it does not exist.
-        InvalidValueError: If it is another folder.
+        InvalidValueError: If it is a folder or file of another format.
     """
     if not osp.exists(path):
         raise MissingFileError(f'{what} {path!r} does not exist')
     if not osp.isdir(path):
         if path.endswith(('.txt', '.xml')):
             raise InvalidValueError(
-                f'{what} must be {_FORMS}, but got the file {path!r}; name '
-                'its folder, as labels are one file for each image')
+                f'{what} must be {_FORMS}, but got the file {path!r}; give '
+                'its folder, as there is one label file for each image')
         return 'pickle' if path.endswith(PICKLE_SUFFIXES) else 'json'
     texts, has_xml = label_files(path), bool(xml_files(path))
     results = voc_results_files(path)
@@ -69,18 +69,18 @@ def find_format(path: str, what: str) -> str:
 def read_annotations(path: str,
                      images: Optional[str] = None,
                      names: Optional[str] = None) -> Record:
-    """Read annotations of any format as COCO annotations.
+    """Read annotations in any format as COCO annotations.
 
     Args:
-        path (str): COCO JSON, a YOLO label folder or a folder of Pascal VOC
-            XML.
-        images (str, optional): Folder of the images, or a file of their
-            sizes: see :func:`read_image_sizes`. Defaults to None.
-        names (str, optional): File of class names: see
+        path (str): Path to COCO JSON, a YOLO label folder or a folder of
+            Pascal VOC XML.
+        images (str, optional): Path to the folder of the images, or to a file
+            of their sizes, see :func:`read_image_sizes`. Defaults to None.
+        names (str, optional): Path to the file of class names, see
             :func:`read_class_names`. Defaults to None.
 
     Returns:
-        Record: With 'images', 'categories' and 'annotations'.
+        Record: COCO annotations with 'images', 'categories' and 'annotations'.
 
     Raises:
         UserError: If a file or a record is wrong.
@@ -93,7 +93,7 @@ def read_annotations(path: str,
     if kind != 'json':
         raise InvalidValueError(
             'ground truth must be annotations, but got the results '
-            f'{path!r}; are ground truth and results exchanged?')
+            f'{path!r}; are ground truth and results swapped?')
     return read_json(path, 'ground truth')
 
 
@@ -102,22 +102,22 @@ def read_records(path: str,
                  categories: Sequence[Record],
                  images: Optional[str] = None,
                  names: Optional[str] = None) -> List[Record]:
-    """Read results of any format as COCO results records.
+    """Read results in any format as COCO results records.
 
     Args:
-        path (str): COCO results JSON, mmdet's pickle, a YOLO label folder
-            with confidences, or a folder of VOC results files.
-        annotations (Record): COCO annotations, checked.
-        categories (Sequence[Record]): What the labels of a pickle count, and
-            those of a YOLO folder without a file of names.
-        images (str, optional): Sizes for a YOLO folder, where the
-            annotations have none. Defaults to None.
-        names (str, optional): Names of a YOLO detector's labels. Defaults
-            to None.
+        path (str): Path to COCO results JSON, a pickle of mmdet, a YOLO label
+            folder with confidences, or a folder of VOC results files.
+        annotations (Record): Checked COCO annotations.
+        categories (Sequence[Record]): Categories in the order of the labels,
+            for a pickle and for a YOLO folder without a file of names.
+        images (str, optional): Path to the images or their sizes, for a YOLO
+            folder if the annotations have no sizes. Defaults to None.
+        names (str, optional): Path to the file with the class names of YOLO's
+            labels. Defaults to None.
 
     Returns:
-        List[Record]: With 'image_id', 'category_id', 'bbox' and 'score'; of
-        a JSON file whatever it holds.
+        list[Record]: Records with 'image_id', 'category_id', 'bbox' and
+        'score'. The content of a JSON file is not checked here.
 
     Raises:
         UserError: If a file or a record is wrong.
@@ -126,7 +126,7 @@ def read_records(path: str,
     if kind == 'voc':
         raise InvalidValueError(
             f'results must have confidences, but got the annotations {path!r}'
-            '; are ground truth and results exchanged?')
+            '; are ground truth and results swapped?')
     if kind == 'yolo':
         return read_yolo_results(path, annotations, categories, images, names)
     if kind == 'voc_results':
@@ -142,28 +142,31 @@ def load_annotations_and_results(
     images: Optional[str] = None,
     names: Optional[str] = None
 ) -> Tuple[GroundTruth, Detections, List[Record]]:
-    """Read what detections are measured by, and the detections.
+    """Read ground truth and detections in any format.
 
-    The formats are found out. COCO JSON is read by
-    :func:`read_annotations_and_results`; other formats become COCO records
-    and pass the same checks. Boxes that leave their images, and labels that
-    stand for other classes, are looked for in all formats.
+    The formats are detected. COCO JSON is read by
+    :func:`read_annotations_and_results`; other formats are converted to COCO
+    records and pass the same checks. In all formats, boxes that leave their
+    images and labels that stand for other classes are detected.
 
     Args:
-        ground_truth_path (str): See :func:`read_annotations`.
-        results_path (str): See :func:`read_records`.
-        class_names (Sequence[str], optional): Keep these classes only. The
-            labels of a pickle count them, and so do those of a YOLO folder
-            for which no file of names is found. Defaults to None, all
-            categories.
-        images (str, optional): Folder of the images, or a .json or .csv file
-            of their sizes, which YOLO labels need. Defaults to None.
-        names (str, optional): ``classes.txt`` or ``data.yaml`` with the names
-            of YOLO's labels. Defaults to None: looked for near the labels.
+        ground_truth_path (str): Path to the annotations, see
+            :func:`read_annotations`.
+        results_path (str): Path to the results, see :func:`read_records`.
+        class_names (Sequence[str], optional): Names of the classes to keep.
+            The labels of a pickle, and of a YOLO folder without a file of
+            names, are indices into these classes. Defaults to None, which
+            means all categories.
+        images (str, optional): Path to the folder of the images, or to a .json
+            or .csv file of their sizes, which YOLO labels need. Defaults to
+            None.
+        names (str, optional): Path to ``classes.txt`` or ``data.yaml`` with
+            the names of YOLO's labels. Defaults to None, which searches for
+            these files near the labels.
 
     Returns:
-        Tuple[GroundTruth, Detections, List[Record]]: Of the chosen classes;
-        and their categories, by label.
+        tuple[GroundTruth, Detections, list[Record]]: Ground truth and
+        detections of the chosen classes, and their categories by label.
 
     Raises:
         UserError: If a file, a record or a class name is wrong.
@@ -183,12 +186,14 @@ def load_annotations_and_results(
         with naming_file(results_path):
             check_labels(ground_truth, detections, _NAMES_REMEDY)
     elif formats[1] == 'json':
-        # Ids were written on purpose, while labels are counted.
+        # Only a warning: category ids are explicit, while labels are positions
+        # in a list.
         found = find_swapped_labels(ground_truth, detections)
         if found:
             warnings.warn(
-                f'{found}; do the category ids of {results_path!r} belong to '
-                f'{ground_truth_path!r}, and count from the same number?',
+                f'{found}; do the category ids of {results_path!r} match '
+                f'those of {ground_truth_path!r}, and start at the same '
+                'number?',
                 stacklevel=2)
     warn_of_boxes_outside(ground_truth, ground_truth, 'annotations')
     warn_of_boxes_outside(ground_truth, detections, 'results')
@@ -209,7 +214,7 @@ def _load_as_records(
     results = read_records(
         results_path,
         annotations,
-        # A YOLO folder's labels are those of the ground truth's folder.
+        # The labels of a YOLO folder are those of the ground truth.
         annotations['categories']
         if is_named and not is_pickle else categories,
         images,
@@ -226,12 +231,12 @@ def _load_as_records(
 
 
 def _with_known_images(results: Any, annotations: Record) -> Any:
-    """Give images that are called by a number the id of their file name.
+    """Replace numeric image ids by the file names of the annotations.
 
-    Ultralytics writes 7 for ``0007.jpg``; here the id is then '0007'.
+    Ultralytics writes the id 7 for ``0007.jpg``, whose id here is '0007'.
     """
     if not isinstance(results, list):
-        return results  # refused later
+        return results  # raises an error later
     stem_of_number: Dict[int, Optional[str]] = {}
     for stem in images_by_stem(annotations):
         if stem.isdecimal():
@@ -246,11 +251,11 @@ def _with_known_images(results: Any, annotations: Record) -> Any:
 
 
 def _holding(folder: str) -> str:
-    """What a folder holds in place of labels, for a message."""
+    """Describe the content of a folder without labels, for a message."""
     entries = sorted(os.listdir(folder))
     if not entries:
         return 'that is empty'
     if all(osp.isdir(osp.join(folder, entry)) for entry in entries):
         first = osp.join(folder, entries[0])
-        return f'that has only folders; is it {first!r}?'
+        return f'that contains only folders; did you mean {first!r}?'
     return f'with {entries[0]!r} and no such files'

@@ -1,7 +1,7 @@
-"""Pascal VOC: XML annotations, and text files of detections.
+"""Pascal VOC: XML annotations and text files of detections.
 
-Coordinates are those of the VOC devkit: pixels are counted from 1 and both
-corners belong to the box. xmin, ymin, xmax, ymax become x = xmin - 1,
+Coordinates are those of the VOC devkit: pixels are counted from 1, and the box
+includes both corners. xmin, ymin, xmax, ymax become x = xmin - 1,
 y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1.
 """
 import os
@@ -27,7 +27,8 @@ def xml_files(folder: str) -> List[str]:
     """Names of the XML files of a folder, sorted.
 
     Args:
-        folder (str): May hold other files as well.
+        folder (str): Path to the folder, which may contain other files as
+            well.
     """
     return sorted(
         name for name in os.listdir(folder)
@@ -38,7 +39,8 @@ def voc_results_files(folder: str) -> List[str]:
     """Names of the VOC results files of a folder, sorted.
 
     Args:
-        folder (str): May hold other files as well.
+        folder (str): Path to the folder, which may contain other files as
+            well.
     """
     return sorted(filter(_RESULTS_NAME.fullmatch, os.listdir(folder)))
 
@@ -48,27 +50,28 @@ def read_voc_annotations(folder: str,
                          names: Optional[str] = None) -> Record:
     """Read a folder of Pascal VOC XML as COCO annotations.
 
-    Image ids are the files' names without suffix. ``difficult`` objects
-    become crowds: they need not be found, and detections on them count
-    neither as right nor as wrong. The devkit, which ignores them as well,
-    asks for IoU with them; COCO's rule for crowds asks for the share of the
-    detection that lies inside, and so ignores small detections too. ``part``
-    objects inside of an object are not read.
+    Image ids are file names without suffix. ``difficult`` objects become
+    crowds: they need not be detected, and detections on them are neither true
+    nor false positives. The VOC devkit ignores them as well, but compares the
+    IoU with the threshold. COCO's rule for crowds compares the share of the
+    detection that is inside the crowd, so that smaller detections are ignored
+    as well. ``part`` objects within an object are not read.
 
     Args:
-        folder (str): Of the XML files, one for each image.
-        images (str, optional): Sizes of images whose file has none; see
-            :func:`read_image_sizes`. Defaults to None; box position and size
-            are then unknown.
-        names (str, optional): File of class names, in the order of the
-            categories; see :func:`read_class_names`. Defaults to None, the
-            names in the files, sorted.
+        folder (str): Path to the folder of the XML files, one for each image.
+        images (str, optional): Path to the images or their sizes, for images
+            whose XML file has no size, see :func:`read_image_sizes`. Defaults
+            to None; then figures by box position and size are undefined
+            without these sizes.
+        names (str, optional): Path to the file of class names, in the order of
+            the categories, see :func:`read_class_names`. Defaults to None,
+            which means the names in the XML files, sorted.
 
     Returns:
-        Record: With 'images', 'categories' and 'annotations'.
+        Record: COCO annotations with 'images', 'categories' and 'annotations'.
 
     Raises:
-        MissingFileError: If a file that was named does not exist.
+        MissingFileError: If one of the given files does not exist.
         InvalidValueError: If a file or an object is wrong; the message
             names them.
     """
@@ -109,13 +112,14 @@ def read_voc_results(folder: str, annotations: Record) -> List[Record]:
     """Read VOC results files as COCO results records.
 
     Args:
-        folder (str): Of files ``comp4_det_test_CLASS.txt`` with lines
-            ``image confidence xmin ymin xmax ymax``.
-        annotations (Record): COCO annotations, checked. Images are found by
-            file name without suffix, categories by name.
+        folder (str): Path to a folder of files ``comp4_det_test_CLASS.txt``
+            with lines ``image confidence xmin ymin xmax ymax``.
+        annotations (Record): Checked COCO annotations. Images are identified
+            by file name without suffix, categories by name.
 
     Returns:
-        List[Record]: With 'image_id', 'category_id', 'bbox' and 'score'.
+        list[Record]: Records with 'image_id', 'category_id', 'bbox' and
+        'score'.
 
     Raises:
         InvalidValueError: If no class is a category, or a line is wrong; the
@@ -153,7 +157,7 @@ def _root_of(path: str) -> ElementTree.Element:
     except (OSError, ValueError, ElementTree.ParseError) as error:
         raise InvalidValueError(
             f'annotations {path!r} cannot be read as XML ({error}); was the '
-            'file written to its end?') from None
+            'file written completely?') from None
     if root.tag != 'annotation':
         raise InvalidValueError(
             f'annotations {path!r} must be Pascal VOC XML, <annotation> with '
@@ -163,10 +167,10 @@ def _root_of(path: str) -> ElementTree.Element:
 
 def _image_record(root: ElementTree.Element, stem: str,
                   size: Optional[ImageSize]) -> Record:
-    """An image, with its size where it is known."""
+    """Create an image record, with its size if it is known."""
     record: Record = dict(id=stem, file_name=root.findtext('filename') or stem)
     if stem_of(record['file_name']) != stem:
-        # Renamed data sets keep the old name inside of the file.
+        # The XML files of renamed data sets contain the old name.
         record['file_name'] = stem
     sides = [(root.findtext(f'size/{side}') or '').strip()
              for side in ('width', 'height')]
@@ -192,7 +196,7 @@ def _object_record(element: ElementTree.Element, where: str) -> Record:
 
 
 def _result_lines(path: str) -> List[Tuple[str, str, float, List[float]]]:
-    """Place, image, score and box of each line."""
+    """Get position, image, score and box of each line."""
     try:
         with open(path, encoding='utf-8') as file:
             lines = file.read().splitlines()
@@ -220,7 +224,7 @@ def _result_lines(path: str) -> List[Tuple[str, str, float, List[float]]]:
 
 
 def _box(texts: Sequence[Optional[str]], where: str) -> List[float]:
-    """x, y, width, height from inclusive corners counted from 1."""
+    """Get x, y, width, height from inclusive corners counted from 1."""
     corners = [_number(text) for text in texts]
     # Written so that NaN fails.
     if not all(
@@ -230,7 +234,7 @@ def _box(texts: Sequence[Optional[str]], where: str) -> List[float]:
             f'{where} must have {", ".join(_CORNERS)}, numbers of at most '
             f'{LARGEST_COORDINATE:g}, but got {shortened(list(texts))}')
     left, top, right, bottom = cast(List[float], corners)
-    # A box narrower than a pixel ends before it begins, counted inclusively.
+    # With inclusive corners, a box below one pixel may end before it begins.
     width, height = right - left + 1, bottom - top + 1
     if width < 0 or height < 0:
         raise InvalidValueError(

@@ -1,7 +1,7 @@
-"""Detections from the result objects of other libraries.
+"""Conversion of result objects of other libraries to detections.
 
-None of them is imported: objects are known by their attributes, and tensors
-by what they can do.
+The libraries are not imported: objects are recognised by their attributes, and
+tensors by their methods.
 """
 import warnings
 from typing import (Any, Callable, Dict, List, Mapping, NamedTuple, Optional,
@@ -23,7 +23,7 @@ _NAMES_REMEDY = 'give the names of the labels as `label_names`'
 
 
 class _ImageResult(NamedTuple):
-    """What a library says of one image, as arrays or tensors."""
+    """Result of a library for one image, as arrays or tensors."""
     boxes: Any  # x1, y1, x2, y2
     scores: Any
     labels: Any
@@ -34,9 +34,9 @@ def from_supervision(results: Sequence[Any],
                      image_ids: Sequence[Any],
                      ground_truth: GroundTruth,
                      label_names: Optional[LabelNames] = None) -> Detections:
-    """See :meth:`Detections.from_supervision`."""
+    """Implement :meth:`Detections.from_supervision`."""
     split = _split(results, _parts_of_supervision)
-    # An object names the classes of its own detections only.
+    # Each object has the names of the classes of its own detections only.
     found_names: Dict[int, str] = {}
     for result in split:
         found_names.update(result.names or {})
@@ -55,7 +55,7 @@ def from_torchvision(results: Sequence[Mapping[str, Any]],
                      image_ids: Sequence[Any],
                      ground_truth: GroundTruth,
                      label_names: Optional[LabelNames] = None) -> Detections:
-    """See :meth:`Detections.from_torchvision`."""
+    """Implement :meth:`Detections.from_torchvision`."""
     split = _split(results, _parts_of_torchvision)
     mapping = _mapping(label_names, ground_truth)
     if label_names is None:
@@ -66,8 +66,8 @@ def from_torchvision(results: Sequence[Mapping[str, Any]],
         }
         mapping = LabelMapping(
             ids, dict(zip(ids, ground_truth.category_names)),
-            'torchvision labels are taken for category ids, and 0 is its '
-            f'background; {_NAMES_REMEDY} if they are not')
+            'torchvision labels are used as category ids, with 0 as '
+            f'background; {_NAMES_REMEDY} if this is wrong')
     return _joined(split, image_ids, ground_truth, mapping, label_names
                    is None)
 
@@ -76,7 +76,7 @@ def from_ultralytics(results: Sequence[Any],
                      ground_truth: GroundTruth,
                      image_ids: Optional[Sequence[Any]] = None,
                      label_names: Optional[LabelNames] = None) -> Detections:
-    """See :meth:`Detections.from_ultralytics`."""
+    """Implement :meth:`Detections.from_ultralytics`."""
     split = _split(results, _parts_of_ultralytics)
     if image_ids is None:
         image_ids = [
@@ -91,22 +91,21 @@ def from_ultralytics(results: Sequence[Any],
 
 def _split(results: Sequence[Any],
            parts: Callable[[Any, str], _ImageResult]) -> List[_ImageResult]:
-    """Take the result of each image apart."""
+    """Split the result of each image into its parts."""
     if isinstance(results, Mapping):
         raise InvalidTypeError(
             '`results` must be a list with one result for each image, but got '
-            f'a dict with the keys {shortened(list(results))}; of a single '
-            'image write [results]')
-    # A supervision.Detections and an ultralytics Results can be iterated
-    # over, too.
+            f'a dict with the keys {shortened(list(results))}; for a single '
+            'image pass [results]')
+    # supervision.Detections and ultralytics Results are iterable as well.
     if hasattr(results, 'xyxy') or hasattr(results, 'boxes'):
         raise InvalidTypeError(
             '`results` must be a list with one result for each image, but got '
-            f'a {type(results).__name__}; of a single image write [results]')
+            f'a {type(results).__name__}; for a single image pass [results]')
     if not isinstance(results, Sequence) or isinstance(results, str):
         raise InvalidTypeError(
             '`results` must be a list with one result for each image, but got '
-            f'a {type(results).__name__}; a generator can be made one by '
+            f'a {type(results).__name__}; convert a generator by '
             'list(results)')
     return [
         parts(result, f'`results[{number}]`')
@@ -150,7 +149,7 @@ def _parts_of_ultralytics(result: Any, where: str) -> _ImageResult:
     if boxes is None:
         raise InvalidTypeError(
             f'{where} must have boxes, but got None; rotated boxes and '
-            'classification results are not read')
+            'classification results are not supported')
     corners, scores, labels = _attributes(boxes, f'{where}: boxes',
                                           'the boxes of one',
                                           ('xyxy', 'conf', 'cls'))
@@ -168,12 +167,12 @@ def _attributes(value: Any, where: str, kind: str,
 
 
 def _id_of_path(result: Any, where: str, ground_truth: GroundTruth) -> Any:
-    """Image id from the file name, as Ultralytics makes it of it."""
+    """Get the image id from the file name, as Ultralytics does."""
     path = getattr(result, 'path', None)
     if not path:
         raise InvalidValueError(
-            f'{where} must have a path, which tells the image, but has none; '
-            'give `image_ids`')
+            f'{where} must have a path, which identifies the image, but has '
+            'none; give `image_ids`')
     stem = stem_of(str(path))
     are_texts = any(
         isinstance(one, str) for one in ground_truth.image_ids[:1].tolist())
@@ -189,7 +188,7 @@ def _categories(ground_truth: GroundTruth) -> List[Dict[str, Any]]:
 
 def _mapping(label_names: Optional[LabelNames],
              ground_truth: GroundTruth) -> LabelMapping:
-    """By name where there are names, else by order."""
+    """Map labels by name if there are names, else by order."""
     if label_names:
         return map_by_name(label_names, _categories(ground_truth))
     mapping = map_by_order(_categories(ground_truth))
@@ -204,11 +203,12 @@ def _joined(split: Sequence[_ImageResult],
     """Check the results of all images and join them.
 
     Args:
-        split (Sequence[_ImageResult]): One for each image.
-        image_ids (Sequence[Any]): Of the results, in order.
-        ground_truth (GroundTruth): Whose images and classes they refer to.
-        mapping (LabelMapping): Category of each label.
-        is_guess (bool): Whether the mapping rests on no names. Defaults to
+        split (Sequence[_ImageResult]): Result of each image.
+        image_ids (Sequence[Any]): Image id of each result, in order.
+        ground_truth (GroundTruth): Images and classes that the detections
+            refer to.
+        mapping (LabelMapping): Mapping from labels to categories.
+        is_guess (bool): Whether the mapping does not use names. Defaults to
             False.
     """
     _check_images(len(split), image_ids, ground_truth)
@@ -258,7 +258,7 @@ def _check_images(num_results: int, image_ids: Sequence[Any],
 
 
 def _numbers(values: Any, where: str, name: str) -> np.ndarray:
-    """An array of what may be a tensor on any device."""
+    """Convert an array, or a tensor on any device, to an array."""
     try:
         return number_array(values)
     except (TypeError, ValueError, RuntimeError, OverflowError,
@@ -269,7 +269,7 @@ def _numbers(values: Any, where: str, name: str) -> np.ndarray:
 
 
 def _whole(labels: np.ndarray) -> np.ndarray:
-    """Whole numbers from floats that are whole, as Ultralytics has them."""
+    """Convert whole floats to integers, as Ultralytics returns such labels."""
     if labels.dtype.kind == 'f' and (labels == np.floor(labels)).all():
         return labels.astype(np.int64)
     return labels

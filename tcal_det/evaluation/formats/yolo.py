@@ -1,8 +1,9 @@
-"""Label folders of YOLO: one text file for each image.
+"""YOLO label folders with one text file for each image.
 
-Each line is ``class cx cy w h`` of an object, and ``class cx cy w h conf`` of
-a detection, as Ultralytics' ``save_txt=True save_conf=True`` writes it. Centre
-and size are fractions of the image's width and height.
+Each line is ``class cx cy w h`` for an object, and ``class cx cy w h conf``
+for a detection, as Ultralytics writes it with ``save_txt=True
+save_conf=True``. Centre and size are fractions of the width and height of the
+image.
 """
 import math
 import os
@@ -19,7 +20,7 @@ from .label_mapping import (LabelMapping, image_of, images_by_stem,
 Record = Dict[str, Any]
 SIZES_REMEDY = ('name the folder of the images, or a .json or .csv file of '
                 'their sizes, with --images')
-# Without names every class up to the largest label gets a row.
+# Without names, every class up to the largest label gets a row in the tables.
 _MOST_UNNAMED = 10_000
 
 
@@ -38,7 +39,8 @@ def label_files(folder: str) -> List[str]:
     """Names of the label files of a folder, sorted.
 
     Args:
-        folder (str): May hold files of class names and others as well.
+        folder (str): Path to the folder, which may contain other files as
+            well.
     """
     return sorted(
         name for name in os.listdir(folder)
@@ -50,24 +52,25 @@ def read_yolo_annotations(folder: str,
                           names: Optional[str] = None) -> Record:
     """Read a label folder of objects as COCO annotations.
 
-    Image ids are file names without suffix, category ids are the labels
-    plus 1, as Ultralytics' ``predictions.json`` counts them.
+    Image ids are file names without suffix. Category ids are the labels plus
+    1, as in Ultralytics' ``predictions.json``.
 
     Args:
-        folder (str): Of the label files; an image without one has no
-            objects.
-        images (str, optional): See :func:`read_image_sizes`. Defaults to
-            None: the folder whose path has ``images`` in place of the last
-            ``labels``, if there is one.
-        names (str, optional): See :func:`read_class_names`. Defaults to
-            None: the nearest file of :func:`find_class_names`; without one,
-            the labels are their own names.
+        folder (str): Path to the folder of the label files; an image without a
+            label file has no objects.
+        images (str, optional): Path to the images or their sizes, see
+            :func:`read_image_sizes`. Defaults to None, which means the folder
+            whose path has ``images`` instead of the last ``labels``.
+        names (str, optional): Path to the file of class names, see
+            :func:`read_class_names`. Defaults to None, which means the file
+            that :func:`find_class_names` finds. If there is none, the labels
+            are used as names.
 
     Returns:
-        Record: With 'images', 'categories' and 'annotations'.
+        Record: COCO annotations with 'images', 'categories' and 'annotations'.
 
     Raises:
-        MissingFileError: If a file that was named does not exist.
+        MissingFileError: If one of the given files does not exist.
         InvalidValueError: If sizes are missing, or a line is wrong; the
             message names file and line.
     """
@@ -125,23 +128,26 @@ def read_yolo_results(folder: str,
     """Read a label folder of detections as COCO results records.
 
     Args:
-        folder (str): Of the label files; an image without one has no
-            detections.
-        annotations (Record): COCO annotations, checked. Their images are
-            found by file name without suffix.
-        categories (Sequence[Record]): What the labels count where there is
-            no file of names.
-        images (str, optional): Sizes of images that have none in the
-            annotations. Defaults to None.
-        names (str, optional): Names of the detector's labels. Defaults to
-            None: the nearest file of :func:`find_class_names`. With names,
-            labels become categories by name.
+        folder (str): Path to the folder of the label files; an image without a
+            label file has no detections.
+        annotations (Record): Checked COCO annotations. Images are identified
+            by file name without suffix.
+        categories (Sequence[Record]): Categories in the order of the labels,
+            if there is no file of names.
+        images (str, optional): Path to the images or their sizes, for images
+            without a size in the annotations. Defaults to None, as in
+            :func:`read_yolo_annotations`.
+        names (str, optional): Path to the file with the class names of the
+            detector's labels. Defaults to None, which means the file that
+            :func:`find_class_names` finds. With names, labels are mapped to
+            categories by name.
 
     Returns:
-        List[Record]: With 'image_id', 'category_id', 'bbox' and 'score'.
+        list[Record]: Records with 'image_id', 'category_id', 'bbox' and
+        'score'.
 
     Raises:
-        MissingFileError: If a file that was named does not exist.
+        MissingFileError: If one of the given files does not exist.
         InvalidValueError: If sizes are missing, no name is a category, or a
             line is wrong; the message names file and line.
     """
@@ -163,9 +169,9 @@ def read_yolo_results(folder: str,
             more_sizes = more_sizes or _sizes_for(folder, images) or {}
             if stem not in more_sizes:
                 raise InvalidValueError(
-                    f'{path!r} needs the size of its image, of which YOLO\'s '
-                    'boxes are fractions and which the annotations do not '
-                    f'have; {SIZES_REMEDY}')
+                    f'{path!r} needs the size of its image, as YOLO\'s boxes '
+                    'are fractions of it, but the annotations do not have it; '
+                    f'{SIZES_REMEDY}')
             width, height = more_sizes[stem].width, more_sizes[stem].height
         records += _image_records(path, image['id'], width, height, mapping,
                                   left_out)
@@ -176,7 +182,7 @@ def read_yolo_results(folder: str,
 def _image_records(path: str, image_id: Any, width: float, height: float,
                    mapping: LabelMapping,
                    left_out: List[int]) -> Iterator[Record]:
-    """Records of one image; labels without a category go to ``left_out``."""
+    """Read the records of one image; collect left-out labels."""
     for line in _lines(path, with_score=True):
         category_id = mapping.category_of(line.label, line.where)
         if category_id is None:
@@ -191,7 +197,7 @@ def _image_records(path: str, image_id: Any, width: float, height: float,
 
 def _sizes_for(folder: str,
                images: Optional[str]) -> Optional[Dict[str, ImageSize]]:
-    """Sizes from what was named, else from the folder of YOLO's layout."""
+    """Read sizes from the given path, else from the standard folder."""
     if images is None:
         parts = osp.abspath(folder).split(os.sep)
         if 'labels' in parts:
@@ -204,7 +210,7 @@ def _sizes_for(folder: str,
 
 
 def _box(line: _Line, width: float, height: float) -> List[float]:
-    """x, y, width, height in pixels."""
+    """Get x, y, width, height in pixels."""
     return [(line.cx - line.width / 2) * width,
             (line.cy - line.height / 2) * height, line.width * width,
             line.height * height]
@@ -231,11 +237,11 @@ def _parsed(columns: List[str], where: str, with_score: bool) -> _Line:
             remedy = ('; the confidence is missing: predict with '
                       'save_txt=True save_conf=True')
         elif not with_score and len(columns) == 6:
-            remedy = ('; objects have no confidence: are these predictions '
-                      'given as ground truth?')
+            remedy = ('; objects have no confidence: were predictions given '
+                      'as ground truth?')
         elif len(columns) > 6:
             remedy = ('; polygons, keypoints, rotated boxes and track ids are '
-                      'not read: write boxes alone')
+                      'not supported: write boxes only')
         raise InvalidValueError(f'{where} must be `{expected}`, but has '
                                 f'{len(columns)} columns{remedy}')
     try:
@@ -247,7 +253,7 @@ def _parsed(columns: List[str], where: str, with_score: bool) -> _Line:
             f'{shortened(" ".join(columns))}') from None
     if not (label >= 0 and label.is_integer()):
         raise InvalidValueError(
-            f'{where}: class must be a whole number from 0 on, but got '
+            f'{where}: class must be a whole number >= 0, but got '
             f'{shortened(columns[0])}')
     _check_values(values, where)
     x, y, width, height = values[:4]
@@ -285,7 +291,7 @@ def _check_label(line: _Line, class_names: Optional[Sequence[str]],
 
 
 def _is_side(value: Any) -> bool:
-    """Whether an annotation file's width or height can be one."""
+    """Whether a value of an annotation file is a valid width or height."""
     return isinstance(
         value,
         (int, float)) and not isinstance(value, bool) and 0 < value < math.inf

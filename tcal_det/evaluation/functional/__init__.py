@@ -1,7 +1,8 @@
 """Calibration figures of classifiers and detectors.
 
-Arrays in, numbers and tables of bins out: numpy in float64, no detector, no
-registry, no state. A figure is undefined as NaN, with a warning.
+The functions take arrays and return numbers and tables of bins. They compute
+with numpy in float64 and need no detector, no registry and no state. An
+undefined figure is NaN, with a warning.
 """
 from .average_precision import AveragePrecision, average_precision
 from .binning import BinGrid, BinTable, bin_edges, bin_index

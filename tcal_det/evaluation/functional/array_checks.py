@@ -1,4 +1,4 @@
-"""Checks of the arrays and options that users hand to this package."""
+"""Checks of the arrays and options that users pass to this package."""
 
 from typing import Sized
 
@@ -15,9 +15,8 @@ def as_unit_interval(name: str,
     """Return ``values`` as a float64 array whose entries lie in [0, 1].
 
     Args:
-        name (str): The argument's name, for the message.
-        values (Sequence[float]): Numbers or booleans, shape of ``ndim``
-            dimensions.
+        name (str): Name of the argument, for the message.
+        values (Sequence[float]): Numbers or booleans with ``ndim`` dimensions.
         ndim (int): Number of dimensions. Defaults to 1.
 
     Raises:
@@ -54,10 +53,10 @@ def as_labels(name: str, values: ArrayLike, num_samples: int,
     """Return ``values`` as int64 class labels in [0, num_classes).
 
     Args:
-        name (str): The argument's name, for the message.
+        name (str): Name of the argument, for the message.
         values (Sequence[int]): Class labels, shape (num_samples,).
-        num_samples (int): The length they must have.
-        num_classes (int): One more than the largest label allowed.
+        num_samples (int): Required number of labels.
+        num_classes (int): Number of classes; labels must be below it.
 
     Raises:
         InvalidTypeError: If the labels are not whole numbers.

@@ -1,8 +1,8 @@
 """COCO's average precision and recall of boxes, from checked arrays.
 
-``average_precision(ground_truth, detections)`` gives the twelve figures of
-pycocotools' COCOeval for boxes, to the last bit, overall and of each class.
-For a bootstrap over images, match once and weigh the images again and again:
+``average_precision(ground_truth, detections)`` returns the twelve figures of
+pycocotools' COCOeval for boxes, bit for bit, overall and for each class. For a
+bootstrap over images, match once and weight the images anew for each resample:
 ``table, = precision_tables(ground_truth, detections)`` (any area, 100
 detections), then ``interpolated_precision(table, image_counts)`` gives the
 precision of each IoU threshold, recall threshold and class, shape
@@ -21,13 +21,14 @@ from .precision_table import (ANY_AREA, AreaRange, interpolated_precision,
                               precision_tables, recall)
 from .undefined_values import mean_of_defined
 
-# COCO's. Its own ranges end at boxes of 100,000 pixels a side, and larger
-# ones would count for nothing.
+# COCO's area ranges, but without an upper limit: COCO's limit is a box of
+# 100,000 x 100,000 pixels, and larger boxes would not be counted.
 AREA_RANGES = dict(
     small=AreaRange(0, 32**2),
     medium=AreaRange(32**2, 96**2),
     large=AreaRange(96**2, np.inf))
-# Indices of the IoU thresholds .5, .55, ..., .95 that each is the mean over.
+# Each figure is the mean over these indices of the IoU thresholds .5, .55,
+# ..., .95.
 _THRESHOLDS = dict(mAP=slice(None), AP50=slice(0, 1), AP75=slice(5, 6))
 _MAX_DETS = (1, 10, 100)
 
@@ -36,15 +37,16 @@ _MAX_DETS = (1, 10, 100)
 class AveragePrecision:
     """COCO's figures, NaN where there is no object in the area range.
 
-    Keys: 'mAP' (of IoU thresholds .5 to .95), 'AP50', 'AP75', 'AP_small',
-    'AP_medium', 'AP_large' (by area of the objects, bounds 32 and 96 pixels
-    squared); 'AR_1', 'AR_10', 'AR_100' (recall with so many detections per
-    image and class), 'AR_small', 'AR_medium', 'AR_large'.
+    Keys: 'mAP' (mean over IoU thresholds .5 to .95), 'AP50', 'AP75',
+    'AP_small', 'AP_medium', 'AP_large' (by area of the objects, bounds 32 x 32
+    and 96 x 96 pixels); 'AR_1', 'AR_10', 'AR_100' (recall with at most 1, 10
+    and 100 detections per image and class), 'AR_small', 'AR_medium',
+    'AR_large'.
 
     Attributes:
-        overall (Dict[str, float]): Means over classes.
-        per_class (List[Dict[str, float]]): Of each class, in the order of
-            ``GroundTruth.category_ids``.
+        overall (dict[str, float]): Figures averaged over classes.
+        per_class (list[dict[str, float]]): Figures of each class, in the order
+            of ``GroundTruth.category_ids``.
     """
     overall: Dict[str, float]
     per_class: List[Dict[str, float]]
@@ -55,27 +57,29 @@ def average_precision(ground_truth: GroundTruth,
                       pairs: Optional[RankedPairs] = None) -> AveragePrecision:
     """Measure AP and AR as pycocotools' COCOeval does.
 
-    Two differences, both for the better: objects of annotation id 0 can be
-    found, and there is no upper end to the area of large boxes.
+    There are two deliberate differences: objects with annotation id 0 can be
+    matched, and the area of large boxes has no upper limit.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes; may be
-            empty, which ``COCO.loadRes`` does not allow.
-        pairs (RankedPairs, optional): From :func:`rank_pairs` of the same
-            data, so that several functions share them. Defaults to None.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes; may
+            be empty, which ``COCO.loadRes`` does not allow.
+        pairs (RankedPairs, optional): Pairs that :func:`rank_pairs` returned
+            for the same data, if several functions share them. Defaults to
+            None, which computes them.
 
     Returns:
         AveragePrecision: The figures.
 
     Reference:
-        Lin et al., Microsoft COCO, ECCV 2014; ``pycocotools.cocoeval``.
+        Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014;
+        ``pycocotools.cocoeval``.
     """
     any_area, *by_area = precision_tables(ground_truth, detections,
                                           (ANY_AREA, *AREA_RANGES.values()),
                                           pairs)
     of_any = interpolated_precision(any_area)
-    # Figure to values of shape (thresholds, ..., K).
+    # Values of each figure, shape (thresholds, ..., K).
     values = {name: of_any[thrs] for name, thrs in _THRESHOLDS.items()}
     for name, table in zip(AREA_RANGES, by_area):
         values[f'AP_{name}'] = interpolated_precision(table)
@@ -94,11 +98,11 @@ def average_precision(ground_truth: GroundTruth,
 
 
 def mean_precision(precision: np.ndarray) -> Dict[str, float]:
-    """'mAP', 'AP50' and 'AP75' of all classes together.
+    """Average 'mAP', 'AP50' and 'AP75' over all classes.
 
     Args:
-        precision (ndarray): From :func:`interpolated_precision`, shape
-            (T, R, K).
+        precision (ndarray): Precision from :func:`interpolated_precision`,
+            shape (T, R, K).
     """
     return {
         name: mean_of_defined(precision[thrs].ravel())

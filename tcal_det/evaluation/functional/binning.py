@@ -1,6 +1,6 @@
-"""Equal-width bins of [0, 1] and the tables that hold what fell in them.
+"""Equal-width bins of [0, 1], and tables with the counts and means of bins.
 
-Shape shorthand:
+Shapes:
     N: samples
     M: bins
     F: dimensions of a grid of bins (score, cx, cy, ...)
@@ -16,16 +16,17 @@ from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval
 
 CLOSED_SIDES = ('right', 'left')
-# More say nothing, and tables of them for each class fill the memory.
+# More bins give no information, and a table for each class would fill the
+# memory.
 MAX_BINS = 1000
 
 
 def bin_edges(num_bins: int) -> np.ndarray:
     """Edges of ``num_bins`` bins of equal width.
 
-    Some edges are a hair above the decimal they stand for (with 10 bins
-    .3, .6 and .7), so a score written 0.3 lies below its edge, in the lower
-    bin whichever side is closed.
+    Some edges are slightly above their decimal value (with 10 bins .3, .6 and
+    .7). So a score of 0.3 is below its edge and belongs to the lower bin,
+    whichever side is closed.
 
     Args:
         num_bins (int): Number of bins, in [1, 1000].
@@ -40,14 +41,14 @@ def bin_edges(num_bins: int) -> np.ndarray:
 def bin_index(values: ArrayLike,
               num_bins: int,
               closed: str = 'right') -> np.ndarray:
-    """The bin that each value falls into.
+    """Find the bin of each value.
 
     Args:
         values (Sequence[float]): Numbers in [0, 1], shape (N,).
         num_bins (int): Number of bins of equal width, in [1, 1000].
-        closed (str): 'right' for bins (lo, hi], where the first also takes
-            0 (Guo et al.); 'left' for [lo, hi), where the last also takes 1
-            (netcal). Defaults to 'right'.
+        closed (str): Closed side of the bins: 'right' for (lo, hi], where the
+            first bin includes 0 (Guo et al.); 'left' for [lo, hi), where the
+            last bin includes 1 (netcal). Defaults to 'right'.
 
     Returns:
         ndarray: Indices in [0, num_bins), int64, shape (N,).
@@ -74,16 +75,16 @@ def _bin_index(values: np.ndarray, num_bins: int, closed: str) -> np.ndarray:
 
 
 class GapSummary(NamedTuple):
-    """What a row of bins adds up to; each field has the rows' shape.
+    """Summary of rows of bins; each field has the shape of the rows.
 
-    The gap of a bin is mean confidence minus mean target. Bins with fewer
-    than ``min_samples`` samples have no gap, but their samples stay in the
+    The gap of a bin is mean confidence minus mean target. Bins with fewer than
+    ``min_samples`` samples have no gap, but their samples stay in the
     denominator of ``error``, ``over`` and ``under`` (as in netcal): read
-    ``coverage`` beside them.
+    ``coverage`` together with these.
     """
     error: np.ndarray  # sum over bins of N_b / N * |gap|
-    over: np.ndarray  # its over-confident part, gap > 0
-    under: np.ndarray  # its under-confident part, gap < 0
+    over: np.ndarray  # over-confident part of `error`, gap > 0
+    under: np.ndarray  # under-confident part of `error`, gap < 0
     largest: np.ndarray  # largest |gap| of a used bin
     average: np.ndarray  # mean |gap| over used bins, equal weights
     coverage: np.ndarray  # share of the samples that lie in used bins
@@ -98,12 +99,12 @@ def summarize_gaps(count: np.ndarray,
     """Reduce the last axis of bin tables to calibration errors.
 
     Args:
-        count (ndarray): Samples per bin, shape (..., M).
-        mean_confidence (ndarray): Shape (..., M), NaN in empty bins.
-        mean_target (ndarray): What the confidence should have been: share
-            of right predictions, precision, or precision times IoU. Shape
-            (..., M), NaN in empty bins.
-        min_samples (int): Bins with fewer samples are not used, >= 1.
+        count (ndarray): Number of samples per bin, shape (..., M).
+        mean_confidence (ndarray): Mean confidence per bin, NaN in empty bins,
+            shape (..., M).
+        mean_target (ndarray): Mean target per bin (accuracy, precision, or
+            precision times IoU), NaN in empty bins, shape (..., M).
+        min_samples (int): Minimum number of samples of a used bin, >= 1.
             Defaults to 1.
 
     Returns:
@@ -128,15 +129,16 @@ def summarize_gaps(count: np.ndarray,
 
 @dataclass(frozen=True, eq=False)
 class BinTable:
-    """What fell into each bin: enough to draw a reliability diagram.
+    """Counts and means of each bin: enough for a reliability diagram.
 
     Attributes:
         edges (ndarray): Bin edges, shape (M + 1,).
-        count (ndarray): Samples per bin, int64, shape (M,).
-        mean_confidence (ndarray): Shape (M,), NaN in empty bins.
-        mean_target (ndarray): Accuracy, precision or precision times IoU;
-            shape (M,), NaN in empty bins.
-        closed (str): Which side of a bin is closed.
+        count (ndarray): Number of samples per bin, int64, shape (M,).
+        mean_confidence (ndarray): Mean confidence per bin, NaN in empty bins,
+            shape (M,).
+        mean_target (ndarray): Mean target per bin (accuracy, precision or
+            precision times IoU), NaN in empty bins, shape (M,).
+        closed (str): Closed side of the bins, 'right' or 'left'.
     """
     edges: np.ndarray
     count: np.ndarray
@@ -146,7 +148,7 @@ class BinTable:
 
     @property
     def num_samples(self) -> int:
-        """Samples in all bins together."""
+        """Number of samples in all bins."""
         return int(self.count.sum())
 
     @property
@@ -155,12 +157,12 @@ class BinTable:
         return self.mean_confidence - self.mean_target
 
     def summarize(self, min_samples: int = 1) -> GapSummary:
-        """The calibration errors of this table, as scalars."""
+        """Compute the calibration errors of this table, as scalars."""
         return summarize_gaps(self.count, self.mean_confidence,
                               self.mean_target, min_samples)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain lists and numbers; NaN stays NaN."""
+        """Convert to plain lists and numbers; NaN stays NaN."""
         return dict(
             closed=self.closed,
             edges=self.edges.tolist(),
@@ -170,7 +172,7 @@ class BinTable:
 
     @classmethod
     def merge(cls, tables: Sequence['BinTable']) -> 'BinTable':
-        """The table of all samples of several tables with equal edges.
+        """Merge several tables with equal edges into one.
 
         Raises:
             InvalidValueError: If there is no table, or edges or closed
@@ -205,12 +207,15 @@ class BinGrid:
     """A grid of bins over several features, the score first.
 
     Attributes:
-        features (Tuple[str, ...]): Name of each of the F dimensions.
-        edges (Tuple[ndarray, ...]): Bin edges of each dimension.
-        count (ndarray): Samples per cell, int64, shape (M_1, ..., M_F).
-        mean_confidence (ndarray): Same shape, NaN in empty cells.
-        mean_target (ndarray): Same shape, NaN in empty cells.
-        closed (str): Which side of a bin is closed.
+        features (tuple[str, ...]): Name of each of the F dimensions.
+        edges (tuple[ndarray, ...]): Bin edges of each dimension.
+        count (ndarray): Number of samples per cell, int64, shape
+            (M_1, ..., M_F).
+        mean_confidence (ndarray): Mean confidence per cell, NaN in empty
+            cells, same shape.
+        mean_target (ndarray): Mean target per cell, NaN in empty cells, same
+            shape.
+        closed (str): Closed side of the bins, 'right' or 'left'.
     """
     features: Tuple[str, ...]
     edges: Tuple[np.ndarray, ...]
@@ -221,7 +226,7 @@ class BinGrid:
 
     @property
     def num_samples(self) -> int:
-        """Samples in all cells together."""
+        """Number of samples in all cells."""
         return int(self.count.sum())
 
     @property
@@ -230,15 +235,15 @@ class BinGrid:
         return self.mean_confidence - self.mean_target
 
     def summarize(self, min_samples: int = 1) -> GapSummary:
-        """The calibration errors of the whole grid, as scalars."""
+        """Compute the calibration errors of the whole grid, as scalars."""
         return summarize_gaps(self.count.ravel(), self.mean_confidence.ravel(),
                               self.mean_target.ravel(), min_samples)
 
     def summarize_over_score(self, min_samples: int = 1) -> GapSummary:
-        """The errors inside each cell of the other features.
+        """Compute the errors within each cell of the other features.
 
         With features (score, cx, cy) the fields have the shape of the image
-        plane, (M_cx, M_cy): what a heat map of D-ECE shows.
+        plane, (M_cx, M_cy), as for a heat map of D-ECE.
         """
         count, mean_confidence, mean_target = (
             np.moveaxis(part, 0, -1)
@@ -246,7 +251,7 @@ class BinGrid:
         return summarize_gaps(count, mean_confidence, mean_target, min_samples)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain lists and numbers; NaN stays NaN."""
+        """Convert to plain lists and numbers; NaN stays NaN."""
         return dict(
             closed=self.closed,
             features=list(self.features),
@@ -261,10 +266,10 @@ def make_bin_table(confidence: np.ndarray, target: np.ndarray, num_bins: int,
     """Sort checked samples into bins of equal width.
 
     Args:
-        confidence (ndarray): In [0, 1], float64, shape (N,).
-        target (ndarray): In [0, 1], float64, shape (N,).
+        confidence (ndarray): Confidences in [0, 1], float64, shape (N,).
+        target (ndarray): Targets in [0, 1], float64, shape (N,).
         num_bins (int): Number of bins.
-        closed (str): 'right' or 'left', see :func:`bin_index`.
+        closed (str): Closed side of the bins, see :func:`bin_index`.
     """
     check_choice('closed', closed, CLOSED_SIDES)
     index = _bin_index(confidence, num_bins, closed)
@@ -273,7 +278,7 @@ def make_bin_table(confidence: np.ndarray, target: np.ndarray, num_bins: int,
 
 
 class CellSums(NamedTuple):
-    """Counts and sums of samples by cell, all of one shape."""
+    """Counts and sums of samples by cell, all with the same shape."""
     count: np.ndarray  # type: ignore[assignment]  # hides tuple.count
     confidence_sum: np.ndarray
     target_sum: np.ndarray

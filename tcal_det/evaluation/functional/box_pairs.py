@@ -1,13 +1,13 @@
 """Pairs of detections and objects of one image and class, with their IoU.
 
-Shape shorthand:
+Shapes:
     G: objects of the ground truth
     D: detections
     P: pairs of a detection and an object of its image and class
 
 Names:
-    rank: a detection's place in the order (class, image, score descending,
-        file order), in which COCO takes the detections in turn
+    rank: position of a detection in the order (class, image, score descending,
+        file order), in which COCO matches detections
 """
 from typing import NamedTuple, Optional
 
@@ -17,34 +17,34 @@ from .coco_arrays import Detections, GroundTruth
 from .serving_order import (ServingOrder, is_first_of_run, is_last_of_run,
                             serving_order)
 
-# Pairs whose overlap is computed at a time: bounds the memory.
+# Number of pairs whose overlap is computed at a time, to limit memory.
 _PAIRS_PER_BLOCK = 2**19
 
 
 class BoxPairs(NamedTuple):
     """Pairs of a detection and an object of its image and class."""
-    rank: np.ndarray  # of the detection, shape (P,)
-    detection: np.ndarray  # its index in file order, shape (P,)
-    object: np.ndarray  # index in file order, shape (P,)
+    rank: np.ndarray  # rank of the detection, shape (P,)
+    detection: np.ndarray  # index of the detection, shape (P,)
+    object: np.ndarray  # index of the object, shape (P,)
     iou: np.ndarray  # shape (P,)
 
     def select(self, which: np.ndarray) -> 'BoxPairs':
-        """The pairs of a mask or of indices."""
+        """Select pairs by a mask or by indices."""
         if which.dtype == bool:
-            # Cheaper than a mask for each column.
+            # Faster than a mask for each column.
             which = np.flatnonzero(which)
         return BoxPairs(*(part[which] for part in self))
 
 
 class RankedPairs(NamedTuple):
-    """Detections in the order of their turn, and whom they may match."""
+    """Detections in matching order, with the objects that they may match."""
     turns: ServingOrder
     max_dets: int  # detections per image and class that have pairs
-    pairs: BoxPairs  # by rank, then by IoU descending, then the later object
+    pairs: BoxPairs  # by rank, IoU descending, the later object first
 
 
 class _BoxColumns(NamedTuple):
-    """Boxes as columns: gathered faster than rows of four."""
+    """Boxes as columns, which are indexed faster than rows of four."""
     left: np.ndarray
     top: np.ndarray
     right: np.ndarray
@@ -53,7 +53,7 @@ class _BoxColumns(NamedTuple):
 
     @classmethod
     def of(cls, boxes: np.ndarray) -> '_BoxColumns':
-        """From x, y, width, height, shape (D, 4)."""
+        """Create columns from boxes x, y, width, height, shape (D, 4)."""
         x, y, width, height = (np.ascontiguousarray(c) for c in boxes.T)
         return cls(x, y, width + x, height + y, width * height)
 
@@ -62,15 +62,15 @@ def rank_pairs(ground_truth: GroundTruth,
                detections: Detections,
                max_dets: int = 100,
                keeps_disjoint: bool = False) -> RankedPairs:
-    """Find the pairs that overlap, in the order in which COCO takes them.
+    """Find the overlapping pairs, in the order in which COCO matches them.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        max_dets (int): Detections per image and class that exist, best
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        max_dets (int): Maximum number of detections per image and class, best
             scores first. Defaults to 100.
-        keeps_disjoint (bool): Whether disjoint pairs are wanted as well.
-            Defaults to False.
+        keeps_disjoint (bool): Whether to include disjoint pairs. Defaults to
+            False.
     """
     turns = serving_order(detections)
     pairs = overlapping_pairs(ground_truth, detections, turns.order,
@@ -84,18 +84,19 @@ def overlapping_pairs(ground_truth: GroundTruth,
                       order: np.ndarray,
                       keeps_disjoint: bool,
                       existing: Optional[np.ndarray] = None) -> BoxPairs:
-    """All pairs of one image and class that overlap.
+    """Find all overlapping pairs of equal image and class.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Detections.
-        order (ndarray): All detections in serving order, shape (D,).
-        keeps_disjoint (bool): Whether disjoint pairs are wanted as well.
-        existing (ndarray, optional): Ranks of the detections that exist,
-            ascending. Defaults to None, all of ``order``.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Scored boxes.
+        order (ndarray): Indices of all detections in matching order, shape
+            (D,).
+        keeps_disjoint (bool): Whether to include disjoint pairs.
+        existing (ndarray, optional): Ranks of the detections to use,
+            ascending. Defaults to None, which means all of ``order``.
 
     Returns:
-        BoxPairs: By rank, then by object in file order.
+        BoxPairs: Pairs by rank, then by object in file order.
     """
     if existing is None:
         existing = np.arange(len(order))
@@ -110,8 +111,8 @@ def overlapping_pairs(ground_truth: GroundTruth,
     groups, object_start, object_count = np.unique(
         group_of_object[object_order], return_index=True, return_counts=True)
 
-    # Most detections are of a class that their image does not show, so
-    # the few groups with objects are looked up, not every detection.
+    # The image of most detections has no object of their class. So the few
+    # groups with objects are looked up, not every detection.
     first = np.searchsorted(group_of_detection, groups, side='left')
     last = np.searchsorted(group_of_detection, groups, side='right')
     rank = existing[_ranges(first, last - first)]
@@ -140,21 +141,22 @@ def overlapping_pairs(ground_truth: GroundTruth,
 def paired_iou(detections: _BoxColumns, detection: np.ndarray,
                objects: _BoxColumns, object_: np.ndarray,
                iscrowd: np.ndarray) -> np.ndarray:
-    """IoU of each pair; over the detection's area alone with a crowd.
+    """IoU of each pair; with a crowd, intersection over detection area.
 
-    The operations and their order are those of pycocotools, so that the
-    last bit, and with it a match at IoU == threshold, is the same.
+    The operations and their order are those of pycocotools. So the last bit is
+    equal, and with it every match at IoU == threshold.
 
     Args:
         detections (_BoxColumns): All detections.
-        detection (ndarray): Their index in each pair, shape (P,).
+        detection (ndarray): Index of the detection of each pair, shape (P,).
         objects (_BoxColumns): All objects.
-        object_ (ndarray): Their index in each pair, shape (P,).
-        iscrowd (ndarray): Boolean, shape (G,).
+        object_ (ndarray): Index of the object of each pair, shape (P,).
+        iscrowd (ndarray): Whether each object is a crowd, boolean, shape (G,).
 
     Returns:
-        ndarray: Shape (P,); 0 where boxes only touch, and a hair (far from
-        the origin more) above 1 where rounding makes it so.
+        ndarray: IoU of each pair, shape (P,); 0 where boxes only touch.
+        Rounding may give values slightly above 1, and larger ones far from the
+        origin.
     """
     iou = np.zeros(len(detection))
     width = (
@@ -173,8 +175,8 @@ def paired_iou(detections: _BoxColumns, detection: np.ndarray,
     detection_area = detections.area[detection]
     union = np.where(iscrowd[object_], detection_area,
                      detection_area + objects.area[object_] - intersection)
-    # Rounding far from the origin can leave equal boxes no union: they
-    # overlap more than any others.
+    # Far from the origin, rounding can make the union of equal boxes 0. Such
+    # boxes get an infinite overlap, the largest one.
     iou[some] = np.divide(
         intersection, union, out=np.full(len(some), np.inf), where=union > 0)
     return iou
@@ -199,7 +201,7 @@ def _ranges(start: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 
 def _narrowed(index: np.ndarray) -> np.ndarray:
-    """Non-negative indices in 16 bits where they fit: sorted by radix."""
+    """Convert non-negative indices to 16 bits if they fit, for radix sort."""
     if len(index) and index.max() < 2**15:
         return index.astype(np.int16)
     return index

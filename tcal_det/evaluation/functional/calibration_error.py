@@ -1,16 +1,16 @@
 """Calibration errors of a classifier.
 
-Shape shorthand:
+Shapes:
     N: samples
     K: classes
     M: bins of equal width
     R: ranges of equal mass
 
 Names:
-    confidence: the probability of the predicted class, shape (N,)
+    confidence: probability of the predicted class, shape (N,)
     correct: 1 where the prediction is right, else 0, shape (N,)
     probs: probabilities of all classes, shape (N, K)
-    labels: the true classes, shape (N,)
+    labels: true classes, shape (N,)
 """
 import warnings
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from tcal_det.checks import check_count
 from .array_checks import as_labels, as_unit_interval, check_same_length
 from .binning import BinGrid, BinTable, make_bin_table
 
-# Arrays of this many ranges for each class still fit the memory.
+# Arrays with this many ranges for each class still fit into memory.
 MAX_RANGES = 10**5
 
 
@@ -33,16 +33,16 @@ class CalibrationError:
 
     Attributes:
         ece (float): Expected calibration error, over + under.
-        over (float): Its over-confident part.
-        under (float): Its under-confident part.
-        mce (float): Largest gap of a used bin.
+        over (float): Over-confident part of ``ece``.
+        under (float): Under-confident part of ``ece``.
+        mce (float): Maximum calibration error, the largest gap of a used bin.
         average (float): Mean gap over used bins, each with the same weight
             (Neumann's average calibration error; netcal's ``ACE``).
         coverage (float): Share of the samples that lie in used bins; 1
             unless bins with few samples were left out.
-        renormalized (float): ``ece`` of the samples in used bins alone.
+        renormalized (float): ``ece`` of only the samples in used bins.
         num_used (int): Number of used bins.
-        bins (BinTable | BinGrid): What fell into each bin.
+        bins (BinTable | BinGrid): Counts and means of each bin.
     """
     ece: float
     over: float
@@ -56,14 +56,14 @@ class CalibrationError:
 
     @property
     def num_samples(self) -> int:
-        """Number of samples that were measured."""
+        """Number of samples."""
         return self.bins.num_samples
 
     @classmethod
     def from_bins(cls,
                   bins: Union[BinTable, BinGrid],
                   min_samples: int = 1) -> 'CalibrationError':
-        """Every figure of this class follows from the table alone."""
+        """Compute all figures from a bin table."""
         gaps = bins.summarize(min_samples)
         return cls(  # type: ignore[misc]  # the fields before num_used
             *(float(value) for value in gaps[:-1]),  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ class CalibrationError:
             bins=bins)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             ece=self.ece,
             over=self.over,
@@ -90,14 +90,14 @@ class ClasswiseCalibrationError:
     """Calibration errors class by class, each over all samples.
 
     Attributes:
-        ece (float): Mean of the classes' errors.
-        per_class (Tuple[CalibrationError, ...]): One for each class.
+        ece (float): Mean of the errors of all classes.
+        per_class (tuple[CalibrationError, ...]): Errors of each class.
     """
     ece: float
     per_class: Tuple[CalibrationError, ...]
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             ece=self.ece,
             per_class=[error.to_dict() for error in self.per_class])
@@ -108,12 +108,14 @@ class AdaptiveCalibrationError:
     """Calibration error over ranges of equal mass.
 
     Attributes:
-        ace (float): Mean of the classes' errors.
-        per_class (ndarray): Mean gap over the class's non-empty ranges,
+        ace (float): Mean of the errors of all classes.
+        per_class (ndarray): Mean gap over the non-empty ranges of each class,
             shape (K,).
-        count (ndarray): Samples per class and range, shape (K, R).
-        mean_confidence (ndarray): Shape (K, R), NaN in empty ranges.
-        mean_target (ndarray): Shape (K, R), NaN in empty ranges.
+        count (ndarray): Number of samples per class and range, shape (K, R).
+        mean_confidence (ndarray): Mean confidence per class and range, NaN in
+            empty ranges, shape (K, R).
+        mean_target (ndarray): Mean target per class and range, NaN in empty
+            ranges, shape (K, R).
     """
     ace: float
     per_class: np.ndarray
@@ -122,7 +124,7 @@ class AdaptiveCalibrationError:
     mean_target: np.ndarray
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             ace=self.ace,
             per_class=self.per_class.tolist(),
@@ -133,16 +135,17 @@ class AdaptiveCalibrationError:
 
 def top_label(probs: ArrayLike,
               labels: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
-    """Confidence of the predicted class, and whether it is the true one.
+    """Confidence of the predicted class, and whether it is the true class.
 
     Among equal probabilities the first class is the prediction.
 
     Args:
-        probs (Sequence[Sequence[float]]): Shape (N, K).
-        labels (Sequence[int]): Shape (N,).
+        probs (Sequence[Sequence[float]]): Probabilities of all classes, shape
+            (N, K).
+        labels (Sequence[int]): Class labels, shape (N,).
 
     Returns:
-        Tuple[ndarray, ndarray]: ``confidence`` and ``correct``, float64,
+        tuple[ndarray, ndarray]: ``confidence`` and ``correct``, float64,
         shape (N,) each.
 
     Example:
@@ -162,18 +165,18 @@ def calibration_error(confidence: ArrayLike,
                       closed: str = 'right') -> CalibrationError:
     """Expected and maximum calibration error over bins of equal width.
 
-    ECE = sum over bins b of N_b / N * abs(conf_b - acc_b), split by the
-    gap's sign into an over-confident part (conf_b > acc_b) and an
-    under-confident one. For every number of bins ECE = over + under and
+    ECE = sum over bins b of N_b / N * abs(conf_b - acc_b). The sign of the gap
+    splits it into an over-confident part (conf_b > acc_b) and an
+    under-confident part. For every number of bins ECE = over + under and
     over - under = mean confidence - accuracy.
 
     Args:
-        confidence (Sequence[float]): In [0, 1], shape (N,).
-        correct (Sequence[float]): 1 where right, 0 where wrong; fractions
-            such as an IoU are allowed. Shape (N,).
+        confidence (Sequence[float]): Confidences in [0, 1], shape (N,).
+        correct (Sequence[float]): Targets, 1 where right and 0 where wrong;
+            fractions such as an IoU are allowed. Shape (N,).
         num_bins (int): Number of bins M. Defaults to 15.
-        closed (str): 'right' for bins (lo, hi], 'left' for [lo, hi), see
-            :func:`bin_index`. Defaults to 'right'.
+        closed (str): Closed side of the bins: 'right' for (lo, hi], 'left' for
+            [lo, hi), see :func:`bin_index`. Defaults to 'right'.
 
     Returns:
         CalibrationError: ``.ece``, ``.over``, ``.under``, ``.mce`` and
@@ -189,8 +192,8 @@ def calibration_error(confidence: ArrayLike,
         (0.333333, 0.333333, array([1, 2]))
 
     Reference:
-        Guo et al., On Calibration of Modern Neural Networks, ICML 2017,
-        eq. 3 and 5.
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+        Eq. 3 and 5.
     """
     confidence = as_unit_interval('confidence', confidence)
     correct = as_unit_interval('correct', correct)
@@ -207,15 +210,16 @@ def classwise_calibration_error(
         closed: str = 'right') -> ClasswiseCalibrationError:
     """Mean over classes k of the ECE of (probs[:, k], labels == k).
 
-    Every class is measured on all N samples, so a class that never occurs
-    counts as well.
+    Every class is measured on all N samples, so a class that never occurs is
+    included as well.
 
     Args:
-        probs (Sequence[Sequence[float]]): In [0, 1], shape (N, K). Rows need
-            not add up to 1 (sigmoid heads).
-        labels (Sequence[int]): In [0, K), shape (N,).
+        probs (Sequence[Sequence[float]]): Probabilities in [0, 1], shape
+            (N, K). Rows need not add up to 1 (sigmoid heads).
+        labels (Sequence[int]): Class labels in [0, K), shape (N,).
         num_bins (int): Number of bins M. Defaults to 15.
-        closed (str): See :func:`bin_index`. Defaults to 'right'.
+        closed (str): Closed side of the bins, see :func:`bin_index`. Defaults
+            to 'right'.
 
     Returns:
         ClasswiseCalibrationError: ``.ece`` and ``.per_class``; NaN, with a
@@ -227,9 +231,9 @@ def classwise_calibration_error(
         0.3
 
     Reference:
-        Kull et al., Beyond temperature scaling, NeurIPS 2019, section 2
-        (classwise-ECE); Nixon et al., Measuring Calibration in Deep
-        Learning, 2019 (SCE).
+        Kull et al., "Beyond temperature scaling", NeurIPS 2019, section 2
+        (classwise-ECE); Nixon et al., "Measuring Calibration in Deep
+        Learning", CVPR Workshops 2019 (SCE).
     """
     probs, labels = _checked_probs(probs, labels)
     _warn_if_empty(probs)
@@ -246,18 +250,19 @@ def adaptive_calibration_error(
         probs: ArrayLike,
         labels: ArrayLike,
         num_ranges: int = 15) -> AdaptiveCalibrationError:
-    """Mean gap over classes and ranges of equal mass (ACE).
+    """Mean gap over classes and over ranges of equal mass (ACE).
 
-    Per class the N probabilities are sorted and cut into R ranges
-    [floor(r N / R), floor((r + 1) N / R)); the class's error is the plain
-    mean of abs(mean confidence - mean target) over its non-empty ranges.
-    Samples of equal probability share the mean of their targets, so their
-    order does not matter. This is not netcal's ``ACE``, which is the
+    For each class, the N probabilities are sorted and cut into R ranges
+    [floor(r N / R), floor((r + 1) N / R)). The error of the class is the
+    unweighted mean of abs(mean confidence - mean target) over its non-empty
+    ranges. Samples of equal probability get the mean of their targets, so
+    their order does not matter. This is not netcal's ``ACE``, which is the
     ``average`` of :class:`CalibrationError`.
 
     Args:
-        probs (Sequence[Sequence[float]]): In [0, 1], shape (N, K).
-        labels (Sequence[int]): In [0, K), shape (N,).
+        probs (Sequence[Sequence[float]]): Probabilities in [0, 1], shape
+            (N, K).
+        labels (Sequence[int]): Class labels in [0, K), shape (N,).
         num_ranges (int): Number of ranges R, in [1, 100000]. Defaults to
             15.
 
@@ -271,7 +276,8 @@ def adaptive_calibration_error(
         0.3
 
     Reference:
-        Nixon et al., Measuring Calibration in Deep Learning, 2019, ACE.
+        Nixon et al., "Measuring Calibration in Deep Learning", CVPR Workshops
+        2019 (ACE).
     """
     probs, labels = _checked_probs(probs, labels)
     check_count('num_ranges', num_ranges, 1, MAX_RANGES)
@@ -296,17 +302,17 @@ def adaptive_top_label_calibration_error(confidence: ArrayLike,
                                          num_ranges: int = 15) -> float:
     """ECE of the predicted class over ranges of equal mass.
 
-    Much code calls this ACE. Ranges as in
+    This is often called ACE as well. The ranges are those of
     :func:`adaptive_calibration_error`, weighted by their samples.
 
     Args:
-        confidence (Sequence[float]): In [0, 1], shape (N,).
-        correct (Sequence[float]): In [0, 1], shape (N,).
+        confidence (Sequence[float]): Confidences in [0, 1], shape (N,).
+        correct (Sequence[float]): Targets in [0, 1], shape (N,).
         num_ranges (int): Number of ranges R, in [1, 100000]. Defaults to
             15.
 
     Returns:
-        float: The error; NaN, with a warning, when N = 0.
+        float: Calibration error; NaN, with a warning, when N = 0.
     """
     confidence = as_unit_interval('confidence', confidence)
     correct = as_unit_interval('correct', correct)

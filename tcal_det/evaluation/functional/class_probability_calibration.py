@@ -1,14 +1,14 @@
-"""Calibration of the probabilities of all classes of each detection.
+"""Calibration of the class probabilities of detections.
 
-Figures of detection look at one score of a detection. Here each detection
-is a sample of a classification, with a row of probabilities and a label,
-and the figures of classifiers are taken of the whole row.
+The other figures use only one score of each detection. Here each detection is
+a sample of a classification problem, with a row of probabilities and a label,
+and the calibration figures of classifiers are computed from the whole row.
 
-Shape shorthand:
+Shapes:
     D: detections
     K: classes
-    C: columns; K + 1 with background last (softmax heads), or K, each the
-        probability of one class alone (sigmoid heads)
+    C: columns; K + 1 with the background class last (softmax heads), or K
+        independent class probabilities (sigmoid heads)
     N: detections that are measured
 """
 import warnings
@@ -26,7 +26,7 @@ from .calibration_error import (CalibrationError, ClasswiseCalibrationError,
 from .coco_arrays import Detections, GroundTruth
 from .matching import IGNORED, match_detections
 
-# Loose enough for float16 rows of a thousand classes.
+# This tolerance allows float16 rows of a thousand classes.
 LARGEST_ERROR_OF_SUM = 0.01
 
 
@@ -35,19 +35,21 @@ class ClassProbabilityCalibration:
     """Calibration of rows of class probabilities.
 
     Attributes:
-        top_label (CalibrationError): Of the largest probability of a row
-            against the label being its class.
-        classwise (ClasswiseCalibrationError): Of each column against the
-            label being its class; classes in the order of the ground truth,
-            and background, if there is such a column, last.
-        brier (float): Mean squared error of a row, summed over its columns;
-            in [0, 2] with a column for background, and in [0, K] without.
-        has_background (bool): Whether rows have a column for background.
+        top_label (CalibrationError): Error of the largest probability of each
+            row, compared with whether its class is the label.
+        classwise (ClasswiseCalibrationError): Error of each column, compared
+            with whether its class is the label. Classes are in the order of
+            the ground truth, with the background class last if it has a
+            column.
+        brier (float): Mean squared error of a row, summed over its columns; in
+            [0, 2] with a background column, and in [0, K] without.
+        has_background (bool): Whether rows have a background column.
         num_measured (int): Number of samples N.
-        num_background (int): Those that match no object.
-        num_secondary (int): Detections left out, as their class is not the
-            most probable one of their row.
-        num_ignored (int): Detections left out, as they lie in a crowd.
+        num_background (int): Number of samples that match no object.
+        num_secondary (int): Number of detections left out because their class
+            is not the most probable class of their row.
+        num_ignored (int): Number of detections left out because they match a
+            crowd.
     """
     top_label: CalibrationError
     classwise: ClasswiseCalibrationError
@@ -59,7 +61,7 @@ class ClassProbabilityCalibration:
     num_ignored: int
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             top_label_ece=self.top_label.ece,
             classwise_ece=self.classwise.ece,
@@ -73,7 +75,7 @@ class ClassProbabilityCalibration:
             classwise=self.classwise.to_dict())
 
     def table(self) -> str:
-        """The figures, for a terminal."""
+        """Format the figures as a table for a terminal."""
         rows = (('Top-label ECE', self.top_label.ece),
                 ('Classwise ECE', self.classwise.ece), ('Brier score',
                                                         self.brier))
@@ -91,44 +93,44 @@ def class_probability_calibration(
         closed: str = 'right') -> ClassProbabilityCalibration:
     """Top-label ECE, classwise ECE and Brier score over all classes.
 
-    The label of a detection is the class of the object that it matches by
-    its box alone: detections and objects are matched as by
-    :func:`match_detections`, all of an image together, as if there were one
-    class. A detection without an object is background; one in a crowd is
-    left out. A row is measured once: mmdet returns a box again for each
-    class that is probable enough, and only the detection whose class is the
-    most probable one of its row is matched and measured.
+    The label of a detection is the class of the object that its box matches:
+    detections and objects are matched as in :func:`match_detections`, but
+    without regard to classes. A detection without an object is background; one
+    that matches a crowd is left out. Each row is measured once: mmdet returns
+    the same box for each class that is probable enough, and only the detection
+    whose class is the most probable class of its row is matched and measured.
 
-    With a column for background all figures are those of a classifier of
-    K + 1 classes. Without it a row is K answers of yes or no: of a
-    detection on background all of them are no, its top label is wrong, and
-    the Brier score is the sum of those of the columns.
+    With a background column all figures are those of a classifier of K + 1
+    classes. Without it a row has K binary predictions. For a detection on
+    background, all K targets are 0 and its top label is wrong. The Brier score
+    is the sum over the columns.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        probs (Sequence[Sequence[float]]): Rows of the detections, shape
-            (D, K) or (D, K + 1), columns in the order of
-            ``ground_truth.category_ids``; rows of K + 1 add up to 1.
-        iou_thr (float): IoU that a match needs, in [0, 1). Defaults to 0.5.
-        num_bins (int): Bins of both ECEs. Defaults to 15.
-        closed (str): See :func:`bin_index`. Defaults to 'right'.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        probs (Sequence[Sequence[float]]): Class probabilities of the
+            detections, shape (D, K) or (D, K + 1), with columns in the order
+            of ``ground_truth.category_ids``. Rows of K + 1 add up to 1.
+        iou_thr (float): IoU threshold of a match, in [0, 1). Defaults to 0.5.
+        num_bins (int): Number of bins of both ECEs. Defaults to 15.
+        closed (str): Closed side of the bins, see :func:`bin_index`. Defaults
+            to 'right'.
 
     Returns:
-        ClassProbabilityCalibration: The figures; NaN, with a warning, if no
-        detection is measured.
+        ClassProbabilityCalibration: Calibration figures; NaN, with a warning,
+        if no detection is measured.
 
     Raises:
-        InvalidTypeError: If the rows are not numbers.
-        InvalidValueError: If their shape is wrong, or a value or a sum is
-            out of range.
+        InvalidTypeError: If ``probs`` are not numbers.
+        InvalidValueError: If the shape of ``probs`` is wrong, or a value or
+            the sum of a row is out of range.
 
     Reference:
-        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq.
-        3 (top label); Kull et al., Beyond temperature scaling, NeurIPS
-        2019, section 2 (classwise ECE); Brier 1950, eq. 2. Harakeh and
-        Waslander, ICLR 2021, score the class distribution of detections,
-        split by their IoU, by proper scoring rules.
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+        Eq. 3 (top label); Kull et al., "Beyond temperature scaling", NeurIPS
+        2019, section 2 (classwise ECE); Brier 1950, Eq. 2. Harakeh and
+        Waslander, ICLR 2021, apply proper scoring rules to the class
+        distribution of detections, split by their IoU.
     """
     all_probs = _checked_probs(probs, detections, ground_truth.num_classes)
     num_classes = ground_truth.num_classes
@@ -144,7 +146,7 @@ def class_probability_calibration(
             'calibration of the class probabilities is NaN',
             stacklevel=2)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # said above
+        warnings.simplefilter('ignore')  # the warning is above
         top_label = calibration_error(
             measured.max(axis=1, initial=0.0),
             measured.argmax(axis=1) == labels, num_bins, closed)
@@ -175,7 +177,7 @@ def _checked_probs(probs: Any, detections: Detections,
         if bad.any():
             row = int(np.argmax(bad))
             raise InvalidValueError(
-                '`probs` with a column for background must have rows that '
+                '`probs` with a background column must have rows that '
                 f'add up to 1, but got {probs[row].sum()} in row {row}')
     return probs
 
@@ -188,7 +190,7 @@ def _select(detections: Detections, kept: np.ndarray) -> Detections:
 
 def _labels_by_box(ground_truth: GroundTruth, detections: Detections,
                    iou_thr: float) -> Tuple[np.ndarray, np.ndarray]:
-    """Class of the matched object, K if none; and what is not ignored."""
+    """Class of the matched object, K if none; and mask of not ignored ones."""
     one_class = replace(
         ground_truth,
         category_ids=np.zeros(1, dtype=np.int64),
@@ -199,7 +201,7 @@ def _labels_by_box(ground_truth: GroundTruth, detections: Detections,
         replace(detections, class_index=np.zeros_like(detections.class_index)),
         iou_thr,
         max_dets=max(len(detections), 1))
-    # Index -1, of no object, is that of background.
+    # Index -1, which means no object, selects the background class.
     classes = np.append(ground_truth.class_index, ground_truth.num_classes)
     return classes[matches.object_index], matches.status != IGNORED
 

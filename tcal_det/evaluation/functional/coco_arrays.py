@@ -1,10 +1,10 @@
-"""COCO-style records turned into checked flat arrays.
+"""Conversion of COCO-style records to checked flat arrays.
 
-This is the one place where input records are checked; what comes after may
-rely on it. Image and category ids become indices into sorted lists of ids,
-so that their values (unsorted, 0, text) have no influence.
+Input records are checked only here; all later code relies on this check. Image
+and category ids become indices into sorted lists of ids, so that their values
+(unsorted, 0, text) have no influence.
 
-Shape shorthand:
+Shapes:
     I: images
     K: classes
     G: objects of the ground truth
@@ -27,19 +27,20 @@ class GroundTruth:
     """Images, classes and objects, in file order.
 
     Attributes:
-        image_ids (ndarray): Sorted, shape (I,).
+        image_ids (ndarray): Sorted image ids, shape (I,).
         image_sizes (ndarray): Width and height of each image, NaN where the
             file has none, shape (I, 2).
-        category_ids (ndarray): Sorted, shape (K,).
-        category_names (Tuple[str, ...]): In the order of ``category_ids``.
+        category_ids (ndarray): Sorted category ids, shape (K,).
+        category_names (tuple[str, ...]): Category names, in the order of
+            ``category_ids``.
         image_index (ndarray): Image of each object, shape (G,).
         class_index (ndarray): Class of each object, shape (G,).
-        boxes (ndarray): x, y, width, height; float64, shape (G, 4).
-        iscrowd (ndarray): Boolean, shape (G,).
-        area (ndarray): Square pixels, by which COCO's AP tells small,
-            medium and large objects apart; in COCO the area of the mask.
-            Float64, shape (G,). Defaults to None, which means width times
-            height.
+        boxes (ndarray): Boxes as x, y, width, height; float64, shape (G, 4).
+        iscrowd (ndarray): Whether each object is a crowd, boolean, shape (G,).
+        area (ndarray, optional): Area in square pixels, by which COCO's AP
+            separates small, medium and large objects; in COCO it is the area
+            of the mask. Float64, shape (G,). Defaults to None, which means
+            width times height.
     """
     image_ids: np.ndarray
     image_sizes: np.ndarray
@@ -68,7 +69,7 @@ class GroundTruth:
 
     @property
     def num_objects(self) -> np.ndarray:
-        """Objects to be found, crowds not among them, shape (K,)."""
+        """Number of objects of each class without crowds, shape (K,)."""
         return np.bincount(
             self.class_index[~self.iscrowd], minlength=self.num_classes)
 
@@ -80,8 +81,8 @@ class Detections:
     Attributes:
         image_index (ndarray): Image of each detection, shape (D,).
         class_index (ndarray): Class of each detection, shape (D,).
-        boxes (ndarray): x, y, width, height; float64, shape (D, 4).
-        scores (ndarray): In [0, 1], float64, shape (D,).
+        boxes (ndarray): Boxes as x, y, width, height; float64, shape (D, 4).
+        scores (ndarray): Scores in [0, 1], float64, shape (D,).
     """
     image_index: np.ndarray
     class_index: np.ndarray
@@ -91,8 +92,9 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    # What follows reads objects of other libraries without importing them,
-    # in a module that the rest of this package does not need.
+    # The next three methods read objects of other libraries without importing
+    # these libraries. Their code is in a module that the rest of this package
+    # does not need.
 
     @classmethod
     def from_supervision(
@@ -102,30 +104,31 @@ class Detections:
         ground_truth: GroundTruth,
         label_names: Union[Sequence[str], Mapping[int, str], None] = None
     ) -> 'Detections':
-        """From ``supervision.Detections``.
+        """Convert ``supervision.Detections``.
 
         Args:
-            results (Sequence[Any]): One for each image, with ``xyxy``,
+            results (Sequence[Any]): One result for each image, with ``xyxy``,
                 ``confidence``, ``class_id`` and, if known,
                 ``data['class_name']``.
-            image_ids (Sequence[Any]): Image of each result.
-            ground_truth (GroundTruth): Whose images and classes they refer
-                to.
-            label_names (Sequence[str] | Mapping[int, str], optional): Name
-                of each label, by which its category is found. Defaults to
-                None: ``class_name`` of the results; without it, label k is
-                the k-th category by id, which is wrong for a detector of
-                other classes or of another order.
+            image_ids (Sequence[Any]): Image id of each result.
+            ground_truth (GroundTruth): Images and classes that the detections
+                refer to.
+            label_names (Sequence[str] | Mapping[int, str], optional): Name of
+                each label, which identifies its category. Defaults to None,
+                which takes ``class_name`` of the results. Without it, label k
+                is the k-th category by id, which is wrong for a detector with
+                other classes or another order.
 
         Returns:
-            Detections: In the order of the results. Detections of classes
-            that the annotations do not have are left out, with a warning.
+            Detections: Detections in the order of the results. Those of
+            classes that the annotations do not have are left out, with a
+            warning.
 
         Raises:
-            InvalidTypeError: If an object is of another kind.
-            InvalidValueError: If an image or label is not known, a value is
-                out of range, or the boxes lie on objects of other classes
-                than their labels say.
+            InvalidTypeError: If an object has another type.
+            InvalidValueError: If an image or label is unknown, a value is out
+                of range, or most boxes match objects of other classes than
+                their labels.
         """
         from ..formats.python_objects import from_supervision
         return from_supervision(results, image_ids, ground_truth, label_names)
@@ -138,26 +141,27 @@ class Detections:
         ground_truth: GroundTruth,
         label_names: Union[Sequence[str], Mapping[int, str], None] = None
     ) -> 'Detections':
-        """From the dicts that torchvision's detectors return.
+        """Convert the dicts that torchvision's detectors return.
 
         Args:
-            results (Sequence[Mapping[str, Any]]): One for each image, with
-                'boxes' (x1, y1, x2, y2, shape (D, 4)), 'scores' and
+            results (Sequence[Mapping[str, Any]]): One dict for each image,
+                with 'boxes' (x1, y1, x2, y2, shape (D, 4)), 'scores' and
                 'labels' (shape (D,)): tensors on any device, or arrays.
-            image_ids (Sequence[Any]): Image of each result.
-            ground_truth (GroundTruth): Whose images and classes they refer
-                to.
-            label_names (Sequence[str] | Mapping[int, str], optional): Name
-                of each label, that of the background (0) included, such as
-                ``weights.meta['categories']``. Defaults to None: labels are
-                category ids, as in torchvision's models of COCO.
+            image_ids (Sequence[Any]): Image id of each result.
+            ground_truth (GroundTruth): Images and classes that the detections
+                refer to.
+            label_names (Sequence[str] | Mapping[int, str], optional): Name of
+                each label, including that of the background (0), such as
+                ``weights.meta['categories']``. Defaults to None, which takes
+                labels as category ids, as in torchvision's COCO models.
 
         Returns:
-            Detections: As :meth:`from_supervision`.
+            Detections: The same as of :meth:`from_supervision`.
 
         Raises:
-            InvalidTypeError: As :meth:`from_supervision`.
-            InvalidValueError: As :meth:`from_supervision`.
+            InvalidTypeError: If an object has another type.
+            InvalidValueError: If a value is wrong, see
+                :meth:`from_supervision`.
         """
         from ..formats.python_objects import from_torchvision
         return from_torchvision(results, image_ids, ground_truth, label_names)
@@ -170,25 +174,27 @@ class Detections:
         image_ids: Optional[Sequence[Any]] = None,
         label_names: Union[Sequence[str], Mapping[int, str], None] = None
     ) -> 'Detections':
-        """From ``ultralytics`` ``Results``.
+        """Convert ``ultralytics`` ``Results``.
 
         Args:
-            results (Sequence[Any]): One for each image, with ``boxes``
+            results (Sequence[Any]): One result for each image, with ``boxes``
                 (``xyxy``, ``conf``, ``cls``) and ``names``.
-            ground_truth (GroundTruth): Whose images and classes they refer
-                to.
-            image_ids (Sequence[Any], optional): Image of each result.
-                Defaults to None: the file name of ``path`` without suffix,
-                as a number where the ids are numbers.
-            label_names (Sequence[str] | Mapping[int, str], optional): Name
-                of each label. Defaults to None, ``names`` of the results.
+            ground_truth (GroundTruth): Images and classes that the detections
+                refer to.
+            image_ids (Sequence[Any], optional): Image id of each result.
+                Defaults to None, which takes the file name of ``path`` without
+                suffix, as a number if the ids are numbers.
+            label_names (Sequence[str] | Mapping[int, str], optional): Name of
+                each label. Defaults to None, which takes ``names`` of the
+                results.
 
         Returns:
-            Detections: As :meth:`from_supervision`.
+            Detections: The same as of :meth:`from_supervision`.
 
         Raises:
-            InvalidTypeError: As :meth:`from_supervision`.
-            InvalidValueError: As :meth:`from_supervision`.
+            InvalidTypeError: If an object has another type.
+            InvalidValueError: If a value is wrong, see
+                :meth:`from_supervision`.
         """
         from ..formats.python_objects import from_ultralytics
         return from_ultralytics(results, ground_truth, image_ids, label_names)
@@ -198,25 +204,25 @@ def ground_truth_from_coco(
         annotations: Mapping[str, Any],
         image_ids: Optional[Sequence[Any]] = None,
         category_ids: Optional[Sequence[Any]] = None) -> GroundTruth:
-    """Check the content of a COCO annotation file and make arrays of it.
+    """Check the content of a COCO annotation file and convert it to arrays.
 
-    As in COCOeval, ``"ignore"`` of an annotation has no effect, and
-    annotation ids are not used, so that they may be missing or 0.
+    As in COCOeval, ``"ignore"`` of an annotation has no effect. Annotation ids
+    are not used; they may be missing or 0.
 
     Args:
-        annotations (Mapping[str, Any]): With lists 'images', 'categories'
-            and 'annotations'.
-        image_ids (Sequence[Any], optional): Evaluate these images only.
+        annotations (Mapping[str, Any]): Content with the lists 'images',
+            'categories' and 'annotations'.
+        image_ids (Sequence[Any], optional): Ids of the images to evaluate.
             Defaults to None, which means all.
-        category_ids (Sequence[Any], optional): Evaluate these classes only.
-            Defaults to None, which means all.
+        category_ids (Sequence[Any], optional): Ids of the categories to
+            evaluate. Defaults to None, which means all.
 
     Returns:
-        GroundTruth: The arrays; records are in file order.
+        GroundTruth: Arrays with records in file order.
 
     Raises:
-        InvalidTypeError: If the file has another form, or a value is not a
-            number.
+        InvalidTypeError: If the file has another structure, or a value is not
+            a number.
         InvalidValueError: If a record names an unknown image or category,
             or has a NaN or negative size; the message names the record.
     """
@@ -224,7 +230,7 @@ def ground_truth_from_coco(
         raise InvalidTypeError(
             '`annotations` must be a dict with `images`, `categories` and '
             f'`annotations`, but got {type(annotations).__name__}; results '
-            'are the other argument')
+            'must be passed as the other argument')
     for key in ('images', 'categories', 'annotations'):
         if not isinstance(annotations.get(key), (list, tuple)):
             raise InvalidValueError(
@@ -280,19 +286,20 @@ def ground_truth_from_coco(
 
 def detections_from_coco(results: Sequence[Mapping[str, Any]],
                          ground_truth: GroundTruth) -> Detections:
-    """Check the content of a COCO results file and make arrays of it.
+    """Check the content of a COCO results file and convert it to arrays.
 
     Args:
         results (Sequence[Mapping[str, Any]]): Records with 'image_id',
             'category_id', 'bbox' (x, y, width, height) and 'score'.
-        ground_truth (GroundTruth): Whose images and classes they refer to.
+        ground_truth (GroundTruth): Images and classes that the detections
+            refer to.
 
     Returns:
-        Detections: The arrays, in file order; empty for an empty list.
+        Detections: Arrays in file order; empty for an empty list.
 
     Raises:
-        InvalidTypeError: If the list has another form, or a value is not a
-            number.
+        InvalidTypeError: If the list has another structure, or a value is not
+            a number.
         InvalidValueError: If a record names an unknown image or category,
             lacks a field, or has a score or size that is out of range; the
             message names the record.
@@ -312,18 +319,20 @@ def detections_from_arrays(image_ids: Sequence[Any],
                            boxes: Sequence[Sequence[float]],
                            scores: Sequence[float],
                            ground_truth: GroundTruth) -> Detections:
-    """As :func:`detections_from_coco`, from one column for each field.
+    """Like :func:`detections_from_coco`, with one column for each field.
 
     Args:
-        image_ids (Sequence[Any]): Shape (D,).
-        category_ids (Sequence[Any]): Shape (D,).
-        boxes (Sequence[Sequence[float]]): x, y, width, height, shape
+        image_ids (Sequence[Any]): Image id of each detection, shape (D,).
+        category_ids (Sequence[Any]): Category id of each detection, shape
+            (D,).
+        boxes (Sequence[Sequence[float]]): Boxes as x, y, width, height, shape
             (D, 4).
-        scores (Sequence[float]): In [0, 1], shape (D,).
-        ground_truth (GroundTruth): Whose images and classes they refer to.
+        scores (Sequence[float]): Scores in [0, 1], shape (D,).
+        ground_truth (GroundTruth): Images and classes that the detections
+            refer to.
 
     Returns:
-        Detections: The arrays, in the given order.
+        Detections: Arrays in the given order.
 
     Raises:
         InvalidTypeError: If a value is not a number.
@@ -344,17 +353,17 @@ def detections_from_arrays(image_ids: Sequence[Any],
 
 
 def _described(results: Any) -> str:
-    """What was given in place of a list of records."""
+    """Describe what was given instead of a list of records."""
     if not isinstance(results, Mapping):
         return type(results).__name__
     keys = shortened(sorted(map(str, results)))
     if 'annotations' in results:
-        return (f'a dict with the keys {keys}: an annotation file; is the '
-                'ground truth given as results?')
+        return (f'a dict with the keys {keys}: an annotation file; was the '
+                'ground truth passed as results?')
     return (f'a dict with the keys {keys}; write one dict with image_id, '
             'category_id, bbox and score for each detection')
 
 
 def _renumbered(kept: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Indices among the kept ones instead of among all."""
+    """Renumber indices so that they count the kept entries only."""
     return (np.cumsum(kept) - 1)[index]

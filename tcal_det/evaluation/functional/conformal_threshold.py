@@ -1,20 +1,21 @@
-"""Score thresholds with a guarantee for images that were not seen.
+"""Score thresholds with a statistical guarantee for new images.
 
-Shape shorthand:
+Shapes:
     G: objects of the ground truth
     D: detections
     K: classes
 
-Two guarantees, both for detections with score >= threshold:
+There are two guarantees, both for detections with score >= threshold:
     recall: conformal risk control bounds the expected share of missed
-        objects of an image. It only needs exchangeable images.
+        objects of an image. It requires exchangeable images only.
     precision: learn then test bounds the expected share of false detections
         of an image, with a probability of 1 - delta over the calibration
-        images. It needs independent images of one distribution.
+        images. It requires independent images from one distribution.
 
-The unit is the image, as objects and detections of one image depend on each
-other. No guarantee holds for images of another kind than those calibrated
-on, or if the detector, its NMS or its ``max_dets`` changes.
+The unit is the image, because objects and detections of one image depend on
+each other. The guarantees do not hold for images from another distribution
+than the calibration images, or if the detector, its NMS or its ``max_dets``
+changes.
 """
 import math
 from dataclasses import dataclass
@@ -29,23 +30,24 @@ from .learn_then_test import ROUNDING, check_level, fixed_sequence_tests
 from .matching import DetectionMatches
 from .serving_order import is_first_of_run, is_last_of_run
 
-# Candidates of the tests of precision; fixed before any data is seen.
+# Number of candidate thresholds of the precision tests; fixed before any data
+# is known.
 _STEPS = 100
 
 
 @dataclass(frozen=True)
 class GuaranteedThreshold:
-    """A score threshold and what is known of it.
+    """A score threshold with a guarantee, or the reason why there is none.
 
     Attributes:
         threshold (float): Detections with score >= it are kept; NaN if no
             threshold has the guarantee.
-        empirical (float): Mean loss of the calibration images there; NaN
-            without a threshold.
-        num_images (int): Calibration images that this mean is over; those
-            that could be used if there is no threshold.
-        reason (str, optional): Why there is no threshold. None if there is
-            one.
+        empirical (float): Mean loss of the calibration images at the
+            threshold; NaN without a threshold.
+        num_images (int): Number of calibration images of this mean; without a
+            threshold, the number of usable images.
+        reason (str, optional): Reason why there is no threshold; None if there
+            is one.
     """
     threshold: float
     empirical: float
@@ -53,7 +55,7 @@ class GuaranteedThreshold:
     reason: Optional[str] = None
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain values; NaN stays NaN."""
+        """Convert to plain values; NaN stays NaN."""
         return dict(
             threshold=self.threshold,
             empirical=self.empirical,
@@ -63,19 +65,19 @@ class GuaranteedThreshold:
 
 @dataclass(frozen=True)
 class ConformalThresholds:
-    """Thresholds for each class by itself, and one for all classes.
+    """Thresholds of each class, and one threshold for all classes.
 
     Attributes:
-        loss (str): 'missed_objects' or 'false_detections': the share whose
-            expectation is bounded.
-        alpha (float): The bound.
+        loss (str): Loss whose expectation is bounded, 'missed_objects' or
+            'false_detections'.
+        alpha (float): Upper bound on the expected loss.
         delta (float, optional): Probability, over calibration images, that
-            a threshold breaks the bound. None if the bound is on the
-            expectation over calibration images as well.
+            the expected loss at a threshold exceeds the bound. None if the
+            expectation is also over the calibration images.
         iou_thr (float): IoU threshold of a match.
-        per_class (Tuple[GuaranteedThreshold, ...]): Of each class.
-        overall (GuaranteedThreshold): One threshold for all classes, for
-            the loss of all classes together.
+        per_class (tuple[GuaranteedThreshold, ...]): Threshold of each class.
+        overall (GuaranteedThreshold): One threshold for all classes and their
+            common loss.
     """
     loss: str
     alpha: float
@@ -90,7 +92,7 @@ class ConformalThresholds:
         return np.array([one.threshold for one in self.per_class], dtype=float)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain values; NaN stays NaN."""
+        """Convert to plain values; NaN stays NaN."""
         return dict(
             loss=self.loss,
             alpha=self.alpha,
@@ -103,44 +105,47 @@ class ConformalThresholds:
 def recall_thresholds(ground_truth: GroundTruth,
                       matches: DetectionMatches,
                       alpha: float = 0.1) -> ConformalThresholds:
-    """The highest thresholds that miss at most a share alpha of objects.
+    """Find the highest thresholds that miss at most a share alpha of objects.
 
     The loss of an image is the share of its objects that no detection with
-    score >= t finds; it can only grow with t. Of n images that show the
-    class, with mean loss R(t), the threshold is the largest t with
+    score >= t matches; it never decreases with t. For n images that contain
+    the class, with mean loss R(t), the threshold is the largest t with
 
         (n * R(t) + 1) / (n + 1) <= alpha.
 
-    If these images and a new one that shows the class are exchangeable, the
-    expected loss of the new image is at most alpha. The expectation is over
-    the calibration images too: a single calibration may be somewhat above.
-    Where no threshold is given, the loss counts as 0 in this expectation.
-    It holds for each class by itself; 'overall' has one threshold, and the
-    share of missed objects of all classes in images that show any.
+    If these images and a new image that contains the class are exchangeable,
+    the expected loss of the new image is at most alpha. The expectation is
+    also over the calibration images: the loss after a single calibration may
+    be somewhat larger. If there is no threshold, the loss counts as 0 in this
+    expectation. The guarantee holds for each class separately. 'overall' has
+    one threshold; its loss is the share of missed objects of all classes in
+    images that contain objects.
 
     Args:
-        ground_truth (GroundTruth): Objects of the calibration images, which
-            must not be those the detector or its calibration was fitted on.
-        matches (DetectionMatches): Of detections at all scores, as a
-            threshold applied before cannot be undone.
-        alpha (float): Largest expected share, in (0, 1). Defaults to 0.1.
+        ground_truth (GroundTruth): Objects of the calibration images. The
+            detector and its calibration must not have been fitted on these
+            images.
+        matches (DetectionMatches): Matches of the detections at all scores,
+            because an earlier threshold cannot be undone.
+        alpha (float): Upper bound on the expected loss, in (0, 1). Defaults to
+            0.1.
 
     Returns:
-        ConformalThresholds: Of each class, and overall.
+        ConformalThresholds: Thresholds of each class, and overall.
 
     Raises:
         InvalidTypeError: If ``alpha`` is not a number.
-        InvalidValueError: If it is out of range, or the matches are not of
-            these objects.
+        InvalidValueError: If ``alpha`` is out of range, or the matches do not
+            belong to these objects.
 
     Reference:
-        Angelopoulos et al., Conformal Risk Control, ICLR 2024, theorem
-        1, with the false negative rate as the loss.
+        Angelopoulos et al., "Conformal Risk Control", ICLR 2024, theorem 1,
+        with the false negative rate as the loss.
     """
     alpha = check_level('alpha', alpha)
     if not np.array_equal(ground_truth.num_objects, matches.num_objects):
         raise InvalidValueError(
-            '`matches` must be of the objects of `ground_truth`, but its '
+            '`matches` must belong to the objects of `ground_truth`, but its '
             'numbers of objects differ')
     found_at = np.full(len(ground_truth.boxes), -np.inf)
     found_at[matches.object_index[matches.is_tp]] = (
@@ -168,44 +173,47 @@ def precision_thresholds(
     delta: float = 0.1,
     starts: Sequence[float] = (0.9, 0.7, 0.5, 0.3, 0.1)
 ) -> ConformalThresholds:
-    """The lowest thresholds at which a share alpha of detections is false.
+    """Find the lowest thresholds with at most a share alpha of errors.
 
-    The loss of an image is its share of false positives among detections
-    with score >= t; images without any say nothing. That the expected loss
-    exceeds alpha is tested by Hoeffding-Bentkus p-values, for t from each
-    start downwards in steps of 0.01, each sequence until its first
-    p-value above delta / number of starts. The lowest t that was passed is
-    the threshold. With probability >= 1 - delta over the calibration
-    images, the expected loss of a new image that has detections there is at
-    most alpha. That precision is not monotone in t does no harm.
+    The loss of an image is the share of false positives among its detections
+    with score >= t; images without such detections are not used. The
+    hypothesis that the expected loss exceeds alpha is tested by
+    Hoeffding-Bentkus p-values, for t from each start downwards in steps of
+    0.01. Each sequence ends at its first p-value above delta / number of
+    starts. The threshold is the lowest t whose hypothesis was rejected. With
+    probability >= 1 - delta over the calibration images, the expected loss of
+    a new image that has detections at the threshold is at most alpha.
+    Precision need not be monotone in t.
 
-    It holds for each class by itself; for all K classes at once pass
-    ``delta / K``. Crowd matches are no detections.
+    The guarantee holds for each class separately; for all K classes at once
+    pass ``delta / K``. Detections matched to crowds are not counted.
 
     Args:
-        detections (Detections): Of the calibration images, which must not
-            be those the detector or its calibration was fitted on.
-        matches (DetectionMatches): Of these detections.
-        alpha (float): Largest expected share, in (0, 1): 1 - precision.
+        detections (Detections): Detections on the calibration images. The
+            detector and its calibration must not have been fitted on these
+            images.
+        matches (DetectionMatches): Matches of these detections.
+        alpha (float): Upper bound on the expected loss, in (0, 1): 1 -
+            precision. Defaults to 0.1.
+        delta (float): Upper bound on the probability of an error, in (0, 1).
             Defaults to 0.1.
-        delta (float): In (0, 1). Defaults to 0.1.
-        starts (Sequence[float]): Where sequences of tests begin, in [0, 1],
-            in whole hundredths. They must not be chosen by the data. More
-            of them find a threshold for more kinds of detectors, but need
-            more images. Defaults to (0.9, 0.7, 0.5, 0.3, 0.1).
+        starts (Sequence[float]): Thresholds at which sequences of tests begin,
+            in [0, 1], in whole hundredths. They must not be chosen from the
+            data. More starts find a threshold for more kinds of detectors, but
+            need more images. Defaults to (0.9, 0.7, 0.5, 0.3, 0.1).
 
     Returns:
-        ConformalThresholds: Of each class, and overall.
+        ConformalThresholds: Thresholds of each class, and overall.
 
     Raises:
         InvalidTypeError: If an option is not a number.
-        InvalidValueError: If an option is out of range, or the matches are
-            not of these detections.
+        InvalidValueError: If an option is out of range, or the matches do not
+            belong to these detections.
 
     Reference:
-        Angelopoulos et al., Learn then Test: Calibrating Predictive
-        Algorithms to Achieve Risk Control, arXiv 2110.01052: false
-        discovery rate, fixed sequence testing with several starts.
+        Angelopoulos et al., "Learn then Test: Calibrating Predictive
+        Algorithms to Achieve Risk Control", arXiv 2110.01052, false discovery
+        rate and fixed sequence testing with several starts.
     """
     alpha = check_level('alpha', alpha)
     delta = check_level('delta', delta)
@@ -227,7 +235,7 @@ def precision_thresholds(
 
 
 def _checked_starts(starts: Sequence[float]) -> List[int]:
-    """The starts in hundredths, each once."""
+    """Convert the starts to hundredths, without repetition."""
     values = as_unit_interval('starts', starts)
     steps = np.rint(values * _STEPS).astype(int)
     if len(steps) == 0 or not np.allclose(
@@ -240,7 +248,7 @@ def _checked_starts(starts: Sequence[float]) -> List[int]:
 
 def _members(class_index: np.ndarray, wanted: np.ndarray,
              num_classes: int) -> List[np.ndarray]:
-    """Indices of the wanted ones of each class."""
+    """Indices of the selected entries of each class."""
     chosen = np.flatnonzero(wanted)
     order = chosen[np.argsort(class_index[chosen], kind='stable')]
     cuts = np.searchsorted(class_index[order], np.arange(1, num_classes))
@@ -252,10 +260,10 @@ def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
     """Conformal risk control of the share of missed objects.
 
     Args:
-        found_at (ndarray): Highest threshold at which each object is found,
-            -inf if at none, shape (G,).
-        image_index (ndarray): Shape (G,).
-        alpha (float): In (0, 1).
+        found_at (ndarray): Highest threshold at which each object is matched,
+            -inf if there is none, shape (G,).
+        image_index (ndarray): Image of each object, shape (G,).
+        alpha (float): Upper bound on the expected loss, in (0, 1).
     """
     _, image, num_objects = np.unique(
         image_index, return_inverse=True, return_counts=True)
@@ -267,19 +275,20 @@ def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
             num_images, f'{num_images} calibration image(s) with objects are '
             f'too few: alpha = {alpha:g} needs '
             f'{math.ceil(1 / alpha - 1 - ROUNDING)}')
-    # A threshold above `found_at` of an object adds its share to the loss.
+    # An object adds its share to the loss if the threshold is above its
+    # `found_at`.
     order = np.argsort(found_at, kind='stable')
     scores = found_at[order]
     total = np.append(0.0, np.cumsum(1 / num_objects[image[order]]))
-    # Loss with the threshold at each of these scores.
+    # Total loss with the threshold at each of these scores.
     total_below = total[np.searchsorted(scores, scores, side='left')]
     allowed = alpha * (num_images + 1) - 1
     is_safe = (total_below <= allowed + ROUNDING) & (scores > -np.inf)
     if not is_safe.any():
         never = total[np.searchsorted(scores, -np.inf, side='right')]
         return _none(
-            num_images, 'objects that no detection finds are a share of '
-            f'{never / num_images:.4g} already, without any threshold')
+            num_images, 'even without a threshold, the share of objects that '
+            f'no detection matches is {never / num_images:.4g}')
     best = int(np.flatnonzero(is_safe)[-1])
     return GuaranteedThreshold(
         float(scores[best]), float(total_below[best] / num_images), num_images)
@@ -291,12 +300,14 @@ def _lowest_passed(scores: np.ndarray, is_tp: np.ndarray,
     """Fixed sequence tests of the share of false detections.
 
     Args:
-        scores (ndarray): Shape (D,).
-        is_tp (ndarray): Boolean, shape (D,).
-        image_index (ndarray): Shape (D,).
-        alpha (float): In (0, 1).
-        delta (float): In (0, 1).
-        first_steps (Sequence[int]): Starts, in hundredths.
+        scores (ndarray): Scores of the detections, shape (D,).
+        is_tp (ndarray): Whether each detection is a true positive, boolean,
+            shape (D,).
+        image_index (ndarray): Image of each detection, shape (D,).
+        alpha (float): Upper bound on the expected loss, in (0, 1).
+        delta (float): Upper bound on the probability of an error, in (0, 1).
+        first_steps (Sequence[int]): Starts of the test sequences, in
+            hundredths.
     """
     total, count = _loss_by_step(scores, is_tp, image_index)
     if count[0] == 0:
@@ -304,9 +315,9 @@ def _lowest_passed(scores: np.ndarray, is_tp: np.ndarray,
     passed = fixed_sequence_tests(total, count, alpha, delta, first_steps)
     if not passed:
         return _none(
-            count[0], 'at no start does a test show that false detections '
-            f'are a share of at most {alpha:g}: too few images, or too many '
-            'false detections')
+            count[0], 'no test at a start shows that the share of false '
+            f'detections is at most {alpha:g}: there are too few images or '
+            'too many false detections')
     lowest = min(passed)
     return GuaranteedThreshold(lowest / _STEPS, total[lowest] / count[lowest],
                                count[lowest])
@@ -314,11 +325,12 @@ def _lowest_passed(scores: np.ndarray, is_tp: np.ndarray,
 
 def _loss_by_step(scores: np.ndarray, is_tp: np.ndarray,
                   image_index: np.ndarray) -> Tuple[List[float], List[int]]:
-    """Losses with the threshold at each hundredth.
+    """Compute the losses with the threshold at each hundredth.
 
     Returns:
-        Tuple[List[float], List[int]]: Sum over images of the share of false
-        detections, and number of images with any; of 101 thresholds each.
+        tuple[list[float], list[int]]: Sum over images of the share of false
+        detections, and number of images with detections, for each of 101
+        thresholds.
     """
     levels = np.arange(_STEPS + 1) / _STEPS
     step = np.searchsorted(levels, scores, side='right') - 1
@@ -330,7 +342,7 @@ def _loss_by_step(scores: np.ndarray, is_tp: np.ndarray,
     num_kept = np.arange(1, len(image) + 1) - num_before
     num_false = np.cumsum(is_false)
     num_false -= (num_false - is_false)[num_before]
-    # An image's loss changes where the last detection of a step joins it.
+    # The loss of an image changes after the last detection of each step.
     change = np.flatnonzero(is_last_of_run(image) | is_last_of_run(step))
     loss = num_false[change] / num_kept[change]
     loss_before = np.append(0.0, loss)[:-1]

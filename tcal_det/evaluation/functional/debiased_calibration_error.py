@@ -1,10 +1,10 @@
 """Binned calibration errors without the bias that noise in the bins causes.
 
-The mean target of a bin of n samples is noisy, and noise never cancels in a
-square or an absolute value: the plain errors of a calibrated model are above
-0, the more so the fewer samples a bin has.
+The mean target of a bin of n samples is noisy, and noise does not cancel in a
+square or an absolute value. So the plain errors of a calibrated model are
+above 0, and they grow as bins have fewer samples.
 
-Shape shorthand:
+Shapes:
     N: samples
     M: bins
 """
@@ -22,7 +22,7 @@ from .binning import BinTable, make_bin_table
 from .class_figures import FiguresByClass, figures_by_class
 from .matching import DetectionMatches
 
-# One sample tells nothing of its bin's variance.
+# The variance of a bin cannot be estimated from one sample.
 _FEWEST_SAMPLES = 2
 
 
@@ -30,20 +30,22 @@ _FEWEST_SAMPLES = 2
 class DebiasedCalibrationError:
     """Calibration errors corrected for the noise of the bins' mean targets.
 
-    Bins with one sample have no error, but stay in the denominator: read
-    ``coverage`` beside the others. All others are NaN if it is 0.
+    Bins with one sample have no error, but their samples stay in the
+    denominator: read ``coverage`` together with the errors. If ``coverage`` is
+    0, all other figures are NaN.
 
     Attributes:
-        squared (float): Estimate of the mean squared gap: unbiased if the
-            confidences in a bin are equal, else a little low. Can be
-            negative.
+        squared (float): Estimate of the mean squared gap. It is unbiased if
+            the confidences in a bin are equal, otherwise slightly too low. It
+            can be negative.
         l2 (float): ``sqrt(max(squared, 0))``.
-        ece (float): Estimate of the mean absolute gap (ECE), corrected in
-            normal approximation; can be negative.
+        ece (float): Estimate of the mean absolute gap (ECE), corrected by a
+            normal approximation. It can be negative.
         plain_squared (float): Mean squared gap without correction.
         plain_ece (float): ECE without correction.
-        coverage (float): Share of the samples in bins of two and more.
-        bins (BinTable): What fell into each bin.
+        coverage (float): Share of the samples in bins with two or more
+            samples.
+        bins (BinTable): Counts and means of each bin.
     """
     squared: float
     l2: float
@@ -55,23 +57,23 @@ class DebiasedCalibrationError:
 
     @classmethod
     def from_bins(cls, bins: BinTable) -> 'DebiasedCalibrationError':
-        """Every figure of this class follows from the table alone.
+        """Compute all figures from a bin table.
 
         Args:
-            bins (BinTable): Of targets that are 0 or 1, such as that of
-                :func:`detection_calibration_error` (not that of LaECE).
+            bins (BinTable): Bin table of targets that are 0 or 1, such as that
+                of :func:`detection_calibration_error` (but not that of LaECE).
         """
         num_samples = bins.num_samples
         nan = float('nan')
         if num_samples == 0:
             return cls(nan, nan, nan, nan, nan, nan, bins)
         used = bins.count >= _FEWEST_SAMPLES
-        if not used.any():  # sums of nothing would read as perfect
+        if not used.any():  # empty sums would look perfect
             return cls(nan, nan, nan, nan, nan, 0.0, bins)
         count = bins.count[used]
         share = count / num_samples
         gap = np.abs(bins.gap[used])
-        # Rounding may leave a mean a hair above 1.
+        # Rounding may make a mean slightly larger than 1.
         target = np.clip(bins.mean_target[used], 0, 1)
         spread = target * (1 - target)
         plain_squared = float(share @ gap**2)
@@ -88,7 +90,7 @@ class DebiasedCalibrationError:
             bins=bins)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             squared=self.squared,
             l2=self.l2,
@@ -112,18 +114,21 @@ def debiased_calibration_error(
         squared = sum n_b / N (g_b^2 - t_b (1 - t_b) / (n_b - 1))
         ece = sum n_b / N (2 g_b - E abs(X_b)),
 
-    where X_b is normal with mean g_b and variance t_b (1 - t_b) / n_b:
-    E abs(X_b) - g_b estimates what noise adds to g_b. The first is unbiased:
-    t_b (1 - t_b) / (n_b - 1) is an unbiased estimate of the variance of t_b.
-    So data sets of different size can be compared in it. The second takes
-    away some 40 % of the bias of a calibrated bin, where it is largest, and
-    a little too much where the gap is near its noise.
+    where X_b is normal with mean g_b and variance t_b (1 - t_b) / n_b.
+    E abs(X_b) - g_b estimates how much the noise adds to g_b. ``squared`` is
+    unbiased, because t_b (1 - t_b) / (n_b - 1) is an unbiased estimate of the
+    variance of t_b. So it can be compared between data sets of different size.
+    ``ece`` removes about 40 % of the bias of a calibrated bin, where the bias
+    is largest, and slightly too much where the gap is about as large as its
+    noise.
 
     Args:
-        confidence (Sequence[float]): In [0, 1], shape (N,).
-        correct (Sequence[float]): 1 where right, 0 where wrong, shape (N,).
+        confidence (Sequence[float]): Confidences in [0, 1], shape (N,).
+        correct (Sequence[float]): Targets, 1 where right and 0 where wrong,
+            shape (N,).
         num_bins (int): Number of bins M, in [1, 1000]. Defaults to 15.
-        closed (str): See :func:`bin_index`. Defaults to 'right'.
+        closed (str): Closed side of the bins, see :func:`bin_index`. Defaults
+            to 'right'.
 
     Returns:
         DebiasedCalibrationError: ``.squared``, ``.l2``, ``.ece`` and
@@ -141,19 +146,20 @@ def debiased_calibration_error(
         (0.0625, 0.0)
 
     Reference:
-        Kumar, Liang and Ma, Verified Uncertainty Calibration, NeurIPS 2019,
-        section 4 (squared) and the authors' package
-        ``uncertainty-calibration`` (ece, there by simulation); the same
-        correction in Broecker, Estimating reliability and resolution of
-        probability forecasts, Climate Dynamics 2012, and Ferro and Fricker,
-        A bias-corrected decomposition of the Brier score, QJRMS 2012.
+        Kumar, Liang and Ma, "Verified Uncertainty Calibration", NeurIPS 2019,
+        section 4 (squared), and the authors' package
+        ``uncertainty-calibration`` (ece, there by simulation). The same
+        correction is in Broecker, "Estimating reliability and resolution of
+        probability forecasts", Climate Dynamics 2012, and in Ferro and
+        Fricker, "A bias-corrected decomposition of the Brier score", QJRMS
+        2012.
     """
     confidence = as_unit_interval('confidence', confidence)
     correct = as_unit_interval('correct', correct)
     check_same_length('confidence', confidence, 'correct', correct)
     if not np.isin(correct, (0.0, 1.0)).all():
         raise InvalidValueError('`correct` must hold only 0 and 1, but got '
-                                'fractions; take calibration_error for those')
+                                'fractions; use calibration_error for these')
     if len(confidence) == 0:
         warnings.warn(
             'no samples were given, so the debiased calibration error is NaN',
@@ -166,16 +172,18 @@ def detection_debiased_calibration_error(
         matches: DetectionMatches,
         num_bins: int = 10,
         closed: str = 'right') -> FiguresByClass:
-    """:func:`debiased_calibration_error` of D-ECE's bins.
+    """Debiased calibration errors of the bins of D-ECE.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted, usually .5.
+        matches (DetectionMatches): Matches at the required IoU threshold,
+            usually 0.5.
         num_bins (int): Number of bins, in [1, 1000]. Defaults to 10.
-        closed (str): See :func:`bin_index`. Defaults to 'right'.
+        closed (str): Closed side of the bins, see :func:`bin_index`. Defaults
+            to 'right'.
 
     Returns:
-        FiguresByClass: Of :class:`DebiasedCalibrationError`; NaN, with a
-        warning, if no detection counts.
+        FiguresByClass: :class:`DebiasedCalibrationError` overall and of each
+        class; NaN, with a warning, if no detection is counted.
     """
 
     def measure(scores: np.ndarray,

@@ -1,17 +1,17 @@
 """Calibration errors of a detector: D-ECE, LaECE and LaACE.
 
-All of them read one :class:`DetectionMatches`; ignored and dropped
-detections belong to no sum.
+All of them use one :class:`DetectionMatches`. Ignored and dropped detections
+are not part of any sum.
 
-Shape shorthand:
+Shapes:
     D: detections
     K: classes
     M: bins
-    F: features of a D-ECE cell (the score and parts of the box)
+    F: features of a D-ECE cell (the score and box features)
 
 Names:
-    precision: share of true positives
-    localization quality: IoU with the matched object, 0 if a false positive
+    precision: share of true positives among the counted detections
+    localization quality: IoU with the matched object, 0 for a false positive
 """
 import warnings
 from dataclasses import dataclass
@@ -28,19 +28,22 @@ from .matching import DetectionMatches
 from .undefined_values import mean_of_defined
 
 BOX_FEATURES = ('cx', 'cy', 'w', 'h')
-# Below this share of detections in used cells the value says little.
+# If fewer detections than this share lie in used cells, D-ECE is not
+# meaningful.
 _LOW_COVERAGE = 0.5
-# Cells of all classes together: more would need gigabytes.
+# Maximum number of cells of all classes: more would need gigabytes.
 MAX_CELLS = 10**7
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionCalibrationError(CalibrationError):
-    """D-ECE of all classes pooled, and of each class.
+    """D-ECE of all classes together, and of each class.
 
-    Attributes of :class:`CalibrationError`, and:
-        per_class (Tuple[CalibrationError, ...]): One for each class; NaN
-            for a class without counted detections.
+    The other attributes are those of :class:`CalibrationError`.
+
+    Attributes:
+        per_class (tuple[CalibrationError, ...]): D-ECE of each class; NaN for
+            a class without counted detections.
     """
     per_class: Tuple[CalibrationError, ...] = ()
 
@@ -50,7 +53,7 @@ class DetectionCalibrationError(CalibrationError):
         return mean_of_defined([error.ece for error in self.per_class])
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             super().to_dict(),
             class_mean=self.class_mean,
@@ -62,15 +65,16 @@ class LocalizationAwareError:
     """LaECE: confidence against precision times IoU, class by class.
 
     Attributes:
-        laece (float): Mean over the classes that were measured.
-        over (float): Mean of their over-confident parts.
-        under (float): Mean of their under-confident parts.
-        num_classes (int): How many those are: classes with objects and with
+        laece (float): Mean over the measured classes, which have objects and
             counted detections.
-        per_class (Tuple[CalibrationError, ...]): One for each class; NaN
-            for a class that was not measured, whose table may still hold
+        over (float): Mean of the over-confident parts of the measured classes.
+        under (float): Mean of the under-confident parts of the measured
+            classes.
+        num_classes (int): Number of measured classes.
+        per_class (tuple[CalibrationError, ...]): Error of each class; NaN for
+            a class that is not measured. Its bin table may still contain
             detections.
-        bins (BinTable): Detections of all classes together.
+        bins (BinTable): Bin table of the detections of all classes.
     """
     laece: float
     over: float
@@ -80,7 +84,7 @@ class LocalizationAwareError:
     bins: BinTable
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             laece=self.laece,
             over=self.over,
@@ -91,12 +95,13 @@ class LocalizationAwareError:
 
 
 class LocalizationAwareAdaptiveError(NamedTuple):
-    """LaACE: every detection is a bin of its own.
+    """LaACE: LaECE where every detection is a bin of its own.
 
     Attributes:
-        laace (float): Mean over the classes that were measured.
-        num_classes (int): How many those are.
-        per_class (ndarray): NaN where a class was not measured, shape (K,).
+        laace (float): Mean over the measured classes, as in LaECE.
+        num_classes (int): Number of measured classes.
+        per_class (ndarray): Error of each class, NaN for a class that is not
+            measured, shape (K,).
     """
     laace: float
     num_classes: int
@@ -109,13 +114,15 @@ def relative_box_features(boxes: np.ndarray,
     """Box centre and size as fractions of the image, clipped to [0, 1].
 
     Args:
-        boxes (ndarray): x, y, width, height, shape (D, 4).
+        boxes (ndarray): Boxes as x, y, width, height, shape (D, 4).
         image_sizes (ndarray): Width and height of each box's image, shape
             (D, 2).
-        names (Sequence[str]): Any of 'cx', 'cy', 'w', 'h'. Defaults to all.
+        names (Sequence[str]): Names of the features, any of 'cx', 'cy', 'w',
+            'h'. Defaults to all of them.
 
     Returns:
-        ndarray: Shape (D, len(names)); NaN where the size is unknown.
+        ndarray: Features, NaN where the image size is unknown, shape
+        (D, len(names)).
 
     Example:
         >>> box, size = np.array([[10, 10, 20, 20]]), np.array([[100, 40]])
@@ -143,37 +150,39 @@ def detection_calibration_error(
         min_samples: int = 1) -> DetectionCalibrationError:
     """D-ECE: score against precision, in cells of score and box features.
 
-    D-ECE = sum over cells c of N_c / N * abs(mean score - precision), all
-    classes pooled: a detection of a class without objects is a false
-    positive like any other. A cell with fewer than ``min_samples`` counts
-    as perfectly calibrated (as in netcal, so that values agree): read
-    ``.coverage`` beside ``.ece``, or take ``.renormalized``.
+    D-ECE = sum over cells c of N_c / N * abs(mean score - precision), for all
+    classes together; a detection of a class without objects is a false
+    positive. A cell with fewer than ``min_samples`` detections counts as
+    perfectly calibrated, as in netcal, so that values agree: read
+    ``.coverage`` together with ``.ece``, or use ``.renormalized``.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted, usually .5.
-        num_bins (int | Sequence[int]): Bins of equal width, one number or
-            one for each dimension, the score's first. Defaults to 10.
-        closed (str): 'right' for bins (lo, hi], 'left' for [lo, hi) as in
-            netcal. Defaults to 'right'.
-        features (Sequence[str]): Parts of the predicted box relative to its
-            image that cells depend on beside the score, any of 'cx', 'cy',
-            'w', 'h'. Defaults to (), confidence only.
-        min_samples (int): Cells with fewer detections are not used.
-            Defaults to 1; the paper takes 8 for box features.
+        matches (DetectionMatches): Matches at the required IoU threshold,
+            usually 0.5.
+        num_bins (int | Sequence[int]): Number of bins of equal width, one
+            number or one for each dimension, with the score first. Defaults to
+            10.
+        closed (str): Closed side of the bins: 'right' for (lo, hi], 'left' for
+            [lo, hi) as in netcal. Defaults to 'right'.
+        features (Sequence[str]): Features of the predicted box, relative to
+            its image, that define the cells together with the score; any of
+            'cx', 'cy', 'w', 'h'. Defaults to (), which means the score only.
+        min_samples (int): Minimum number of detections of a used cell.
+            Defaults to 1; the paper uses 8 for box features.
 
     Returns:
         DetectionCalibrationError: ``.ece``, ``.over``, ``.under``,
         ``.coverage``, ``.bins`` (a BinTable, or a BinGrid if there are
-        features) and ``.per_class``; NaN, with a warning, if no detection
-        counts.
+        features) and ``.per_class``; NaN, with a warning, if no detection is
+        counted.
 
     Raises:
         InvalidValueError: If an option is out of range, or features are
-            wanted of images of unknown size.
+            requested and the size of an image is unknown.
 
     Reference:
-        Kueppers et al., Multivariate Confidence Calibration for Object
-        Detection, CVPR Workshops 2020, eq. 5.
+        Kueppers et al., "Multivariate Confidence Calibration for Object
+        Detection", CVPR Workshops 2020, Eq. 5.
     """
     check_choice('closed', closed, CLOSED_SIDES)
     check_count('min_samples', min_samples)
@@ -187,8 +196,8 @@ def detection_calibration_error(
         if np.isnan(box_columns).any():
             raise InvalidValueError(
                 '`features` need the width and height of every image, but '
-                'the annotations have images without; add them, or leave '
-                'the features out')
+                'some images in the annotations have none; add them, or do '
+                'not use features')
         columns = np.concatenate((columns, box_columns), axis=1)
     shape = _bins_per_dimension(num_bins, columns.shape[1])
     _check_num_cells(shape, matches.num_classes)
@@ -210,13 +219,13 @@ def detection_calibration_error(
                        mean_target, closed)
 
     if len(scores) == 0:
-        warnings.warn('no detection counts, so D-ECE is NaN', stacklevel=2)
+        warnings.warn('no detection is counted, so D-ECE is NaN', stacklevel=2)
     pooled = CalibrationError.from_bins(
         as_bins(CellSums(*(part.sum(axis=0) for part in sums))), min_samples)
     if pooled.coverage < _LOW_COVERAGE:
         warnings.warn(
             f'only {pooled.coverage:.1%} of the detections lie in cells of '
-            f'at least {min_samples} detections and D-ECE takes the others '
+            f'at least {min_samples} detections, and D-ECE counts the others '
             'as perfectly calibrated; use fewer bins or more images',
             stacklevel=2)
     per_class = _errors_by_row(sums, as_bins, min_samples)
@@ -229,29 +238,30 @@ def laece(matches: DetectionMatches,
           normalize_iou: bool = False) -> LocalizationAwareError:
     """LaECE: score against precision times IoU, mean over classes.
 
-    Per class LaECE = sum over bins b of N_b / N * abs(mean score - mean
-    localization quality), where the quality is the IoU of a true positive
-    and 0 for a false one. Matches at threshold .1 give LaECE (Oksuz 2023),
-    at 0 LaECE_0 (Kuzucu 2024). Classes without objects or without counted
-    detections are left out of the mean; a class of error 0 is not. So
-    dropping all detections of a bad class lowers the value: read
-    ``.num_classes`` and LRP beside it.
+    For each class, LaECE = sum over bins b of N_b / N * abs(mean score - mean
+    localization quality), where the quality is the IoU of a true positive and
+    0 for a false positive. Matches at threshold .1 give LaECE (Oksuz 2023), at
+    0 LaECE_0 (Kuzucu 2024). Classes without objects or without counted
+    detections are not part of the mean, while a class with error 0 is. So
+    removing all detections of a badly calibrated class lowers the value: read
+    ``.num_classes`` and LRP together with it.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted.
-        num_bins (int): Bins of equal width. Defaults to 25.
-        closed (str): See :func:`bin_index`. Defaults to 'right'.
+        matches (DetectionMatches): Matches at the required IoU threshold.
+        num_bins (int): Number of bins of equal width. Defaults to 25.
+        closed (str): Closed side of the bins, see :func:`bin_index`. Defaults
+            to 'right'.
         normalize_iou (bool): Whether the quality is (IoU - thr) / (1 - thr),
-            as in Oksuz's text; the released code takes the plain IoU.
-            Defaults to False.
+            as in the text of Oksuz et al.; their released code uses the plain
+            IoU. Defaults to False.
 
     Returns:
         LocalizationAwareError: ``.laece``, ``.per_class``, ``.bins``; NaN,
         with a warning, if no class can be measured.
 
     Reference:
-        Oksuz et al., Towards Building Self-Aware Object Detectors, CVPR
-        2023; Kuzucu et al., On Calibration of Object Detectors, ECCV 2024.
+        Oksuz et al., "Towards Building Self-Aware Object Detectors", CVPR
+        2023; Kuzucu et al., "On Calibration of Object Detectors", ECCV 2024.
     """
     check_choice('closed', closed, CLOSED_SIDES)
     check_count('num_bins', num_bins, 1, MAX_BINS)
@@ -282,21 +292,23 @@ def laece(matches: DetectionMatches,
 
 def laace(matches: DetectionMatches,
           normalize_iou: bool = False) -> LocalizationAwareAdaptiveError:
-    """LaACE: LaECE with a bin for every single detection.
+    """LaACE: LaECE with one bin for every detection.
 
-    Per class the mean of abs(score - localization quality), never less than
-    its LaECE. Classes are left out as in :func:`laece`.
+    For each class it is the mean of abs(score - localization quality), which
+    is never below the LaECE of the class. The same classes as in :func:`laece`
+    are measured.
 
     Args:
-        matches (DetectionMatches): At threshold 0 for LaACE_0.
-        normalize_iou (bool): See :func:`laece`. Defaults to False.
+        matches (DetectionMatches): Matches at IoU threshold 0 for LaACE_0.
+        normalize_iou (bool): Whether to normalise the IoU, see :func:`laece`.
+            Defaults to False.
 
     Returns:
         LocalizationAwareAdaptiveError: ``.laace``, ``.per_class``; NaN,
         with a warning, if no class can be measured.
 
     Reference:
-        Kuzucu et al., On Calibration of Object Detectors, ECCV 2024.
+        Kuzucu et al., "On Calibration of Object Detectors", ECCV 2024.
     """
     counted = matches.is_counted
     gap = np.abs(matches.scores -
@@ -314,7 +326,7 @@ def laace(matches: DetectionMatches,
 
 def _localization_quality(matches: DetectionMatches,
                           normalize_iou: bool) -> np.ndarray:
-    """What a score should be for LaECE, shape (D,)."""
+    """Target of the scores in LaECE, shape (D,)."""
     if not normalize_iou:
         return matches.iou
     normalized = (matches.iou - matches.iou_thr) / (1 - matches.iou_thr)
@@ -349,7 +361,7 @@ def _check_num_cells(shape: Sequence[int], num_classes: int) -> None:
 def _sums_by_class(class_index: np.ndarray, num_classes: int, cell: np.ndarray,
                    num_cells: int, scores: np.ndarray,
                    target: np.ndarray) -> CellSums:
-    """Sums of each class and cell, fields of shape (K, num_cells)."""
+    """Sum samples by class and cell, fields of shape (K, num_cells)."""
     sums = cell_sums(class_index * num_cells + cell, num_classes * num_cells,
                      scores, target)
     return CellSums(*(part.reshape(num_classes, num_cells) for part in sums))
@@ -359,7 +371,7 @@ def _errors_by_row(sums: CellSums,
                    as_bins: Any,
                    min_samples: int,
                    is_measured: Any = None) -> Tuple[CalibrationError, ...]:
-    """One CalibrationError for each class, NaN where it is not measured."""
+    """Compute the error of each class, NaN where it is not measured."""
     gaps = summarize_gaps(*sums.means(), min_samples)
     errors = []
     for k, values in enumerate(zip(*gaps)):

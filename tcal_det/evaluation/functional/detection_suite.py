@@ -1,11 +1,11 @@
-"""Every calibration figure of a detector, from one matching per threshold.
+"""All calibration figures of a detector, with one matching per IoU threshold.
 
-Shape shorthand:
+Shapes:
     K: classes
 
 Names:
-    overall: a figure of the whole data set
-    per class: the same figure of each class alone
+    overall: figure of the whole data set
+    per class: the same figure of each class
 """
 import warnings
 from functools import cached_property
@@ -46,24 +46,26 @@ _POSITION = ('cx', 'cy')
 
 
 class DetectionCalibrationReport:
-    """All figures, and the bins that D-ECE and LaECE can be recomputed from.
+    """All figures, and the bins from which D-ECE and LaECE can be recomputed.
 
-    Each result is computed when it is first asked for.
+    Each result is computed at its first access.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        options (EvaluationOptions): How they are measured.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        options (EvaluationOptions): Options of the evaluation.
 
     Attributes:
-        counts (Dict[str, int]): Images, classes, objects and detections.
-        category_ids (Tuple): In the order of every per-class array.
-        category_names (Tuple[str, ...]): In the same order.
-        num_objects (ndarray): Objects per class, shape (K,).
-        num_detections (ndarray): Counted detections per class at the
-            threshold of D-ECE, shape (K,).
-        score_thresholds (ndarray): Detections under it were left out; NaN
-            where all were kept. Shape (K,).
+        counts (dict[str, int]): Numbers of images, classes, objects and
+            detections.
+        category_ids (tuple): Category ids, in the order of every per-class
+            array.
+        category_names (tuple[str, ...]): Category names, in the same order.
+        num_objects (ndarray): Number of objects per class, shape (K,).
+        num_detections (ndarray): Number of counted detections per class at the
+            IoU threshold of D-ECE, shape (K,).
+        score_thresholds (ndarray): Score threshold of each class; detections
+            below it are left out. NaN where all are kept. Shape (K,).
     """
 
     def __init__(self, ground_truth: GroundTruth, detections: Detections,
@@ -77,7 +79,7 @@ class DetectionCalibrationReport:
             _ANY_OVERLAP, options.d_ece_iou_thr, options.laece_iou_thr,
             options.olrp_iou_thr
         })
-        # Of the matches and of AP.
+        # Used for the matches and for AP.
         self._pairs = rank_pairs(ground_truth, detections, options.max_dets)
         self._matches = dict(
             zip(
@@ -105,12 +107,13 @@ class DetectionCalibrationReport:
     @classmethod
     def of(cls, ground_truth: GroundTruth, detections: Detections,
            **options: Any) -> 'DetectionCalibrationReport':
-        """The report under options by name; nothing is computed yet.
+        """Create a report from options by name; nothing is computed yet.
 
         Args:
-            ground_truth (GroundTruth): Objects.
-            detections (Detections): Of the same images and classes.
-            **options: See :class:`EvaluationOptions`.
+            ground_truth (GroundTruth): Annotated objects.
+            detections (Detections): Detections on the same images and classes.
+            **options: Options of the evaluation, see
+                :class:`EvaluationOptions`.
         """
         return cls(ground_truth, detections, EvaluationOptions.of(**options))
 
@@ -125,7 +128,7 @@ class DetectionCalibrationReport:
         return self.matches_at(self.options.d_ece_iou_thr)
 
     def matches_at(self, iou_thr: float) -> DetectionMatches:
-        """Matches above the score thresholds.
+        """Matches of the detections above the score thresholds.
 
         Args:
             iou_thr (float): IoU threshold of one of the figures, or 0.
@@ -140,14 +143,14 @@ class DetectionCalibrationReport:
 
     @cached_property
     def d_ece(self) -> DetectionCalibrationError:
-        """Confidence alone."""
+        """D-ECE in bins of the score."""
         return detection_calibration_error(self.matches,
                                            self.options.d_ece_bins,
                                            self.options.closed)
 
     @cached_property
     def d_ece_position(self) -> Optional[DetectionCalibrationError]:
-        """Cells of score and box centre; None without image sizes."""
+        """D-ECE in cells of score and box centre; None without image sizes."""
         if self._lacks_image_sizes:
             return None
         return detection_calibration_error(
@@ -159,7 +162,7 @@ class DetectionCalibrationReport:
 
     @cached_property
     def d_ece_size(self) -> Optional[DetectionCalibrationError]:
-        """Cells of score, box width and height; None without image sizes."""
+        """D-ECE in cells of score and box size; None without image sizes."""
         if self._lacks_image_sizes:
             return None
         return size_dependent_calibration_error(
@@ -174,13 +177,13 @@ class DetectionCalibrationReport:
 
     @cached_property
     def d_ece_debiased(self) -> DebiasedCalibrationError:
-        """D-ECE without the bias of few detections in a bin."""
+        """D-ECE corrected for the bias of bins with few detections."""
         return DebiasedCalibrationError.from_bins(
             self.d_ece.bins)  # type: ignore[arg-type]  # no grid: one feature
 
     @cached_property
     def smooth(self) -> SmoothCalibrationError:
-        """Smooth calibration error of all classes together: no bins."""
+        """Smooth calibration error of all classes together, without bins."""
         return smooth_calibration_error(*self._confidence_and_correct)
 
     @cached_property
@@ -252,13 +255,13 @@ class DetectionCalibrationReport:
         return _scoring_rules(self.matches)
 
     def figures(self, keys: Iterable[str]) -> Dict[str, float]:
-        """Some figures of the whole data set; the others are not computed.
+        """Compute some figures of the whole data set, and no others.
 
         Args:
-            keys (Iterable[str]): Keys of ``FIGURES``.
+            keys (Iterable[str]): Keys of the figures in ``FIGURES``.
         """
         with warnings.catch_warnings():
-            # One warning says the same for all figures.
+            # `why_undefined` gives one message for all figures instead.
             warnings.simplefilter('ignore', UserWarning)
             return {
                 key: BY_KEY[key].overall(self)  # type: ignore[misc]  # has it
@@ -267,13 +270,13 @@ class DetectionCalibrationReport:
 
     @cached_property
     def overall(self) -> Dict[str, float]:
-        """The figures of the whole data set; NaN where undefined."""
+        """Figures of the whole data set; NaN where undefined."""
         return self.figures(figure.key for figure in FIGURES
                             if figure.overall is not None)
 
     @cached_property
     def per_class(self) -> List[Dict[str, Any]]:
-        """One row per class, by category id: `overall`'s keys and more."""
+        """One row per class, by category id, with the figures of the class."""
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)
             return [self._class_row(k) for k in range(len(self.category_ids))]
@@ -291,13 +294,13 @@ class DetectionCalibrationReport:
             })
 
     def why_undefined(self, figures: Mapping[str, float]) -> Optional[str]:
-        """One line about figures that are NaN, with the reason.
+        """Explain in one line which figures are NaN, and why.
 
         Args:
-            figures (Mapping[str, float]): From :meth:`figures`.
+            figures (Mapping[str, float]): Figures from :meth:`figures`.
 
         Returns:
-            str, optional: None if all are defined.
+            str, optional: Message; None if all figures are defined.
         """
         undefined = [
             key for key, value in figures.items()
@@ -306,11 +309,11 @@ class DetectionCalibrationReport:
         if not undefined:
             return None
         if self.counts['objects'] == 0:
-            reason = 'there is no object to be found'
+            reason = 'there is no object'
         elif self.num_detections.sum() == 0:
-            reason = 'no detection counts'
+            reason = 'no detection is counted'
         elif self.counts['true_positives'] == 0:
-            reason = 'no detection is right'
+            reason = 'there is no true positive'
         elif self.d_ece_position is None:
             reason = 'the annotations have images without width and height'
         else:
@@ -330,7 +333,7 @@ class DetectionCalibrationReport:
         return tables
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN.
+        """Convert to plain numbers and lists; NaN stays NaN.
 
         ``bins`` has the tables of all classes together under 'overall' and
         those of each class, in the order of ``per_class``, under
@@ -361,15 +364,16 @@ def evaluate_detections(ground_truth: GroundTruth,
                         detections: Detections,
                         score_thr: ScoreThreshold = None,
                         **options: Any) -> DetectionCalibrationReport:
-    """Measure detections in every way of this package.
+    """Compute all figures of this package.
 
     Args:
-        ground_truth (GroundTruth): From :func:`ground_truth_from_coco`.
-        detections (Detections): From :func:`detections_from_coco`.
-        score_thr (float | str | Mapping, optional): Lowest score that
-            counts, see :class:`EvaluationOptions`. Defaults to None, keep
-            everything.
-        **options: The other ones of :class:`EvaluationOptions`.
+        ground_truth (GroundTruth): Annotated objects from
+            :func:`ground_truth_from_coco`.
+        detections (Detections): Detections from :func:`detections_from_coco`.
+        score_thr (float | str | Mapping, optional): Lowest score of the
+            counted detections, see :class:`EvaluationOptions`. Defaults to
+            None, which keeps all detections.
+        **options: Other options of :class:`EvaluationOptions`.
 
     Returns:
         DetectionCalibrationReport: ``.overall``, ``.per_class``, ``.bins``
@@ -389,7 +393,7 @@ def evaluate_detections(ground_truth: GroundTruth,
 
 
 def _most_position_bins(num_classes: int) -> int:
-    """Bins per dimension whose cells, over all classes, fit the memory."""
+    """Largest number of bins per dimension whose cells fit into memory."""
     num_bins = MAX_POSITION_BINS
     while num_bins > 1 and num_bins**3 * num_classes > MAX_CELLS:
         num_bins -= 1
@@ -398,7 +402,7 @@ def _most_position_bins(num_classes: int) -> int:
 
 def _class_thresholds(score_thr: ScoreThreshold, ground_truth: GroundTruth,
                       matches: DetectionMatches) -> np.ndarray:
-    """The score threshold of each class, NaN for none, shape (K,)."""
+    """Score threshold of each class, NaN if there is none, shape (K,)."""
     num_classes = ground_truth.num_classes
     if score_thr is None:
         return np.full(num_classes, np.nan)
@@ -423,7 +427,7 @@ def _class_thresholds(score_thr: ScoreThreshold, ground_truth: GroundTruth,
 
 def _thresholds_of_mapping(score_thr: Mapping[Any, float],
                            ground_truth: GroundTruth) -> np.ndarray:
-    # JSON turns the keys of a dict into texts: '7' is category 7.
+    # JSON converts the keys of a dict to texts: '7' is category 7.
     by_text = {str(key): value for key, value in score_thr.items()}
     category_ids = [str(key) for key in ground_truth.category_ids.tolist()]
     unknown = sorted(set(by_text) - set(category_ids))

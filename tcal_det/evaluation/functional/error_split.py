@@ -1,14 +1,14 @@
-"""Why detections are wrong, and how much AP each reason costs (TIDE).
+"""Types of detection errors, and the AP that each type costs (TIDE).
 
-Shape shorthand:
+Shapes:
     G: objects of the ground truth
     D: detections
     K: classes
 
 Names:
-    free object: no true positive has taken it
-    target: the free object that a false positive would take if its class,
-        or its box, were right
+    free object: object without a matching true positive
+    target: free object that a false positive would match if its class or its
+        box were right
 """
 from dataclasses import dataclass
 from typing import Any, Dict, Sequence, Tuple
@@ -37,24 +37,24 @@ class ErrorSplit:
 
     Attributes:
         iou_thr (float): IoU threshold of a match.
-        background_iou_thr (float): Up to this IoU a box lies on background.
+        background_iou_thr (float): Largest IoU of a detection on background.
         ap (float): COCO AP at ``iou_thr``, mean over classes with objects;
             NaN if there are none.
-        num_errors (Dict[str, int]): False positives of each of
-            ``DETECTION_ERRORS``, and 'missed': objects that no error of
-            another type accounts for.
-        d_ap (Dict[str, float]): AP gained if all errors of that type, and
-            no other, were put right; never negative, NaN where no class is
-            left.
+        num_errors (dict[str, int]): Number of false positives of each of
+            ``DETECTION_ERRORS``, and number of 'missed' objects, which no
+            error of another type explains.
+        d_ap (dict[str, float]): AP gained if all errors of one type, and no
+            others, were corrected; never negative, NaN where no class is left.
         d_ap_false_positive (float): AP gained if every true positive had a
             higher score than every false positive.
-        d_ap_false_negative (float): AP gained if the objects not found were
-            no objects.
-        per_class (Dict[str, ndarray]): ``num_errors`` of each class, by
-            the class of the detection or of the object missed, shape (K,).
+        d_ap_false_negative (float): AP gained if unmatched objects were
+            removed.
+        per_class (dict[str, ndarray]): ``num_errors`` of each class, by the
+            class of the detection or of the missed object, shape (K,).
         error_type (ndarray): Index into ``DETECTION_ERRORS`` of each false
             positive, -1 for other detections, int8, shape (D,).
-        is_missed (ndarray): Which objects are 'missed', boolean, shape (G,).
+        is_missed (ndarray): Whether each object is 'missed', boolean, shape
+            (G,).
     """
     iou_thr: float
     background_iou_thr: float
@@ -69,12 +69,12 @@ class ErrorSplit:
     _curves: '_Curves'
 
     def ap_when_fixed(self, types: Sequence[str]) -> float:
-        """AP if the errors of several types were put right together.
+        """AP if the errors of several types were corrected together.
 
         With all of ``ERROR_TYPES`` it is 1.
 
         Args:
-            types (Sequence[str]): Any of ``ERROR_TYPES``.
+            types (Sequence[str]): Error types, any of ``ERROR_TYPES``.
 
         Raises:
             InvalidValueError: If a type is unknown.
@@ -84,7 +84,7 @@ class ErrorSplit:
         return self._curves.when_fixed(types)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; arrays of detections left out."""
+        """Convert to plain numbers and lists, without arrays of detections."""
         return dict(
             iou_thr=self.iou_thr,
             background_iou_thr=self.background_iou_thr,
@@ -105,60 +105,62 @@ def error_split(ground_truth: GroundTruth,
                 background_iou_thr: float = 0.1) -> ErrorSplit:
     """Split errors as TIDE does, with COCO's matching and AP.
 
-    A false positive has the first of these types that fits it. "Same" is
-    the largest IoU with an object of its class, "other" the largest with an
-    object of another class, both in its image, whether free or not:
+    A false positive gets the first of these types whose condition holds.
+    "Same" is the largest IoU with an object of its class, "other" the largest
+    IoU with an object of another class, both in its image, whether free or
+    not:
 
     - localization: background_iou_thr <= same <= iou_thr
     - classification: other >= iou_thr
     - duplicate: same >= iou_thr
     - background: same and other <= background_iou_thr
-    - both: what is left
+    - both: all others
 
-    A localization or classification error points at the object of that
-    largest IoU. If it is free, the error of highest score that points at it
-    is put right by making it a true positive of the object's class; all
-    other false positives are put right by removal. A free object that none
-    points at is missed; it is put right by taking it out of the number of
-    objects. A class that thereby has neither objects nor detections leaves
-    the mean, one with detections alone has AP 0.
+    A localization or classification error points to the object with this
+    largest IoU. If that object is free, the highest-scoring error that points
+    to it is corrected to a true positive of the object's class. All other
+    false positives are corrected by removal. A free object to which no error
+    points is missed; it is corrected by removing it from the number of
+    objects. If a class then has neither objects nor detections, it is not part
+    of the mean; a class with detections only has AP 0.
 
-    The rules are those of tidecv 1.0.1, and so are the figures (times 100
-    there), but where COCOeval, which the other figures here agree with,
-    does something else:
+    The rules and figures are those of tidecv 1.0.1 (which multiplies by 100),
+    except where it differs from COCOeval, with which all other figures of this
+    package agree:
 
-    - detections on crowds are no errors; tidecv counts them;
-    - the best 100 detections of each image *and class* exist; there of each
-      image;
-    - of objects of equal IoU a detection matches the later; there the
-      earlier;
-    - detections of equal score keep their order; there false positives come
-      first when something was put right, so that its gains can be off by
-      that;
-    - classes without objects are not in the mean, but their detections are
-      counted as errors; there a class with detections alone has AP 0;
-    - recall levels are COCOeval's, ten of which are 1 rounding step off
-      those there, so that AP may differ if a class attains just these.
+    - detections on crowds are not errors here; tidecv counts them;
+    - the best 100 detections of each image *and class* are used here; in
+      tidecv, of each image;
+    - among objects of equal IoU a detection matches the later one here; in
+      tidecv, the earlier one;
+    - detections of equal score keep their order here; in tidecv, false
+      positives come first after a correction, so that its gains can differ;
+    - classes without objects are not part of the mean here, but their
+      detections are counted as errors; in tidecv, a class with detections only
+      has AP 0;
+    - recall levels are those of COCOeval here; ten of them differ from
+      tidecv's by one rounding step, so that AP may differ if a class reaches
+      exactly these.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        matches (DetectionMatches): Of these, at the IoU threshold wanted,
-            usually .5.
-        background_iou_thr (float): In (0, ``matches.iou_thr``]. Defaults to
-            0.1.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        matches (DetectionMatches): Matches of these detections at the required
+            IoU threshold, usually 0.5.
+        background_iou_thr (float): Largest IoU of a detection on background,
+            in (0, ``matches.iou_thr``]. Defaults to 0.1.
 
     Returns:
         ErrorSplit: Counts and AP gained.
 
     Raises:
         InvalidTypeError: If the threshold is not a number.
-        InvalidValueError: If it is out of range, or the matches are not of
-            these detections.
+        InvalidValueError: If the threshold is out of range, or the matches do
+            not belong to these detections.
 
     Reference:
-        Bolya et al., TIDE: A General Toolbox for Identifying Object
-        Detection Errors, ECCV 2020.
+        Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection
+        Errors", ECCV 2020.
     """
     check_fraction('background_iou_thr', background_iou_thr)
     if not 0 < background_iou_thr <= matches.iou_thr:
@@ -229,7 +231,7 @@ def error_split(ground_truth: GroundTruth,
 
 def _error_types(same: np.ndarray, other: np.ndarray, iou_thr: float,
                  background_iou_thr: float) -> np.ndarray:
-    """The first type that fits each pair of IoUs, int8, shape (D,)."""
+    """Find the first type whose condition holds, int8, shape (D,)."""
     conditions = dict(
         localization=(background_iou_thr <= same) & (same <= iou_thr),
         classification=other >= iou_thr,
@@ -242,33 +244,36 @@ def _error_types(same: np.ndarray, other: np.ndarray, iou_thr: float,
 
 def _best(pairs: BoxPairs,
           num_detections: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Largest IoU of each detection, and with which object.
+    """Find the largest IoU of each detection, and its object.
 
     Returns:
-        Tuple[ndarray, ndarray]: IoU, 0 without any; and the object, the
-        first of equal ones, -1 without any; shape (D,) each.
+        tuple[ndarray, ndarray]: Largest IoU, 0 without pairs; and index of its
+        object, the first among equal IoUs, -1 without pairs; shape (D,) each.
     """
     iou = np.zeros(num_detections)
     start = np.flatnonzero(is_first_of_run(pairs.detection))
     iou[pairs.detection[start]] = np.maximum.reduceat(pairs.iou, start)
     is_best = np.flatnonzero(pairs.iou == iou[pairs.detection])[::-1]
     best = np.full(num_detections, -1)
-    # Of repeated indices numpy stores the last: here the first object.
+    # For repeated indices numpy keeps the last value: here the first object,
+    # as the order is reversed.
     best[pairs.detection[is_best]] = pairs.object[is_best]
     return iou, best
 
 
 @dataclass(frozen=True, eq=False)
 class _Curves:
-    """What AP is computed from, after any repair.
+    """Data from which AP is computed, after any correction.
 
     Attributes:
-        class_index (ndarray): Of the counted detections, by score.
-        error_type (ndarray): -1 for a true positive.
-        becomes (ndarray): Class of which the repair makes it a true
-            positive; -1 if the repair removes it.
-        num_objects (ndarray): Shape (K,).
-        num_missed (ndarray): Shape (K,).
+        class_index (ndarray): Class of each counted detection, by descending
+            score.
+        error_type (ndarray): Index of the error type, -1 for a true positive.
+        becomes (ndarray): Class of the true positive that a correction makes
+            of the detection; -1 if the correction removes it.
+        num_objects (ndarray): Number of objects of each class, shape (K,).
+        num_missed (ndarray): Number of missed objects of each class, shape
+            (K,).
     """
     class_index: np.ndarray
     error_type: np.ndarray
@@ -277,7 +282,7 @@ class _Curves:
     num_missed: np.ndarray
 
     def when_fixed(self, types: Sequence[str]) -> float:
-        """AP if the errors of these types were put right."""
+        """AP if the errors of these types were corrected."""
         codes = [
             code for code, name in enumerate(DETECTION_ERRORS) if name in types
         ]
@@ -290,14 +295,14 @@ class _Curves:
         return self._ap(class_index[stays], is_tp[stays], num_objects)
 
     def without_false_positives(self) -> float:
-        """AP with true positives served before all others."""
+        """AP with true positives ranked before false positives."""
         is_tp = self.error_type < 0
         order = np.argsort(~is_tp, kind='stable')
         return self._ap(self.class_index[order], is_tp[order],
                         self.num_objects)
 
     def without_false_negatives(self) -> float:
-        """AP with no more objects than true positives."""
+        """AP with as many objects as true positives."""
         is_tp = self.error_type < 0
         num_found = np.bincount(
             self.class_index[is_tp], minlength=len(self.num_objects))
@@ -305,7 +310,7 @@ class _Curves:
 
     def _ap(self, class_index: np.ndarray, is_tp: np.ndarray,
             num_objects: np.ndarray) -> float:
-        """Mean over the classes that had objects before the repair."""
+        """Mean over the classes that had objects before the correction."""
         num_detections = np.bincount(class_index, minlength=len(num_objects))
         by_class = is_tp[np.argsort(_narrowed(class_index), kind='stable')]
         end = np.cumsum(num_detections)
@@ -321,7 +326,7 @@ class _Curves:
 
 
 def _average_precision(is_tp: np.ndarray, num_objects: int) -> float:
-    """Mean over recall levels of the best precision at no less recall."""
+    """Mean over recall levels of the best precision at this recall or more."""
     num_tp = np.cumsum(is_tp)
     precision = num_tp / np.arange(1, len(is_tp) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]

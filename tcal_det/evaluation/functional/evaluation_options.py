@@ -1,7 +1,7 @@
-"""The options of an evaluation: of the function, the metric and the command.
+"""Options of an evaluation, shared by function, metric and command.
 
-A new option is a new field here: the metric takes it, ``tcal-eval`` has an
-argument for it, and the report's settings hold it.
+To add an option, add a field here. The metric then accepts it, ``tcal-eval``
+has an argument for it, and the settings of the report contain it.
 """
 from dataclasses import dataclass, field, fields
 from typing import Any, Dict, Mapping, Union
@@ -24,18 +24,18 @@ def _option(default: Any, explanation: str, check: Any, *args: Any) -> Any:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How detections are measured.
+    """Options that define how detections are evaluated.
 
     Args:
         score_thr (float | str | Mapping, optional): Lowest score of the
-            detections that count: one number; one for each category id; or
-            'lrp_optimal', the threshold at which each class's LRP at IoU
-            threshold 0 is least on these very detections (Kuzucu et al.;
-            choose them on another split where figures are compared). A
-            class without threshold keeps everything, with a warning. AP
-            takes all detections. Defaults to None, keep everything.
-        max_dets (int): Number of detections per image and class that count,
-            best scores first. Defaults to 100.
+            counted detections: one number; a number for each category id; or
+            'lrp_optimal', the threshold that minimises the LRP of each class
+            at IoU threshold 0 on the evaluated detections (Kuzucu et al.; to
+            compare detectors, choose the thresholds on another split). A class
+            without a threshold keeps all detections, with a warning. AP always
+            uses all detections. Defaults to None, which keeps all detections.
+        max_dets (int): Maximum number of counted detections per image and
+            class, best scores first. Defaults to 100.
         zero_iou (str): Rule for disjoint boxes at IoU threshold 0, see
             :func:`match_detections`. Defaults to 'reject'.
         closed (str): Closed side of the bins, see :func:`bin_index`.
@@ -50,12 +50,13 @@ class EvaluationOptions:
             [1, 1000]. Defaults to 25.
         olrp_iou_thr (float): IoU threshold of oLRP, in [0, 1). Defaults to
             0.5.
-        position_bins (int): Number of bins per dimension of
-            position-dependent D-ECE (score, cx, cy), in [1, 100], and fewer
-            where there are more than 10 classes: 10 million cells of all
-            classes. Defaults to 8.
-        position_min_samples (int): Number of detections below which a cell
-            of it is not used. Defaults to 8.
+        position_bins (int): Number of bins per dimension of position-dependent
+            D-ECE (score, cx, cy), in [1, 100]. With more than 10 classes the
+            maximum is lower, as all classes together may have at most 10
+            million cells. Defaults to 8.
+        position_min_samples (int): Minimum number of detections of a cell of
+            position-dependent D-ECE; cells with fewer are not used. Defaults
+            to 8.
 
     Raises:
         InvalidTypeError: If an option has the wrong type.
@@ -63,14 +64,14 @@ class EvaluationOptions:
     """
     score_thr: ScoreThreshold = None
     max_dets: int = _option(
-        100, 'number of detections per image and class that count, best '
+        100, 'maximum number of counted detections per image and class, best '
         'scores first', check_count)
     zero_iou: str = _option(
         'reject', 'rule for disjoint boxes at IoU threshold 0: accept '
         'matches them, as published LaECE_0 figures do', check_choice,
         ZERO_IOU_RULES)
-    closed: str = _option('right', 'side of the bins that belongs to them',
-                          check_choice, CLOSED_SIDES)
+    closed: str = _option('right', 'closed side of the bins', check_choice,
+                          CLOSED_SIDES)
     d_ece_iou_thr: float = _option(
         0.5, 'IoU threshold of D-ECE, Brier score and NLL, in [0, 1)',
         check_iou_thr)
@@ -88,8 +89,8 @@ class EvaluationOptions:
         8, 'number of bins per dimension of position-dependent D-ECE, 1 to '
         f'{MAX_POSITION_BINS}', check_count, 1, MAX_POSITION_BINS)
     position_min_samples: int = _option(
-        8, 'number of detections below which a cell of it is not used',
-        check_count)
+        8, 'minimum number of detections of a cell of position-dependent '
+        'D-ECE; cells with fewer are not used', check_count)
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -102,7 +103,7 @@ class EvaluationOptions:
 
     @classmethod
     def of(cls, **options: Any) -> 'EvaluationOptions':
-        """Make options of keyword arguments; a misspelt one is named."""
+        """Create options from keyword arguments and check their names."""
         known = [one.name for one in fields(cls)]
         unknown = sorted(set(options) - set(known))
         if unknown:
@@ -112,7 +113,7 @@ class EvaluationOptions:
         return cls(**options)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain values by name; category ids of thresholds are texts."""
+        """Convert to plain values by name; category ids become texts."""
         options = {one.name: getattr(self, one.name) for one in fields(self)}
         if isinstance(self.score_thr, Mapping):
             options['score_thr'] = {
@@ -124,7 +125,7 @@ class EvaluationOptions:
 
 def _check_score_thr(score_thr: ScoreThreshold) -> None:
     remedy = ("`score_thr` must be None, a number in [0, 1], 'lrp_optimal' "
-              'or a dict of a number for each category id, but got '
+              'or a dict with a number for each category id, but got '
               f'{shortened(score_thr)}')
     if isinstance(score_thr, str):
         if score_thr != 'lrp_optimal':

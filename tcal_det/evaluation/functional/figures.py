@@ -1,8 +1,8 @@
-"""The catalogue of figures: what is measured, how it is called, how told.
+"""Catalogue of all figures, with their names, descriptions and functions.
 
-A new figure is a new entry here. The report, its JSON, the table of
-``tcal-eval``, the metric's keys, the HTML page and the comparison of results
-files follow.
+To add a figure, add an entry here. The report, its JSON, the table of
+``tcal-eval``, the keys of the metric, the HTML page and the comparison of
+results files use this catalogue.
 """
 import math
 from dataclasses import dataclass
@@ -23,18 +23,23 @@ class Figure:
     """One number about a set of detections.
 
     Attributes:
-        key (str): Name in JSON, and in the metric's log.
+        key (str): Name in JSON and in the log of the metric.
         title (str): Name in tables and on axes.
-        meaning (str): One sentence for readers who do not know it.
-        overall (Callable, optional): From a report to the figure of the
-            whole data set. None: classes have it only.
-        of_class (Callable, optional): From a report and a class index to
-            the figure of that class. None: classes do not have it.
-        part_of (str, optional): Key of the figure that it is a part of.
-        is_headline (bool): Whether it stands in the printed table.
-        in_metric (bool): Whether ``DetectionCalibrationMetric`` logs it.
-        better (str, optional): 'lower' or 'higher'; None where neither is.
-        is_often_undefined (bool): Whether NaN deserves no warning.
+        meaning (str): One-sentence explanation for readers who do not know the
+            figure.
+        overall (Callable, optional): Function from a report to the figure of
+            the whole data set. None if only classes have the figure.
+        of_class (Callable, optional): Function from a report and a class index
+            to the figure of the class. None if classes do not have the figure.
+        part_of (str, optional): Key of the figure that this figure is a part
+            of.
+        is_headline (bool): Whether the printed table includes the figure.
+        in_metric (bool): Whether ``DetectionCalibrationMetric`` logs the
+            figure.
+        better (str, optional): Better direction, 'lower' or 'higher'; None if
+            neither is better.
+        is_often_undefined (bool): Whether NaN is common, so that there is no
+            warning.
     """
     key: str
     title: str
@@ -66,7 +71,7 @@ def _precision_figure(key: str,
 
 def _lrp_figures(attribute: str, title: str, meaning: str,
                  are_parts_headlines: bool) -> Tuple[Figure, ...]:
-    """LRP and its three parts."""
+    """Create the figures of LRP and its three components."""
     parts = dict(
         lrp=('', title, meaning),
         loc=('_loc', 'localisation', 'Mean of (1 - IoU) / (1 - threshold) '
@@ -120,7 +125,7 @@ def _class_d_ece_of_size(report: 'Report', k: int, row: int) -> float:
 
 def _cell_figures(attribute: str, title: str,
                   meaning: str) -> Tuple[Figure, Figure]:
-    """A calibration error in cells of few detections, and its coverage."""
+    """Create the figures of an error in cells, and of its coverage."""
 
     def value(report: 'Report', name: str, k: Optional[int] = None) -> float:
         error = getattr(report, attribute)
@@ -128,7 +133,7 @@ def _cell_figures(attribute: str, title: str,
             return math.nan
         if k is not None:
             error = error.per_class[k]
-        # Without a single used cell the sum is 0, which reads as perfect.
+        # Without any used cell the sum is 0, which would look perfect.
         is_defined = error.num_used or name == 'coverage'
         return getattr(error, name) if is_defined else math.nan
 
@@ -142,7 +147,7 @@ def _cell_figures(attribute: str, title: str,
             Figure(
                 f'{attribute}_coverage',
                 'its coverage',
-                'Share of the detections in cells with enough of them.',
+                'Share of the detections in cells with enough detections.',
                 lambda report: value(report, 'coverage'),
                 lambda report, k: value(report, 'coverage', k),
                 part_of=attribute,
@@ -174,18 +179,17 @@ FIGURES = (
     _precision_figure('AR_large', 'AR large', 'Mean recall of large objects.'),
     _d_ece_figure(
         'd_ece', 'D-ECE', 'ece', 'Mean distance between the score of a '
-        'detection and the precision of detections with such a score.'),
+        'detection and the precision of detections with a similar score.'),
     _d_ece_figure('d_ece_over', 'over', 'over',
                   'The part of D-ECE where scores are above the precision.'),
     _d_ece_figure('d_ece_under', 'under', 'under',
                   'The part of D-ECE where scores are below the precision.'),
     _d_ece_figure('d_ece_coverage', 'coverage', 'coverage',
-                  'Share of the detections that D-ECE is made of.', False,
-                  'higher'),
+                  'Share of the detections that D-ECE uses.', False, 'higher'),
     Figure(
         'laece',
         'LaECE',
-        'Mean distance between score and precision x IoU, over classes.',
+        'Mean over classes of the distance between score and precision x IoU.',
         lambda report: report.laece.laece,
         lambda report, k: report.laece.per_class[k].ece,
         is_headline=True,
@@ -210,20 +214,20 @@ FIGURES = (
         'lrp_0', 'LRP_0', 'Localisation, false positives and missed objects '
         'in one error, where any overlap is a match.', True),
     *_lrp_figures(
-        'olrp', 'oLRP', 'The least LRP that a score threshold for each '
-        'class can give.', False),
+        'olrp', 'oLRP', 'The smallest LRP over all score thresholds, chosen '
+        'for each class.', False),
     Figure(
         'olrp_threshold',
         'oLRP score',
-        'The score threshold of the least LRP.',
+        'The score threshold of the smallest LRP.',
         None,
         lambda report, k: float(report.olrp.threshold[k]),
         better=None),
     Figure(
         'oce',
         'OCE',
-        'Mean Brier score of what the detections on each object say of it; '
-        'missed objects count in full.',
+        'Mean Brier score of the class that the detections on each object '
+        'predict; missed objects have the full cost.',
         lambda report: report.oce.oce,
         lambda report, k: float(report.oce.per_class[k]),
         is_headline=True),
@@ -242,7 +246,7 @@ FIGURES = (
     Figure(
         'd_ece_debiased',
         'D-ECE, debiased',
-        'D-ECE less what chance alone gives in bins of few detections.',
+        'D-ECE minus the bias from chance in bins with few detections.',
         lambda report: report.d_ece_debiased.ece,
         lambda report, k: DebiasedCalibrationError.from_bins(
             cast('BinTable', report.d_ece.per_class[k].bins)).ece,
@@ -250,14 +254,15 @@ FIGURES = (
     Figure(
         'smece',
         'Smooth ECE',
-        'Mean distance between score and precision, smoothed by a kernel '
-        'instead of cut into bins.',
+        'Mean distance between score and precision, computed with a kernel '
+        'instead of bins.',
         lambda report: report.smooth.smece,
         is_headline=True),
     Figure(
         'brier',
         'Brier score',
-        'Mean squared distance between score and being right.',
+        'Mean squared difference between the score and 1 for a true, 0 for a '
+        'false positive.',
         lambda report: float(report.brier[0]),
         lambda report, k: float(report.brier[1 + k]),
         is_headline=True),
@@ -270,16 +275,18 @@ FIGURES = (
         is_headline=True,
         better=better) for key, title, meaning, better in
       (('mcb', 'miscalibration',
-        'What the best monotone recalibration would take off the Brier '
-        'score.', 'lower'),
+        'Decrease of the Brier score by the best monotone recalibration.',
+        'lower'),
        ('dsc', 'discrimination',
-        'How far scores, so recalibrated, tell right from wrong.', 'higher'),
+        'How well the recalibrated scores separate true from false positives.',
+        'higher'),
        ('unc', 'uncertainty',
         'The Brier score of one constant score for all detections.', None))),
     Figure(
         'nll',
         'NLL',
-        'Mean negative log-likelihood of being right, under the score.',
+        'Mean negative log-likelihood of the true and false positives, given '
+        'the scores.',
         lambda report: float(report.nll[0]),
         lambda report, k: float(report.nll[1 + k]),
         is_headline=True),

@@ -1,4 +1,4 @@
-"""Detections and objects of one image that overlap, whatever their class."""
+"""Overlapping pairs of detections and objects of one image, of any class."""
 from dataclasses import replace
 
 import numpy as np
@@ -9,21 +9,21 @@ from .coco_arrays import Detections, GroundTruth
 
 def image_pairs(ground_truth: GroundTruth, detections: Detections,
                 wanted: np.ndarray) -> BoxPairs:
-    """All pairs of one image that overlap, of equal and of different class.
+    """Find all overlapping pairs within each image, of equal or other class.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        wanted (ndarray): Which detections to pair, boolean, shape (D,).
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        wanted (ndarray): Mask of the detections to pair, boolean, shape (D,).
 
     Returns:
-        BoxPairs: Without crowds. The pairs of a detection stand together,
-        objects in file order.
+        BoxPairs: Pairs without crowds. The pairs of a detection are adjacent,
+        with objects in file order.
     """
     chosen = np.flatnonzero(wanted)
     order = chosen[np.argsort(
         _narrowed(detections.image_index[chosen]), kind='stable')]
-    # As if there were one class only.
+    # All classes are treated as one.
     pairs = overlapping_pairs(
         replace(
             ground_truth, class_index=np.zeros_like(ground_truth.class_index)),

@@ -1,6 +1,6 @@
-"""Isotonic regression: the least-squares fit that never falls.
+"""Isotonic regression: the non-decreasing least-squares fit.
 
-Shape shorthand:
+Shapes:
     N: samples
     B: blocks of equal fitted value
 """
@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-# The vectorised passes end when one leaves more than this share of the
-# blocks: data exists in which each pass pools one pair only.
+# The vectorised passes end when a pass leaves more than this share of the
+# blocks, because for some data each pass pools only one pair.
 _SLOW_PASS = 0.9
 
 
@@ -21,9 +21,9 @@ class IsotonicFit:
     Attributes:
         lower (ndarray): Smallest confidence of each block, shape (B,).
         upper (ndarray): Largest confidence of each block, shape (B,).
-        value (ndarray): Fitted value, the mean target of the block; each
-            larger than the last, shape (B,).
-        count (ndarray): Samples of each block, int64, shape (B,).
+        value (ndarray): Fitted value, the mean target of the block, strictly
+            increasing, shape (B,).
+        count (ndarray): Number of samples of each block, int64, shape (B,).
     """
     lower: np.ndarray
     upper: np.ndarray
@@ -34,9 +34,9 @@ class IsotonicFit:
         """Both ends of each block: the corners of the fitted curve.
 
         Returns:
-            Tuple[ndarray, ndarray]: Confidences, each larger than the last,
-            and fitted values, none smaller than the last. A block of one
-            confidence has one knot. Shape (B,) to (2 B,).
+            tuple[ndarray, ndarray]: Strictly increasing confidences, and their
+            non-decreasing fitted values. A block with a single confidence has
+            one knot. Shape (B,) to (2 B,).
         """
         is_wide = self.lower < self.upper
         repeats = 1 + is_wide
@@ -48,7 +48,7 @@ class IsotonicFit:
         return confidence, np.repeat(self.value, repeats)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain lists."""
+        """Convert to plain lists."""
         return dict(
             lower=self.lower.tolist(),
             upper=self.upper.tolist(),
@@ -60,20 +60,20 @@ def isotonic_regression(confidence: np.ndarray,
                         target: np.ndarray) -> IsotonicFit:
     """Fit a non-decreasing function of the confidence by least squares.
 
-    Minimises the sum of squares of fit(confidence) - target. Samples of
-    equal confidence get one value. The minimiser is unique at the samples;
+    The fit minimises the sum of squares of fit(confidence) - target. Samples
+    of equal confidence get one value. The minimiser is unique at the samples;
     it is also the maximum-likelihood fit of 0/1 targets.
 
-    Pool adjacent violators: neighbouring blocks whose means do not rise
-    lie in one block of the solution, so whole falling runs are pooled at a
-    time, in any order.
+    The algorithm is "pool adjacent violators": neighbouring blocks whose means
+    do not increase belong to one block of the solution, so whole
+    non-increasing runs can be pooled at once, in any order.
 
     Args:
-        confidence (ndarray): Float64 without NaN, shape (N,).
-        target (ndarray): Float64 without NaN, shape (N,).
+        confidence (ndarray): Confidences, float64 without NaN, shape (N,).
+        target (ndarray): Targets, float64 without NaN, shape (N,).
 
     Returns:
-        IsotonicFit: B = 0 blocks when N = 0.
+        IsotonicFit: Fitted blocks; none when N = 0.
 
     Example:
         >>> fit = isotonic_regression(
@@ -82,8 +82,8 @@ def isotonic_regression(confidence: np.ndarray,
         (array([0. , 0.5, 1. ]), array([1, 2, 1]))
 
     Reference:
-        Ayer et al., An Empirical Distribution Function for Sampling with
-        Incomplete Information, Annals of Mathematical Statistics 1955.
+        Ayer et al., "An Empirical Distribution Function for Sampling with
+        Incomplete Information", Annals of Mathematical Statistics 1955.
     """
     order = np.argsort(confidence, kind='stable')
     confidence = confidence[order]
@@ -101,7 +101,7 @@ def isotonic_regression(confidence: np.ndarray,
 
 def _pooled(first: np.ndarray, total: np.ndarray,
             num_samples: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Pool blocks until means rise.
+    """Pool blocks until their means increase strictly.
 
     Args:
         first (ndarray): First sample of each block, shape (B,), B > 0.
@@ -109,7 +109,7 @@ def _pooled(first: np.ndarray, total: np.ndarray,
         num_samples (int): Number of samples.
 
     Returns:
-        Tuple[ndarray, ndarray]: The same of the pooled blocks.
+        tuple[ndarray, ndarray]: ``first`` and ``total`` of the pooled blocks.
     """
     while True:
         mean = total / np.diff(first, append=num_samples)
@@ -125,7 +125,7 @@ def _pooled(first: np.ndarray, total: np.ndarray,
 
 def _pooled_in_turn(first: np.ndarray, total: np.ndarray,
                     num_samples: int) -> Tuple[np.ndarray, np.ndarray]:
-    """The same as :func:`_pooled`, in time linear in B whatever the data."""
+    """Do the same as :func:`_pooled`, always in time linear in B."""
     firsts: List[int] = []
     totals: List[float] = []
     counts: List[int] = []

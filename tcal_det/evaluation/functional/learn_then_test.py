@@ -1,4 +1,4 @@
-"""Tests that an expected loss is small, with the error of all bounded."""
+"""Statistical tests that an expected loss is small (Learn then Test)."""
 import math
 from typing import List, Sequence
 
@@ -7,7 +7,8 @@ from scipy.special import bdtr
 from tcal_det.checks import check_count, check_fraction, check_non_negative
 from tcal_det.errors import InvalidValueError
 
-# Rounding of a sum of fractions, which ceil must not take for one more.
+# Tolerance for the rounding of a sum of fractions, so that ceil does not add
+# 1.
 ROUNDING = 1e-9
 
 
@@ -15,21 +16,22 @@ def hoeffding_bentkus_p_value(total_loss: float, num_samples: int,
                               alpha: float) -> float:
     """P-value of "the expected loss exceeds alpha" for losses in [0, 1].
 
-    The smaller of Hoeffding's ``exp(-n h(min(R, alpha), alpha))``, with h
-    the relative entropy of two coins, and Bentkus' ``e P(Bin(n, alpha) <=
-    ceil(n R))``, with R the mean loss.
+    It is the smaller of Hoeffding's ``exp(-n h(min(R, alpha), alpha))``, where
+    h is the relative entropy of two Bernoulli distributions, and Bentkus'
+    ``e P(Bin(n, alpha) <= ceil(n R))``, where R is the mean loss.
 
     Args:
-        total_loss (float): Sum n R over the samples.
+        total_loss (float): Sum of the losses of all samples, n R.
         num_samples (int): Number n of independent samples.
-        alpha (float): In (0, 1).
+        alpha (float): Upper bound on the expected loss, in (0, 1).
 
     Returns:
-        float: In [0, 1]; 1 without samples.
+        float: P-value in [0, 1]; 1 without samples.
 
     Reference:
-        Bates et al., Distribution-Free, Risk-Controlling Prediction Sets,
-        J. ACM 2021; Learn then Test, as above.
+        Bates et al., "Distribution-Free, Risk-Controlling Prediction Sets", J.
+        ACM 2021; Angelopoulos et al., "Learn then Test: Calibrating Predictive
+        Algorithms to Achieve Risk Control", arXiv 2110.01052.
 
     Example:
         >>> round(hoeffding_bentkus_p_value(0, 10, 0.25), 6)  # 0.75**10
@@ -55,29 +57,32 @@ def hoeffding_bentkus_p_value(total_loss: float, num_samples: int,
 def fixed_sequence_tests(total_loss: Sequence[float],
                          num_samples: Sequence[int], alpha: float,
                          delta: float, starts: Sequence[int]) -> List[int]:
-    """Hypotheses "the expected loss exceeds alpha" that can be rejected.
+    """Find the rejected hypotheses "the expected loss exceeds alpha".
 
-    From each start the hypotheses are tested downwards until one cannot be
-    rejected at level ``delta / number of starts``. The probability that any
-    true hypothesis is rejected is at most ``delta``: in each sequence only
-    its first true one could be.
+    Beginning at each start, the hypotheses are tested in descending order
+    until one cannot be rejected at level ``delta / number of starts``. The
+    probability that any true hypothesis is rejected is at most ``delta``: in
+    each sequence, it is the probability of rejecting the first true one, which
+    is at most that level.
 
     Args:
-        total_loss (Sequence[float]): Sum over samples for each hypothesis,
-            losses in [0, 1], shape (H,).
-        num_samples (Sequence[int]): Independent samples of each, shape
-            (H,).
-        alpha (float): In (0, 1).
-        delta (float): In (0, 1).
-        starts (Sequence[int]): Hypotheses to begin at, each once. Chosen
-            before the losses were seen.
+        total_loss (Sequence[float]): Sum of the losses of each hypothesis,
+            with losses in [0, 1], shape (H,).
+        num_samples (Sequence[int]): Number of independent samples of each
+            hypothesis, shape (H,).
+        alpha (float): Upper bound on the expected loss, in (0, 1).
+        delta (float): Upper bound on the probability of an error, in (0, 1).
+        starts (Sequence[int]): Indices of the hypotheses to start from,
+            without repetition. They must be chosen before the losses are
+            known.
 
     Returns:
-        List[int]: Indices of rejected hypotheses, descending.
+        list[int]: Indices of rejected hypotheses, descending.
 
     Reference:
-        As :func:`hoeffding_bentkus_p_value`; algorithm "fixed sequence
-        testing" of Learn then Test.
+        Angelopoulos et al., "Learn then Test: Calibrating Predictive
+        Algorithms to Achieve Risk Control", arXiv 2110.01052, fixed sequence
+        testing.
 
     Example:
         >>> fixed_sequence_tests([9, 0, 0], [50, 50, 50], 0.1, 0.1, [2])
@@ -87,7 +92,7 @@ def fixed_sequence_tests(total_loss: Sequence[float],
     rejected: List[int] = []
     for start in sorted(starts, reverse=True):
         if rejected and start >= rejected[-1]:
-            continue  # the sequence before came through here
+            continue  # already tested by the previous sequence
         for index in range(start, -1, -1):
             if hoeffding_bentkus_p_value(total_loss[index], num_samples[index],
                                          alpha) > level:
@@ -100,12 +105,12 @@ def check_level(name: str, value: float) -> float:
     """Return ``value`` as a float if it lies in (0, 1).
 
     Args:
-        name (str): The argument's name, for the message.
-        value (float): What the user gave.
+        name (str): Name of the argument, for the message.
+        value (float): Value to check.
 
     Raises:
         InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is outside or NaN.
+        InvalidValueError: If it is outside (0, 1) or NaN.
     """
     level = check_fraction(name, value)
     if not 0 < level < 1:

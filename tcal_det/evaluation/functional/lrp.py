@@ -1,10 +1,10 @@
-"""Localisation Recall Precision error, and the score it is best at.
+"""Localisation Recall Precision (LRP) error and optimal LRP.
 
-Shape shorthand:
+Shapes:
     D: detections
     K: classes
 
-Per class with n objects, tau the IoU threshold of the matching:
+For a class with n objects, where tau is the IoU threshold of the matching:
     LRP = (sum over TP of (1 - IoU) / (1 - tau) + FP + FN) / (TP + FP + FN)
     loc = mean over TP of (1 - IoU), not divided by 1 - tau
     fp  = FP / (TP + FP)
@@ -18,29 +18,32 @@ import numpy as np
 from .matching import FALSE_POSITIVE, TRUE_POSITIVE, DetectionMatches
 from .undefined_values import mean_of_defined
 
-# Cuts whose LRP differs by less are equal: rounding decides nothing.
+# Thresholds whose LRP differs by less are treated as equal, so that rounding
+# does not decide between them.
 _EQUAL_LRP = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class LRPError:
-    """LRP or oLRP with its parts; an array has shape (K,).
+    """LRP or oLRP with its components; arrays have shape (K,).
 
-    A class without objects is NaN throughout. Each mean is over the classes
-    where that component is defined, so the four means may cover different
-    classes.
+    All values of a class without objects are NaN. Each mean is over the
+    classes where the component is defined, so the four means may cover
+    different classes.
 
     Attributes:
-        iou_thr (float): The matching's IoU threshold tau.
-        lrp (ndarray): 1 for a class with objects and no true positive.
-        loc (ndarray): NaN without true positives.
-        fp (ndarray): NaN without counted detections.
-        fn (ndarray): Share of objects that were missed.
-        num_tp (ndarray): True positives, int64.
-        num_fp (ndarray): False positives, int64.
-        num_fn (ndarray): Objects missed, int64.
-        threshold (ndarray): Detections with score >= it give these figures;
-            NaN where there is none to choose. All NaN for plain LRP.
+        iou_thr (float): IoU threshold tau of the matching.
+        lrp (ndarray): LRP error; 1 for a class with objects and no true
+            positive.
+        loc (ndarray): Localisation component; NaN without true positives.
+        fp (ndarray): False positive component; NaN without counted detections.
+        fn (ndarray): False negative component, the share of missed objects.
+        num_tp (ndarray): Number of true positives, int64.
+        num_fp (ndarray): Number of false positives, int64.
+        num_fn (ndarray): Number of missed objects, int64.
+        threshold (ndarray): Score threshold. Detections with score >=
+            threshold give these figures. NaN where there is no threshold; all
+            NaN for plain LRP.
     """
     iou_thr: float
     lrp: np.ndarray
@@ -73,7 +76,7 @@ class LRPError:
         return mean_of_defined(self.fn)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         per_class = {
             name: getattr(self, name).tolist()
             for name in ('lrp', 'loc', 'fp', 'fn', 'num_tp', 'num_fp',
@@ -89,18 +92,18 @@ class LRPError:
 
 
 def lrp(matches: DetectionMatches) -> LRPError:
-    """LRP error of the detections as they are.
+    """LRP error of the detections, without choosing a threshold.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted.
+        matches (DetectionMatches): Matches at the required IoU threshold.
 
     Returns:
-        LRPError: Of each class, with means.
+        LRPError: LRP error of each class, with means.
 
     Reference:
-        Oksuz et al., Localization Recall Precision: A New Performance
-        Metric for Object Detection, ECCV 2018; One Metric to Measure Them
-        All, TPAMI 2021, eq. 3.
+        Oksuz et al., "Localization Recall Precision (LRP): A New Performance
+        Metric for Object Detection", ECCV 2018; Oksuz et al., "One Metric to
+        Measure Them All", TPAMI 2021, Eq. 3.
     """
     num_tp = matches.count_by_class(TRUE_POSITIVE)
     num_fp = matches.count_by_class(FALSE_POSITIVE)
@@ -114,20 +117,21 @@ def lrp(matches: DetectionMatches) -> LRPError:
 
 
 def olrp(matches: DetectionMatches) -> LRPError:
-    """Optimal LRP: the least LRP error that a score threshold reaches.
+    """Optimal LRP: the smallest LRP error over all score thresholds.
 
-    Candidates lie between distinct scores only: within a run of equal
-    scores no threshold can cut. Among equal errors the higher threshold is
-    taken. A class without true positives has oLRP 1 and no threshold.
+    Thresholds between distinct scores are compared; no threshold can separate
+    equal scores. Among equal errors the higher threshold is chosen. A class
+    without true positives has oLRP 1 and no threshold.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted, usually .5.
+        matches (DetectionMatches): Matches at the required IoU threshold,
+            usually 0.5.
 
     Returns:
-        LRPError: Of each class at its ``.threshold``, with means.
+        LRPError: LRP error of each class at its ``.threshold``, with means.
 
     Reference:
-        As :func:`lrp`; eq. 5 of the TPAMI paper.
+        Oksuz et al., "One Metric to Measure Them All", TPAMI 2021, Eq. 5.
     """
     num_tp = matches.count_by_class(TRUE_POSITIVE)
     num_fp = matches.count_by_class(FALSE_POSITIVE)
@@ -147,13 +151,14 @@ def olrp(matches: DetectionMatches) -> LRPError:
 def _best_cut(scores: np.ndarray, is_tp: np.ndarray, iou: np.ndarray,
               num_objects: int,
               iou_thr: float) -> Tuple[int, int, float, float]:
-    """TP, FP, sum of 1 - IoU and threshold at one class's least LRP."""
+    """TP, FP, sum of 1 - IoU and threshold at the smallest LRP of a class."""
     order = np.argsort(-scores, kind='stable')
     scores, is_tp = scores[order], is_tp[order]
     num_tp = np.cumsum(is_tp)
     loc_sum = np.cumsum(np.where(is_tp, 1 - iou[order], 0.0))
-    # A cut keeps a run of equal scores as a whole. Without any true
-    # positive LRP is 1, which no other cut exceeds: not a candidate.
+    # A threshold keeps all or none of the detections of equal score. Without
+    # true positives LRP is 1, which no other threshold exceeds: such a
+    # threshold need not be compared.
     is_cut = np.append(scores[1:] != scores[:-1], True) & (num_tp > 0)
     cut = np.flatnonzero(is_cut)
     num_fp = cut + 1 - num_tp[cut]
@@ -177,7 +182,8 @@ def _from_counts(matches: DetectionMatches, num_tp: np.ndarray,
     num_fn = num_objects - num_tp
     undefined = np.where(num_objects > 0, 0.0, np.nan)
     with np.errstate(invalid='ignore', divide='ignore'):
-        # 0 / 0 is NaN: undefined; NaN also hides x / 0 of absent classes.
+        # 0 / 0 is NaN: undefined. For classes without objects, adding NaN also
+        # replaces x / 0.
         error = _lrp(loc_sum, num_tp, num_fp, num_fn, matches.iou_thr)
         loc = loc_sum / num_tp
         fp = num_fp / (num_tp + num_fp)

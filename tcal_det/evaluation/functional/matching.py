@@ -1,14 +1,14 @@
 """COCO's matching of detections to objects, for a whole data set at once.
 
-Shape shorthand:
+Shapes:
     G: objects of the ground truth
     D: detections
     K: classes
     P: pairs of a detection and an object of its image and class
 
 Names:
-    rank: a detection's place in the order (class, image, score descending,
-        file order), in which COCO takes the detections in turn
+    rank: position of a detection in the order (class, image, score descending,
+        file order), in which COCO matches detections
 """
 from dataclasses import dataclass, replace
 from typing import Optional, Sequence, Tuple, Union
@@ -22,30 +22,30 @@ from .serving_order import is_first_of_run
 
 FALSE_POSITIVE = 0
 TRUE_POSITIVE = 1
-IGNORED = 2  # matched to a crowd: in no sum at all
-DROPPED = 3  # beyond max_dets or under a score threshold: does not exist
+IGNORED = 2  # matched to a crowd: not part of any sum
+DROPPED = 3  # beyond max_dets or below a score threshold: not used
 
 ZERO_IOU_RULES = ('reject', 'accept')
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionMatches:
-    """Detections with what became of each: all that the metrics need.
+    """Matching result of each detection: all that the metrics need.
 
     Attributes:
-        iou_thr (float): The IoU that a match needed.
-        scores (ndarray): Shape (D,), in the order of the detections.
-        class_index (ndarray): Shape (D,).
-        boxes (ndarray): x, y, width, height, shape (D, 4).
+        iou_thr (float): IoU threshold of the matching.
+        scores (ndarray): Scores in the order of the detections, shape (D,).
+        class_index (ndarray): Class of each detection, shape (D,).
+        boxes (ndarray): Boxes as x, y, width, height, shape (D, 4).
         image_sizes (ndarray): Width and height of each detection's image,
             shape (D, 2).
-        status (ndarray): FALSE_POSITIVE (0), TRUE_POSITIVE (1), IGNORED (2)
-            or DROPPED (3), int8, shape (D,).
-        iou (ndarray): With the matched object; 0 unless a true positive.
-            Shape (D,).
-        object_index (ndarray): The object or crowd that was matched, -1 if
-            none, shape (D,).
-        num_objects (ndarray): Objects of each class, crowds not among them,
+        status (ndarray): Result of each detection: FALSE_POSITIVE (0),
+            TRUE_POSITIVE (1), IGNORED (2) or DROPPED (3), int8, shape (D,).
+        iou (ndarray): IoU with the matched object; 0 unless the detection is a
+            true positive. Shape (D,).
+        object_index (ndarray): Index of the matched object or crowd, -1 if
+            there is none, shape (D,).
+        num_objects (ndarray): Number of objects of each class without crowds,
             shape (K,).
     """
     iou_thr: float
@@ -74,20 +74,22 @@ class DetectionMatches:
         return self.status <= TRUE_POSITIVE
 
     def count_by_class(self, status: int) -> np.ndarray:
-        """Detections of one status in each class, shape (K,)."""
+        """Number of detections of each class with one status, shape (K,)."""
         return np.bincount(
             self.class_index[self.status == status],
             minlength=self.num_classes)
 
     def above(self, score_thr: Union[float, np.ndarray]) -> 'DetectionMatches':
-        """The matches of the detections with score >= a threshold alone.
+        """Keep only the matches of detections with score >= a threshold.
 
-        COCO serves higher scores first, so the others never had a say in
-        what became of these: matching them anew gives the same.
+        COCO matches higher scores first, so detections with lower scores have
+        no influence on the kept ones: matching again would give the same
+        result.
 
         Args:
-            score_thr (float | ndarray): One threshold, or one for each
-                class, shape (K,). A class of threshold NaN keeps all.
+            score_thr (float | ndarray): Score threshold, or a threshold for
+                each class, shape (K,). A class with threshold NaN keeps all
+                detections.
         """
         thresholds = np.broadcast_to(
             np.asarray(score_thr, dtype=np.float64), self.num_objects.shape)
@@ -107,33 +109,35 @@ def match_detections(ground_truth: GroundTruth,
                      zero_iou: str = 'reject') -> DetectionMatches:
     """Match detections to objects as COCOeval does (area range 'all').
 
-    Per image and class the ``max_dets`` best detections, by score and then
-    file order, are taken in turn. Each takes the free object of largest
-    IoU >= ``iou_thr``, the later one among equals. If there is none, it is
-    ignored when it reaches the threshold with a crowd (intersection over
-    the detection's own area; a crowd serves any number), else it is a false
-    positive.
+    Per image and class, the ``max_dets`` best detections are matched one after
+    the other, by score and then by file order. Each detection takes the
+    unmatched object with the largest IoU >= ``iou_thr``; among equal IoUs, the
+    later object. If there is no such object, the detection is ignored if it
+    reaches the threshold with a crowd (intersection over the area of the
+    detection; any number of detections can match a crowd). Otherwise it is a
+    false positive.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        iou_thr (float): In [0, 1).
-        max_dets (int): Detections per image and class that exist. Defaults
-            to 100.
-        zero_iou (str): 'reject' if a match needs IoU > 0; 'accept' if at
-            ``iou_thr=0`` disjoint boxes match, which is what COCOeval does
-            there and what published LaECE_0 figures rest on. Without effect
-            for thresholds > 0. Defaults to 'reject'.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        iou_thr (float): IoU threshold of a match, in [0, 1).
+        max_dets (int): Maximum number of detections per image and class, best
+            scores first. Defaults to 100.
+        zero_iou (str): Rule for disjoint boxes at ``iou_thr=0``: 'reject'
+            requires IoU > 0; 'accept' matches disjoint boxes, as COCOeval and
+            published LaECE_0 figures do. It has no effect for thresholds > 0.
+            Defaults to 'reject'.
 
     Returns:
-        DetectionMatches: In the order of the detections.
+        DetectionMatches: Matches in the order of the detections.
 
     Raises:
         InvalidTypeError: If an option has the wrong type.
         InvalidValueError: If an option is out of range.
 
     Reference:
-        Lin et al., Microsoft COCO, ECCV 2014; ``COCOeval.evaluateImg``.
+        Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014;
+        ``COCOeval.evaluateImg``.
     """
     return match_at_thresholds(ground_truth, detections, (iou_thr, ), max_dets,
                                zero_iou)[0]
@@ -146,19 +150,22 @@ def match_at_thresholds(
         max_dets: int = 100,
         zero_iou: str = 'reject',
         pairs: Optional[RankedPairs] = None) -> Tuple[DetectionMatches, ...]:
-    """:func:`match_detections` at several thresholds; IoUs computed once.
+    """Match detections at several IoU thresholds; compute IoUs once.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        iou_thrs (Sequence[float]): Each in [0, 1).
-        max_dets (int): Defaults to 100.
-        zero_iou (str): 'reject' or 'accept'. Defaults to 'reject'.
-        pairs (RankedPairs, optional): From :func:`rank_pairs` of the same
-            data, so that several functions share them. Defaults to None.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        iou_thrs (Sequence[float]): IoU thresholds, each in [0, 1).
+        max_dets (int): Maximum number of detections per image and class.
+            Defaults to 100.
+        zero_iou (str): 'reject' or 'accept', see :func:`match_detections`.
+            Defaults to 'reject'.
+        pairs (RankedPairs, optional): Pairs that :func:`rank_pairs` returned
+            for the same data, if several functions share them. Defaults to
+            None, which computes them.
 
     Returns:
-        Tuple[DetectionMatches, ...]: One for each threshold, in order.
+        tuple[DetectionMatches, ...]: Matches at each threshold, in order.
     """
     iou_thrs = tuple(check_iou_thr('iou_thr', thr) for thr in iou_thrs)
     check_count('max_dets', max_dets)
@@ -183,7 +190,7 @@ def match_at_thresholds(
         object_index = np.full(len(detections), -1, dtype=np.int64)
         found = order[won.rank]
         status[found] = TRUE_POSITIVE
-        # Rounding may leave the IoU of equal boxes a hair above 1.
+        # Rounding may make the IoU of equal boxes slightly larger than 1.
         iou[found] = np.minimum(won.iou, 1.0)
         object_index[found] = won.object
         ignored = order[on_crowd.rank]
@@ -208,19 +215,20 @@ def reaches(iou: np.ndarray, iou_thr: float) -> np.ndarray:
 
 def serve(pairs: BoxPairs, is_ignored: np.ndarray,
           iscrowd: np.ndarray) -> Tuple[BoxPairs, BoxPairs]:
-    """Find what each detection matches, first among the objects that count.
+    """Match detections, first to counted objects, then to ignored ones.
 
     Args:
-        pairs (BoxPairs): Those that reach the threshold, in the order of
+        pairs (BoxPairs): Pairs that reach the threshold, in the order of
             :class:`RankedPairs`.
-        is_ignored (ndarray): Objects that are taken by detections which
-            find no other, boolean, shape (G,). All crowds are.
-        iscrowd (ndarray): Objects that any number can take, boolean, shape
-            (G,).
+        is_ignored (ndarray): Mask of the objects that a detection matches only
+            if it finds no other object, boolean, shape (G,). It includes all
+            crowds.
+        iscrowd (ndarray): Mask of the objects that any number of detections
+            can match, boolean, shape (G,).
 
     Returns:
-        Tuple[BoxPairs, BoxPairs]: The pairs that match, by rank: with
-        objects that count, and with ignored ones.
+        tuple[BoxPairs, BoxPairs]: Matched pairs by rank: those with counted
+        objects, and those with ignored objects.
     """
     ignored = is_ignored[pairs.object]
     real = pairs.select(~ignored)
@@ -228,7 +236,8 @@ def serve(pairs: BoxPairs, is_ignored: np.ndarray,
 
     rest = pairs.select(ignored)
     rest = rest.select(~_is_among(rest.rank, won.rank))
-    # A crowd turns nobody away, as if each pair had a crowd of its own.
+    # Any number of detections can match a crowd, so each pair gets a crowd of
+    # its own.
     wanted = rest.object.copy()
     on_crowd = np.flatnonzero(iscrowd[wanted])
     wanted[on_crowd] = len(iscrowd) + on_crowd
@@ -239,7 +248,7 @@ def serve(pairs: BoxPairs, is_ignored: np.ndarray,
 
 
 def _is_among(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
-    """Whether values are among others, which ascend."""
+    """Whether values occur in an ascending array."""
     if len(ascending) == 0:
         return np.zeros(len(values), dtype=bool)
     place = np.searchsorted(ascending, values)
@@ -248,28 +257,29 @@ def _is_among(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
 
 def _serve_in_turn(rank: np.ndarray, object_: np.ndarray,
                    num_objects: int) -> np.ndarray:
-    """Give each detection, in turn of rank, its best object still free.
+    """Match each detection, in order of rank, to its best unmatched object.
 
-    Taking turns is a stable matching in which every object prefers the
-    lowest rank, and that has one solution only; so deferred acceptance
-    (Gale and Shapley 1962) finds it for all images and classes together:
-    all unserved detections ask for their next best object, each object
-    keeps the lowest rank that has asked, the others go on. A few rounds do.
+    This sequential matching is a stable matching in which every object prefers
+    the lowest rank. It has exactly one solution, so deferred acceptance (Gale
+    and Shapley 1962) finds it for all images and classes at once: all
+    unmatched detections propose to their next best object, each object keeps
+    the proposal of the lowest rank, and the rejected detections continue. A
+    few rounds are enough.
 
     Args:
-        rank (ndarray): Detection of each pair that may match, ascending and
-            by preference of the detection, shape (P,).
+        rank (ndarray): Rank of the detection of each pair, ascending; pairs of
+            one detection are in its order of preference. Shape (P,).
         object_ (ndarray): Object of each pair, shape (P,).
         num_objects (int): Number of objects.
 
     Returns:
-        ndarray: Indices of the pairs that match, ascending.
+        ndarray: Indices of the matched pairs, ascending.
     """
     start = np.flatnonzero(is_first_of_run(rank))
     if len(start) == 0:
         return start
     end = np.append(start[1:], len(rank))
-    # Numbered anew over detections that have any pair; order unchanged.
+    # Detections that have a pair are renumbered; their order is unchanged.
     nobody = len(start)
     keeper = np.full(num_objects, nobody)
     wish = start.copy()
@@ -277,12 +287,13 @@ def _serve_in_turn(rank: np.ndarray, object_: np.ndarray,
     while len(asking):
         wanted = object_[wish[asking]]
         previous = keeper[wanted]
-        # Of repeated indices numpy stores the last: the lowest rank, as
-        # `asking` ascends.
+        # For repeated indices numpy keeps the last value. That is the lowest
+        # rank, as `asking` is ascending and is reversed here.
         keeper[wanted[::-1]] = np.minimum(asking, previous)[::-1]
         turned_away = asking[keeper[wanted] != asking]
         ousted = previous[(previous != nobody) & (keeper[wanted] != previous)]
-        # Several may have asked for the object that one was ousted from.
+        # Several detections may have proposed to the object that a detection
+        # has lost, hence `unique`.
         asking = np.concatenate((turned_away, np.unique(ousted)))
         wish[asking] += 1
         asking = np.sort(asking[wish[asking] < end[asking]])

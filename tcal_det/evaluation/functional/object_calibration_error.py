@@ -1,6 +1,6 @@
-"""Object-level calibration error: a figure that counts missed objects.
+"""Object-level calibration error (OCE), which includes missed objects.
 
-Shape shorthand:
+Shapes:
     G: objects of the ground truth
     D: detections
     K: classes
@@ -21,26 +21,26 @@ from .coco_arrays import Detections, GroundTruth
 from .image_pairs import image_pairs
 from .undefined_values import mean_of_defined
 
-# What an object without any detection costs: all probability is missing.
+# Cost of an object without detections: all probability is missing.
 _MISSED = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class ObjectCalibrationError:
-    """OCE: the Brier score of what is said about each object.
+    """OCE: the mean Brier score of the class predictions for each object.
 
     Attributes:
         oce (float): Mean over objects and thresholds, in [0, 2] if the
             probabilities add up to 1; NaN without objects.
-        iou_thrs (Tuple[float, ...]): The thresholds.
-        per_iou_thr (Tuple[float, ...]): OCE at each threshold.
-        missed (Tuple[float, ...]): Share of objects without any detection
+        iou_thrs (tuple[float, ...]): IoU thresholds.
+        per_iou_thr (tuple[float, ...]): OCE at each threshold.
+        missed (tuple[float, ...]): Share of objects without any detection
             at each threshold; each costs 1.
-        per_class (ndarray): Mean over the objects of each class, NaN where
-            there are none, shape (K,).
-        per_object (ndarray): Mean over thresholds, NaN for crowds, shape
-            (G,). Not part of ``to_dict``.
-        uses_probs (bool): Whether it rests on class probabilities, not on
+        per_class (ndarray): Mean over the objects of each class, NaN for a
+            class without objects, shape (K,).
+        per_object (ndarray): Mean cost of each object over thresholds, NaN for
+            crowds, shape (G,). Not part of ``to_dict``.
+        uses_probs (bool): Whether class probabilities were used, instead of
             one class and score for each detection.
     """
     oce: float
@@ -52,7 +52,7 @@ class ObjectCalibrationError:
     uses_probs: bool
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             oce=self.oce,
             iou_thrs=list(self.iou_thrs),
@@ -68,47 +68,51 @@ def object_calibration_error(
     probs: Optional[ArrayLike] = None,
     iou_thrs: Sequence[float] = (0.5, 0.75)
 ) -> ObjectCalibrationError:
-    """OCE: how far the detections on an object are from its class.
+    """OCE: how well the detections on each object predict its class.
 
     For an object of class y, all detections of its image that reach the IoU
-    threshold with it belong to it, whatever their class; a detection may
-    belong to several objects. With class probabilities, p is their mean,
-    and the object costs ``sum over c of ([c = y] - p_c)^2``. An object
-    without detections costs 1, as if p were 0.
+    threshold with it are assigned to it, whatever their class. A detection may
+    be assigned to several objects. With class probabilities, p is their mean
+    over the assigned detections, and the cost of the object is ``sum over c of
+    ([c = y] - p_c)^2``. The cost of an object without detections is 1, as if p
+    were 0.
 
-    Without ``probs`` only one class and score of each detection is known.
-    Then p is the mean score, the class is that of most of them (of equally
-    many the first in the order of ``category_ids``), and the object costs
-    ``2 (1 - p)^2`` if the class is right and ``2 p^2`` if not: the Brier
-    score of the two outcomes "that class" and "another one". This is
-    another figure, and the two must not be compared: a detection of the
-    wrong class and a low score costs nearly nothing here; with
-    probabilities it does so only if the rest goes to the right class. They
-    agree where the probabilities of each detection add up to 1 and are
-    zero but for the class it names and one other, the object's class is one
-    of these, and all detections of an object name the same class.
+    Without ``probs`` only one class and score of each detection is known. Then
+    p is the mean score, and the predicted class is the most frequent class of
+    the assigned detections (among equally frequent classes the first in the
+    order of ``category_ids``). The cost of the object is ``2 (1 - p)^2`` if
+    this class is right and ``2 p^2`` if it is wrong: the Brier score of the
+    two outcomes "this class" and "another class". This is a different figure,
+    and the two must not be compared: a detection of the wrong class with a low
+    score costs almost nothing here; with probabilities this is so only if the
+    remaining probability is on the right class. Both figures agree if the
+    probabilities of each detection add up to 1 and are zero except for its
+    predicted class and one other class, the class of the object is one of
+    these two, and all detections of an object predict the same class.
 
-    All detections are counted as they are, without a limit for each image:
-    OCE judges what is handed out. Choose the score threshold first.
+    All given detections are used, without a limit for each image. Apply a
+    score threshold before calling this function.
 
-    Both equal ``uq_detr.oce`` 0.1.1 with ``aggregation='mean'`` (for
-    (N, C) scores and for (N,) scores with labels), except that crowds are
-    left out here, that no objects give NaN there 1, and that a single
-    column of probabilities is taken as such, there as a plain score.
+    Both figures equal ``uq_detr.oce`` 0.1.1 with ``aggregation='mean'`` (for
+    (N, C) scores and for (N,) scores with labels), with three exceptions:
+    crowds are left out here; without objects the result is NaN here and 1
+    there; a single column is taken as probabilities here and as a plain score
+    there.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        probs (Sequence[Sequence[float]], optional): Probability of each
-            class, in the order of ``category_ids``, or with the background
-            as one more, last column; softmax or sigmoid; shape (D, K) or
-            (D, K + 1). Defaults to None.
-        iou_thrs (Sequence[float]): Each in [0, 1); at 0 any overlap counts.
-            Defaults to (0.5, 0.75).
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        probs (Sequence[Sequence[float]], optional): Class probabilities of
+            each detection, softmax or sigmoid, in the order of
+            ``category_ids``, optionally with the background class as the last
+            column; shape (D, K) or (D, K + 1). Defaults to None, which uses
+            classes and scores of the detections.
+        iou_thrs (Sequence[float]): IoU thresholds, each in [0, 1); at 0 any
+            overlap is enough. Defaults to (0.5, 0.75).
 
     Returns:
-        ObjectCalibrationError: With each threshold, class and object; NaN,
-        with a warning, if there are no objects.
+        ObjectCalibrationError: OCE overall and for each threshold, class and
+        object; NaN, with a warning, if there are no objects.
 
     Raises:
         InvalidTypeError: If a value is not a number.
@@ -116,8 +120,8 @@ def object_calibration_error(
             another shape.
 
     Reference:
-        Park, Sobolewski and Azizan, Uncertainty Quantification in Detection
-        Transformers: Object-Level Calibration and Image-Level Reliability,
+        Park, Sobolewski and Azizan, "Uncertainty Quantification in Detection
+        Transformers: Object-Level Calibration and Image-Level Reliability",
         TPAMI 2026, arXiv 2412.01782.
     """
     iou_thrs = tuple(check_iou_thr('iou_thrs', thr) for thr in iou_thrs)
@@ -193,7 +197,8 @@ def _binary_cost(ground_truth: GroundTruth, detections: Detections,
         near.object * num_classes + detections.class_index[near.detection],
         return_counts=True)
     voted, label = np.divmod(votes, num_classes)
-    # The last write wins: most votes, and of equally many the least label.
+    # The last assignment is kept: the most votes, and among equally many the
+    # smallest label.
     order = np.lexsort((-label, num_votes))
     winner = np.full(len(count), -1)
     winner[voted[order]] = label[order]

@@ -1,18 +1,18 @@
-"""Precision and recall as COCOeval computes them, for images of any weight.
+"""Precision and recall as COCOeval computes them, for weighted images.
 
-A :class:`PrecisionTable` holds what detections and objects of one area range
-became at ten IoU thresholds, by class and score. It is made once
+A :class:`PrecisionTable` holds the matches of detections and objects of one
+area range at ten IoU thresholds, by class and score. It is computed once
 (:func:`precision_tables`). :func:`interpolated_precision` and :func:`recall`
-turn it into curves, for the images as they are or for a resample of them, in
-which every image occurs a whole number of times; no box is looked at again.
+compute curves from it, for the original images or for a resample, in which
+every image occurs a whole number of times. The boxes are not needed again.
 
-Shape shorthand:
+Shapes:
     T: IoU thresholds, .5, .55, ..., .95
     R: recall thresholds, 0, .01, ..., 1
     I: images
     K: classes
     G: objects of the ground truth
-    N: candidates, detections that are right or wrong
+    N: candidates, which are the detections in the area range
     M: matches, over all thresholds
 """
 from dataclasses import dataclass
@@ -25,17 +25,18 @@ from .coco_arrays import Detections, GroundTruth
 from .matching import reaches, serve
 from .serving_order import ServingOrder, is_first_of_run
 
-# By the expressions of COCOeval: 0.55 is not linspace's second value.
+# The expressions of COCOeval: the second value of this linspace is not exactly
+# 0.55.
 IOU_THRS = np.linspace(.5, .95, 10)
 RECALL_THRS = np.linspace(0, 1, 101)
 MAX_DETS = 100
-# What became of a detection.
+# Matching results of a detection.
 _TRUE = 1
 _IGNORED = 2
 
 
 class AreaRange(NamedTuple):
-    """Objects that count, by area in square pixels; both ends belong to it."""
+    """Range of object areas in square pixels, including both ends."""
     lowest: float
     highest: float
 
@@ -55,27 +56,26 @@ class PrecisionTable:
     Order of the matches: threshold, class, and then that of the candidates.
 
     Attributes:
-        num_classes (int): K.
-        num_images (int): I.
-        candidate_image (ndarray): Image of each detection in the area range,
-            shape (N,).
-        candidate_start (ndarray): First candidate of each class and N,
-            shape (K + 1,).
-        match_start (ndarray): First match of each threshold and class, and
-            M, shape (T * K + 1,).
+        num_classes (int): Number of classes K.
+        num_images (int): Number of images I.
+        candidate_image (ndarray): Image of each candidate, shape (N,).
+            Candidates are the detections in the area range.
+        candidate_start (ndarray): Index of the first candidate of each class,
+            then N, shape (K + 1,).
+        match_start (ndarray): Index of the first match of each threshold and
+            class, then M, shape (T * K + 1,).
         match_image (ndarray): Image of each match, shape (M,).
-        is_true (ndarray): Whether the object counts; a match with an
-            ignored one only takes the detection out of the sums. Boolean,
-            shape (M,).
+        is_true (ndarray): Whether the matched object is counted; a match with
+            an ignored object only removes the detection from the sums.
+            Boolean, shape (M,).
         is_candidate (ndarray): Whether the matched detection is among the
             candidates. Boolean, shape (M,).
-        candidates_so_far (ndarray): Number of candidates up to and with the
-            matched detection, of all classes, shape (M,).
-        place (ndarray): Place of the matched detection among those of its
+        candidates_so_far (ndarray): Number of candidates of all classes up to
+            and including the matched detection, shape (M,).
+        place (ndarray): Position of the matched detection among those of its
             image and class, 0 for the best score, shape (M,).
-        object_image (ndarray): Image of each object that counts, shape
-            (G,).
-        object_class (ndarray): Its class, shape (G,).
+        object_image (ndarray): Image of each counted object, shape (G,).
+        object_class (ndarray): Class of each counted object, shape (G,).
     """
     num_classes: int
     num_images: int
@@ -98,20 +98,22 @@ def precision_tables(
         pairs: Optional[RankedPairs] = None) -> Tuple[PrecisionTable, ...]:
     """Match detections to objects at all IoU thresholds and area ranges.
 
-    As in COCOeval, the 100 best detections of each image and class exist.
-    Objects out of the range are ignored: a detection takes one of them if
-    it finds no other, and is then neither right nor wrong, like a detection
-    out of the range that takes none.
+    As in COCOeval, only the 100 best detections of each image and class are
+    used. Objects outside the area range are ignored: a detection matches one
+    of them only if it finds no other object. It is then neither a true nor a
+    false positive, like an unmatched detection outside the range.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        detections (Detections): Of the same images and classes.
-        area_ranges (Sequence[AreaRange]): Defaults to any area.
-        pairs (RankedPairs, optional): From :func:`rank_pairs` of the same
-            data, so that several functions share them. Defaults to None.
+        ground_truth (GroundTruth): Annotated objects.
+        detections (Detections): Detections on the same images and classes.
+        area_ranges (Sequence[AreaRange]): Area ranges of the objects. Defaults
+            to any area.
+        pairs (RankedPairs, optional): Pairs that :func:`rank_pairs` returned
+            for the same data, if several functions share them. Defaults to
+            None, which computes them.
 
     Returns:
-        Tuple[PrecisionTable, ...]: One for each area range.
+        tuple[PrecisionTable, ...]: One table for each area range.
     """
     if pairs is None or pairs.max_dets != MAX_DETS:
         pairs = rank_pairs(ground_truth, detections, MAX_DETS)
@@ -126,7 +128,7 @@ def precision_tables(
     for area_range in area_ranges:
         is_outside = ~area_range.holds(ground_truth.area)
         is_ignored = iscrowd | is_outside
-        # Those whose matches are not the same as with any area: few.
+        # Only for these few pairs the matches differ from those of any area.
         others = close.select(_is_entangled(close, is_outside & ~iscrowd))
         outcomes = []
         for iou_thr, matched in zip(IOU_THRS, of_any_area):
@@ -148,11 +150,11 @@ def precision_tables(
 
 
 class _Rows(NamedTuple):
-    """Detections that exist, by class, score, image and file order."""
+    """Detections in use, sorted by class, score, image and file order."""
     of_rank: np.ndarray  # row of the detection of each rank, shape (D,)
     class_start: np.ndarray  # first row of each class, shape (K + 1,)
     image: np.ndarray
-    place: np.ndarray  # among the detections of the image and class
+    place: np.ndarray  # position within the image and class
     area: np.ndarray
 
 
@@ -174,20 +176,21 @@ def _rows(ground_truth: GroundTruth, detections: Detections,
 
 
 def _is_entangled(pairs: BoxPairs, is_outside: np.ndarray) -> np.ndarray:
-    """Pairs whose matches depend on which objects are out of the range.
+    """Find the pairs whose matches depend on the area range.
 
-    A detection that reaches objects of both kinds may choose otherwise,
-    and so may those that reach an object which it reaches, and so on.
-    Where all are of one kind, the order of choice is as without a range.
+    A detection that reaches objects inside and outside the range may match
+    another object than without a range. So may every detection that reaches
+    one of these objects, and so on. Where all reached objects are inside, or
+    all are outside, the matches are the same as without a range.
 
     Args:
-        pairs (BoxPairs): At the lowest threshold, in the order of
+        pairs (BoxPairs): Pairs at the lowest threshold, in the order of
             :class:`RankedPairs`.
-        is_outside (ndarray): Objects out of the range that are not crowds,
-            boolean, shape (G,).
+        is_outside (ndarray): Mask of the objects outside the range that are
+            not crowds, boolean, shape (G,).
 
     Returns:
-        ndarray: Boolean, shape (P,).
+        ndarray: Mask of the pairs, boolean, shape (P,).
     """
     is_first = is_first_of_run(pairs.rank)
     start = np.flatnonzero(is_first)
@@ -210,15 +213,15 @@ def _is_entangled(pairs: BoxPairs, is_outside: np.ndarray) -> np.ndarray:
 def _table(ground_truth: GroundTruth, rows: _Rows, is_candidate: np.ndarray,
            outcomes: Sequence[np.ndarray],
            objects: np.ndarray) -> PrecisionTable:
-    """Put together the table of one area range.
+    """Assemble the table of one area range.
 
     Args:
-        ground_truth (GroundTruth): Objects.
-        rows (_Rows): Detections.
+        ground_truth (GroundTruth): Annotated objects.
+        rows (_Rows): Sorted detections.
         is_candidate (ndarray): Whether a detection is in the area range.
-        outcomes (Sequence[ndarray]): Of each row at each threshold, 0 if it
-            matches nothing.
-        objects (ndarray): Indices of the objects that count.
+        outcomes (Sequence[ndarray]): Matching result of each row, one array
+            for each threshold; 0 for rows without a match.
+        objects (ndarray): Indices of the counted objects.
     """
     candidates_so_far = _running_sum(is_candidate)
     matched = [np.flatnonzero(outcome != 0) for outcome in outcomes]
@@ -248,19 +251,20 @@ def _table(ground_truth: GroundTruth, rows: _Rows, is_candidate: np.ndarray,
 def interpolated_precision(
         table: PrecisionTable,
         image_counts: Optional[np.ndarray] = None) -> np.ndarray:
-    """The largest precision at each recall or above it.
+    """Largest precision at each recall threshold or above it.
 
     A class without detections has precision 0, one without objects NaN.
 
     Args:
-        table (PrecisionTable): From :func:`precision_tables`.
-        image_counts (ndarray, optional): How often each image occurs, whole
-            numbers, shape (I,). Defaults to None, once. The result is that
-            of a data set in which the image and its boxes stand so often,
-            the copies of a detection one after the other.
+        table (PrecisionTable): Table from :func:`precision_tables`.
+        image_counts (ndarray, optional): Number of times that each image
+            occurs, whole numbers, shape (I,). The result is that of a data set
+            in which each image and its boxes are repeated this many times,
+            with the copies of a detection one after the other. Defaults to
+            None, which means once.
 
     Returns:
-        ndarray: Float64, shape (T, R, K).
+        ndarray: Precision, float64, shape (T, R, K).
     """
     counts = _counts_or_ones(image_counts, table)
     num_thrs, num_classes = len(IOU_THRS), table.num_classes
@@ -270,7 +274,8 @@ def interpolated_precision(
     true = _running_sum(of_match * table.is_true)
     matched = _running_sum(of_match * table.is_candidate)
 
-    # Sums within a threshold and class: less what came before it.
+    # Sums within a threshold and class: running sums minus their value at its
+    # start.
     start, end = table.match_start[:-1], table.match_start[1:]
     length = end - start
     true_before = true[start]
@@ -283,10 +288,11 @@ def interpolated_precision(
     false_here = (
         candidates[table.candidates_so_far] - matched[1:] -
         np.repeat(before, length))
-    # Between two true positives precision only falls, so theirs suffice.
+    # Between two true positives precision only falls, so the values at true
+    # positives are enough.
     precision = true_here / (false_here + true_here + np.spacing(1))
 
-    # The match at which each number of true positives is reached.
+    # Index of the match that reaches each number of true positives.
     reached_by = np.repeat(np.arange(len(of_match)), of_match * table.is_true)
     needed = np.tile(_needed(num_objects), (num_thrs, 1))
     is_reached = needed <= num_true[:, None]
@@ -294,7 +300,8 @@ def interpolated_precision(
     first = np.broadcast_to(end[:, None], needed.shape).copy()
     if len(reached_by):
         first[is_reached] = reached_by[place[is_reached]]
-    # Largest between one recall threshold and the next, then from the right.
+    # Maximum between adjacent recall thresholds, then running maximum from the
+    # right.
     best = np.maximum.reduceat(np.append(precision, 0.0), first.ravel())
     best = np.where(is_reached, best.reshape(first.shape), 0.0)
     best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
@@ -306,17 +313,17 @@ def interpolated_precision(
 def recall(table: PrecisionTable,
            max_dets: int = MAX_DETS,
            image_counts: Optional[np.ndarray] = None) -> np.ndarray:
-    """Share of the objects that are found, at any score.
+    """Share of the objects that are matched, at any score.
 
     Args:
-        table (PrecisionTable): From :func:`precision_tables`.
-        max_dets (int): Detections per image and class that exist, at most
-            100. Defaults to 100.
-        image_counts (ndarray, optional): As in
-            :func:`interpolated_precision`. Defaults to None.
+        table (PrecisionTable): Table from :func:`precision_tables`.
+        max_dets (int): Maximum number of detections per image and class, at
+            most 100. Defaults to 100.
+        image_counts (ndarray, optional): Number of times that each image
+            occurs, see :func:`interpolated_precision`. Defaults to None.
 
     Returns:
-        ndarray: NaN for a class without objects, shape (T, K).
+        ndarray: Recall, NaN for a class without objects, shape (T, K).
     """
     counts = _counts_or_ones(image_counts, table)
     found = _running_sum(counts[table.match_image] * table.is_true *
@@ -335,7 +342,7 @@ def _counts_or_ones(image_counts: Optional[np.ndarray],
 
 
 def _num_objects(table: PrecisionTable, counts: np.ndarray) -> np.ndarray:
-    """Objects that count in each class, shape (K,)."""
+    """Number of counted objects of each class, shape (K,)."""
     return np.bincount(table.object_class, counts[table.object_image],
                        table.num_classes).astype(np.int64)
 
@@ -348,11 +355,11 @@ def _running_sum(values: np.ndarray) -> np.ndarray:
 
 
 def _needed(num_objects: np.ndarray) -> np.ndarray:
-    """True positives needed for each recall threshold, shape (K, R).
+    """Number of true positives for each recall threshold, shape (K, R).
 
-    The least n >= 1 with n / objects >= threshold in float64: COCOeval
-    compares rounded numbers, so the product alone may be one too many or
-    too few.
+    This is the smallest n >= 1 with n / objects >= threshold in float64.
+    COCOeval compares rounded numbers, so the product alone may be wrong by
+    one.
     """
     objects = np.maximum(num_objects, 1)[:, None]
     needed = np.ceil(RECALL_THRS * objects)

@@ -1,7 +1,8 @@
 """Fields of COCO-style records as checked columns.
 
-Text that looks like a number, a boolean where a number belongs, and numbers
-that arithmetic on boxes cannot bear are refused by the record's number.
+Text that looks like a number, booleans in place of numbers, and numbers for
+which box arithmetic fails are rejected. The message has the index of the
+record.
 """
 from itertools import chain
 from typing import Any, List, Mapping, Optional, Sequence
@@ -12,7 +13,7 @@ from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 _NUMBERS = (int, float, np.integer, np.floating)
-# Beyond this float64 leaves too few digits for boxes of a pixel's size.
+# For larger coordinates float64 has too few digits for a box of one pixel.
 LARGEST_COORDINATE = 1e9
 # Areas and overlaps of smaller boxes would be rounded to 0.
 SMALLEST_SIDE = 1e-100
@@ -20,12 +21,12 @@ SMALLEST_SIDE = 1e-100
 
 def field_column(records: Sequence[Mapping[str, Any]], list_name: str,
                  field: str) -> List[Any]:
-    """One field of all records.
+    """Collect one field of all records.
 
     Args:
-        records (Sequence[Mapping[str, Any]]): Shape (N,).
-        list_name (str): The list they are from, for the message.
-        field (str): A key that each of them must have.
+        records (Sequence[Mapping[str, Any]]): N records.
+        list_name (str): Name of the list of records, for the message.
+        field (str): Key that each record must have.
     """
     try:
         return [record[field] for record in records]
@@ -70,16 +71,16 @@ def score_column(values: Sequence[float], list_name: str) -> np.ndarray:
 
 
 def box_array(rows: Sequence[Sequence[float]], list_name: str) -> np.ndarray:
-    """Boxes whose areas can be computed, float64, shape (len(rows), 4).
+    """Check boxes and convert them to float64, shape (len(rows), 4).
 
     Args:
-        rows (Sequence[Sequence[float]]): x, y, width, height.
-        list_name (str): The list they are from, for the message.
+        rows (Sequence[Sequence[float]]): Boxes as x, y, width, height.
+        list_name (str): Name of the list of records, for the message.
 
     Raises:
         InvalidTypeError: If a row is not 4 numbers.
-        InvalidValueError: If a number is not finite, too large, or a
-            negative or too small size.
+        InvalidValueError: If a number is not finite or too large, or a width
+            or height is negative or too small.
     """
     boxes = None
     if isinstance(rows, np.ndarray) and rows.dtype.kind in 'iuf':
@@ -109,7 +110,8 @@ def crowd_flags(records: Sequence[Mapping[str, Any]],
                 list_name: str) -> np.ndarray:
     """``iscrowd`` of all records, boolean, shape (len(records),).
 
-    A record without it is not a crowd; 0, 1, false and true are flags.
+    A record without ``iscrowd`` is not a crowd. Allowed values are 0, 1, false
+    and true.
     """
     flags = [record.get('iscrowd', 0) for record in records]
     if set(map(type, flags)) <= {int, bool} and set(flags) <= {0, 1}:
@@ -128,13 +130,13 @@ def object_areas(records: Sequence[Mapping[str, Any]],
                  boxes: np.ndarray) -> np.ndarray:
     """``area`` of all records, float64, shape (len(records),).
 
-    Only AP by area needs it, so a record without, or with what cannot be an
-    area (a text, NaN, a negative number), is not a mistake: it has the area
-    of its box.
+    Only AP by area needs it. A record without ``area``, or with a value that
+    cannot be an area (a text, NaN, a negative number), is therefore accepted
+    and gets the area of its box.
 
     Args:
-        records (Sequence[Mapping[str, Any]]): Objects.
-        boxes (ndarray): Their boxes, checked, shape (len(records), 4).
+        records (Sequence[Mapping[str, Any]]): Object records.
+        boxes (ndarray): Checked boxes of the records, shape (len(records), 4).
     """
     values = [record.get('area') for record in records]
     areas = _as_float64(values) if are_numbers(values) else None
@@ -152,8 +154,8 @@ def object_areas(records: Sequence[Mapping[str, Any]],
 def image_sizes(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Width and height, NaN where a record has none, shape (I, 2).
 
-    Only the box position and size features need them, so a file without, or
-    with a placeholder such as 0, is not a mistake.
+    Only box position and size features need them. A file without sizes, or
+    with a placeholder such as 0, is therefore accepted.
     """
     rows = [(image.get('width'), image.get('height')) for image in images]
     flat = list(chain.from_iterable(rows))
@@ -171,15 +173,15 @@ def image_sizes(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
 
 
 def are_numbers(values: Sequence[Any]) -> bool:
-    """Whether all values are numbers; a boolean is none."""
-    # By type, of which there are few, as bool is an int.
+    """Whether all values are numbers; booleans do not count as numbers."""
+    # Checked by type, as there are few types. bool is a subclass of int.
     return all(
         issubclass(kind, _NUMBERS) and kind is not bool
         for kind in set(map(type, values)))
 
 
 def _as_float64(values: Sequence[Any]) -> Optional[np.ndarray]:
-    """An array of numbers; None if one is beyond float64."""
+    """Convert numbers to an array; None if one exceeds float64."""
     try:
         return np.fromiter(values, np.float64, len(values))
     except OverflowError:
@@ -187,7 +189,7 @@ def _as_float64(values: Sequence[Any]) -> Optional[np.ndarray]:
 
 
 def _are_rows_of_four(rows: Sequence[Any]) -> bool:
-    # A text and an object have a length as well.
+    # Texts and dicts have a length as well.
     if not all(
             issubclass(kind, (list, tuple, np.ndarray))
             for kind in set(map(type, rows))):
@@ -215,7 +217,7 @@ def _check_boxes(boxes: np.ndarray, list_name: str) -> None:
     refuse(
         np.abs(boxes) > LARGEST_COORDINATE,
         f'have numbers of at most {LARGEST_COORDINATE:g}',
-        '; beyond, the overlap of boxes is lost to rounding')
+        '; with larger ones, rounding makes overlaps of boxes wrong')
     refuse((sides > 0) & (sides < SMALLEST_SIDE),
            f'have sides that are 0 or at least {SMALLEST_SIDE:g}',
            '; smaller ones have no area that can be computed')

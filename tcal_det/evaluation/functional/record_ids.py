@@ -1,7 +1,7 @@
 """Ids of images and categories: whole numbers or texts, compared exactly.
 
-As Python compares them: numpy would turn large whole numbers beside floats
-into rounded floats, and drop the zero characters at the end of a text.
+They are compared as Python objects. numpy would round large whole numbers that
+stand next to floats, and would drop null characters at the end of a text.
 """
 from typing import Any, Dict, List, Optional, Sequence, Union
 
@@ -15,7 +15,8 @@ def is_id(value: Any) -> bool:
     """Whether a value can be an id.
 
     Args:
-        value (Any): Whole numbers, also written as 7.0, and texts can.
+        value (Any): Value to check. Whole numbers, also written as 7.0, and
+            texts are valid ids.
     """
     if isinstance(value, (str, int, np.integer)):
         return not isinstance(value, bool)
@@ -24,19 +25,19 @@ def is_id(value: Any) -> bool:
 
 
 def sorted_ids(ids: Sequence[Any], list_name: str) -> np.ndarray:
-    """The ids of images or categories, sorted and found to be unique.
+    """Sort ids of images or categories and check that they are unique.
 
     Args:
-        ids (Sequence[Any]): In file order.
+        ids (Sequence[Any]): Ids in file order.
         list_name (str): 'images' or 'categories', for the message.
 
     Returns:
-        ndarray: int64 where all fit, else objects.
+        ndarray: Sorted ids, int64 if all of them fit, else Python objects.
 
     Raises:
         InvalidTypeError: If an id is neither a whole number nor a text, or
-            there are both.
-        InvalidValueError: If an id stands twice.
+            both kinds occur.
+        InvalidValueError: If an id occurs twice.
     """
     first_place: Dict[Any, int] = {}
     for place, one in enumerate(ids):
@@ -61,28 +62,28 @@ def sorted_ids(ids: Sequence[Any], list_name: str) -> np.ndarray:
 
 def positions(ids: Union[Sequence[Any], np.ndarray], known: np.ndarray,
               list_name: str, field: str) -> np.ndarray:
-    """Index of each id in the sorted ids that are known.
+    """Find the index of each id among the known ids.
 
     Args:
-        ids (Sequence[Any]): Shape (N,).
-        known (ndarray): From :func:`sorted_ids`.
-        list_name (str): The list they are from, for the message.
-        field (str): 'id', 'image_id' or 'category_id', for the message.
+        ids (Sequence[Any]): Ids to find, shape (N,).
+        known (ndarray): Known ids from :func:`sorted_ids`.
+        list_name (str): Name of the list of records, for the message.
+        field (str): Name of the field ('id', 'image_id' or 'category_id'), for
+            the message.
 
     Returns:
-        ndarray: int64, shape (N,).
+        ndarray: Indices, int64, shape (N,).
 
     Raises:
-        InvalidValueError: If an id is not known; the message names the
-            record.
+        InvalidValueError: If an id is unknown; the message names the record.
     """
     ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
     place_of = {one: place for place, one in enumerate(known.tolist())}
     try:
         found = np.fromiter(map(place_of.__getitem__, ids), np.int64, len(ids))
-    except (KeyError, TypeError):  # unknown, or nothing that can be a key
+    except (KeyError, TypeError):  # unknown or unhashable
         found = None
-    # True is equal to 1, but no id.
+    # True equals 1, but is not a valid id.
     if found is not None and not {bool, np.bool_} & set(map(type, ids)):
         return found
     record = next(number for number, one in enumerate(ids)
@@ -98,12 +99,13 @@ def positions(ids: Union[Sequence[Any], np.ndarray], known: np.ndarray,
 
 def subset_mask(wanted: Optional[Sequence[Any]], known: np.ndarray,
                 name: str) -> np.ndarray:
-    """Mask of the known ids that are wanted, shape of ``known``.
+    """Mask of the known ids that were requested, with shape of ``known``.
 
     Args:
-        wanted (Sequence[Any], optional): None means all.
-        known (ndarray): From :func:`sorted_ids`.
-        name (str): 'image_ids' or 'category_ids', for the message.
+        wanted (Sequence[Any], optional): Requested ids. None means all.
+        known (ndarray): Known ids from :func:`sorted_ids`.
+        name (str): Name of the argument ('image_ids' or 'category_ids'), for
+            the message.
     """
     if wanted is None:
         return np.ones(len(known), dtype=bool)

@@ -1,14 +1,14 @@
 r"""Decompositions of the Brier and the log score.
 
-They say how much of a mean score comes from miscalibration, and how much
-scores that were calibrated would still tell.
+They separate the part of a mean score that comes from miscalibration from the
+part that would remain after calibration.
 
-Shape shorthand:
+Shapes:
     N: samples
     M: bins
 
 Names:
-    confidence: the probability of being right, shape (N,)
+    confidence: predicted probability of being right, shape (N,)
     correct: 1 where right, else 0, or a fraction such as an IoU, shape (N,)
     recalibrated: the isotonic regression of ``correct`` on ``confidence``
 """
@@ -27,7 +27,7 @@ from .isotonic import IsotonicFit, isotonic_regression
 from .matching import DetectionMatches
 from .scoring_rules import SMALLEST_LIKELIHOOD
 
-# Mean over samples of the score of a forecast, given both: (N,), (N,).
+# Function from forecasts and outcomes, shape (N,) each, to their mean score.
 _MeanScore = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -37,14 +37,15 @@ class ScoreDecomposition:
 
     Attributes:
         score (float): Mean score of the confidences, lower is better.
-        miscalibration (float): What isotonic recalibration would save,
-            >= 0; 0 exactly if it changes nothing. Lower is better.
-        discrimination (float): How much better the recalibrated confidences
-            are than one constant, >= 0. Higher is better. It depends on the
-            order of the confidences only.
-        uncertainty (float): Mean score of the constant that is the mean of
-            ``correct``; does not depend on the confidences.
-        curve (IsotonicFit): The recalibrated confidences: the CORP
+        miscalibration (float): Decrease of the score by isotonic
+            recalibration, >= 0; exactly 0 if recalibration changes nothing.
+            Lower is better.
+        discrimination (float): Decrease of the score from one constant to the
+            recalibrated confidences, >= 0. Higher is better. It depends only
+            on the order of the confidences.
+        uncertainty (float): Mean score of a constant confidence that equals
+            the mean of ``correct``. It does not depend on the confidences.
+        curve (IsotonicFit): Recalibrated confidences, which are the CORP
             reliability diagram.
     """
     score: float
@@ -54,7 +55,7 @@ class ScoreDecomposition:
     curve: IsotonicFit
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             score=self.score,
             miscalibration=self.miscalibration,
@@ -70,15 +71,15 @@ class BinnedScoreDecomposition:
     Attributes:
         score (float): Brier score = ``reliability - resolution +
             uncertainty + within_bin_variance - within_bin_covariance``.
-        reliability (float): Mean squared gap of the bins, lower is better.
-        resolution (float): Variance of the bins' mean targets, higher is
+        reliability (float): Mean squared gap of the bins. Lower is better.
+        resolution (float): Variance of the mean targets of the bins. Higher is
             better.
         uncertainty (float): Variance of ``correct``.
         within_bin_variance (float): Variance of the confidences inside
             bins.
         within_bin_covariance (float): Twice the covariance of confidence
             and ``correct`` inside bins.
-        bins (BinTable): What fell into each bin.
+        bins (BinTable): Counts and means of each bin.
     """
     score: float
     reliability: float
@@ -95,7 +96,7 @@ class BinnedScoreDecomposition:
                 self.within_bin_covariance)
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN."""
+        """Convert to plain numbers and lists; NaN stays NaN."""
         return dict(
             score=self.score,
             reliability=self.reliability,
@@ -114,13 +115,13 @@ def brier_score_decomposition(confidence: ArrayLike,
     With S the mean of (forecast - correct)^2, r the recalibrated
     confidences and m the mean of ``correct``:
     MCB = S(confidence) - S(r), DSC = S(m) - S(r), UNC = S(m), so that
-    S(confidence) = MCB - DSC + UNC. There are no bins to choose. On few
-    samples isotonic regression follows the noise: MCB and DSC are then both
+    S(confidence) = MCB - DSC + UNC. There are no bins to choose. With few
+    samples, isotonic regression fits the noise, so that MCB and DSC are both
     too large.
 
     Args:
-        confidence (Sequence[float]): In [0, 1], shape (N,).
-        correct (Sequence[float]): In [0, 1], shape (N,).
+        confidence (Sequence[float]): Confidences in [0, 1], shape (N,).
+        correct (Sequence[float]): Targets in [0, 1], shape (N,).
 
     Returns:
         ScoreDecomposition: NaN, with a warning, when N = 0.
@@ -138,24 +139,24 @@ def brier_score_decomposition(confidence: ArrayLike,
         (0.25, 0.1875)
 
     Reference:
-        Dimitriadis, Gneiting and Jordan, Stable reliability diagrams for
-        probabilistic classifiers, PNAS 2021.
+        Dimitriadis, Gneiting and Jordan, "Stable reliability diagrams for
+        probabilistic classifiers", PNAS 2021.
     """
     return _decompose(*_checked(confidence, correct), _mean_squared_error)
 
 
 def log_score_decomposition(confidence: ArrayLike,
                             correct: ArrayLike) -> ScoreDecomposition:
-    """:func:`brier_score_decomposition` of the log score, in nats.
+    """Split the log score, in nats, by isotonic recalibration (CORP).
 
-    S is the mean of -correct log(f) - (1 - correct) log(1 - f), where
-    likelihoods below 2.2e-16 are raised to it, as in
-    :func:`binary_negative_log_likelihood`. The same recalibration is optimal
-    for it.
+    As in :func:`brier_score_decomposition`, but S is the mean of -correct
+    log(f) - (1 - correct) log(1 - f), where likelihoods below 2.2e-16 are
+    raised to 2.2e-16, as in :func:`binary_negative_log_likelihood`. The same
+    recalibration is optimal for both scores.
 
     Args:
-        confidence (Sequence[float]): In [0, 1], shape (N,).
-        correct (Sequence[float]): In [0, 1], shape (N,).
+        confidence (Sequence[float]): Confidences in [0, 1], shape (N,).
+        correct (Sequence[float]): Targets in [0, 1], shape (N,).
 
     Returns:
         ScoreDecomposition: NaN, with a warning, when N = 0.
@@ -165,14 +166,15 @@ def log_score_decomposition(confidence: ArrayLike,
 
 def detection_brier_score_decomposition(
         matches: DetectionMatches) -> FiguresByClass:
-    """:func:`brier_score_decomposition` of score and being a true positive.
+    """Split the Brier score of detections by isotonic recalibration (CORP).
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted, usually .5.
+        matches (DetectionMatches): Matches at the required IoU threshold,
+            usually 0.5.
 
     Returns:
-        FiguresByClass: Of :class:`ScoreDecomposition`; NaN, with a warning,
-        if no detection counts.
+        FiguresByClass: :class:`ScoreDecomposition` overall and of each class;
+        NaN, with a warning, if no detection is counted.
     """
     return figures_by_class(
         matches,
@@ -191,14 +193,15 @@ def binned_brier_score_decomposition(
     mean target t of all N samples:
     reliability = sum n_b / N (c_b - t_b)^2,
     resolution = sum n_b / N (t_b - t)^2, uncertainty = mean (correct - t)^2.
-    These three add up to the score only if confidences inside a bin are
-    equal; two terms for what varies inside bins complete the sum.
+    These three add up to the score only if the confidences within each bin are
+    equal; two terms for the variation within bins complete the sum.
 
     Args:
-        confidence (Sequence[float]): In [0, 1], shape (N,).
-        correct (Sequence[float]): In [0, 1], shape (N,).
+        confidence (Sequence[float]): Confidences in [0, 1], shape (N,).
+        correct (Sequence[float]): Targets in [0, 1], shape (N,).
         num_bins (int): Number of bins M, in [1, 1000]. Defaults to 10.
-        closed (str): See :func:`bin_index`. Defaults to 'right'.
+        closed (str): Closed side of the bins, see :func:`bin_index`. Defaults
+            to 'right'.
 
     Returns:
         BinnedScoreDecomposition: NaN, with a warning, when N = 0.
@@ -209,9 +212,9 @@ def binned_brier_score_decomposition(
             differ or an option is out of range.
 
     Reference:
-        Murphy, A new vector partition of the probability score, Journal of
-        Applied Meteorology 1973; Stephenson, Coelho and Jolliffe, Two extra
-        components in the Brier score decomposition, Weather and Forecasting
+        Murphy, "A new vector partition of the probability score", Journal of
+        Applied Meteorology 1973; Stephenson, Coelho and Jolliffe, "Two extra
+        components in the Brier score decomposition", Weather and Forecasting
         2008.
     """
     confidence, correct = _checked(confidence, correct)

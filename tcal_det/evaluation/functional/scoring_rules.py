@@ -1,6 +1,6 @@
 """Proper scoring rules: negative log-likelihood and Brier score.
 
-Shape shorthand:
+Shapes:
     N: samples
     K: classes
 """
@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_labels, as_unit_interval, check_same_length
 
-# The smallest likelihood that the logarithm sees: one rounding step of
-# float64 below 1. A saturated sigmoid or softmax stores exactly 0 or 1, and
-# one wrong such sample would turn the mean into infinity.
+# Lower bound of the likelihoods in the logarithm: one rounding step of float64
+# at 1. A saturated sigmoid or softmax is exactly 0 or 1, and a single wrong
+# sample of this kind would make the mean infinite.
 SMALLEST_LIKELIHOOD = float(np.finfo(np.float64).eps)
 
 
@@ -25,14 +25,15 @@ def negative_log_likelihood(probs: ArrayLike,
     """Mean over samples of -log(probability of the true class).
 
     Args:
-        probs (Sequence[Sequence[float]]): Each row adds up to 1, shape
-            (N, K).
-        labels (Sequence[int]): In [0, K), shape (N,).
-        smallest (float): Probabilities below it are raised to it; 0 allows
-            an infinite result. Defaults to 2.2e-16.
+        probs (Sequence[Sequence[float]]): Probabilities whose rows add up to
+            1, shape (N, K).
+        labels (Sequence[int]): Class labels in [0, K), shape (N,).
+        smallest (float): Lower bound to which smaller probabilities are
+            raised; 0 allows an infinite result. Defaults to 2.2e-16.
 
     Returns:
-        float: Nats; NaN, with a warning, when N = 0.
+        float: Negative log-likelihood in nats; NaN, with a warning, when N =
+        0.
 
     Example:
         >>> round(negative_log_likelihood([[0.5, 0.5]], [1]), 6)
@@ -43,16 +44,17 @@ def negative_log_likelihood(probs: ArrayLike,
     return _mean_negative_log(likelihood, smallest)
 
 
-def brier_score(probs: ArrayLike, labels: ArrayLike) -> float:
+def brier_score(probs: ArrayLike,
+                labels: ArrayLike) -> float:
     """Mean over samples of the squared error summed over classes.
 
-    In [0, 2]; for two classes twice the score of the probability of one of
-    them alone (Brier 1950, eq. 2).
+    The score is in [0, 2]. For two classes it is twice the binary Brier score
+    (Brier 1950, Eq. 2).
 
     Args:
-        probs (Sequence[Sequence[float]]): Each row adds up to 1, shape
-            (N, K).
-        labels (Sequence[int]): In [0, K), shape (N,).
+        probs (Sequence[Sequence[float]]): Probabilities whose rows add up to
+            1, shape (N, K).
+        labels (Sequence[int]): Class labels in [0, K), shape (N,).
 
     Returns:
         float: The score; NaN, with a warning, when N = 0.
@@ -74,18 +76,19 @@ def binary_negative_log_likelihood(
         scores: ArrayLike,
         is_positive: ArrayLike,
         smallest: float = SMALLEST_LIKELIHOOD) -> float:
-    """Mean cross entropy of scores against what came true.
+    """Mean cross entropy of scores and binary outcomes.
 
-    For detections: score against being a true positive.
+    For detections, the outcome is whether a detection is a true positive.
 
     Args:
-        scores (Sequence[float]): In [0, 1], shape (N,).
-        is_positive (Sequence[bool]): Shape (N,).
-        smallest (float): Likelihoods below it are raised to it; 0 allows an
-            infinite result. Defaults to 2.2e-16.
+        scores (Sequence[float]): Scores in [0, 1], shape (N,).
+        is_positive (Sequence[bool]): Binary outcomes, shape (N,).
+        smallest (float): Lower bound to which smaller likelihoods are raised;
+            0 allows an infinite result. Defaults to 2.2e-16.
 
     Returns:
-        float: Nats; NaN, with a warning, when N = 0.
+        float: Negative log-likelihood in nats; NaN, with a warning, when N =
+        0.
 
     Example:
         >>> round(binary_negative_log_likelihood([0.5, 1.0], [1, 1]), 6)
@@ -96,14 +99,15 @@ def binary_negative_log_likelihood(
     return _mean_negative_log(likelihood, smallest)
 
 
-def binary_brier_score(scores: ArrayLike, is_positive: ArrayLike) -> float:
-    """Mean squared difference of scores and what came true, in [0, 1].
+def binary_brier_score(scores: ArrayLike,
+                       is_positive: ArrayLike) -> float:
+    """Mean squared difference of scores and binary outcomes, in [0, 1].
 
-    For detections: score against being a true positive.
+    For detections, the outcome is whether a detection is a true positive.
 
     Args:
-        scores (Sequence[float]): In [0, 1], shape (N,).
-        is_positive (Sequence[bool]): Shape (N,).
+        scores (Sequence[float]): Scores in [0, 1], shape (N,).
+        is_positive (Sequence[bool]): Binary outcomes, shape (N,).
 
     Returns:
         float: The score; NaN, with a warning, when N = 0.
@@ -122,8 +126,8 @@ def _checked_probs(probs: ArrayLike,
                    labels: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     probs = as_unit_interval('probs', probs, ndim=2)
     labels = as_labels('labels', labels, *probs.shape)
-    # Loose enough for float16 rows of a thousand classes; sigmoid outputs,
-    # for which neither rule is meant, are far off.
+    # The tolerance allows float16 rows of a thousand classes. Rows of sigmoid
+    # outputs, to which these rules do not apply, deviate much more.
     bad = np.abs(probs.sum(axis=1) - 1) > 0.01
     if bad.any():
         row = int(np.argmax(bad))
@@ -134,8 +138,9 @@ def _checked_probs(probs: ArrayLike,
     return probs, labels
 
 
-def _checked_scores(scores: ArrayLike,
-                    is_positive: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
+def _checked_scores(
+        scores: ArrayLike,
+        is_positive: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     scores = as_unit_interval('scores', scores)
     is_positive = as_unit_interval('is_positive', is_positive)
     check_same_length('scores', scores, 'is_positive', is_positive)

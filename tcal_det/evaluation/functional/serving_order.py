@@ -1,4 +1,4 @@
-"""The orders in which COCO looks at detections."""
+"""Orders in which COCO processes detections."""
 from typing import NamedTuple
 
 import numpy as np
@@ -7,13 +7,14 @@ from .coco_arrays import Detections
 
 
 class ServingOrder(NamedTuple):
-    """Detections in the order in which they take objects.
+    """Detections in the order in which they are matched to objects.
 
-    Shape: D detections.
+    Shapes:
+        D: detections
     """
     # Indices by (class, image, score descending, file order), shape (D,).
     order: np.ndarray
-    # Place of each entry of `order` among its image and class, shape (D,).
+    # Position of each entry of `order` within its image and class, shape (D,).
     place: np.ndarray
     # Indices by (class, score descending, image, file order), shape (D,).
     by_score: np.ndarray
@@ -26,7 +27,7 @@ def serving_order(detections: Detections) -> ServingOrder:
         detections (Detections): Detections.
     """
     image_index, class_index = detections.image_index, detections.class_index
-    # One sort by score serves both orders.
+    # One sort by score is enough for both orders.
     order = _sorted_by(image_index, np.arange(len(detections)))
     order = order[np.argsort(-detections.scores[order], kind='stable')]
     by_score = _sorted_by(class_index, order)
@@ -55,17 +56,18 @@ def is_last_of_run(values: np.ndarray) -> np.ndarray:
 
 
 def _sorted_by(index: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Sort an order by indices; ties stay as they are.
+    """Sort an order by indices; ties keep their order.
 
-    16 bits at a time, the lowest first: numpy sorts those by radix, several
-    times faster than wider numbers.
+    The indices are sorted 16 bits at a time, the lowest bits first, because
+    numpy sorts 16-bit numbers by radix, several times faster than wider
+    numbers.
 
     Args:
-        index (ndarray): Whole numbers >= 0, shape (D,).
-        order (ndarray): Indices of its entries, shape (D,).
+        index (ndarray): Sort keys, whole numbers >= 0, shape (D,).
+        order (ndarray): Indices into ``index``, shape (D,).
 
     Returns:
-        ndarray: The order sorted, shape (D,).
+        ndarray: Sorted order, shape (D,).
     """
     largest = int(index.max()) if len(index) else 0
     for shift in range(0, largest.bit_length(), 16):

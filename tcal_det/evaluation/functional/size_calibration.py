@@ -1,6 +1,6 @@
 """D-ECE that depends on the size of the predicted box.
 
-Shape shorthand:
+Shapes:
     D: detections
     S: size ranges
 """
@@ -25,11 +25,12 @@ class CalibrationErrorBySize:
     """D-ECE of the detections of each size.
 
     Attributes:
-        sizes (Tuple[str, ...]): 'small', 'medium' and 'large'.
-        area_edges (Tuple[float, ...]): Area of the predicted box in square
-            pixels: size s has [edge s, edge s + 1). Shape (S + 1,).
-        errors (Tuple[DetectionCalibrationError, ...]): One for each size;
-            NaN for a size without counted detections.
+        sizes (tuple[str, ...]): 'small', 'medium' and 'large'.
+        area_edges (tuple[float, ...]): Bounds of the area of the predicted box
+            in square pixels; size s covers [edge s, edge s + 1). Shape
+            (S + 1,).
+        errors (tuple[DetectionCalibrationError, ...]): D-ECE of each size; NaN
+            for a size without counted detections.
     """
     sizes: Tuple[str, ...]
     area_edges: Tuple[float, ...]
@@ -37,9 +38,10 @@ class CalibrationErrorBySize:
 
     @property
     def ece(self) -> float:
-        """Mean of the sizes' errors, weighted by their detections.
+        """Mean of the errors of all sizes, weighted by their detections.
 
-        D-ECE in cells of score and size: never below that of score alone.
+        This is D-ECE in cells of score and size, which is never below D-ECE of
+        the score alone.
         """
         counts = [error.num_samples for error in self.errors]
         weighted = [
@@ -49,7 +51,7 @@ class CalibrationErrorBySize:
         return sum(weighted) / sum(counts) if weighted else math.nan
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; NaN stays NaN, the last edge is None."""
+        """Convert to plain values; NaN stays NaN, the last edge is None."""
         return dict(
             ece=self.ece,
             sizes=list(self.sizes),
@@ -64,29 +66,33 @@ def size_dependent_calibration_error(
         min_samples: int = 8) -> DetectionCalibrationError:
     """D-ECE in cells of score, box width and box height.
 
-    :func:`detection_calibration_error` with features 'w' and 'h', relative
-    to the image, and the paper's bins: 8 in each dimension, of which cells
-    with fewer than 8 detections are not used.
+    This is :func:`detection_calibration_error` with features 'w' and 'h',
+    relative to the image, and the bins of the paper: 8 in each dimension,
+    where cells with fewer than 8 detections are not used.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted, usually .5.
-        num_bins (int | Sequence[int]): Bins of equal width, one number or
-            one for each of score, width and height. Defaults to 8.
-        closed (str): See :func:`bin_index`. Defaults to 'right'.
-        min_samples (int): Cells with fewer detections count as perfectly
-            calibrated. Defaults to 8.
+        matches (DetectionMatches): Matches at the required IoU threshold,
+            usually 0.5.
+        num_bins (int | Sequence[int]): Number of bins of equal width, one
+            number or one for each of score, width and height. Defaults to 8.
+        closed (str): Closed side of the bins, see :func:`bin_index`. Defaults
+            to 'right'.
+        min_samples (int): Minimum number of detections of a cell; cells with
+            fewer count as perfectly calibrated. Defaults to 8.
 
     Returns:
-        DetectionCalibrationError: Read ``.coverage`` beside ``.ece``;
-        ``.bins`` is a BinGrid. NaN, with a warning, if no detection counts.
+        DetectionCalibrationError: The error; read ``.coverage`` together with
+        ``.ece``. ``.bins`` is a BinGrid. NaN, with a warning, if no detection
+        is counted.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an option is wrong, or the
-            size of an image is unknown.
+        InvalidTypeError: If an option has the wrong type.
+        InvalidValueError: If an option is out of range, or the size of an
+            image is unknown.
 
     Reference:
-        Kueppers et al., Multivariate Confidence Calibration for Object
-        Detection, CVPR Workshops 2020.
+        Kueppers et al., "Multivariate Confidence Calibration for Object
+        Detection", CVPR Workshops 2020.
     """
     return detection_calibration_error(
         matches,
@@ -99,33 +105,37 @@ def size_dependent_calibration_error(
 def calibration_error_by_size(matches: DetectionMatches,
                               num_bins: int = 10,
                               closed: str = 'right') -> CalibrationErrorBySize:
-    """D-ECE of small, medium and large detections, each on its own.
+    """D-ECE of small, medium and large detections separately.
 
-    A detection's size is that of its own box in pixels, as a user of the
-    score sees it, true positive or not. (COCO's AP by size goes by the area
-    of the object instead.) Image sizes are not needed.
+    The size of a detection is the area of its own box in pixels, for true and
+    false positives alike, as a user of the score knows only this box. (COCO's
+    AP by size uses the area of the object instead.) Image sizes are not
+    needed.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted, usually .5.
-        num_bins (int): Bins of equal width of the score. Defaults to 10.
-        closed (str): See :func:`bin_index`. Defaults to 'right'.
+        matches (DetectionMatches): Matches at the required IoU threshold,
+            usually 0.5.
+        num_bins (int): Number of score bins of equal width. Defaults to 10.
+        closed (str): Closed side of the bins, see :func:`bin_index`. Defaults
+            to 'right'.
 
     Returns:
         CalibrationErrorBySize: ``.errors`` by size and their weighted mean
-        ``.ece``; NaN, with a warning, if no detection counts.
+        ``.ece``; NaN, with a warning, if no detection is counted.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an option is wrong.
+        InvalidTypeError: If an option has the wrong type.
+        InvalidValueError: If an option is out of range.
     """
     area = matches.boxes[:, 2] * matches.boxes[:, 3]
     size_index = np.searchsorted(COCO_AREA_EDGES[1:-1], area, side='right')
     if not matches.is_counted.any():
         warnings.warn(
-            'no detection counts, so D-ECE by size is NaN', stacklevel=2)
+            'no detection is counted, so D-ECE by size is NaN', stacklevel=2)
     errors = []
     with warnings.catch_warnings():
-        # A size without detections is common, and its NaN says so.
-        warnings.filterwarnings('ignore', 'no detection counts')
+        # A size without detections is common; its NaN needs no warning.
+        warnings.filterwarnings('ignore', 'no detection is counted')
         for size in range(len(COCO_SIZES)):
             status = np.where(size_index == size, matches.status,
                               np.int8(DROPPED))

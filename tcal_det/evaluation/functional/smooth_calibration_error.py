@@ -1,6 +1,6 @@
-r"""Smooth calibration error (smECE): kernel smoothing in place of bins.
+r"""Smooth calibration error (smECE): kernel smoothing instead of bins.
 
-Shape shorthand:
+Shapes:
     N: samples
     G: grid points of [0, 1]
 
@@ -21,27 +21,27 @@ from .array_checks import as_unit_interval, check_same_length
 from .class_figures import FiguresByClass, figures_by_class
 from .matching import DetectionMatches
 
-# Most samples need no finer grid than the first.
+# Most data sets need no finer grid than the smallest one.
 _SMALLEST_GRID, _LARGEST_GRID = 2**10, 2**16
-# Grid steps in a bandwidth: moving samples to the grid widens the kernel's
-# variance by at most 1 / (4 * 64^2) of itself.
+# Grid steps per bandwidth: moving samples to the grid increases the variance
+# of the kernel by a factor of at most 1 + 1 / (4 * 64^2).
 _FINE_STEPS = 64
-# Below so few steps the sum over the grid no longer stands for the integral.
+# With fewer steps the sum over the grid does not approximate the integral.
 _FEWEST_STEPS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class SmoothCalibrationError:
-    """smECE with its parts.
+    """Smooth calibration error with its over- and under-confident parts.
 
     Attributes:
         smece (float): Smooth calibration error, over + under.
-        over (float): Its over-confident part.
-        under (float): Its under-confident part; over - under = mean
+        over (float): Over-confident part of ``smece``.
+        under (float): Under-confident part of ``smece``; over - under = mean
             confidence - mean target.
-        bandwidth (float): The kernel's standard deviation, equal to
-            ``smece`` but for an error below 3e-5.
-        num_samples (int): Number of samples that were measured.
+        bandwidth (float): Standard deviation of the kernel, which equals
+            ``smece`` up to an error below 3e-5.
+        num_samples (int): Number of samples.
     """
     smece: float
     over: float
@@ -50,7 +50,7 @@ class SmoothCalibrationError:
     num_samples: int
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers; NaN stays NaN."""
+        """Convert to plain numbers; NaN stays NaN."""
         return asdict(self)
 
 
@@ -58,27 +58,27 @@ def smooth_calibration_error(confidence: ArrayLike,
                              correct: ArrayLike) -> SmoothCalibrationError:
     r"""Calibration error from kernel-smoothed residuals, without bins.
 
-    With the Gaussian kernel K of bandwidth s, reflected at 0 and 1,
+    With a Gaussian kernel K of bandwidth s, reflected at 0 and 1,
 
         smECE_s = integral over t in [0, 1] of
             abs(1/N sum_i K(t, confidence_i) (confidence_i - correct_i)).
 
-    It does not rise with s, so exactly one bandwidth has smECE_s = s; that
-    value is smECE. Unlike the binned ECE it is continuous in the
-    confidences, and there is nothing to choose. With d the distance to the
-    nearest calibrated confidences, d / 2 <= smECE <= 2 sqrt(d). Like every
-    plug-in estimate it is above 0 on samples of a calibrated model, the
-    less so the more samples there are.
+    smECE_s does not increase with s, so exactly one bandwidth has smECE_s = s;
+    this value is smECE. Unlike the binned ECE it is continuous in the
+    confidences and has no parameters. If d is the distance to the nearest
+    calibrated confidences, d / 2 <= smECE <= 2 sqrt(d). Like every plug-in
+    estimate it is above 0 for a calibrated model, but decreases with more
+    samples.
 
     Samples are moved to a grid and smoothed by a cosine transform, in which
-    the reflected kernel is diagonal: O(N + G log G). The grid's relative
-    error is about 1e-4 down to smECE = 1e-3, below that the absolute one is
-    at most 3e-5.
+    the reflected kernel is diagonal. This takes O(N + G log G) time. The
+    relative error of the grid is about 1e-4 for smECE >= 1e-3; for smaller
+    values the absolute error is at most 3e-5.
 
     Args:
-        confidence (Sequence[float]): In [0, 1], shape (N,).
-        correct (Sequence[float]): 1 where right, 0 where wrong; fractions
-            such as an IoU are allowed. Shape (N,).
+        confidence (Sequence[float]): Confidences in [0, 1], shape (N,).
+        correct (Sequence[float]): Targets, 1 where right and 0 where wrong;
+            fractions such as an IoU are allowed. Shape (N,).
 
     Returns:
         SmoothCalibrationError: ``.smece``, ``.over``, ``.under`` and
@@ -95,10 +95,10 @@ def smooth_calibration_error(confidence: ArrayLike,
         (0.35, 0.35)
 
     Reference:
-        Blasiok and Nakkiran, Smooth ECE: Principled Reliability Diagrams
-        via Kernel Smoothing, ICLR 2024. The authors' package ``relplot``
-        sums over 200 points and both ends of [0, 1], so that it is some
-        percent off where most confidences are near 0 or 1.
+        Blasiok and Nakkiran, "Smooth ECE: Principled Reliability Diagrams via
+        Kernel Smoothing", ICLR 2024. The authors' package ``relplot`` sums
+        over 200 points including both ends of [0, 1], so that it is wrong by
+        some per cent where most confidences are near 0 or 1.
     """
     confidence = as_unit_interval('confidence', confidence)
     correct = as_unit_interval('correct', correct)
@@ -112,21 +112,22 @@ def smooth_calibration_error(confidence: ArrayLike,
 
 def detection_smooth_calibration_error(
         matches: DetectionMatches) -> FiguresByClass:
-    """:func:`smooth_calibration_error` of score and being a true positive.
+    """Smooth calibration error of detections, overall and of each class.
 
     Args:
-        matches (DetectionMatches): At the IoU threshold wanted, usually .5.
+        matches (DetectionMatches): Matches at the required IoU threshold,
+            usually 0.5.
 
     Returns:
-        FiguresByClass: Of :class:`SmoothCalibrationError`; NaN, with a
-        warning, if no detection counts.
+        FiguresByClass: :class:`SmoothCalibrationError` overall and of each
+        class; NaN, with a warning, if no detection is counted.
     """
     return figures_by_class(matches, _measure, 'smECE')
 
 
 def _measure(confidence: np.ndarray,
              correct: np.ndarray) -> SmoothCalibrationError:
-    """The smECE of checked samples."""
+    """Compute the smECE of checked samples."""
     num_samples = len(confidence)
     if num_samples == 0:
         nan = float('nan')
@@ -149,24 +150,24 @@ def _measure(confidence: np.ndarray,
 
 
 class _Smoother:
-    """Residuals on a grid, to be smoothed with any bandwidth.
+    """Residuals on a grid, which can be smoothed with any bandwidth.
 
     The reflected Gaussian kernel solves the heat equation on [0, 1] with
-    insulated ends, whose modes are cosines: cos(k pi t) decays by
+    insulated ends. Its modes are cosines: smoothing multiplies cos(k pi t) by
     exp(-(k pi s)^2 / 2).
 
     Args:
-        confidence (ndarray): Shape (N,).
-        residual (ndarray): Shape (N,).
-        grid_size (int): Number of cells G; grid points are their centres.
+        confidence (ndarray): Confidences, shape (N,).
+        residual (ndarray): Residuals divided by N, shape (N,).
+        grid_size (int): Number of grid cells G; grid points are their centres.
     """
 
     def __init__(self, confidence: np.ndarray, residual: np.ndarray,
                  grid_size: int):
         self.smallest = _FEWEST_STEPS / grid_size
-        # Each residual is shared by the two points beside it so that their
-        # weighted mean is its place: an error of second order. Padded by a
-        # mirrored point at either end.
+        # Each residual is split between its two neighbouring grid points so
+        # that their weighted mean is its position; the error is of second
+        # order. The grid is padded by a mirrored point at both ends.
         place = confidence * grid_size + 0.5
         left = place.astype(np.int64)
         right_share = residual * (place - left)
@@ -182,14 +183,14 @@ class _Smoother:
         return idct(self._modes * np.exp(self._decay * bandwidth**2), type=2)
 
     def fixed_point(self) -> float:
-        """The bandwidth that equals its smECE, or the smallest one."""
+        """Find the bandwidth that equals its smECE, or the smallest one."""
 
         def excess(bandwidth: float) -> float:
             return float(np.abs(self.smooth(bandwidth)).sum()) - bandwidth
 
         if excess(self.smallest) <= 0:
             return self.smallest
-        # No smECE exceeds the mean absolute residual, so none exceeds 1.
+        # smECE never exceeds the mean absolute residual, which is at most 1.
         if excess(1.0) >= 0:
             return 1.0
         return float(brentq(excess, self.smallest, 1.0, xtol=1e-9))

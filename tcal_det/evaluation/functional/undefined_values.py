@@ -1,14 +1,14 @@
-"""NaN stands for an undefined figure: how to average it."""
+"""Averages of figures, where NaN stands for an undefined figure."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
 def mean_of_defined(values: ArrayLike) -> float:
-    """Mean of what is not NaN; NaN if nothing is left.
+    """Mean of the values that are not NaN; NaN if there are none.
 
     Args:
-        values (Sequence[float]): Shape (N,).
+        values (Sequence[float]): Figures, NaN where undefined, shape (N,).
 
     Example:
         >>> mean_of_defined([0.25, float('nan'), 0.75])

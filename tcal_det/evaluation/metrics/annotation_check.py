@@ -1,4 +1,4 @@
-"""Whether the metric will find ground truth: seen from a config."""
+"""Check of a config that the metric will find ground truth."""
 from typing import Any, Iterator, List
 
 from tcal_det.errors import InvalidValueError
@@ -8,19 +8,21 @@ PACKING = 'PackDetInputs'
 
 
 def check_metric_annotations(cfg: Any, *splits: str) -> None:
-    """Refuse a config whose metric would find no ground truth.
+    """Raise if the metric of a config would find no ground truth.
 
-    Without ``ann_file`` the metric takes the ``instances`` of the data
-    samples, which PackDetInputs leaves out unless its ``meta_keys`` have
-    them. That shows with the first batch of a validation, an epoch late.
+    Without ``ann_file`` the metric uses the ``instances`` of the data samples,
+    which PackDetInputs leaves out unless its ``meta_keys`` include them.
+    Otherwise the error would appear only at the first validation, after an
+    epoch.
 
     Args:
-        cfg (Any): With evaluators and dataloaders.
-        *splits (str): 'val' or 'test', whose evaluators will be used.
+        cfg (Any): Config with evaluators and dataloaders.
+        *splits (str): Splits whose evaluators will be used, 'val' or 'test'.
 
     Raises:
-        InvalidValueError: Naming the evaluator and the pipeline. Pipelines
-            that pack with a transform of their own are left to it.
+        InvalidValueError: If ground truth is missing; the message names the
+            evaluator and the pipeline. Pipelines with another packing
+            transform are not checked.
     """
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
@@ -39,7 +41,7 @@ def check_metric_annotations(cfg: Any, *splits: str) -> None:
 
 
 def _metrics(evaluator: Any) -> List[dict]:
-    """The metric configs of an evaluator, which has three forms."""
+    """Get the metric configs of an evaluator, which can have three forms."""
     if isinstance(evaluator, dict) and 'metrics' in evaluator:
         evaluator = evaluator['metrics']
     if isinstance(evaluator, dict):
@@ -48,7 +50,7 @@ def _metrics(evaluator: Any) -> List[dict]:
 
 
 def _pipelines(dataset: Any, outer: List[dict]) -> Iterator[List[dict]]:
-    """What the samples of each innermost data set go through."""
+    """Get all transforms that the samples of each innermost data set pass."""
     if not isinstance(dataset, dict):
         return
     transforms = [*(dataset.get('pipeline') or ()), *outer]
@@ -68,6 +70,6 @@ def _lacks_instances(pipeline: List[dict]) -> bool:
 
 
 def _type_name(part: Any) -> str:
-    """Name of a type that is a text, with or without scope, or a class."""
+    """Get the name of a type: a class, or a text with or without scope."""
     kind = part.get('type') if isinstance(part, dict) else None
     return str(getattr(kind, '__name__', kind)).split('.')[-1]

@@ -1,4 +1,4 @@
-"""Calibration of a detector, measured beside its mAP."""
+"""Metric of the calibration of a detector, in addition to its mAP."""
 import logging
 import warnings
 from typing import Any, Dict, List, Mapping, Optional, Sequence
@@ -24,39 +24,43 @@ _COLUMNS = ('d_ece', 'd_ece_over', 'laece', 'laece_0', 'lrp_0', 'olrp',
 
 @METRICS.register_module()
 class DetectionCalibrationMetric(BaseMetric):
-    """D-ECE, LaECE, LaACE, LRP and oLRP, beside CocoMetric.
+    """D-ECE, LaECE, LaACE, LRP and oLRP, in addition to CocoMetric.
 
-    All are fractions in [0, 1], lower is better (save the coverage), and
-    NaN where undefined, which the log then says in one line with the
-    reason. Keys are never left out: mmengine would log the last defined
-    value again, and ``save_best`` would fail. Detections are matched as in
-    COCOeval, once for each IoU threshold.
+    All figures are fractions in [0, 1]; lower is better, except for the
+    coverage. They are NaN where undefined; then the log has one line with the
+    reason. Keys are never left out: otherwise mmengine would log the last
+    defined value again, and ``save_best`` would fail. Detections are matched
+    as in COCOeval, once for each IoU threshold.
 
     Attributes:
-        report (DetectionCalibrationReport, optional): All figures of the
-            last evaluation, for hooks; on the first rank only.
+        report (DetectionCalibrationReport, optional): All figures of the last
+            evaluation, for hooks. It is set on the first rank only.
 
     Args:
-        ann_file (str, optional): COCO annotations of all images. Defaults
-            to None: the ``instances`` of the data samples, as in CocoMetric,
-            for which they must be among the ``meta_keys`` of PackDetInputs.
+        ann_file (str, optional): Path to the COCO annotation file of all
+            images. Defaults to None, which uses the ``instances`` of the data
+            samples, as in CocoMetric; they must be among the ``meta_keys`` of
+            PackDetInputs.
         classwise (bool): Whether to log a table with a row for each class.
             Defaults to False.
-        outfile_prefix (str, optional): Write the full report, with all bin
-            tables, to ``{outfile_prefix}.calibration.json``. Defaults to
-            None.
-        backend_args (dict, optional): Of the file backend that reads
+        outfile_prefix (str, optional): Prefix of the JSON file
+            ``{outfile_prefix}.calibration.json`` for the full report with all
+            bin tables. Defaults to None, which writes no file.
+        backend_args (dict, optional): Arguments of the file backend that reads
             ``ann_file``. Defaults to None.
-        collect_device (str): 'cpu' or 'gpu'. Defaults to 'cpu'.
-        prefix (str, optional): Of the keys. Defaults to None, 'calib'.
-        **options: How detections are measured, see
-            :class:`EvaluationOptions`, e.g. ``score_thr``,
-            ``d_ece_iou_thr`` and ``max_dets``.
+        collect_device (str): Device on which the results of all ranks are
+            collected, 'cpu' or 'gpu'. Defaults to 'cpu'.
+        prefix (str, optional): Prefix of the keys. Defaults to None, which
+            means 'calib'.
+        **options: Options of the evaluation, see :class:`EvaluationOptions`,
+            e.g. ``score_thr``, ``d_ece_iou_thr`` and ``max_dets``.
 
     Raises:
         MissingFileError: If ``ann_file`` does not exist.
-        InvalidTypeError, InvalidValueError: If an option or a record of
-            ``ann_file`` is wrong.
+        InvalidTypeError: If an option or a record of ``ann_file`` has the
+            wrong type.
+        InvalidValueError: If an option or a record of ``ann_file`` has a wrong
+            value.
     """
 
     default_prefix = 'calib'
@@ -78,36 +82,36 @@ class DetectionCalibrationMetric(BaseMetric):
         if ann_file is not None:
             self._annotations = read_needed_annotations(ann_file, backend_args)
         else:
-            # Here, as no pipeline can be seen from a metric, and what is
-            # missing shows an epoch later.
+            # Logged here, because a metric has no access to the pipeline, and
+            # missing instances are noticed only after an epoch.
             print_log(
-                f'{type(self).__name__} without `ann_file` takes the '
+                f'{type(self).__name__} without `ann_file` uses the '
                 '`instances` of the data samples: they must be among the '
                 "`meta_keys` of the pipeline's PackDetInputs",
                 logger='current')
         self._check_options()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep what the figures need of one batch, on the CPU.
+        """Store the required data of one batch on the CPU.
 
         Args:
             data_batch (Any): Not used.
-            data_samples (Sequence[dict]): With ``pred_instances``,
-                ``img_id`` and ``ori_shape``, and ``instances`` where there
-                is no ``ann_file``.
+            data_samples (Sequence[dict]): Data samples with
+                ``pred_instances``, ``img_id`` and ``ori_shape``, and with
+                ``instances`` if there is no ``ann_file``.
         """
         self.results.extend(
             sample_record(sample, self._annotations is None)
             for sample in data_samples)
 
     def compute_metrics(self, results: List[dict]) -> Dict[str, float]:
-        """Measure the detections of all ranks.
+        """Compute the figures from the detections of all ranks.
 
         Args:
-            results (list[dict]): Records of :meth:`process`.
+            results (list[dict]): Records from :meth:`process`.
 
         Returns:
-            dict[str, float]: ``METRIC_KEYS``, NaN where undefined.
+            dict[str, float]: Figures by ``METRIC_KEYS``, NaN where undefined.
         """
         report = self.report = self._evaluate(results)
         figures = report.figures(METRIC_KEYS)
@@ -150,13 +154,13 @@ class DetectionCalibrationMetric(BaseMetric):
             level=logging.WARNING)
 
     def _check_options(self) -> None:
-        """Complain before a training, not after its first epoch."""
+        """Check the options before training, not after the first epoch."""
         options = dict(self.options)
         annotations = self._annotations
         if annotations is None:
             annotations = dict(images=[], categories=[], annotations=[])
             if isinstance(options.get('score_thr'), Mapping):
-                # Checked themselves; their categories are not known yet.
+                # Only the values are checked, as the categories are not known.
                 EvaluationOptions.of(**options)
                 options['score_thr'] = None
         ground_truth = ground_truth_from_coco(annotations)

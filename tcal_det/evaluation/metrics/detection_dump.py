@@ -1,4 +1,4 @@
-"""Predictions for a file, written whole or not at all."""
+"""Dump of predictions to a file that is written atomically."""
 from typing import List
 
 from mmdet.evaluation import DumpDetResults
@@ -9,11 +9,13 @@ from tcal_det.fileio import replaced_atomically
 
 
 class AtomicDumpDetResults(DumpDetResults):
-    """mmdet's DumpDetResults, which leaves no half-written file.
+    """Variant of mmdet's DumpDetResults that writes the file atomically.
 
     Args:
-        out_file_path (str): File to write; ends with .pkl or .pickle.
-        collect_device (str): 'cpu' or 'gpu'. Defaults to 'cpu'.
+        out_file_path (str): Path of the output file, ending with .pkl or
+            .pickle.
+        collect_device (str): Device on which the results of all ranks are
+            collected, 'cpu' or 'gpu'. Defaults to 'cpu'.
     """
 
     def compute_metrics(self, results: List[dict]) -> dict:
@@ -23,10 +25,10 @@ class AtomicDumpDetResults(DumpDetResults):
             results (list[dict]): Predictions, one for each image.
 
         Returns:
-            dict: Empty.
+            dict: Empty dict, as there are no metrics.
 
         Raises:
-            InvalidValueError: If the system does not let it be written.
+            InvalidValueError: If the file cannot be written.
         """
         with replaced_atomically(self.out_file_path) as temporary:
             dump(results, temporary, file_format='pkl')

@@ -1,4 +1,4 @@
-"""From mmdet's data samples to small records, and on to COCO's terms.
+"""Conversion of mmdet's data samples to small records and COCO arrays.
 
 Everything here follows CocoMetric, so that both metrics see the same boxes,
 scores, images and categories.
@@ -21,14 +21,14 @@ Record = Dict[str, Any]
 
 def read_needed_annotations(ann_file: str,
                             backend_args: Optional[dict]) -> Record:
-    """Read and check an annotation file, and keep what the figures need.
+    """Read and check an annotation file, and keep only the needed fields.
 
     Args:
-        ann_file (str): COCO annotations.
-        backend_args (dict, optional): Of the file backend.
+        ann_file (str): Path to the COCO annotation file.
+        backend_args (dict, optional): Arguments of the file backend.
 
     Returns:
-        Record: The content without the masks, which are most of it.
+        Record: Content without the masks, which are its largest part.
     """
     with get_local_path(ann_file, backend_args=backend_args) as path:
         content = read_json(path, '`ann_file`')
@@ -45,19 +45,21 @@ def read_needed_annotations(ann_file: str,
 
 
 def sample_record(sample: Record, with_instances: bool) -> Record:
-    """What is needed of one image, on the CPU.
+    """Extract the needed fields of one image, on the CPU.
 
     Args:
-        sample (Record): A data sample as a dict, as metrics get it.
-        with_instances (bool): Whether to keep its ground truth too.
+        sample (Record): Data sample as the dict that metrics receive.
+        with_instances (bool): Whether to keep the ground truth as well.
 
     Returns:
-        Record: ``img_id``, ``boxes`` (x, y, width, height; shape (D, 4)),
-        ``scores`` and ``labels`` (shape (D,)).
+        Record: Dict with ``img_id``, ``boxes`` (x, y, width, height; shape
+        (D, 4)), ``scores`` and ``labels`` (shape (D,)).
 
     Raises:
-        InvalidTypeError, InvalidValueError: If the predictions are wrong,
-            or the sample has no ground truth to keep.
+        InvalidTypeError: If the image id or the predictions have the wrong
+            type.
+        InvalidValueError: If the predictions are wrong, or the sample has no
+            ground truth to keep.
     """
     image_id = sample['img_id']
     if not is_id(image_id):
@@ -81,11 +83,13 @@ def sample_record(sample: Record, with_instances: bool) -> Record:
 
 def annotations_of_records(records: List[Record],
                            classes: Sequence[str]) -> Record:
-    """COCO annotations of the data set's own instances.
+    """Create COCO annotations from the instances of the data samples.
 
     Args:
-        records (list[Record]): Of :func:`sample_record`, with instances.
-        classes (Sequence[str]): Names by label, which is the category id.
+        records (list[Record]): Records from :func:`sample_record`, with
+            instances.
+        classes (Sequence[str]): Class names by label; the label is the
+            category id.
     """
     annotations = []
     for record in records:
@@ -115,13 +119,14 @@ def detections_of_records(records: List[Record], category_ids: Sequence[Any],
     """Check and join the detections of all images.
 
     Args:
-        records (list[Record]): Of :func:`sample_record`.
-        category_ids (Sequence[Any]): The category of each label.
-        ground_truth (GroundTruth): Whose images and classes they refer to.
+        records (list[Record]): Records from :func:`sample_record`.
+        category_ids (Sequence[Any]): Category id of each label.
+        ground_truth (GroundTruth): Images and classes that the detections
+            refer to.
 
     Raises:
-        InvalidValueError: If a label has no category, or as
-            :func:`detections_from_arrays`.
+        InvalidValueError: If a label has no category, or
+            :func:`detections_from_arrays` raises it.
     """
     if not records:
         return detections_from_arrays([], [], [], [], ground_truth)

@@ -234,21 +234,21 @@ def complaint(*args, **kwargs):
     return str(error.value)
 
 
-def test_ground_truth_and_results_exchanged(data):
+def test_ground_truth_and_results_swapped(data):
     truth, results, sizes = (
         data[key] for key in ('truth', 'results', 'sizes'))
     for kind, message in (
-        ('json', '`annotations` must be a dict .* results are the other'),
-        ('pickle', "results '.*dt.pkl'; are ground truth and results exch"),
-        ('yolo', '6 columns; objects have no confidence: are these pred'),
+        ('json', '`annotations` must be a dict .* results must be'),
+        ('pickle', "results '.*dt.pkl'; are ground truth and results swap"),
+        ('yolo', '6 columns; objects have no confidence: were pred'),
         ('voc_results', "results '.*dt_voc'; are ground truth and results")):
         assert re.search(
             message, complaint(results[kind], results['json'],
                                images=sizes)), kind
     for kind, message in (
-        ('json', 'an annotation file; is the ground truth given as results'),
+        ('json', 'an annotation file; was the ground truth passed as'),
         ('yolo', 'has 5 columns; the confidence is missing'),
-        ('voc', "annotations '.*gt_voc'; are ground truth and results ex")):
+        ('voc', "annotations '.*gt_voc'; are ground truth and results sw")):
         assert re.search(message,
                          complaint(truth['json'], truth[kind],
                                    images=sizes)), kind
@@ -281,7 +281,7 @@ def test_files_and_folders(data, tmp_path):
         for args in ((path, results), (truth, path)):
             assert f'{path!r} that is empty' in complaint(*args)
     write(tmp_path / 'top' / 'labels', {})
-    assert "that has only folders; is it '" in complaint(
+    assert "that contains only folders; did you mean '" in complaint(
         truth, str(tmp_path / 'top'))
     images = write(tmp_path / 'images', {'a.jpg': ''})
     assert "with 'a.jpg' and no such files" in complaint(images, results)
@@ -293,8 +293,8 @@ def test_files_and_folders(data, tmp_path):
     })
     assert "either VOC results (comp4_det_...) or YOLO labels, but got "\
         "'comp4_det_test_a.txt' and 'b.txt'" in complaint(truth, mixed)
-    assert 'name its folder' in complaint(truth, osp.join(both, 'a.txt'))
-    assert 'name its folder' in complaint(osp.join(both, 'a.xml'), results)
+    assert 'give its folder' in complaint(truth, osp.join(both, 'a.txt'))
+    assert 'give its folder' in complaint(osp.join(both, 'a.xml'), results)
     with pytest.raises(MissingFileError, match="ground truth '.*gone' does"):
         load_annotations_and_results(str(tmp_path / 'gone'), results)
     with pytest.raises(MissingFileError, match="results '.*gone' does not"):

@@ -162,7 +162,7 @@ def test_wrong_objects(tmp_path, text, message):
 
 
 @pytest.mark.parametrize('text, message', [
-    ('<annotation><object>', 'cannot be read as XML.*to its end'),
+    ('<annotation><object>', 'cannot be read as XML.*completely'),
     ('', 'cannot be read as XML'),
     ('<annotations/>', 'must be Pascal VOC XML.*<.annotations'),
 ])

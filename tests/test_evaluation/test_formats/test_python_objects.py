@@ -179,8 +179,8 @@ def test_torchvision_background():
     with pytest.raises(
             InvalidValueError,
             match=r'results\[0\]` \(image 7\): label must be one of 2.*but '
-            'got 0; torchvision labels are taken for category ids, and 0 is '
-            'its background'):
+            'got 0; torchvision labels are used as category ids, with 0 as '
+            'background'):
         Detections.from_torchvision([torchvision(labels=(1, 0))], [7],
                                     truth(image_ids=[7]))
 
@@ -229,10 +229,10 @@ def test_ultralytics_with_other_classes():
 WRONG_LISTS = [
     # A dict of arrays, as Hugging Face's and torchvision's of one image.
     (torchvision(), r"a dict with the keys \['boxes', 'scores', 'labels'\]; "
-     r'of a single image write \[results\]'),
-    (supervised(), r'a SimpleNamespace; of a single image write \[results\]'),
-    (ultralytics(), r'of a single image write \[results\]'),
-    (iter([]), r'a generator can be made one by list\(results\)'),
+     r'for a single image pass \[results\]'),
+    (supervised(), r'a SimpleNamespace; for a single image pass \[results\]'),
+    (ultralytics(), r'for a single image pass \[results\]'),
+    (iter([]), r'convert a generator by list\(results\)'),
     ('results.json', 'one result for each image, but got a str'),
 ]
 

@@ -190,7 +190,7 @@ def test_why_there_is_no_recall_threshold():
     assert result.per_class[1].reason == ('no calibration image has objects')
     assert '3 calibration image(s)' in result.per_class[2].reason
     assert result.per_class[2].reason.endswith('needs 9')
-    assert 'no detection finds are a share of 0.25' in result.overall.reason
+    assert 'that no detection matches is 0.25' in result.overall.reason
     np.testing.assert_array_equal(result.thresholds, [.9, np.nan, np.nan])
     few = recall_thresholds(ground_truth, matches, .099).per_class[0]
     assert few.reason.endswith('needs 10')
@@ -309,7 +309,7 @@ def test_precision_need_not_be_monotone():
     assert overall.empirical == pytest.approx(10 / 310, **TIGHT)
     from_top = precision_thresholds(detections, matches, starts=[.9])
     assert math.isnan(from_top.overall.threshold)
-    assert 'too few images, or too many false' in from_top.overall.reason
+    assert 'too few images or too many false' in from_top.overall.reason
 
 
 def test_no_detections():

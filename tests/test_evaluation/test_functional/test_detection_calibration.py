@@ -269,7 +269,7 @@ def test_low_coverage_warns():
 
 def test_nothing_counted_is_nan_with_a_warning():
     matches = hand_made([])
-    with pytest.warns(UserWarning, match='no detection counts'):
+    with pytest.warns(UserWarning, match='no detection is counted'):
         error = detection_calibration_error(matches)
     assert np.isnan([error.ece, error.over, error.coverage]).all()
     with pytest.warns(UserWarning, match='no class has both'):

@@ -190,7 +190,7 @@ def test_empty_results_give_nan_and_lrp_1():
     ground_truth, _ = load_scene('det_small')
     nothing = detections_from_coco([], ground_truth)
     for score_thr in (None, 0.3, 'lrp_optimal'):
-        with pytest.warns(UserWarning, match='no detection counts: d_ece'):
+        with pytest.warns(UserWarning, match='no detection is counted: d_ece'):
             report = evaluate_detections(ground_truth, nothing, score_thr)
         overall = report.overall
         ones = {'lrp_0', 'lrp_0_fn', 'olrp', 'olrp_fn', 'oce'}
@@ -203,7 +203,7 @@ def test_empty_results_give_nan_and_lrp_1():
 
 def test_nothing_at_all_gives_nan():
     nothing = dict(images=[], categories=[], annotations=[])
-    with pytest.warns(UserWarning, match='no object to be found'):
+    with pytest.warns(UserWarning, match='as there is no object'):
         report = evaluate_records(nothing, [])
     assert np.isnan(list(report.overall.values())).all()
     assert report.per_class == []

@@ -131,7 +131,7 @@ def test_reasons_for_undefined_figures():
             match='score and position or size holds 8 detections'):
         evaluate_detections(ground_truth, detections)
     record = dict(category_id=1, image_id=1, bbox=[900, 900, 5, 5], score=.5)
-    with pytest.warns(UserWarning, match='as no detection is right'):
+    with pytest.warns(UserWarning, match='as there is no true positive'):
         evaluate_detections(ground_truth,
                             detections_from_coco([record] * 9, ground_truth))
 

@@ -157,6 +157,6 @@ def test_detections(few_matches):
 
 
 def test_no_detection_is_nan_with_a_warning(few_matches):
-    with pytest.warns(UserWarning, match='no detection counts, so smECE'):
+    with pytest.warns(UserWarning, match='no detection is counted, so smECE'):
         figures = detection_smooth_calibration_error(few_matches.above(1.))
     assert math.isnan(figures.overall.smece)

@@ -298,7 +298,7 @@ def test_no_detections_are_nan_and_said_so(scene, golden, log):
         assert math.isnan(figures[f'calib/{key}'])
     assert figures['calib/lrp_0'] == figures['calib/olrp'] == 1
     message, = (line for line in log if 'undefined (NaN)' in line)
-    assert 'no detection counts' in message and 'd_ece_over' in message
+    assert 'no detection is counted' in message and 'd_ece_over' in message
 
 
 def test_no_image_at_all(log):
