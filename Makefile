@@ -1,22 +1,24 @@
-# make setup   .venv with everything (PYTHON=, STACK=classic|modern override)
+# make setup   create .venv with all dependencies (PYTHON=, STACK=classic|modern
+#              choose another Python or stack)
 # make demo    digits: teacher, baseline, KD and TCal student, table, picture
-# make test    the whole suite (TESTS=, MARKS= choose a part)
+# make test    the whole test suite (TESTS=, MARKS= choose a part)
 # make test-lite
-#              the half without torch, in an environment that has what
-#              `pip install` brings, for each of PYTHONS
+#              tests of the half without torch, in an environment with only the
+#              packages of `pip install`, for each Python of PYTHONS
 # make test-zoo
-#              every kind of detector that mmdet packages, minutes
-# make lint    style
+#              tests on every kind of detector that mmdet packages, minutes
+# make lint    code style and prose
 # make typecheck
 #              types of the evaluation and of the losses
 # make release-check
 #              source distribution and wheel in empty environments of
 #              RELEASE_PYTHONS
-# make mutate  how many changed lines the tests notice (docs/mutation.md):
+# make mutate  mutation score of the tests (docs/mutation.md):
 #              FOLDER=functional|losses|calibrators|distillers
 #              NUMBER=100|all SEED=0
 VENV ?= .venv
-# Empty: the first of Python 3.11, 3.10, 3.9, 3.8 (classic) or 3.12 (modern).
+# Empty: the first Python found of 3.11, 3.10, 3.9, 3.8 (classic) and 3.12
+# (modern).
 PYTHON ?=
 STACK ?=
 FOLDER ?= functional
@@ -27,7 +29,7 @@ TESTS ?= tests
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.complete
 
-# The first and the last Python that `make test-lite` finds.
+# Pythons of `make test-lite`: the oldest and the newest that are installed.
 PYTHONS ?= $(shell bash requirements/find_pythons.sh 8 13)
 
 # Each Python from 3.8 to 3.13 that is found.
@@ -59,7 +61,8 @@ test-lite:
 	    bash requirements/test_lite.sh "$$python" $(LITE_TESTS) || exit 1; \
 	done
 
-# `test` takes a sample of them. The second prints how many are served.
+# `make test` runs a sample of these tests. The second command prints how many
+# detectors are supported.
 test-zoo: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_zoo.py -m 'zoo or not zoo' -k kind_ -n auto --dist worksteal
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_zoo.py -m zoo -k every_packaged -s
@@ -68,6 +71,7 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m isort --check-only --diff .
 	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs setup.py
+	$(RUN) tests/check_prose.py
 
 typecheck: setup
 	$(RUN) -m mypy
@@ -75,7 +79,7 @@ typecheck: setup
 release-check: setup
 	$(RUN) tests/release_check.py $(RELEASE_PYTHONS)
 
-# Not part of the continuous tests: takes minutes to hours.
+# Not part of the continuous integration: takes minutes to hours.
 mutate: setup
 	$(RUN) -m pip install --quiet -r requirements/mutate.txt
 	OMP_NUM_THREADS=1 $(RUN) tests/mutation_score.py '$(FOLDER)' --number '$(NUMBER)' --seed '$(SEED)'

@@ -16,7 +16,7 @@ if int(setuptools.__version__.split('.')[0]) < 61:
 
 
 class BuildWithConfigs(build_py):
-    """Bring configs and tools into the package, where mim looks for them."""
+    """Copy configs and tools into the package, where mim looks for them."""
 
     def run(self):
         super().run()

@@ -1,13 +1,13 @@
-"""Measurements of this repository; run from its root.
+"""Benchmarks of this repository; run them from its root.
 
-    python -m benchmarks.eval_calibration         evaluating results files
-    python -m benchmarks.step_time                a step of distillation
+    python -m benchmarks.eval_calibration         evaluation of results files
+    python -m benchmarks.step_time                training step of distillation
     python -m benchmarks.class_probabilities      detection with probabilities
-    python -m benchmarks.teacher_calibration_hook watching a training
+    python -m benchmarks.teacher_calibration_hook hook that watches a training
     python -m benchmarks.study.run                the runs of docs/study.md
 
-No part of the installed package. ``study_12-epochs`` has the results of the
-frozen study, without code.
+The benchmarks are not part of the installed package. ``study_12-epochs`` holds
+the results of the frozen study, without code.
 """
 import os.path as osp
 

@@ -1,13 +1,13 @@
-"""Time predictions with class probabilities beside those without.
+"""Compare the time of predictions with and without class probabilities.
 
     python -m benchmarks.class_probabilities
 
-Models are those of configs/_base_ with random weights and 80 classes, on
-random images: no data is needed. Thresholds are so low that each image has
-as many detections as the config allows. A detector predicts each image with
-the option and without it, in turn, on one thread; times are those of the
-processor, so that other processes do not count. Medians over the images of
-one run, and the median of the ratios of single images.
+The models are those of configs/_base_ with random weights and 80 classes, on
+random images, so no data is needed. The thresholds are so low that each image
+has as many detections as the config allows. Each image is predicted with the
+option and without it, in turn, on one thread. The times are CPU times, so that
+other processes do not count. The figures are medians over the images of one
+run, and the median of the ratios of single images.
 """
 import argparse
 import copy
@@ -30,7 +30,7 @@ WARM_UP = 3
 
 
 def build_detectors(name, num_classes):
-    """A detector without the option, and one with it."""
+    """Build a detector without the option, and one with it."""
     init_default_scope('mmdet')
     cfg = Config.fromfile(
         osp.join(REPOSITORY, 'configs', '_base_', 'models',
@@ -49,7 +49,7 @@ def build_detectors(name, num_classes):
 
 
 def make_image(index):
-    """An image of the network's input size, and its sample."""
+    """Make an image of the network's input size, and its data sample."""
     generator = torch.Generator().manual_seed(index)
     sample = DetDataSample()
     sample.set_metainfo(
@@ -64,13 +64,18 @@ def make_image(index):
 
 @torch.no_grad()
 def compare(name, num_classes, num_images):
-    """Milliseconds without and with the option, ratio, and detections."""
+    """Measure a detector without and with the option.
+
+    Returns:
+        tuple: Median milliseconds without and with the option, quartiles of
+        their ratio, and median number of detections.
+    """
     detectors = build_detectors(name, num_classes)
     times = [], []
     counts = []
     for index in range(-WARM_UP, num_images):
         took = [0.0, 0.0]
-        # Which of them is first changes from image to image.
+        # The order of the two changes from image to image.
         for which in (index % 2, 1 - index % 2):
             images, samples = make_image(index + WARM_UP)
             begin = time.process_time()
@@ -93,7 +98,7 @@ def main():
         '--images',
         type=int,
         default=30,
-        help='number of images to be timed (default: %(default)s)')
+        help='number of timed images (default: %(default)s)')
     parser.add_argument(
         '--classes',
         type=int,

@@ -1,11 +1,11 @@
-"""Time TeacherCalibrationHook beside the training step that it watches.
+"""Compare the time of TeacherCalibrationHook with that of a training step.
 
     python -m benchmarks.teacher_calibration_hook
 
 The model is that of configs/bccd, distilled from its teacher with random
-weights, on random images of that size: no data is needed. Steps, hook and
-figure are timed in one run, in turn, so that the ratio holds on a machine
-that is busy with other things.
+weights, on random images of the same size, so no data is needed. Steps, hook
+and figure are timed in turn in one run, so that the ratio is valid on a busy
+machine.
 """
 import argparse
 import os.path as osp
@@ -33,7 +33,7 @@ WARM_UP = 2
 
 
 def build_model(device):
-    """The student of configs/bccd with a teacher of random weights."""
+    """Build the student of configs/bccd with a teacher of random weights."""
     teacher = osp.join(CONFIGS, 'faster-rcnn_r18-half_fpn_24e_bccd.py')
     model = Config.fromfile(
         osp.join(
@@ -50,7 +50,7 @@ def build_model(device):
 
 
 def make_batch():
-    """Random images with objects of a tenth to a third of their size."""
+    """Make random images with objects of 0.1 to 0.3 of their size."""
     height, width = IMAGE_SIZE
     inputs, data_samples = [], []
     for _ in range(BATCH_SIZE):
@@ -70,7 +70,7 @@ def make_batch():
 
 
 def seconds_of(device, call, *args):
-    """Wall time, the device's queue included."""
+    """Measure the wall time of a call, including the device's queue."""
     if device == 'cuda':
         torch.cuda.synchronize()
     begin = time.perf_counter()
@@ -88,7 +88,7 @@ def main():
         '--steps',
         type=int,
         default=20,
-        help='number of steps to be timed (default: %(default)s)')
+        help='number of timed steps (default: %(default)s)')
     args = parser.parse_args()
     torch.manual_seed(0)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -114,7 +114,7 @@ def main():
             seconds_of(device, part, runner, 0)
             for part in (hook.before_train_iter, hook.after_train_iter))
         if step < WARM_UP:
-            # matplotlib is imported by the first figure.
+            # The first figure imports matplotlib.
             hook.after_train_epoch(runner)
             continue
         steps.append(took)

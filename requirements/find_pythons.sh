@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# requirements/find_pythons.sh FIRST LAST: the oldest and the newest Python
-# from 3.FIRST to 3.LAST of this machine.
+# requirements/find_pythons.sh FIRST LAST: print the oldest and the newest
+# Python from 3.FIRST to 3.LAST that are installed on this machine.
 set -eu
 found=
 for minor in $(seq "$1" "$2"); do

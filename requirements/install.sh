@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # requirements/install.sh VENV [PYTHON] [STACK]; `make setup` calls it.
-# Makes VENV with one of the two supported stacks (classic.txt, modern.txt),
-# the test tools and tcal_det itself.
+# Creates the environment VENV with one of the two supported stacks
+# (classic.txt, modern.txt), the test tools and tcal_det itself.
 set -eu
 cd "$(dirname "$0")/.."
 VENV=$1
@@ -31,7 +31,7 @@ if [ -z "$PYTHON" ]; then
 fi
 if [ -z "$PYTHON" ] || [ -z "$(stack_for "$PYTHON")" ]; then
     echo "error: no Python for the ${STACK:-classic or modern} stack:" \
-        "classic needs Python 3.8 to 3.11, modern 3.12; install one, or say" \
+        "classic needs Python 3.8 to 3.11, modern 3.12; install one, or run" \
         "make setup PYTHON=/path/to/python" >&2
     exit 2
 fi
@@ -56,14 +56,14 @@ if [ "$STACK" = classic ]; then
 else
     MMCV=onedl-mmcv==2.3.6
 fi
-# --no-deps: unpinned, mmcv would pull in newer numpy and opencv.
+# --no-deps: without it, pip would install newer numpy and opencv for mmcv.
 if "$VENV/bin/python" -c 'import mmcv.ops' 2>/dev/null; then
-    echo "== $MMCV is there"
+    echo "== $MMCV: already installed"
 elif pip install --quiet --no-deps --only-binary :all: $MMCV 2>/dev/null; then
     echo "== $MMCV: prebuilt"
 else
-    echo "== $MMCV: no prebuilt wheel for this torch; from pip's own cache," \
-        "else compiled, which takes 7 to 15 minutes on 2 cores"
+    echo "== $MMCV: no prebuilt wheel for this torch; it comes from pip's" \
+        "cache or is compiled, which takes 7 to 15 minutes on 2 cores"
     export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)}
     pip install --quiet --no-deps --no-build-isolation $MMCV
 fi

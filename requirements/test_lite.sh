@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# requirements/test_lite.sh PYTHON TEST...: tests of the half without torch,
-# in .venv-lite-X.Y with what `pip install` brings and the test tools.
+# requirements/test_lite.sh PYTHON TEST...: run tests of the half without
+# torch, in .venv-lite-X.Y with the packages of `pip install` and the test
+# tools.
 set -eu
 cd "$(dirname "$0")/.."
 PYTHON=$1
@@ -11,9 +12,9 @@ echo "== tests without torch: Python $version"
 "$PYTHON" -m venv "$VENV"
 "$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
     setuptools wheel $(grep -E '^(pytest|hypothesis)==' requirements/dev.txt)
-# Not editable: the tests see what users install, and so pytest must not look
-# into the checkout. A left-over build folder would bring back modules that
-# are gone.
+# Not editable: the tests use the package that users install, so pytest must
+# not import from the checkout. An old build folder would add modules that have
+# been removed.
 rm -rf build
 "$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
     '.[report]'

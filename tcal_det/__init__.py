@@ -1,9 +1,10 @@
 """Distil detectors from calibrated teachers, and measure calibration.
 
-Two halves. The calibration of results files (``evaluation``,
-``recalibration``, ``visualization``, ``report``, ``cli``) needs numpy, scipy,
-matplotlib and pycocotools. What plugs into MMDetection 3.x needs that and
-torch too: :mod:`tcal_det.registry` checks their versions.
+The package has two halves. The part that measures and corrects the
+calibration of results files (``evaluation``, ``recalibration``,
+``visualization``, ``report``, ``cli``) needs numpy, scipy, matplotlib and
+pycocotools. The plugin for MMDetection 3.x needs torch and mmdet as well;
+:mod:`tcal_det.registry` checks their versions.
 """
 from .version import __version__
 

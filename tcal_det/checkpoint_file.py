@@ -1,4 +1,4 @@
-"""Checkpoints of other people: weights and plain data, no code."""
+"""Read checkpoints without running code that they may contain."""
 import io
 import json
 import os
@@ -24,8 +24,8 @@ from tcal_det.torch_pickle import load_torch_file
 
 SAFETENSORS_SUFFIX = '.safetensors'
 _HTTP = ('http://', 'https://')
-# What mmengine reads with torch.load, and therefore runs: a path, and the
-# addresses that a user can choose.
+# Prefixes that mmengine reads with torch.load, which can run code: local paths
+# and the addresses that a user can choose.
 _UNSAFE_PREFIXES = ('', *_HTTP, r'(\S+\:)?s3://', r'(\S+\:)?petrel://',
                     'pavi://')
 
@@ -33,25 +33,25 @@ _UNSAFE_PREFIXES = ('', *_HTTP, r'(\S+\:)?s3://', r'(\S+\:)?petrel://',
 def read_checkpoint(checkpoint: str,
                     name: str,
                     remedy: str = 'give a path or a URL') -> dict:
-    """Read a checkpoint, of which nothing is run.
+    """Read a checkpoint without running any code in it.
 
-    Tensors, arrays, numbers, texts and containers of them are read, tensors
-    to the CPU. Entries that hold anything else are left out, and a log line
-    names them.
+    Tensors, arrays, numbers, strings and containers of them are read; tensors
+    are placed on the CPU. Entries that hold anything else are left out, and a
+    log line names them.
 
     Args:
-        checkpoint (str): A path, or a URL; ``.safetensors`` is known by its
-            name.
-        name (str): What a message calls it.
-        remedy (str): What a message advises if it is missing. Defaults to
-            'give a path or a URL'.
+        checkpoint (str): Path or URL of the checkpoint. A name that ends in
+            ``.safetensors`` selects the safetensors format.
+        name (str): Name of the checkpoint in messages.
+        remedy (str): Advice in the message if the checkpoint is missing.
+            Defaults to 'give a path or a URL'.
 
     Returns:
-        dict: What it holds, of plain types.
+        dict: Content of the checkpoint, made of plain types.
 
     Raises:
         MissingFileError: If the file does not exist or cannot be downloaded.
-        InvalidValueError: If it cannot be read, or is damaged.
+        InvalidValueError: If the file cannot be read, or is damaged.
     """
     content, left_out = read_with_left_out(checkpoint, name, remedy)
     if left_out:
@@ -66,18 +66,25 @@ def read_with_left_out(
         checkpoint: str,
         name: str,
         remedy: str = 'give a path or a URL') -> Tuple[dict, List[LeftOut]]:
-    """:func:`read_checkpoint`, for those who need all that is in it.
+    """Read a checkpoint and report the entries that were left out.
+
+    Like :func:`read_checkpoint`, for callers that must know whether the
+    content is complete.
 
     Args:
-        checkpoint (str): As there.
-        name (str): As there.
-        remedy (str): As there.
+        checkpoint (str): Path or URL of the checkpoint. A name that ends in
+            ``.safetensors`` selects the safetensors format.
+        name (str): Name of the checkpoint in messages.
+        remedy (str): Advice in the message if the checkpoint is missing.
+            Defaults to 'give a path or a URL'.
 
     Returns:
-        tuple: What it holds, and what was left out.
+        tuple[dict, list[LeftOut]]: Content of the checkpoint, and the entries
+        that were left out.
 
     Raises:
-        MissingFileError, InvalidValueError: As there.
+        MissingFileError: If the file does not exist or cannot be downloaded.
+        InvalidValueError: If the file cannot be read, or is damaged.
     """
     plain = PlainValues()
     try:
@@ -108,11 +115,11 @@ def read_with_left_out(
 
 
 def read_checkpoints_safely() -> None:
-    """Let mmengine read checkpoints as :func:`read_checkpoint` does.
+    """Make mmengine read checkpoints with :func:`read_checkpoint`.
 
-    For commands: what ``load_from``, ``resume`` and ``init_cfg`` name is then
-    read without running it. The names of fixed sources ('torchvision://'
-    and the like) stay mmengine's.
+    Commands call this, so that the checkpoints that ``load_from``, ``resume``
+    and ``init_cfg`` name are read without running code in them. mmengine
+    still loads from its fixed sources ('torchvision://' and similar) itself.
     """
     CheckpointLoader.register_scheme(
         _UNSAFE_PREFIXES, load_from_restricted, force=True)
@@ -120,18 +127,20 @@ def read_checkpoints_safely() -> None:
 
 # mmengine logs the end of this name: 'Loads checkpoint by restricted backend'.
 def load_from_restricted(filename: str, map_location: Any = None) -> dict:
-    """A loader of mmengine's ``CheckpointLoader``.
+    """Load a checkpoint for mmengine's ``CheckpointLoader``.
 
     Args:
-        filename (str): A path or a URL.
-        map_location (Any): Not used: tensors come to the CPU, and what loads
-            them copies them to where they belong. Defaults to None.
+        filename (str): Path or URL of the checkpoint.
+        map_location (Any): Device argument of mmengine's loaders, not used:
+            tensors are placed on the CPU, and the caller copies them into the
+            model. Defaults to None.
 
     Returns:
-        dict: What the checkpoint holds.
+        dict: Content of the checkpoint.
 
     Raises:
-        MissingFileError, InvalidValueError: If it cannot be read.
+        MissingFileError: If the file does not exist or cannot be downloaded.
+        InvalidValueError: If the file cannot be read, or is damaged.
     """
     content = read_checkpoint(filename, f'checkpoint {filename!r}')
     # mmengine.Runner.resume runs this text as a Python config.
@@ -161,12 +170,12 @@ def _read(checkpoint: str, plain: PlainValues) -> Any:
 
 
 def _cached_file(url: str) -> str:
-    """Where a download is, or will be.
+    """Return the path of a download, whether or not it exists.
 
-    What mmengine has downloaded, or a user has put there, is in torch's cache
-    by its last name. A download of ours goes to a folder of its host:
-    another address with the same last name must not become the weights that
-    mmengine takes for torchvision's.
+    A file that mmengine has downloaded, or that a user has put there, lies in
+    torch's cache under the last part of its URL. Our own downloads go to a
+    subfolder named after the host: otherwise a file of another host with the
+    same name could be mistaken by mmengine for torchvision's weights.
     """
     cache = osp.join(torch.hub.get_dir(), 'checkpoints')
     parts = urlparse(url)
@@ -184,7 +193,7 @@ def _downloaded(url: str) -> str:
             _download(url, path)
     finally:
         barrier()
-    # On another machine the cache is another folder.
+    # Other machines have their own cache folder.
     _download(url, path)
     return path
 
@@ -204,10 +213,13 @@ def _read_safetensors(path: str) -> dict:
 
 
 def import_safetensors() -> ModuleType:
-    """The package safetensors, which is not needed for anything else.
+    """Import the optional package safetensors.
+
+    Returns:
+        ModuleType: The imported package.
 
     Raises:
-        InvalidValueError: If it is not installed.
+        InvalidValueError: If the package is not installed.
     """
     try:
         import safetensors.torch
@@ -219,17 +231,18 @@ def import_safetensors() -> ModuleType:
 
 
 class CheckpointUnpickler(RestrictedUnpickler):
-    """First pass with stand-ins for whatever is not plain data."""
+    """First pass that replaces everything except plain data by stand-ins."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a global of the pickle.
+        """Return the object that represents a global of the pickle.
 
         Args:
-            module (str): Name of its module.
-            name (str): Name in the module.
+            module (str): Name of the global's module.
+            name (str): Name of the global in that module.
 
         Returns:
-            Any: Sealed, a stand-in, or of a type that no pickle can change.
+            Any: Sealed object, stand-in, or object of a type that a pickle
+            cannot change.
         """
         if name == 'HistoryBuffer' and module.startswith('mmengine.'):
             return PlainHistoryBuffer
@@ -245,14 +258,14 @@ def _stand_in(origin: str) -> type:
 
 
 class PlainHistoryBuffer(Described):
-    """A log history of numbers, without the methods in the file."""
+    """Log history of numbers, without the methods that the file names."""
     __slots__ = ('_state', )
 
     def __setstate__(self, state: dict) -> None:
         self._state = state
 
     def build(self, plain: PlainValues, where: str) -> HistoryBuffer:
-        """Build the history."""
+        """Build the history of mmengine from its plain arrays."""
         histories = [
             plain.build(self._state[key], where)
             for key in ('_log_history', '_count_history')

@@ -1,7 +1,7 @@
 """Checks of numbers that come from a config, a file or a command line.
 
-A number is what Python counts as real, numpy's scalars and arrays of no
-dimension included. Booleans are refused, as ``True`` for 1 is a slip.
+Numbers are Python's real numbers, numpy scalars and zero-dimensional arrays.
+Booleans are refused, because ``True`` in place of 1 is usually a mistake.
 """
 import math
 import reprlib
@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import InvalidTypeError, InvalidValueError
 
-# A file may hold lists of a million entries, or a thousand lists deep.
+# A file may hold lists of a million entries, or lists nested a thousand deep.
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
@@ -21,12 +21,12 @@ def check_positive(name: str, value: float) -> float:
     """Return ``value`` as a float if it lies in (0, inf).
 
     Args:
-        name (str): The argument's name, for the message.
-        value (float): What the user gave.
+        name (str): Name of the argument in the message.
+        value (float): Value that the user gave.
 
     Raises:
-        InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is zero, negative, infinite or NaN.
+        InvalidTypeError: If the value is not a number.
+        InvalidValueError: If the value is zero, negative, infinite or NaN.
     """
     return _in_interval(name, value, '(0, inf)',
                         lambda number: 0 < number < math.inf)
@@ -36,12 +36,12 @@ def check_non_negative(name: str, value: float) -> float:
     """Return ``value`` as a float if it lies in [0, inf).
 
     Args:
-        name (str): The argument's name, for the message.
-        value (float): What the user gave.
+        name (str): Name of the argument in the message.
+        value (float): Value that the user gave.
 
     Raises:
-        InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is negative, infinite or NaN.
+        InvalidTypeError: If the value is not a number.
+        InvalidValueError: If the value is negative, infinite or NaN.
     """
     return _in_interval(name, value, '[0, inf)',
                         lambda number: 0 <= number < math.inf)
@@ -51,12 +51,12 @@ def check_finite(name: str, value: float) -> float:
     """Return ``value`` as a float if it is neither infinite nor NaN.
 
     Args:
-        name (str): The argument's name, for the message.
-        value (float): What the user gave.
+        name (str): Name of the argument in the message.
+        value (float): Value that the user gave.
 
     Raises:
-        InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is infinite or NaN.
+        InvalidTypeError: If the value is not a number.
+        InvalidValueError: If the value is infinite or NaN.
     """
     number = _as_float(name, value, 'a finite number')
     if not math.isfinite(number):
@@ -69,12 +69,12 @@ def check_fraction(name: str, value: float) -> float:
     """Return ``value`` as a float if it lies in [0, 1].
 
     Args:
-        name (str): The argument's name, for the message.
-        value (float): What the user gave.
+        name (str): Name of the argument in the message.
+        value (float): Value that the user gave.
 
     Raises:
-        InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is outside or NaN.
+        InvalidTypeError: If the value is not a number.
+        InvalidValueError: If the value is outside the interval, or NaN.
     """
     return _in_interval(name, value, '[0, 1]', lambda number: 0 <= number <= 1)
 
@@ -86,15 +86,15 @@ def check_count(name: str,
     """Return ``value`` as an int if it is a whole number in the range.
 
     Args:
-        name (str): The argument's name, for the message.
-        value (int): What the user gave.
-        lowest (int): Least number allowed. Defaults to 1.
-        highest (int, optional): Largest number allowed. Defaults to None,
-            any.
+        name (str): Name of the argument in the message.
+        value (int): Value that the user gave.
+        lowest (int): Smallest number allowed. Defaults to 1.
+        highest (int, optional): Largest number allowed. Defaults to None, no
+            limit.
 
     Raises:
-        InvalidTypeError: If it is not a whole number.
-        InvalidValueError: If it is out of range.
+        InvalidTypeError: If the value is not a whole number.
+        InvalidValueError: If the value is out of range.
     """
     number = _without_array(value)
     if isinstance(number, bool) or not isinstance(number, Integral):
@@ -112,29 +112,29 @@ def check_count(name: str,
 def check_iou_thr(name: str, value: float) -> float:
     """Return ``value`` as a float if it lies in [0, 1).
 
-    1 is left out: LRP divides by 1 - threshold.
+    1 is not allowed, because LRP divides by 1 - threshold.
 
     Args:
-        name (str): The argument's name, for the message.
-        value (float): What the user gave.
+        name (str): Name of the argument in the message.
+        value (float): IoU threshold that the user gave.
 
     Raises:
-        InvalidTypeError: If it is not a number.
-        InvalidValueError: If it is outside or NaN.
+        InvalidTypeError: If the value is not a number.
+        InvalidValueError: If the value is outside the interval, or NaN.
     """
     return _in_interval(name, value, '[0, 1)', lambda number: 0 <= number < 1)
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
-    """Return ``value`` if it is one of the words allowed.
+    """Return ``value`` if it is one of the allowed words.
 
     Args:
-        name (str): The argument's name, for the message.
-        value (str): What the user gave.
-        allowed (sequence[str]): The words.
+        name (str): Name of the argument in the message.
+        value (str): Value that the user gave.
+        allowed (Sequence[str]): Allowed words.
 
     Raises:
-        InvalidValueError: If it is another.
+        InvalidValueError: If the value is not one of the allowed words.
     """
     if value not in allowed:
         words = ' or '.join(repr(word) for word in allowed)
@@ -144,11 +144,14 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
 
 
 def shortened(value: object, limit: int = 80) -> str:
-    """The value as a message shows it, whatever its length or depth.
+    """Return a short text of a value for messages.
 
     Args:
-        value (object): Anything, of any size.
-        limit (int): Largest number of characters. Defaults to 80.
+        value (object): Any object, of any size or nesting depth.
+        limit (int): Maximum number of characters. Defaults to 80.
+
+    Returns:
+        str: Text on one line, cut after ``limit`` characters.
     """
     text = ' '.join(_REPR.repr(value).split())
     return text if len(text) <= limit else text[:limit] + '...'

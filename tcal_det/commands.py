@@ -1,7 +1,7 @@
-"""How every command in ``tools/`` begins and ends.
+"""Argument parsing and error handling shared by all commands.
 
-Imports nothing that is slow: commands parse their arguments first, and import
-torch and mmdet when they know that there is work to do.
+This module imports nothing slow: commands first parse their arguments, and
+import torch and mmdet only after that.
 """
 import argparse
 import errno
@@ -14,16 +14,17 @@ from typing import Callable, Iterator, List, Optional
 
 from tcal_det.errors import UserError
 
-# What a full, exhausted or read-only file system answers.
+# Error numbers of a file system that is full, over quota or read-only.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-# Of a process that SIGTERM ended, as a shell reports it.
+# Exit status that a shell reports for a process ended by SIGTERM.
 SIGTERM_STATUS = 128 + signal.SIGTERM
 
 
 class ConfigOptions(argparse.Action):
-    """mmengine's DictAction, imported only where the option is given.
+    """Parse ``--cfg-options`` with mmengine's ``DictAction``.
 
-    For ``--cfg-options``, with ``nargs='+'``: 'key=value' texts become a dict.
+    Use it with ``nargs='+'``: 'key=value' strings become a dict. mmengine is
+    imported only when the option is given.
     """
 
     def __call__(self,
@@ -31,7 +32,7 @@ class ConfigOptions(argparse.Action):
                  namespace: argparse.Namespace,
                  values: List[str],
                  option_string: Optional[str] = None) -> None:
-        """Merge what was given into the dict of the namespace."""
+        """Merge the given options into the dict of the namespace."""
         from mmengine.config import DictAction
         parse = DictAction(self.option_strings, self.dest, nargs=self.nargs)
         for text in values:
@@ -47,16 +48,17 @@ def parse_training_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the arguments of a command that trains.
 
     Args:
-        parser (ArgumentParser): Has the command's own arguments; gets those
-            of mmdet's ``tools/train.py`` but the config and the work dir.
+        parser (ArgumentParser): Parser with the command's own arguments. The
+            arguments of mmdet's ``tools/train.py`` are added to it, except
+            the config and the work directory.
 
     Returns:
-        Namespace: What was given.
+        Namespace: Parsed arguments.
     """
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='train with mixed precision: float16 on a GPU, bfloat16 without')
+        help='train with mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -65,8 +67,8 @@ def parse_training_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='continue from the given checkpoint, or without a value from '
-        'the last whole one in the work dir')
+        help='continue from the given checkpoint; without a value, from the '
+        'last complete checkpoint in the work dir')
     return parse_launch_args(parser)
 
 
@@ -74,11 +76,11 @@ def parse_launch_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the arguments of a command that may run in several processes.
 
     Args:
-        parser (ArgumentParser): Has the command's own arguments; gets
-            ``--cfg-options`` and ``--launcher``.
+        parser (ArgumentParser): Parser with the command's own arguments.
+            ``--cfg-options`` and ``--launcher`` are added to it.
 
     Returns:
-        Namespace: What was given.
+        Namespace: Parsed arguments.
     """
     parser.add_argument(
         '--cfg-options',
@@ -89,8 +91,8 @@ def parse_launch_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher; pytorch works without a GPU too (default: none)')
-    # torch.distributed.launch passes it.
+        help='job launcher; pytorch also works without a GPU (default: none)')
+    # torch.distributed.launch passes this option.
     parser.add_argument(
         '--local_rank',
         '--local-rank',
@@ -103,15 +105,16 @@ def parse_launch_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command; a user's mistake is one line and exit status 2.
+    """Run a command and turn user errors into one line and exit status 2.
 
-    SIGTERM unwinds the command as Ctrl-C does, so that what it was writing
-    is cleaned up; the exit status is 143 then.
+    SIGTERM unwinds the command like Ctrl-C does, so that unfinished files are
+    cleaned up; the exit status is then 143.
 
     Args:
-        main (Callable): The command. Exceptions other than
-            :class:`~tcal_det.errors.UserError` keep their traceback: they
-            are defects, ours or of a module that the config names.
+        main (Callable): Function that performs the command. Exceptions other
+            than :class:`~tcal_det.errors.UserError` keep their traceback:
+            they are defects of this package, or of a module that the config
+            names.
     """
     try:
         with _unwound_by_sigterm():
@@ -137,30 +140,30 @@ def _exit_with(message: str) -> None:
 
 @contextmanager
 def _unwound_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit(143), once, in this process alone."""
+    """Let SIGTERM raise SystemExit(143) once, and in this process only."""
     process = os.getpid()
     received = []
 
     def unwind(signum, frame):
         if os.getpid() != process:
-            # A forked worker has nothing of ours to clean up.
+            # A forked worker has no files to clean up.
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
             return
-        # A launcher may send another one, which must not stop the cleaning.
+        # A launcher may send a second one, which must not stop the clean-up.
         signal.signal(signum, signal.SIG_IGN)
         received.append(signum)
         sys.exit(SIGTERM_STATUS)
 
     if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        # Somebody else has decided what SIGTERM does.
+        # A handler is already set, e.g. by a launcher: keep it.
         yield
         return
     signal.signal(signal.SIGTERM, unwind)
     try:
         yield
     except Exception:
-        # Data loader workers that got the signal too are an error for torch.
+        # torch raises an error if data loader workers got the signal as well.
         if received:
             sys.exit(SIGTERM_STATUS)
         raise
@@ -170,9 +173,9 @@ def _unwound_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Print warnings as one line, without the source line of Python's own.
+    """Print warnings on one line, without the source line.
 
-    For commands whose warnings tell the user about their data.
+    For commands whose warnings describe the user's data.
     """
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *args, **kwargs: print(

@@ -1,4 +1,4 @@
-"""Config files that a command or another config names."""
+"""Read config files, and configs that are stored as text."""
 import ast
 from typing import Any, Callable, Dict, Optional
 
@@ -13,16 +13,17 @@ def load_config(path: str,
     """Read a config file.
 
     Args:
-        path (str): Of the config.
-        name (str): What a message calls it. Defaults to 'config'.
-        read (Callable): Reads it. Defaults to ``Config.fromfile``.
+        path (str): Path to the config file.
+        name (str): Name of the config in messages. Defaults to 'config'.
+        read (Callable): Function that reads the file. Defaults to
+            ``Config.fromfile``.
 
     Returns:
-        Config: Its content.
+        Config: Content of the file.
 
     Raises:
-        MissingFileError: If the file, or one it inherits from, is missing.
-        InvalidValueError: If it is no valid config.
+        MissingFileError: If the file, or a file it inherits from, is missing.
+        InvalidValueError: If the file is not a valid config.
     """
     try:
         return read(path)
@@ -30,47 +31,46 @@ def load_config(path: str,
         raise MissingFileError(
             f'{name} {path!r} does not exist ({error})') from None
     except Exception as error:
-        # A config is a program, and can raise whatever it likes.
+        # A config is a program, which can raise any exception.
         raise InvalidValueError(
             f'{name} {path!r} cannot be read ({type(error).__name__}: '
             f'{error})') from None
 
 
 def merge_options(cfg: Config, options: Optional[Dict[str, Any]]) -> None:
-    """Apply ``--cfg-options``.
+    """Apply ``--cfg-options`` to a config.
 
     Args:
-        cfg (Config): Changed in place.
+        cfg (Config): Config to change, in place.
         options (dict, optional): New values by key, e.g.
-            'train_cfg.max_epochs'; None for none.
+            'train_cfg.max_epochs'. None changes nothing.
 
     Raises:
-        InvalidValueError: If a key leads through something that has no keys.
+        InvalidValueError: If a part of a key names a value without keys.
     """
     for key, value in (options or {}).items():
         try:
             cfg.merge_from_dict({key: value})
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise InvalidValueError(
-                '`--cfg-options` must set keys of dicts, or places of lists, '
-                f'that the config has, but got {key}={value!r} ({error})'
-            ) from None
+                '`--cfg-options` must set dict keys or list indices that the '
+                f'config has, but got {key}={value!r} ({error})') from None
 
 
 def parse_config_text(text: str) -> Dict[str, Any]:
     """Read the values of a config without running it.
 
-    The text that mmengine writes, into a checkpoint's ``meta.cfg`` or a work
-    directory, is a list of assignments of plain values and ``dict(...)``.
+    The text that mmengine writes into a checkpoint's ``meta.cfg`` or a work
+    directory consists of assignments of plain values and ``dict(...)``.
 
     Args:
-        text (str): Config as a Python program.
+        text (str): Config as Python source text.
 
     Returns:
-        dict: Value by name.
+        dict[str, Any]: Values by name.
 
     Raises:
-        InvalidValueError: If there is anything else in it.
+        InvalidValueError: If the text holds anything but such assignments.
     """
     try:
         values = {}

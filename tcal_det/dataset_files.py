@@ -1,4 +1,4 @@
-"""Datasets that a config names, and the files that they open."""
+"""Check that the files of the datasets in a config exist."""
 import os.path as osp
 
 from mmengine.config import Config
@@ -8,16 +8,18 @@ from tcal_det.errors import MissingFileError
 
 
 def check_data(cfg: Config, *dataloaders: str) -> None:
-    """Refuse to start without the files that the dataloaders will open.
+    """Check that the files exist which the dataloaders will open.
 
-    Local files only; the innermost dataset of a wrapper is looked at.
+    Only local files are checked. For a dataset wrapper, the innermost
+    datasets are checked.
 
     Args:
-        cfg (Config): With the dataloaders.
-        *dataloaders (str): Their keys, e.g. 'train_dataloader'.
+        cfg (Config): Config with the dataloaders.
+        *dataloaders (str): Keys of the dataloaders, e.g. 'train_dataloader'.
 
     Raises:
-        MissingFileError: Naming the dataloader, the path and the key.
+        MissingFileError: If a file or folder is missing. The message names
+            the dataloader, the path and the key.
     """
     for key in dataloaders:
         if cfg.get(key) is None:
@@ -27,7 +29,14 @@ def check_data(cfg: Config, *dataloaders: str) -> None:
 
 
 def innermost_datasets(dataset: dict) -> list:
-    """The data set configs inside wrappers that repeat or concatenate."""
+    """Return the dataset configs inside wrappers (repeat, concatenate).
+
+    Args:
+        dataset (dict): Config of a dataset or of a wrapper.
+
+    Returns:
+        list[dict]: Configs of the innermost datasets.
+    """
     if 'dataset' in dataset:
         return innermost_datasets(dataset['dataset'])
     if 'datasets' in dataset:
@@ -47,7 +56,7 @@ def _check_dataset(key: str, dataset: dict) -> None:
             f'`{key}.dataset.data_root` {root!r} does not exist: the README '
             'says where the data comes from, or set the key with '
             f'--cfg-options {key}.dataset.data_root=PATH')
-    # Other data sets than COCO's may have none, or several.
+    # Datasets of other formats than COCO may have none, or several.
     ann_file = dataset.get('ann_file')
     if isinstance(ann_file, str) and ann_file:
         ann_file = osp.join(root, ann_file)
@@ -57,7 +66,7 @@ def _check_dataset(key: str, dataset: dict) -> None:
                 f'it with --cfg-options {key}.dataset.ann_file=PATH')
     for name, prefix in (dataset.get('data_prefix') or {}).items():
         folder = osp.join(root, prefix or '')
-        # Annotations may hold whole paths.
+        # The annotations may hold absolute paths; then the prefix is empty.
         if folder and not (osp.isdir(folder)
                            and any(list_dir_or_file(folder))):
             raise MissingFileError(

@@ -1,21 +1,22 @@
-"""Errors that the user can mend: argument, what is allowed, what was given.
+"""Exceptions for mistakes that the user can correct.
 
-Commands print the one line of a :class:`UserError` and exit with status 2;
+A message names the argument, the allowed values, the value given, and the
+remedy. Commands print a :class:`UserError` on one line and exit with status 2;
 any other exception is a defect of the program and keeps its traceback.
 """
 
 
 class UserError(Exception):
-    """A mistake in a config, a file or an argument."""
+    """Mistake in a config, a file or an argument."""
 
 
 class InvalidValueError(UserError, ValueError):
-    """The type is right, the value is not."""
+    """Value that is not allowed, although its type is."""
 
 
 class InvalidTypeError(UserError, TypeError):
-    """The value has a type that the argument cannot take."""
+    """Value of a type that the argument does not accept."""
 
 
 class MissingFileError(UserError, FileNotFoundError):
-    """A file that was named does not exist."""
+    """Named file or folder that does not exist."""

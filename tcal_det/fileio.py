@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half of both."""
+"""Write files atomically: a reader sees the old file or the new one."""
 import json
 import math
 import os
@@ -18,27 +18,29 @@ try:
 except ImportError:  # pragma: no cover (Windows)
     fcntl = None
 
-# What a temporary name adds to that of the file; once it was a process id.
+# Suffix that a temporary name adds to the file name; older versions of this
+# package used the process id as its number.
 TEMPORARY_SUFFIX = re.compile(r'\.tmp-([0-9a-f]{8}|\d+)$')
 
 
 @contextmanager
 def renamed_when_whole(path: str, is_folder: bool = False) -> Iterator[str]:
-    """Give a temporary name beside a path, and rename it when it is whole.
+    """Yield a temporary path and rename it to ``path`` at the end.
 
-    Whatever goes wrong inside the ``with`` block, ``path`` stays as it was
-    and nothing temporary is left. A process that is killed leaves its
-    temporary file or folder; the next one that writes to ``path`` removes it.
+    If the ``with`` block fails, ``path`` stays unchanged and the temporary
+    file or folder is removed. A process that is killed leaves its temporary
+    file or folder behind; the next process that writes to ``path`` removes
+    it.
 
     Args:
-        path (str): What is to be written.
-        is_folder (bool): A folder instead of a file. Defaults to False.
+        path (str): File or folder to write.
+        is_folder (bool): Whether ``path`` is a folder. Defaults to False.
 
     Yields:
-        str: An empty file or folder, to be filled.
+        str: Path of an empty temporary file or folder, to be filled.
 
     Raises:
-        OSError: If the system does not let it be written.
+        OSError: If the file or folder cannot be written.
     """
     path = osp.abspath(path)
     os.makedirs(osp.dirname(path), exist_ok=True)
@@ -56,20 +58,21 @@ def renamed_when_whole(path: str, is_folder: bool = False) -> Iterator[str]:
 
 
 def remove_leftovers(folder: str, name: Optional[str] = None) -> List[str]:
-    """Remove the temporary files and folders whose writers are dead.
+    """Remove temporary files and folders whose writers have ended.
 
-    A writer holds a lock on what it writes, and the system releases the lock
-    when the writer ends, however it ends. Unlike a process id that also tells
-    the living from the dead in other containers and, where the file system
-    has locks, on other machines. Where it has none, nothing is removed.
+    A writer holds a lock on the file that it writes. The operating system
+    releases the lock when the writer ends, even when it is killed. Unlike a
+    process id, a lock also works across containers and, if the file system
+    supports locks, across machines. Without support for locks, nothing is
+    removed.
 
     Args:
-        folder (str): Looked at, without its subfolders.
-        name (str, optional): Only what was to become this file or folder.
-            Defaults to all.
+        folder (str): Folder to search, without its subfolders.
+        name (str, optional): Name of the final file or folder whose
+            leftovers are removed. Defaults to None, leftovers of all names.
 
     Returns:
-        list[str]: The names of what was removed.
+        list[str]: Names of the removed files and folders.
     """
     removed = []
     for entry in sorted(os.listdir(folder)):
@@ -87,9 +90,9 @@ def remove_leftovers(folder: str, name: Optional[str] = None) -> List[str]:
 
 
 def _claim_temporary(path: str, is_folder: bool) -> Tuple[str, Optional[int]]:
-    """Make an empty file or folder of a new name, and lock it."""
+    """Create an empty file or folder under a new name, and lock it."""
     while True:
-        # Not tempfile: it gives a mode with which only the owner reads.
+        # Not tempfile: its files can be read by their owner only.
         temporary = f'{path}.tmp-{secrets.token_hex(4)}'
         if is_folder:
             os.mkdir(temporary)
@@ -104,10 +107,13 @@ def _claim_temporary(path: str, is_folder: bool) -> Tuple[str, Optional[int]]:
 
 
 def _open_locked(path: str, exclusive: bool) -> Optional[int]:
-    """A descriptor that holds a lock until it is closed; None without one."""
+    """Open and lock a path; None if that fails.
+
+    The lock is held until the returned descriptor is closed.
+    """
     if fcntl is None:
         return None
-    # NFS grants an exclusive lock only to who may write.
+    # NFS grants an exclusive lock only on a file opened for writing.
     mode = os.O_RDONLY if osp.isdir(path) else os.O_RDWR
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
@@ -123,7 +129,7 @@ def _open_locked(path: str, exclusive: bool) -> Optional[int]:
 
 
 def _reach_the_disk(path: str) -> None:
-    """Wait until a rename cannot overtake what was written."""
+    """Flush a file to disk, so that the rename cannot happen before."""
     with open(path, 'rb+') as file:
         os.fsync(file.fileno())
 
@@ -138,16 +144,16 @@ def _remove(path: str) -> None:
 
 @contextmanager
 def replaced_atomically(path: str) -> Iterator[str]:
-    """:func:`renamed_when_whole` for a file that a user named.
+    """Apply :func:`renamed_when_whole` to a file that the user named.
 
     Args:
-        path (str): The file to write; its folder is made if it is missing.
+        path (str): File to write. Its folder is created if it is missing.
 
     Yields:
-        str: A name in the same folder, to be written to.
+        str: Path of a temporary file in the same folder, to be written.
 
     Raises:
-        InvalidValueError: If the system does not let it be written.
+        InvalidValueError: If the file cannot be written.
     """
     try:
         with renamed_when_whole(path) as temporary:
@@ -160,14 +166,15 @@ def replaced_atomically(path: str) -> Iterator[str]:
 
 
 def make_output_folder(folder: str, rule: str = '`--out` must be in') -> None:
-    """Make a folder before, not after, the work that fills it.
+    """Create an output folder before the work that fills it starts.
 
     Args:
-        folder (str): May exist.
-        rule (str): How a message begins. Defaults to '`--out` must be in'.
+        folder (str): Path of the folder, which may exist.
+        rule (str): Beginning of the error message. Defaults to '`--out` must
+            be in'.
 
     Raises:
-        InvalidValueError: If it cannot be made or written to.
+        InvalidValueError: If the folder cannot be created or written to.
     """
     try:
         os.makedirs(folder, exist_ok=True)
@@ -181,13 +188,15 @@ def make_output_folder(folder: str, rule: str = '`--out` must be in') -> None:
 
 
 def make_output_prefix_folder(prefix: str) -> None:
-    """Make the folder of files whose names begin alike.
+    """Create the folder of output files that share a prefix.
 
     Args:
-        prefix (str): Beginning of their paths, what ``--out`` was given.
+        prefix (str): Common beginning of the file paths, the value of
+            ``--out``.
 
     Raises:
-        InvalidValueError: If it is a folder, or its folder cannot be made.
+        InvalidValueError: If the prefix is a folder, or if its folder cannot
+            be created or written to.
     """
     if os.path.isdir(prefix) or prefix.endswith('/'):
         raise InvalidValueError(
@@ -197,11 +206,14 @@ def make_output_prefix_folder(prefix: str) -> None:
 
 
 def write_text_atomically(path: str, text: str) -> None:
-    """Write a UTF-8 text file, or leave the old one whole.
+    """Write a UTF-8 text file; on failure the old file stays unchanged.
 
     Args:
-        path (str): The file to write.
-        text (str): All of its content.
+        path (str): Path of the file to write.
+        text (str): Complete content of the file.
+
+    Raises:
+        InvalidValueError: If the file cannot be written.
     """
     with replaced_atomically(path) as temporary, open(
             temporary, 'w', encoding='utf-8') as file:
@@ -211,18 +223,18 @@ def write_text_atomically(path: str, text: str) -> None:
 def write_json_atomically(path: str,
                           obj: Any,
                           indent: Optional[int] = 2) -> None:
-    """Write a JSON file, or leave the old one whole.
+    """Write a JSON file; on failure the old file stays unchanged.
 
     Args:
-        path (str): The file to write.
+        path (str): Path of the file to write.
         obj (Any): Nested dicts and lists of strings, numbers, booleans,
-            None and numpy scalars or arrays; NaN and infinities, which JSON
+            None and numpy scalars or arrays. NaN and infinities, which JSON
             does not have, become null.
-        indent (int, optional): Spaces per level; None writes one line, which
-            is quicker. Defaults to 2.
+        indent (int, optional): Number of spaces per level. None writes a
+            single line, which is faster. Defaults to 2.
 
     Raises:
-        InvalidValueError: If the system does not let it be written, or it is
+        InvalidValueError: If the file cannot be written, or if the content is
             nested too deeply.
     """
     try:
@@ -238,18 +250,20 @@ def _json_text(obj: Any, indent: Optional[int]) -> str:
     try:
         return json.dumps(obj, indent=indent, allow_nan=False)
     except (TypeError, ValueError):
-        # Millions of records, which seldom need it, would take long.
+        # Only on failure: converting millions of records takes long, and few
+        # files need it.
         return json.dumps(plain_json(obj), indent=indent, allow_nan=False)
 
 
 def plain_json(value: Any) -> Any:
-    """What JSON can hold of a value.
+    """Convert a value to the types that JSON can hold.
 
     Args:
-        value (Any): As for :func:`write_json_atomically`.
+        value (Any): Value that :func:`write_json_atomically` accepts.
 
     Returns:
-        Any: Dicts with texts as keys, lists, texts, numbers, booleans, None.
+        Any: Nested dicts with string keys, lists, strings, numbers, booleans
+        and None.
     """
     if isinstance(value, dict):
         return {str(key): plain_json(item) for key, item in value.items()}

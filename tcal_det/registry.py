@@ -1,11 +1,11 @@
-"""Child registries of mmdet's, under the scope ``tcal_det``.
+"""Child registries of mmdet's registries, with the scope ``tcal_det``.
 
-mmengine imports this module when a config says ``type='tcal_det.X'``; the
-``locations`` are then imported on the first look-up, so no config needs
+mmengine imports this module when a config contains ``type='tcal_det.X'``. The
+``locations`` are imported on the first look-up, so configs do not need
 ``custom_imports``.
 
-Everything of the plugin comes through here, so this is where the versions of
-torch and mmdet are checked, before they are imported.
+Every part of the plugin imports this module. Therefore the versions of torch
+and mmdet are checked here, before torch and mmdet are imported.
 """
 import tcal_det.requirements_check  # noqa: F401 isort:skip
 

@@ -1,6 +1,7 @@
-"""Versions of torch and mmdet that the plugin works with.
+"""Check the versions of torch and mmdet that the plugin works with.
 
-Checked when this module is imported, as :mod:`tcal_det.registry` does first.
+The check runs when this module is imported; :mod:`tcal_det.registry` imports
+it first.
 """
 from importlib import import_module, metadata
 
@@ -16,14 +17,18 @@ REQUIRED = {
 
 
 def installed_version(module: str, distributions: tuple) -> str:
-    """Version of a module, by the metadata of what may have brought it.
+    """Return the version of a module from the metadata of its distribution.
 
     Args:
-        module (str): Import name.
-        distributions (tuple[str]): Distributions that bring the module.
+        module (str): Import name of the module.
+        distributions (tuple[str, ...]): Names of the distributions that
+            provide the module.
+
+    Returns:
+        str: Version of the first distribution that is installed.
 
     Raises:
-        ImportError: If none is installed.
+        ImportError: If none of them is installed.
     """
     for distribution in distributions:
         try:
@@ -35,13 +40,14 @@ def installed_version(module: str, distributions: tuple) -> str:
 
 
 def check_requirements() -> None:
-    """Refuse what is missing, too old or too new.
+    """Check that torch and mmdet are installed in a supported version.
 
-    A pre-release counts as its release: mmdet's 3.0.0rc1 as 3.0.0.
+    A pre-release counts as its release: mmdet 3.0.0rc1 counts as 3.0.0.
 
     Raises:
-        ImportError: One line with the module, the allowed versions, the
-            version found, and the command that mends it.
+        ImportError: If a module is missing, too old or too new. The message
+            has one line with the module, the allowed versions, the version
+            found, and the command to install an allowed version.
     """
     for module, (distributions, lowest, too_new) in REQUIRED.items():
         allowed = f'>={lowest}' + (f',<{too_new}' if too_new else '')

@@ -1,15 +1,16 @@
-"""Pickles of other people: their data is rebuilt, their code never runs.
+"""Read pickles from untrusted sources: rebuild their data, run no code.
 
 A pickle is a program. It names functions and classes, calls them, and sets
-attributes of what it has made. Two passes take that apart:
+attributes of the objects that it makes. Reading is safe because it has two
+passes:
 
-1. :class:`RestrictedUnpickler` looks each name up in a table. What the table
-   gives makes containers and sealed descriptions of arrays and tensors, and
-   refuses attributes: a pickle could set those of a class for the whole
-   process.
-2. :class:`PlainValues` builds the result anew out of values of exactly the
-   known types. An attribute that was set on a container, and could stand
-   before a method of it, has no part in the result.
+1. :class:`RestrictedUnpickler` looks up each name in a table. The entries of
+   the table make containers and sealed descriptions of arrays and tensors.
+   They refuse attributes, because a pickle could set attributes of a class
+   for the whole process.
+2. :class:`PlainValues` builds the result again from values of exactly the
+   known types. An attribute that the pickle has set on a container, and that
+   could hide one of its methods, is not copied to the result.
 """
 import pickle
 import re
@@ -19,9 +20,9 @@ from typing import (Any, BinaryIO, Callable, Dict, List, NamedTuple, Optional,
 
 import numpy as np
 
-# Numbers, booleans, texts and Python objects; no structured types.
+# Numbers, booleans, strings and Python objects; no structured types.
 _PLAIN_DTYPE = re.compile(r'[biufcSU]\d+|O8?|\?')
-# What `dtype.__reduce__` says of such a type, after the byte order.
+# Fields that `dtype.__reduce__` gives for such a type after the byte order.
 _NO_SUBTYPE = (None, None, None)
 LAST_CHARACTER = 0x10ffff
 # Python refuses to print integers of more than 4300 digits.
@@ -31,19 +32,19 @@ _CONTAINERS = (list, tuple, set, frozenset, deque)
 
 
 class Sealed:
-    """Something that a pickle may pass around, but not change."""
+    """Object that a pickle may pass as an argument, but not change."""
     __slots__ = ()
 
     def __setstate__(self, state: Any) -> None:
         raise pickle.UnpicklingError(
-            'it sets attributes, as a file does that is to run code')
+            'it sets attributes of objects, which could run code')
 
 
 class Maker(Sealed):
-    """Stands for a function or a class of a pickle.
+    """Replacement of a function or a class that a pickle names.
 
     Args:
-        make (Callable): Called in its place.
+        make (Callable): Function that is called instead of it.
     """
     __slots__ = ('_make', )
 
@@ -55,38 +56,42 @@ class Maker(Sealed):
 
 
 class Described(Sealed):
-    """Data that the second pass builds."""
+    """Description of data that the second pass builds."""
     __slots__ = ()
 
     def build(self, plain: 'PlainValues', where: str) -> Any:
-        """Build the data.
+        """Build the described data.
 
         Args:
-            plain (PlainValues): Builds what it consists of.
-            where (str): Place in the file.
+            plain (PlainValues): Second pass, which builds the parts.
+            where (str): Place of the data in the file.
+
+        Returns:
+            Any: The data.
         """
         raise NotImplementedError
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """First pass over plain Python, numpy and torch data.
+    """First pass, which accepts plain Python, numpy and torch data.
 
-    Everything else that the file names is an error. Tensors need torch,
-    which is imported when the file holds one.
+    Any other name in the file is an error. Tensors need torch, which is
+    imported only if the file holds a tensor.
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a global of the pickle.
+        """Return the object that represents a global of the pickle.
 
         Args:
-            module (str): Name of its module.
-            name (str): Name in the module.
+            module (str): Name of the global's module.
+            name (str): Name of the global in that module.
 
         Returns:
-            Any: Sealed, or of a type that no pickle can change.
+            Any: Sealed object, or object of a type that a pickle cannot
+            change.
 
         Raises:
-            UnpicklingError: If the table does not have it.
+            UnpicklingError: If the global is not in the table.
         """
         known = _PLAIN_GLOBALS.get((module, name))
         if known is None and module.split('.')[0] == 'torch':
@@ -101,14 +106,14 @@ def load_plain_pickle(file: BinaryIO) -> Any:
     """Read one pickle of plain Python, numpy and torch data.
 
     Args:
-        file (BinaryIO): Open for reading.
+        file (BinaryIO): File that is open for reading.
 
     Returns:
-        Any: What was pickled.
+        Any: Pickled object.
 
     Raises:
-        Exception: Nearly any, if the pickle is damaged;
-            ``pickle.UnpicklingError`` if it holds anything else.
+        UnpicklingError: If the pickle holds anything else than such data.
+        Exception: If the pickle is damaged; the type depends on the damage.
     """
     plain = PlainValues()
     content = plain.of(RestrictedUnpickler(file).load())
@@ -123,13 +128,14 @@ def _refusal(origin: str) -> str:
 
 
 class LeftOut(NamedTuple):
-    """An entry of a file that was not read.
+    """Entry of a file that was not read.
 
     Attributes:
         key (str): Place in the file, e.g. 'meta.hook'.
-        origin (str): Module and name of its class or function.
-        is_function (bool): Whether it only named a function or a class,
-            which whoever built it has again.
+        origin (str): Module and name of the entry's class or function.
+        is_function (bool): Whether the entry only names a function or a
+            class. Such an entry loses no data: building the object again
+            restores it.
     """
     key: str
     origin: str
@@ -140,7 +146,9 @@ class LeftOut(NamedTuple):
 
 
 class StandIn:
-    """An object of a class that is not built: it takes all and does nothing.
+    """Placeholder for an object that is not built.
+
+    It accepts every call that an unpickler makes and ignores the arguments.
 
     Attributes:
         origin (str): Module and name of the class or function in the file.
@@ -156,12 +164,12 @@ class StandIn:
     def _take(self, *args: Any, **kwargs: Any) -> 'StandIn':
         return self
 
-    # All that an unpickler calls on what it builds.
+    # All the methods that an unpickler calls on the objects that it builds.
     __call__ = __setstate__ = __setitem__ = append = extend = add = _take
 
 
 class _Unreadable(Exception):
-    """A value that is left out, and with it what it is a part of."""
+    """Raised for a value that is left out together with its container."""
 
     def __init__(self, origin: str, is_function: bool) -> None:
         super().__init__(origin)
@@ -170,7 +178,7 @@ class _Unreadable(Exception):
 
 
 class PlainValues:
-    """Second pass: values of known types, built anew.
+    """Second pass: build values of the known types again.
 
     Attributes:
         left_out (list[LeftOut]): Entries of dicts that could not be built.
@@ -178,21 +186,22 @@ class PlainValues:
 
     def __init__(self) -> None:
         self.left_out: List[LeftOut] = []
-        # By identity, so that what is shared stays shared; with the value
-        # that was given, whose identity must not be used again.
+        # By identity, so that shared objects stay shared. The original value
+        # is kept as well: otherwise Python could reuse its identity.
         self._built: Dict[int, Tuple[Any, Any]] = {}
 
     def of(self, value: Any) -> Any:
-        """Build a whole content anew.
+        """Build the complete content of a file.
 
         Args:
-            value (Any): From the first pass.
+            value (Any): Result of the first pass.
 
         Returns:
-            Any: Of plain types; None where all of it is left out.
+            Any: Content of plain types; None if all of it is left out.
 
         Raises:
-            UnpicklingError: If it contains itself, or is not what it says.
+            UnpicklingError: If a value contains itself, or if the description
+                of an array or tensor is invalid.
         """
         try:
             return self.build(value, '')
@@ -201,11 +210,14 @@ class PlainValues:
             return None
 
     def build(self, value: Any, where: str) -> Any:
-        """Build one value anew.
+        """Build one value.
 
         Args:
-            value (Any): From the first pass.
-            where (str): Its place in the file.
+            value (Any): Value from the first pass.
+            where (str): Place of the value in the file.
+
+        Returns:
+            Any: Value of a plain type.
         """
         kind = type(value)
         if kind in _SCALARS:
@@ -226,7 +238,7 @@ class PlainValues:
         try:
             built = self._build_object(kind, value, where)
         except _Unreadable:
-            # It may stand in several places, and is left out of each.
+            # The value may occur in several places; it is left out of each.
             del self._built[id(value)]
             raise
         self._built[id(value)] = value, built
@@ -255,7 +267,7 @@ class PlainValues:
 
     def _build_dict(self, kind: type, value: dict, where: str) -> dict:
         built = kind()
-        # An attribute could stand before a method of the dict itself.
+        # Not value.items(): an attribute of the dict could hide the method.
         for key, item in dict.items(value):
             place = f'{where}.{key}' if where else str(key)[:80]
             try:
@@ -264,7 +276,7 @@ class PlainValues:
                 self.left_out.append(
                     LeftOut(place, error.origin, error.is_function))
         if kind is OrderedDict:
-            # torch's state dicts: the versions of their modules.
+            # torch's state dicts keep the versions of their modules here.
             metadata = object.__getattribute__(value,
                                                '__dict__').get('_metadata')
             if type(metadata) in (dict, OrderedDict):
@@ -282,12 +294,12 @@ _IN_PROGRESS = object()
 
 
 class PlainDtype(Sealed):
-    """The numpy type of an array's items, without subtypes and fields.
+    """Numpy dtype of an array's items, without subtypes and fields.
 
     Args:
         code (str): Kind and size in bytes, e.g. 'f4'.
-        align (bool): Not used.
-        copy (bool): Not used.
+        align (bool): Argument of numpy's dtype, not used. Defaults to False.
+        copy (bool): Argument of numpy's dtype, not used. Defaults to False.
     """
     __slots__ = ('dtype', )
 
@@ -313,7 +325,7 @@ class PlainDtype(Sealed):
 
 
 class PlainArray(Described):
-    """An array, described by what numpy would set as its state."""
+    """Array, described by the state that numpy pickles."""
     __slots__ = ('_shape', '_dtype', '_is_fortran', '_items')
 
     def __init__(self) -> None:
@@ -322,10 +334,10 @@ class PlainArray(Described):
     def __setstate__(self, state: Tuple) -> None:
         _, shape, plain_dtype, is_fortran, items = state
         if not isinstance(plain_dtype, PlainDtype):
-            raise pickle.UnpicklingError('it holds an array of no type')
+            raise pickle.UnpicklingError('it holds an array without a dtype')
         shape = tuple(int(size) for size in shape)
         dtype = plain_dtype.dtype
-        # Sizes in Python's integers, which do not overflow.
+        # Python's integers do not overflow, unlike numpy's.
         count = 1
         for size in shape:
             count *= size
@@ -340,12 +352,12 @@ class PlainArray(Described):
                 np.dtype('u4').newbyteorder(
                     dtype.byteorder)).max() > LAST_CHARACTER:
             raise pickle.UnpicklingError(
-                'it holds an array of texts that are not text')
+                'it holds an array of strings with invalid characters')
         self._shape, self._dtype = shape, dtype
         self._is_fortran, self._items = bool(is_fortran), items
 
     def build(self, plain: PlainValues, where: str) -> np.ndarray:
-        """Build the array, in the native byte order."""
+        """Build the array in the native byte order."""
         if self._dtype.hasobject:
             flat = np.empty(len(self._items), object)
             for index, item in enumerate(self._items):
@@ -362,21 +374,21 @@ class PlainArray(Described):
 
 def _array_of_buffer(buffer: Any, plain_dtype: PlainDtype, shape: Tuple,
                      order: str) -> PlainArray:
-    """``_frombuffer``: how protocol 5 pickles an array."""
+    """Stand-in for numpy's ``_frombuffer``: an array in pickle protocol 5."""
     array = PlainArray()
     array.__setstate__((1, shape, plain_dtype, order == 'F', bytes(buffer)))
     return array
 
 
 def _scalar(plain_dtype: PlainDtype, item: bytes) -> Any:
-    """``scalar``: a numpy number or text."""
+    """Stand-in for numpy's ``scalar``: a numpy number or string."""
     array = PlainArray()
     array.__setstate__((1, (1, ), plain_dtype, False, item))
     return array.build(PlainValues(), '')[0]
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
-    """``_codecs.encode``: how protocol 2 pickles bytes."""
+    """Stand-in for ``_codecs.encode``: bytes in pickle protocol 2."""
     if encoding != 'latin1':
         raise pickle.UnpicklingError(
             f"it holds bytes in the encoding {encoding!r}, not in 'latin1'")
@@ -390,14 +402,14 @@ def _plain_globals() -> Dict[Tuple[str, str], Any]:
         lambda items=(): Counter(items),
         ('collections', 'OrderedDict'):
         lambda items=(): OrderedDict(items),
-        # Without the function that makes defaults.
+        # Becomes a plain dict, without the function that makes defaults.
         ('collections', 'defaultdict'):
         lambda *_: {},
         ('collections', 'deque'):
         lambda items=(), maxlen=None: deque(items, maxlen),
         ('_codecs', 'encode'):
         _latin1_bytes,
-        # Passed as an argument, and not called.
+        # Passed as an argument, but never called.
         ('numpy', 'ndarray'):
         _not_called,
         ('numpy', 'dtype'):
@@ -406,10 +418,10 @@ def _plain_globals() -> Dict[Tuple[str, str], Any]:
     for builtins in ('builtins', '__builtin__'):
         makers[builtins, 'set'] = lambda items=(): set(items)
         makers[builtins, 'frozenset'] = lambda items=(): frozenset(items)
-        # How protocol 2 pickles bytes of which there are none.
+        # Empty bytes in pickle protocol 2.
         makers[builtins, 'bytes'] = lambda: b''
     for core in ('numpy.core', 'numpy._core'):
-        # An array to be filled by its state.
+        # An empty array, whose content is set later as its state.
         makers[f'{core}.multiarray',
                '_reconstruct'] = (lambda *_: PlainArray())
         makers[f'{core}.multiarray', 'scalar'] = _scalar
@@ -418,7 +430,7 @@ def _plain_globals() -> Dict[Tuple[str, str], Any]:
 
 
 def _not_called(*_: Any) -> Optional[Any]:
-    raise pickle.UnpicklingError('it holds an array of no type')
+    raise pickle.UnpicklingError('it holds an array without a dtype')
 
 
 _PLAIN_GLOBALS = _plain_globals()

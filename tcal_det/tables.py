@@ -1,13 +1,16 @@
-"""Tables that read well in a terminal, a log and a Markdown file."""
+"""Tables for the terminal, the log and Markdown files."""
 from typing import Sequence
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as a Markdown table whose columns are aligned.
+    """Format rows as a Markdown table with aligned columns.
 
     Args:
-        rows (Sequence[Sequence[str]]): Cells, the first row being the
-            header; all rows of one length.
+        rows (Sequence[Sequence[str]]): Cells of the table; the first row is
+            the header, and all rows have the same length.
+
+    Returns:
+        str: Table with one line per row and a rule below the header.
 
     Example:
         >>> print(markdown_table([['class', 'D-ECE'], ['cat', '0.1']]))

@@ -1,26 +1,28 @@
-"""What the commands on teachers can be asked for.
+"""Options of the commands that measure teachers.
 
-Imports nothing: the commands name these in their help before they import
-torch and mmdet.
+This module imports nothing: the commands show these options in their help
+before they import torch and mmdet.
 """
 
-# Images of a config.
+# Dataset splits of a config.
 SPLITS = ('val', 'test', 'train')
-# RoIs as distillation sees them, or all proposals; a dense head has no
-# proposals and classifies the same priors in both.
+# 'train': the RoIs that distillation samples; 'test': all proposals. A dense
+# head has no proposals and classifies the same priors in both.
 PROTOCOLS = ('train', 'test')
-# By what the head applies to its logits; the first is the default.
+# Calibrators by the activation that the head applies to its logits; the first
+# of each is the default.
 CALIBRATORS_BY_ACTIVATION = dict(
     softmax=('TemperatureScaling', 'VectorScaling', 'MaxLogitScaling'),
     sigmoid=('PlattScaling', 'TemperatureScaling', 'FocalPosterior'))
 CALIBRATORS = ('TemperatureScaling', 'VectorScaling', 'MaxLogitScaling',
                'PlattScaling', 'FocalPosterior')
-# Pairs of a sigmoid head: with a score above a threshold, or all.
+# (prior, class) pairs of a sigmoid head that are measured: those with a score
+# above a threshold, or all.
 SELECTIONS = ('scored', 'all')
-# What is smallest at a fitted temperature.
+# Quantity that a fitted temperature minimises.
 OBJECTIVES = ('nll', 'ece')
-# With 81 classes 162 MB of float32, and about 1 GB while they are measured.
+# With 81 classes: 162 MB of float32, and about 1 GB during the measurement.
 MAX_SAMPLES = 500000
 NUM_RESAMPLES = 1000
-# Seeds of torch are of 64 bits.
+# torch's seeds are signed 64-bit numbers.
 LARGEST_SEED = 2**63 - 1

@@ -1,14 +1,15 @@
-"""Files that ``torch.save`` wrote, read without torch's own reader.
+"""Read files of ``torch.save`` without ``torch.load``.
 
-``torch.load`` unpickles, hands a file to TorchScript or to tarfile if it looks
-like theirs, skips the checksums, and writes patches of source code; which of
-this a version does depends on how it sees the file, and so cannot be ruled out
-by looking at the file beforehand. Both formats are simple:
+``torch.load`` unpickles, passes files that look like TorchScript or tar files
+to other readers, skips the checksums, and writes patches of source code.
+Which of these it does depends on the version of torch and on the file, and
+cannot be excluded by a check of the file beforehand. Both formats are simple:
 
-- the present one is a zip file with the pickle ``NAME/data.pkl`` and the bytes
-  of each storage in ``NAME/data/KEY``;
-- the old one is a sequence of pickles (magic number, version, system, content,
-  keys of the storages), and then each storage with its length before it.
+- the current format is a zip file with the pickle ``NAME/data.pkl`` and the
+  bytes of each storage in ``NAME/data/KEY``;
+- the old format is a sequence of pickles (magic number, version, system,
+  content, keys of the storages), followed by each storage with its length
+  before it.
 """
 import io
 import os
@@ -22,7 +23,7 @@ import torch
 from tcal_det.restricted_pickle import (Described, Maker, PlainValues,
                                         RestrictedUnpickler)
 
-# Of a zip file.
+# First bytes of a zip file.
 _ARCHIVE_START = b'PK\x03\x04'
 _MAGIC_NUMBER = 0x1950a86a20f9469cfc6c
 _VERSION = 1001
@@ -45,38 +46,38 @@ _STORAGE_TYPES = dict(
 
 def load_torch_file(file: BinaryIO, plain: PlainValues,
                     unpickler: Type[RestrictedUnpickler]) -> Any:
-    """Read what ``torch.save`` wrote, in its present or its old format.
+    """Read a file of ``torch.save``, in its current or its old format.
 
-    Tensors come to the CPU, with their strides, and share memory where they
-    did.
+    Tensors are placed on the CPU with their strides. Tensors that shared
+    memory share it again.
 
     Args:
-        file (BinaryIO): Open for reading.
-        plain (PlainValues): Second pass.
-        unpickler (type): First pass.
+        file (BinaryIO): File that is open for reading.
+        plain (PlainValues): Second pass, which builds the result.
+        unpickler (type): Unpickler class of the first pass.
 
     Returns:
-        Any: What was saved.
+        Any: Saved object.
 
     Raises:
-        Exception: Nearly any, if the file is damaged.
+        Exception: If the file is damaged; the type depends on the damage.
     """
     return plain.of(_load(file, unpickler))
 
 
 def _load(file: BinaryIO, unpickler: Type[RestrictedUnpickler]) -> Any:
-    """The first pass."""
+    """Run the first pass."""
     start = file.read(len(_ARCHIVE_START))
     file.seek(0)
     if start == _ARCHIVE_START:
         if not zipfile.is_zipfile(file):
-            # Its directory stands at the end.
+            # The directory of a zip file is at its end.
             raise pickle.UnpicklingError('its end is missing')
         try:
             with zipfile.ZipFile(file) as archive:
                 return _load_archive(archive, unpickler)
         except zipfile.BadZipFile as error:
-            # zipfile compares the checksum of what it reads.
+            # zipfile verifies the checksums of the members that it reads.
             raise pickle.UnpicklingError(
                 f'its content is damaged: {error}') from None
     return _load_old_format(file, unpickler)
@@ -93,13 +94,13 @@ def _load_archive(archive: zipfile.ZipFile,
         for name in names if name.count('/') == 1 and name.endswith('.pkl')
     }
     if len(roots) != 1:
-        raise pickle.UnpicklingError('it is a zip file of something else')
+        raise pickle.UnpicklingError('it is a zip file, but not of torch.save')
     root, = roots
     byte_order = f'{root}/byteorder'
     if byte_order in names and (archive.read(byte_order).decode()
                                 != sys.byteorder):
         raise pickle.UnpicklingError(
-            'it was written on a machine of another byte order')
+            'it was written on a machine with another byte order')
     storages: Dict[str, Storage] = {}
 
     def storage_of(dtype: torch.dtype, key: str, numel: int) -> Storage:
@@ -115,7 +116,7 @@ def _load_archive(archive: zipfile.ZipFile,
 
 def _read_member(archive: zipfile.ZipFile, name: str,
                  num_bytes: int) -> bytearray:
-    """The bytes of a storage."""
+    """Read the bytes of a storage."""
     info = archive.getinfo(name)
     if (info.file_size != num_bytes
             or info.compress_type != zipfile.ZIP_STORED):
@@ -129,9 +130,9 @@ def _read_member(archive: zipfile.ZipFile, name: str,
             if not count:
                 break
             filled += count
-        # Only a read beyond the last byte compares the checksum.
+        # zipfile verifies the checksum only on a read after the last byte.
         if member.read(1) or filled != num_bytes:
-            raise pickle.UnpicklingError(f'{name} is cut')
+            raise pickle.UnpicklingError(f'{name} is truncated')
     return content
 
 
@@ -143,14 +144,14 @@ def _load_old_format(file: BinaryIO,
         return storages.setdefault(key, Storage(dtype, numel))
 
     if unpickler(file).load() != _MAGIC_NUMBER:
-        raise pickle.UnpicklingError('it does not begin as a checkpoint')
+        raise pickle.UnpicklingError('it does not begin like a checkpoint')
     if unpickler(file).load() != _VERSION:
-        raise pickle.UnpicklingError('it is of an unknown version')
+        raise pickle.UnpicklingError('it has an unknown format version')
     system = unpickler(file).load()
     if type(system) is not dict or (system.get('little_endian')
                                     is not (sys.byteorder == 'little')):
         raise pickle.UnpicklingError(
-            'it was written on a machine of another byte order')
+            'it was written on a machine with another byte order')
     content = _with_storages(unpickler, file, storage_of).load()
     keys = unpickler(file).load()
     if type(keys) is not list or any(type(key) is not str for key in keys):
@@ -163,41 +164,40 @@ def _load_old_format(file: BinaryIO,
         left -= _SIZE_BYTES + storage.num_bytes
         numel = int.from_bytes(file.read(_SIZE_BYTES), 'little')
         if left < 0 or numel != storage.numel:
-            raise pickle.UnpicklingError(f'its storage {key} is cut')
+            raise pickle.UnpicklingError(f'its storage {key} is truncated')
         storage.content = bytearray(file.read(storage.num_bytes))
     return content
 
 
 def _with_storages(unpickler: Type[RestrictedUnpickler], file: BinaryIO,
                    storage_of: Any) -> RestrictedUnpickler:
-    """The unpickler of a content that refers to storages."""
+    """Make the unpickler of a content that refers to storages."""
 
     class Loader(unpickler):
 
         def persistent_load(self, reference: Any) -> 'Storage':
-            # The old format has a place for views, long unused.
+            # The sixth field, for views in the old format, is not used.
             if (type(reference) is not tuple or len(reference) < 5
                     or reference[0] != 'storage'
                     or reference[5:] not in ((), (None, ))):
                 raise pickle.UnpicklingError(
-                    'it refers to something else than a storage; a whole '
+                    'it refers to an object other than a storage; a whole '
                     'model is not read, only its state_dict')
             _, dtype, key, _, numel = reference[:5]
             if (type(dtype) is not torch.dtype or type(key) is not str
                     or type(numel) is not int or numel < 0):
-                raise pickle.UnpicklingError(
-                    'it refers to a storage that is not one')
+                raise pickle.UnpicklingError('it refers to an invalid storage')
             return storage_of(dtype, key, numel)
 
     return Loader(file)
 
 
 class Storage(Described):
-    """Numbers in a row, of which tensors are views.
+    """Flat memory with numbers, of which tensors are views.
 
     Args:
-        dtype (dtype): Their type.
-        numel (int): Their number.
+        dtype (torch.dtype): Type of the numbers.
+        numel (int): Count of the numbers.
     """
     __slots__ = ('dtype', 'numel', 'content', '_flat')
 
@@ -212,13 +212,19 @@ class Storage(Described):
         return self.numel * _item_size(self.dtype)
 
     def flat(self, dtype: torch.dtype) -> torch.Tensor:
-        """All of them as a tensor of one dimension; always the same memory.
+        """Return the storage as a tensor of one dimension.
+
+        All returned tensors share the same memory.
 
         Args:
-            dtype (dtype): How the bytes are read.
+            dtype (torch.dtype): Type as which the bytes are read.
+
+        Returns:
+            Tensor: View of the whole storage, shape (numel,) for the
+            storage's own type.
         """
         if self.content is None or len(self.content) != self.num_bytes:
-            raise pickle.UnpicklingError('it lacks the content of a tensor')
+            raise pickle.UnpicklingError('the content of a tensor is missing')
         if dtype not in self._flat:
             numel = self.num_bytes // _item_size(dtype)
             self._flat[dtype] = (
@@ -227,20 +233,20 @@ class Storage(Described):
         return self._flat[dtype]
 
     def build(self, plain: PlainValues, where: str) -> torch.Tensor:
-        """A storage outside of a tensor."""
+        """Build a storage that is not part of a tensor."""
         return self.flat(self.dtype)
 
 
 class PlainTensor(Described):
-    """A tensor, described by its place in a storage.
+    """Tensor, described by its place in a storage.
 
     Args:
-        storage (Storage): Its numbers.
-        offset (int): Place of the first.
-        size (tuple[int]): Shape.
-        stride (tuple[int]): Distance of neighbours in each dimension.
-        dtype (dtype, optional): Type, if it is not the storage's. Defaults
-            to None.
+        storage (Storage): Storage with the tensor's numbers.
+        offset (int): Index of the first number in the storage.
+        size (tuple[int, ...]): Shape of the tensor.
+        stride (tuple[int, ...]): Distance of neighbours in each dimension.
+        dtype (torch.dtype, optional): Type of the tensor. Defaults to None,
+            the storage's type.
     """
     __slots__ = ('_storage', '_offset', '_size', '_stride', '_dtype')
 
@@ -255,13 +261,13 @@ class PlainTensor(Described):
                 or any(
                     type(number) is not int or number < 0
                     for number in numbers)):
-            raise pickle.UnpicklingError('it holds a tensor that is not one')
+            raise pickle.UnpicklingError('it holds an invalid tensor')
         self._storage, self._offset = storage, offset
         self._size, self._stride = tuple(size), tuple(stride)
         self._dtype = storage.dtype if dtype is None else dtype
 
     def build(self, plain: PlainValues, where: str) -> torch.Tensor:
-        """Build the tensor, if it lies inside of its storage."""
+        """Build the tensor; raise if it does not lie inside its storage."""
         flat = self._storage.flat(self._dtype)
         if 0 not in self._size:
             last = self._offset + sum(
@@ -277,11 +283,11 @@ class PlainTensor(Described):
 
 
 class PlainParameter(Described):
-    """A parameter, without the hooks and the state the file may give it.
+    """Parameter without the hooks and the state that the file may hold.
 
     Args:
-        data (PlainTensor): Its values.
-        requires_grad (bool): Whether it is trained.
+        data (PlainTensor): Values of the parameter.
+        requires_grad (bool): Whether the parameter is trained.
     """
     __slots__ = ('_data', '_requires_grad')
 
@@ -293,17 +299,22 @@ class PlainParameter(Described):
         """Build the parameter."""
         data = plain.build(self._data, where)
         if not isinstance(data, torch.Tensor):
-            raise pickle.UnpicklingError('it holds a parameter of no tensor')
+            raise pickle.UnpicklingError(
+                'it holds a parameter without a tensor')
         return torch.nn.Parameter(
             data, self._requires_grad and data.is_floating_point())
 
 
 def tensor_global(module: str, name: str) -> Optional[Any]:
-    """What stands for one of torch's globals; None for most of them.
+    """Return the object that represents one of torch's globals.
 
     Args:
-        module (str): Name of its module.
-        name (str): Name in the module.
+        module (str): Name of the global's module.
+        name (str): Name of the global in that module.
+
+    Returns:
+        Any, optional: Replacement of the global; None for globals that are
+        not read, which are most of them.
     """
     if module == 'torch' and isinstance(
             getattr(torch, name, None), torch.dtype):
@@ -319,24 +330,24 @@ def _item_size(dtype: torch.dtype) -> int:
 
 
 def _storage_of_bytes(content: bytes) -> Storage:
-    """A storage that was pickled outside of a checkpoint: a file in a file."""
+    """Read a storage that was pickled as bytes: a file inside the file."""
     storage = _load(io.BytesIO(content), RestrictedUnpickler)
     if not isinstance(storage, Storage):
         raise pickle.UnpicklingError(
-            f'it holds a {type(storage).__name__} in the place of a storage')
+            f'it holds a {type(storage).__name__} instead of a storage')
     return storage
 
 
 def _rebuild_tensor_v3(storage: Storage, offset: int, size: tuple,
                        stride: tuple, requires_grad: bool, hooks: Any,
                        dtype: torch.dtype, *_: Any) -> PlainTensor:
-    """A tensor of a type for which there is no type of storage."""
+    """Describe a tensor of a type without a storage type of its own."""
     if type(dtype) is not torch.dtype:
-        raise pickle.UnpicklingError('it holds a tensor of no type')
+        raise pickle.UnpicklingError('it holds a tensor without a dtype')
     return PlainTensor(storage, offset, size, stride, dtype)
 
 
-# Hooks, which a file may give to a tensor, are dropped.
+# Hooks that the file sets on a tensor are dropped.
 _TENSOR_GLOBALS = {
     'torch._utils._rebuild_tensor':
     Maker(PlainTensor),

@@ -133,7 +133,7 @@ def test_the_same_inside_of_a_results_file(monkeypatch):
     content = two_directories(script())
     results = pickle.dumps([Call(torch.storage._load_from_bytes, content)])
     monkeypatch.setattr(torch.jit, 'load', None)
-    with pytest.raises(pickle.UnpicklingError, match='in the place of a stor'):
+    with pytest.raises(pickle.UnpicklingError, match='instead of a storage'):
         load_plain_pickle(io.BytesIO(results))
 
 
@@ -267,7 +267,8 @@ def test_tensor_outside_of_its_storage(tmp_path, offset, size, stride,
         dict(state_dict=dict(a=tensor(offset, size, stride))),
         path,
         _use_new_zipfile_serialization=is_present_format)
-    with pytest.raises(InvalidValueError, match='it holds a tensor that is'):
+    with pytest.raises(
+            InvalidValueError, match='invalid tensor|is larger than'):
         read_checkpoint(path, 'checkpoint')
 
 

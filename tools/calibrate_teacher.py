@@ -1,10 +1,10 @@
-"""Fit a calibrator to a detector on held-out images, and show what it does.
+"""Fit a calibrator to a detector on held-out images and measure its effect.
 
 python tools/calibrate_teacher.py CONFIG CHECKPOINT --out DIR
-The config of a student then takes the result with
+The config of a student then loads the result with
 calibrator=dict(type='TemperatureScaling',
                 load_from='DIR/teacher_calibration.json'),
-and that of a student with a sigmoid head with type='PlattScaling'.
+or, for a teacher with a sigmoid head, with type='PlattScaling'.
 """
 import argparse
 import os.path as osp
@@ -27,17 +27,18 @@ def parse_args():
         '--out',
         required=True,
         metavar='DIR',
-        help='folder of teacher_calibration.json and the diagrams')
+        help='folder for teacher_calibration.json and the diagrams')
     parser.add_argument(
         '--report',
         metavar='FILE.html',
-        help="page about the teacher's detections on the same images to "
-        'write, as `tcal-report` does; a second pass (default: none)')
+        help="HTML page of `tcal-report` to write, about the teacher's "
+        'detections on the same images; needs a second pass (default: none)')
     parser.add_argument(
         '--split',
         choices=SPLITS,
         default='val',
-        help='images that the teacher was not trained on (default: val)')
+        help='split whose images the teacher was not trained on (default: '
+        'val)')
     parser.add_argument(
         '--calibrator',
         choices=CALIBRATORS,
@@ -47,34 +48,34 @@ def parse_args():
         '--objective',
         choices=OBJECTIVES,
         default='nll',
-        help='figure that is smallest at the fitted temperature: negative '
-        'log-likelihood or, for softmax heads, ECE (default: nll)')
+        help='quantity that the fit minimises: negative log-likelihood or, '
+        'for the temperature of softmax heads, ECE (default: nll)')
     parser.add_argument(
         '--fit-to',
         choices=SELECTIONS,
         default='scored',
-        help='pairs that the calibrator of a sigmoid head is fitted to: with '
-        'a score above 0.05, or all (default: scored)')
+        help='pairs to which the calibrator of a sigmoid head is fitted: '
+        'those with a score above 0.05, or all (default: scored)')
     parser.add_argument(
         '--softening',
         type=float,
         default=1.0,
-        help='factor of the fitted temperature, for sigmoid heads about the '
-        'base rate; above 1 the teacher becomes slightly under-confident '
-        '(default: 1.0)')
+        help='factor of the fitted temperature; for sigmoid heads it softens '
+        'about the base rate; above 1 the teacher becomes slightly '
+        'under-confident (default: 1.0)')
     parser.add_argument(
         '--protocol',
         choices=PROTOCOLS,
         default='train',
-        help='RoIs to measure: as distillation sees them (train), or all '
-        'proposals (test); a dense head has the same priors in both '
+        help='RoIs to measure: the RoIs that distillation samples (train), or '
+        'all proposals (test); a dense head has the same priors in both '
         '(default: train)')
     parser.add_argument(
         '--max-samples',
         type=int,
         default=MAX_SAMPLES,
-        help='RoIs to keep, or pairs of a prior and a class of each '
-        'selection; drawn at random if there are more '
+        help='maximum number of RoIs, or of pairs of a prior and a class of '
+        'each selection; more are sampled at random '
         f'(default: {MAX_SAMPLES})')
     parser.add_argument(
         '--seed',
@@ -85,7 +86,7 @@ def parse_args():
         '--cfg-options',
         nargs='+',
         action=ConfigOptions,
-        help='overrides of config keys: key=value, key="[a,b]", '
+        help='new values of config keys: key=value, key="[a,b]", '
         'key="[(a,b)]" (default: none)')
     return parser.parse_args()
 
@@ -115,9 +116,8 @@ def main():
     dataloader = build_calibration_dataloader(cfg, args.split)
     if shares_annotations(cfg, args.split):
         print_log(
-            f'the {args.split} split is what this config trains on: a '
-            'teacher looks better calibrated there than it is; use held-out '
-            'images',
+            f'this config trains on the {args.split} split: a teacher looks '
+            'better calibrated there than it is; use held-out images',
             logger='current',
             level=logging.WARNING)
     detector = build_teacher(cfg, checkpoint)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# `make demo`: handwritten digits; a teacher on all scenes, then three smaller
-# students on fewer: alone (baseline), with KD and with TCal. Ends with their
-# table and a picture. Two runs at a time, each on half of the cores; finished
-# parts are skipped when it is called again.
+# `make demo`: handwritten digits. Trains a teacher on all scenes, then three
+# smaller students on fewer scenes: alone (baseline), with KD and with TCal. At
+# the end it prints a table and paints a picture. Two runs train at a time, each
+# on half of the cores. Finished parts are skipped when it is called again.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
 DATA=data/digits
@@ -30,12 +30,12 @@ train() {
     fi
 }
 
-# labelled NAME ...: train, with its name before each line.
+# labelled NAME ...: train, with NAME before each line of the output.
 labelled() {
     train "$@" 2>&1 | sed -u "s/^/$(printf '%-8s' "$1") | /"
 }
 
-# both PIDS: wait for the runs; one that fails fails the demo.
+# both PIDS: wait for the runs; if one of them fails, the demo fails.
 both() {
     local pid
     for pid in "$@"; do
@@ -48,8 +48,8 @@ if [ ! -d "$DATA" ]; then
     python tools/dataset_converters/digits_to_coco.py --out "$DATA"
 fi
 
-# Each run leads a process group of its own, by which Ctrl-C, or a failure of
-# the run that is waited for, ends it with all its workers.
+# Each run has its own process group, so that Ctrl-C, or the failure of another
+# run, stops it together with all its workers.
 trap 'for run in $(jobs -p); do kill -- "-$run" 2>/dev/null || true; done' EXIT
 trap 'exit 130' INT TERM
 set -m

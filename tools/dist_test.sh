@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of tools/test.py]
-# NNODES, NODE_RANK, MASTER_ADDR and PORT for several machines.
+# For several machines set NNODES, NODE_RANK, MASTER_ADDR and PORT.
 set -eu
 [ $# -ge 3 ] || { echo "usage: $0 CONFIG CHECKPOINT PROCESSES [test.py arguments]" >&2; exit 2; }
 CONFIG=$1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
-# One process a GPU, or PROCESSES processes on a machine without one.
-# NNODES, NODE_RANK, MASTER_ADDR and PORT for several machines.
+# One process per GPU, or PROCESSES processes on a machine without a GPU.
+# For several machines set NNODES, NODE_RANK, MASTER_ADDR and PORT.
 set -eu
 [ $# -ge 2 ] || { echo "usage: $0 CONFIG PROCESSES [train.py arguments]" >&2; exit 2; }
 CONFIG=$1

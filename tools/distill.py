@@ -1,9 +1,9 @@
 """Distil a detector from a teacher: write the config, and train it.
 
 python tools/distill.py STUDENT.py TEACHER [CHECKPOINT] [--calibrate] ...
-STUDENT and TEACHER are configs, the teacher of any head that can be read. The
-config that is written says what was chosen, and why; it is trained as by
-tools/train.py.
+STUDENT and TEACHER are configs; the teacher may have any supported head. The
+comments of the written config say what was chosen, and why. The training is
+that of tools/train.py.
 """
 import argparse
 import os.path as osp
@@ -36,7 +36,7 @@ def parse_args():
         nargs='+',
         metavar='TEACHER=STUDENT',
         help="classes of the teacher that have another name in the student's "
-        'data; nothing behind the sign for one to be left out')
+        'data; TEACHER= leaves a class out')
     parser.add_argument(
         '--out',
         metavar='FILE',
@@ -45,12 +45,12 @@ def parse_args():
         "dir for an 'mmdet::' student")
     parser.add_argument(
         '--work-dir',
-        help='where logs, checkpoints and the calibration go; defaults to '
+        help='folder for logs, checkpoints and the calibration; defaults to '
         'work_dirs/STUDENT_distill-TEACHER')
     parser.add_argument(
         '--dry-run',
         action='store_true',
-        help='write the config, and do not train')
+        help='write the config, but do not train')
     return parse_training_args(parser)
 
 
@@ -74,7 +74,7 @@ def main():
 
 
 def write(args, path, work_dir):
-    """Decide, say what was decided, and write the config."""
+    """Choose calibrator and losses, print the choice, write the config."""
     from tcal_det.engine.distill_config import config_text, write_config
     from tcal_det.engine.distill_pair import meet, read_class_map, read_student
     from tcal_det.engine.distill_recipe import (choose_calibrator_for,
@@ -105,8 +105,8 @@ def write(args, path, work_dir):
     comments = dict(
         teacher=pair.summary(),
         calibrator=calibrator.why,
-        check='the training stops if the first batches show a teacher that '
-        'is not better than chance',
+        check='the training stops if the teacher is not better than chance '
+        'on the first batches',
         distill_losses=losses.why)
     if pair.class_map:
         teacher['classes'] = pair.class_map

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
-# GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS from the environment.
+# The environment variables GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS
+# change the defaults.
 set -eu
 [ $# -ge 4 ] || { echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [train.py arguments]" >&2; exit 2; }
 GPUS=${GPUS:-8}

@@ -1,7 +1,7 @@
-"""Test a detector; mmdet's own interface.
+"""Test a detector, with the interface of mmdet's ``tools/test.py``.
 
 python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE.pkl] ...
-A distill config needs no teacher file here.
+The test of a distill config does not need the files of the teacher.
 """
 import argparse
 import os.path as osp
@@ -14,23 +14,22 @@ def parse_args():
     parser.add_argument('config', help='test config file')
     parser.add_argument(
         'checkpoint',
-        help='checkpoint: a path or a URL; code in it is not '
-        'run')
+        help='checkpoint: a path or a URL; code in the file is not run')
     parser.add_argument(
         '--work-dir',
-        help='folder of the metrics (default: `work_dir` of the config, else '
-        'work_dirs/CONFIG_NAME)')
-    parser.add_argument('--out', help='.pkl file for the predictions')
+        help='folder for the metrics (default: `work_dir` of the config, or '
+        'work_dirs/CONFIG_NAME if it has none)')
+    parser.add_argument(
+        '--out', help='.pkl file to write with the predictions')
     parser.add_argument(
         '--report',
         metavar='FILE.html',
-        help='page of accuracy and calibration to write, as `tcal-report` '
-        'does (default: none)')
+        help='HTML page of `tcal-report` to write (default: none)')
     parser.add_argument(
         '--show', action='store_true', help='show the predictions')
     parser.add_argument(
         '--show-dir',
-        help='save painted images in WORK_DIR/TIMESTAMP/SHOW_DIR')
+        help='folder for painted images, in WORK_DIR/TIMESTAMP/SHOW_DIR')
     parser.add_argument(
         '--wait-time',
         type=float,
@@ -39,12 +38,12 @@ def parse_args():
     parser.add_argument(
         '--allow-partial',
         action='store_true',
-        help='take a checkpoint that lacks weights of the model, which then '
-        'stay random, or has others')
+        help='accept a checkpoint whose weights differ from those of the '
+        'model; missing weights stay random')
     parser.add_argument(
         '--tta',
         action='store_true',
-        help="test-time augmentation with the config's `tta_model` and "
+        help="use test-time augmentation with the config's `tta_model` and "
         '`tta_pipeline`')
     return parse_launch_args(parser)
 

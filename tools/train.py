@@ -1,4 +1,4 @@
-"""Train a detector; mmdet's own interface.
+"""Train a detector, with the interface of mmdet's ``tools/train.py``.
 
 python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume] ...
 """
@@ -12,8 +12,8 @@ def parse_args():
     parser.add_argument('config', help='train config file')
     parser.add_argument(
         '--work-dir',
-        help='where logs and checkpoints go; defaults to '
-        '`work_dir` of the config, else work_dirs/CONFIG_NAME')
+        help='folder for logs and checkpoints (default: `work_dir` of the '
+        'config, or work_dirs/CONFIG_NAME if it has none)')
     return parse_training_args(parser)
 
 

@@ -1,8 +1,8 @@
-"""Time of the calibration figures beside COCOeval: its parts.
+"""Benchmark of the calibration figures against COCOeval.
 
-made_up_set  objects and results like those of COCO, from a seed
-contestants  implementations that are compared, each in its own process
-commands     the same as whole commands, files read and written included
-memory       largest memory of a process
-tables       Markdown of the figures
+made_up_set  objects and results like those of COCO, generated from a seed
+contestants  compared implementations, each in its own process
+commands     complete commands, including reading and writing of files
+memory       peak memory of a process
+tables       Markdown tables of the figures
 """

@@ -1,4 +1,4 @@
-"""Time the calibration figures beside COCOeval on a COCO-val-sized set.
+"""Compare the time of the calibration figures with COCOeval.
 
     python -m benchmarks.eval_calibration --out times.json
     python -m benchmarks.eval_calibration --commands --repeats 5
@@ -6,12 +6,12 @@
     python -m benchmarks.eval_calibration --only-tcal-det \
         --classes 1203 --results-per-image 300 --growth 1000 10000
 
-The set is made from a seed: long-tailed classes, objects of all sizes,
-results that are right, shifted, doubled or plainly wrong. Every contestant
-runs in a process of its own, so that its peak memory is its own, one after
-the other. Without `--commands` reading JSON is not timed: records start as
-lists of dicts, which is what a JSON file is once read. With it, commands are
-timed from their start to their end, files read and written included.
+The set has the size of COCO val and is generated from a seed: long-tailed
+classes, objects of all sizes, results that are correct, shifted, duplicated or
+wrong. The implementations run one after the other, each in its own process, so
+that its peak memory is its own. Without `--commands` the time to read JSON is
+not measured: the records are already lists of dicts. With `--commands`,
+complete commands are timed, including reading and writing of files.
 """
 import argparse
 import os
@@ -26,7 +26,7 @@ from .made_up_set import SetSize
 
 
 def parse_args() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m benchmarks.eval_calibration',
         description=__doc__.split('\n\n')[0])
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         '--seed',
         type=int,
         default=0,
-        help='seed of the made-up set (default: %(default)s)')
+        help='random seed of the generated set (default: %(default)s)')
     parser.add_argument(
         '--classes',
         type=int,
@@ -50,30 +50,30 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=100,
         metavar='NUM',
-        help='results per image (default: %(default)s)')
+        help='number of results per image (default: %(default)s)')
     parser.add_argument(
         '--commands',
         action='store_true',
-        help='time whole commands on files, reading included, instead')
+        help='time complete commands instead, including reading of files')
     parser.add_argument(
         '--repeats',
         type=int,
         default=1,
-        help='runs of each; the fastest counts (default: '
+        help='number of runs, of which the fastest counts (default: '
         '%(default)s)')
     parser.add_argument(
         '--growth',
         type=int,
         nargs='*',
         metavar='IMAGES',
-        help='also time sets of these sizes (without '
+        help='numbers of images of further sets to time (without '
         'numbers: 500 5000 50000)')
     parser.add_argument(
         '--only-tcal-det',
         action='store_true',
         help='leave out the COCOeval implementations')
     parser.add_argument(
-        '--out', metavar='FILE.json', help='write the figures there')
+        '--out', metavar='FILE.json', help='JSON file to write')
     args = parser.parse_args()
     for name in ('images', 'repeats', 'classes', 'results_per_image'):
         if getattr(args, name) < 1:
@@ -83,7 +83,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run everything, print Markdown, write JSON."""
+    """Run the benchmark, print Markdown, write JSON."""
     args = parse_args()
     size_of_set = SetSize(args.images, args.seed, args.classes,
                           args.results_per_image)
@@ -116,8 +116,8 @@ def main() -> None:
         }
         print('\n' + tables.growth_table(growth))
     if args.out:
-        # Late: processes whose memory is measured inherit the peak of this
-        # one.
+        # Imported late: the measured processes inherit the peak memory of
+        # this one.
         from tcal_det.fileio import write_json_atomically
         write_json_atomically(
             args.out,

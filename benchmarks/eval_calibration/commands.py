@@ -1,4 +1,4 @@
-"""Whole commands, timed from their start to their end."""
+"""Time complete commands from start to end."""
 import json
 import multiprocessing
 import os
@@ -24,8 +24,8 @@ evaluator.evaluate()
 evaluator.accumulate()
 evaluator.summarize()
 """
-# Module that is needed and script, by title. Arguments of the scripts:
-# ground truth, results, file to write.
+# Required module and script by title. The arguments of the scripts are the
+# files of ground truth and results, and the file to write.
 COMMANDS = {
     'tcal-eval, with msgspec': ('msgspec', _TCAL_EVAL),
     'tcal-eval, without':
@@ -47,9 +47,18 @@ COMMANDS = {
 
 def run_commands(size_of_set: SetSize,
                  repeats: int) -> Dict[str, Dict[str, float]]:
-    """Time commands from start to end; of each the fastest run counts.
+    """Time the commands from start to end; the fastest run of each counts.
 
-    They take turns, so that a machine that becomes slower does so for all.
+    The commands run in turn, so that a machine that becomes slower affects
+    all of them.
+
+    Args:
+        size_of_set (SetSize): Size of the set to evaluate.
+        repeats (int): Number of runs of each command.
+
+    Returns:
+        dict[str, dict[str, float]]: ``wall`` and ``cpu`` seconds and peak
+        ``memory`` in GB, by title of the command.
     """
     rows = {}
     titles = [
@@ -61,7 +70,7 @@ def run_commands(size_of_set: SetSize,
             os.path.join(folder, name)
             for name in ('truth.json', 'results.json', 'out.json')
         ]
-        # By another process: commands would inherit the peak memory.
+        # In another process: the commands would inherit its peak memory.
         writer = multiprocessing.get_context('spawn').Process(
             target=_write_files, args=(size_of_set, paths))
         writer.start()
@@ -84,7 +93,7 @@ def _write_files(size_of_set: SetSize, paths: List[str]) -> None:
 
 def _run_command(script: str, paths: List[str]) -> Dict[str, float]:
     start = time.perf_counter()
-    # In the repository tcal_det is found where it is not installed.
+    # In the repository's root tcal_det is found even if it is not installed.
     process = subprocess.Popen(
         [sys.executable, '-c', f'import sys\n{script}', *paths],
         cwd=REPOSITORY,
@@ -99,6 +108,6 @@ def _run_command(script: str, paths: List[str]) -> Dict[str, float]:
 
 
 def is_importable(module: str) -> bool:
-    """Whether a module can be imported, in a process of its own."""
+    """Check in another process whether a module can be imported."""
     return subprocess.run([sys.executable, '-c', f'import {module}'],
                           stderr=subprocess.DEVNULL).returncode == 0

@@ -1,9 +1,9 @@
-"""Implementations that are compared, each in a process of its own.
+"""Compared implementations, each in its own process.
 
     python -m benchmarks.eval_calibration.contestants NAME SIZE
 
-is such a process: SIZE is a SetSize as a JSON list, and the figures are
-printed as JSON.
+runs one of them. SIZE is a SetSize as a JSON list, and the figures are printed
+as JSON.
 """
 import contextlib
 import io
@@ -20,7 +20,7 @@ from .memory import peak_memory
 
 
 def run_suite(size_of_set: SetSize) -> Dict[str, float]:
-    """All figures of tcal_det, overall and per class, from records."""
+    """Compute all figures of tcal_det, overall and per class, from records."""
     from tcal_det.evaluation.functional import (detections_from_coco,
                                                 ground_truth_from_coco)
     arrays = make_arrays(size_of_set)
@@ -36,7 +36,10 @@ def run_suite(size_of_set: SetSize) -> Dict[str, float]:
 
 
 def run_arrays(size_of_set: SetSize) -> Dict[str, float]:
-    """As `run_suite`, from arrays: dicts of millions would not fit."""
+    """Compute the figures of `run_suite` from arrays.
+
+    The dicts of millions of records would not fit into memory.
+    """
     from tcal_det.evaluation.functional import (detections_from_arrays,
                                                 ground_truth_from_coco)
     arrays = make_arrays(size_of_set)
@@ -71,14 +74,14 @@ def _run_tcal_det(load: Callable[[], Tuple[Any, Any]]) -> Dict[str, float]:
 
 
 def run_pycocotools(size_of_set: SetSize) -> Dict[str, float]:
-    """COCOeval: 10 IoU thresholds, 4 area ranges, then accumulate."""
+    """Run COCOeval: 10 IoU thresholds, 4 area ranges, then accumulate."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
     return _run_cocoeval(COCO, COCOeval, size_of_set)
 
 
 def run_faster_coco_eval(size_of_set: SetSize) -> Dict[str, float]:
-    """The same with faster-coco-eval, where it is installed."""
+    """Run the COCOeval of faster-coco-eval, which must be installed."""
     from faster_coco_eval import COCO, COCOeval_faster
     return _run_cocoeval(COCO, COCOeval_faster, size_of_set)
 
@@ -111,7 +114,7 @@ def _run_cocoeval(coco_class: Callable, eval_class: Callable,
 
 
 def _timed(work: Callable[[], Any]) -> Tuple[Any, float]:
-    # Of this process, so that others that share the cores count less.
+    # CPU time, so that other processes on the same cores count less.
     start = time.process_time()
     result = work()
     return result, time.process_time() - start
@@ -127,17 +130,16 @@ CONTESTANTS = {
 
 def run_apart(name: str, size_of_set: SetSize,
               repeats: int) -> Dict[str, float]:
-    """Run a contestant in fresh processes; the fastest one counts.
+    """Run an implementation in new processes; the fastest run counts.
 
     Args:
         name (str): Key of ``CONTESTANTS``.
-        size_of_set (SetSize): Size of the set to be evaluated.
+        size_of_set (SetSize): Size of the set to evaluate.
         repeats (int): Number of processes, one after the other.
 
     Returns:
         dict[str, float]: CPU seconds to ``load`` and ``evaluate`` and their
-        ``total``; GB of ``memory`` at its peak and ``memory_before`` the
-        work.
+        ``total``; peak ``memory`` in GB, and ``memory_before`` the work.
     """
     runs = []
     for _ in range(repeats):
@@ -152,7 +154,7 @@ def run_apart(name: str, size_of_set: SetSize,
 
 
 def main() -> None:
-    """Run the contestant that is named, and print its figures."""
+    """Run the named implementation and print its figures."""
     name, size_of_set = sys.argv[1:]
     warnings.simplefilter('ignore', UserWarning)
     run, _ = CONTESTANTS[name]

@@ -1,7 +1,7 @@
-"""A set of the size and shape of COCO's, made from a seed.
+"""Generate a set of the size and shape of COCO's from a seed.
 
-Long-tailed classes, objects of all sizes, results that are right, shifted,
-doubled or plainly wrong.
+The set has long-tailed classes, objects of all sizes, and results that are
+correct, shifted, duplicated or wrong.
 """
 from typing import Any, Dict, List, NamedTuple
 
@@ -13,7 +13,14 @@ _CROWD_SHARE = 0.01
 
 
 class SetSize(NamedTuple):
-    """How large a set to make."""
+    """Size and seed of a generated set.
+
+    Attributes:
+        images (int): Number of images.
+        seed (int): Random seed of the set.
+        classes (int): Number of classes.
+        results_per_image (int): Number of results per image.
+    """
     images: int
     seed: int
     classes: int
@@ -21,10 +28,10 @@ class SetSize(NamedTuple):
 
 
 def make_arrays(size_of_set: SetSize) -> Dict[str, np.ndarray]:
-    """Objects and results as columns, deterministic in the argument."""
+    """Generate objects and results as columns, the same for equal sizes."""
     num_images, seed, num_classes, results_per_image = size_of_set
     rng = np.random.default_rng(seed)
-    # Long tail: the first class has a quarter of everything, like 'person'.
+    # Long tail: the first class has a quarter of all objects, like 'person'.
     share = 1 / np.arange(1, num_classes + 1)**1.1
     share /= share.sum()
     num_objects = rng.poisson(_OBJECTS_PER_IMAGE, num_images)
@@ -78,7 +85,7 @@ def _random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def make_annotations(arrays: Dict[str, np.ndarray],
                      size_of_set: SetSize) -> Dict[str, List[Dict[str, Any]]]:
-    """The content of an annotation file."""
+    """Return the content of an annotation file."""
     width, height = _IMAGE_SIZE
     columns = zip(arrays['image'].tolist(), arrays['label'].tolist(),
                   arrays['boxes'].tolist(), arrays['iscrowd'].tolist())
@@ -104,7 +111,7 @@ def make_annotations(arrays: Dict[str, np.ndarray],
 
 
 def make_results(arrays: Dict[str, np.ndarray]) -> List[Dict[str, Any]]:
-    """The content of a results file."""
+    """Return the content of a results file."""
     columns = zip(arrays['result_image'].tolist(),
                   arrays['result_label'].tolist(),
                   arrays['result_boxes'].tolist(), arrays['score'].tolist())

@@ -1,11 +1,11 @@
-"""Markdown of the figures."""
+"""Markdown tables of the figures."""
 from typing import Dict
 
 from .contestants import CONTESTANTS
 
 
 def comparison_table(rows: Dict[str, Dict[str, float]]) -> str:
-    """Markdown: one line for each contestant."""
+    """Format a table with one line for each implementation."""
     lines = [
         '| | records to arrays or index, CPU s | evaluate, CPU s | '
         'total, CPU s | '
@@ -22,7 +22,7 @@ def comparison_table(rows: Dict[str, Dict[str, float]]) -> str:
 
 
 def command_table(rows: Dict[str, Dict[str, float]]) -> str:
-    """Markdown: one line for each command."""
+    """Format a table with one line for each command."""
     lines = [
         '| | wall, s | CPU, s | CPU / hotcoco | peak memory, GB |',
         '|---|---|---|---|---|'
@@ -37,7 +37,7 @@ def command_table(rows: Dict[str, Dict[str, float]]) -> str:
 
 
 def growth_table(rows: Dict[int, Dict[str, float]]) -> str:
-    """Markdown: one line for each number of images."""
+    """Format a table with one line for each number of images."""
     lines = [
         '| images | objects | results | total, CPU s | us per result | '
         'peak memory, GB |', '|---|---|---|---|---|---|'

@@ -1,9 +1,9 @@
-"""What distillation adds to a training step: its parts.
+"""Benchmark of the time and memory that distillation adds to a training step.
 
-workload    one case's models and batches, alike for every variant
-variants    the training steps that are compared
-mmrazor     one of them, where it is installed
-workers     a process for each variant
-comparison  seconds and memory of variants side by side
-tables      Markdown of the figures
+workload    models and batches of a case, equal for every variant
+variants    compared training steps
+mmrazor     training step of mmrazor, if it is installed
+workers     processes, one for each variant
+comparison  seconds and memory of the variants side by side
+tables      Markdown tables of the figures
 """

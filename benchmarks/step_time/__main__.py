@@ -1,24 +1,24 @@
-"""Time a distillation step beside the least that it can cost.
+"""Compare the time of a distillation step with its lower limit.
 
     python -m benchmarks.step_time --out times.json
     python -m benchmarks.step_time --pairs 'R101->R18' --sizes small
     python -m benchmarks.step_time --growth --pairs --out growth.json
     python -m benchmarks.step_time --pairs --methods pkd ld --out methods.json
 
-Models are those of configs/tcal with random weights, images and objects are
-made from seeds: no data is needed. Every variant runs in a process of its
-own, so that its peak memory is its own, and takes its steps in turn with the
-others on the same batches, so that ratios hold on a busy machine. Medians in
+The models are those of configs/tcal with random weights; images and objects
+are generated from seeds, so no data is needed. Every variant runs in its own
+process, so that its peak memory is its own. The variants run in turn on the
+same batches, so that the ratios are valid on a busy machine. Medians in
 seconds:
 
 plain            training step of the student alone
-teacher          forward of the teacher that distillation needs: backbone,
+teacher          forward pass of the teacher that distillation needs: backbone,
                  neck and head on the student's samples, without gradient
-teacher_as_ours  the same as tcal_det runs it
-limit            plain + teacher_as_ours, each timed by itself: what the work
-                 that no distillation can do without takes
+teacher_as_ours  the same forward pass as tcal_det runs it
+limit            plain + teacher_as_ours, each timed separately: the time of
+                 the work that every distillation has to do
 ours             training step of CalibratedTeacherDistiller
-ratio            ours / limit, with quartiles of the single repetitions
+ratio            ours / limit, with quartiles over the repetitions
 over_plain       ours / plain
 naive            training step with the teacher's whole loss and a second run
                  of the student's head; null for one-stage detectors
@@ -26,13 +26,13 @@ mmrazor          training step of mmrazor's SingleTeacherDistill, or null
 
 and in bytes:
 
-memory           peak of the process on CPU, of tensors on CUDA
-step_memory      most that the tensors of a step take at once, beside weights
-                 and optimizer state
-added_memory     step_memory of ours - that of plain
-added_logits     the same in logit tensors of all of the student's samples
+memory           peak of the process on CPU, of the tensors on CUDA
+step_memory      peak of the tensors of a step, in addition to weights and
+                 optimizer state
+added_memory     step_memory of ours - step_memory of plain
+added_logits     added_memory / size of all logits of the student
 
-mmrazor need not be installed: pip install --no-deps --target DIR mmrazor, and
+mmrazor is optional: run pip install --no-deps --target DIR mmrazor, and put
 PYTHONPATH=DIR before the command.
 """
 import argparse
@@ -61,13 +61,13 @@ PAIRS = {
     'RetinaNet R101->R50': 'retinanet_r50_fpn_tcal-r101_1x_coco.py',
     'GFL R101->R50': 'gfl_r50_fpn_tcal-r101_1x_coco.py',
 }
-# A config of each method: Faster R-CNN R101 -> R50, or GFL's.
+# A config of each method: Faster R-CNN R101 -> R50, or GFL R101 -> R50.
 METHOD_CONFIGS = ('faster-rcnn_r50_fpn_*-r101_1x_coco.py',
                   'gfl_r50_fpn_*-r101_1x_coco.py')
 SIZES = dict(small=(256, 256), coco=(800, 1344))
 BATCH_SIZE = dict(
     cpu=dict(small=2, coco=1),
-    # The configs' own.
+    # The batch size of the configs.
     cuda=dict(small=2, coco=2))
 REPETITIONS = dict(cpu=dict(small=5, coco=3), cuda=dict(small=30, coco=30))
 
@@ -81,7 +81,7 @@ GROWTH = dict(
 
 
 def make_case(pair: str, size: str, device: str) -> Case:
-    """A pair of this repository at one of the image sizes."""
+    """Make the case of a pair at one of the image sizes."""
     return Case(
         config=osp.join(REPOSITORY, 'configs', 'tcal', PAIRS[pair]),
         image_size=SIZES[size],
@@ -90,7 +90,11 @@ def make_case(pair: str, size: str, device: str) -> Case:
 
 
 def method_configs() -> Dict[str, str]:
-    """Paths of the configs that differ in their method only, by folder."""
+    """Return paths of the configs that differ only in their method.
+
+    Returns:
+        dict[str, str]: Paths by name of the form 'FOLDER/CONFIG'.
+    """
     folder = osp.join(REPOSITORY, 'configs')
     found = {}
     for pattern in METHOD_CONFIGS:
@@ -102,7 +106,10 @@ def method_configs() -> Dict[str, str]:
 
 def compare_pair(pair: str, size: str, device: str,
                  repeats: Optional[int]) -> Dict[str, Any]:
-    """All variants; on CUDA, under ``amp``, in mixed precision as well."""
+    """Measure all variants of a pair.
+
+    On CUDA the entry ``amp`` holds the figures in mixed precision.
+    """
     case = make_case(pair, size, device)
     repeats = repeats or REPETITIONS[device][size]
 
@@ -116,12 +123,12 @@ def compare_pair(pair: str, size: str, device: str,
 
 
 def show_progress(text: str) -> None:
-    """One line that is written over, on stderr."""
+    """Replace the progress line on stderr."""
     print(f'\r\033[K{text}', end='', file=sys.stderr, flush=True)
 
 
 def parse_args() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m benchmarks.step_time',
         description=__doc__,
@@ -131,41 +138,43 @@ def parse_args() -> argparse.Namespace:
         nargs='*',
         choices=list(PAIRS),
         default=list(PAIRS),
-        help='teacher->student; none for the growth alone (default: all)')
+        help='pairs teacher->student; no names for no pairs (default: all)')
     parser.add_argument(
         '--sizes',
         nargs='+',
         choices=list(SIZES),
         default=list(SIZES),
-        help='256x256, or COCO\'s 800x1344 (default: both)')
+        help='image sizes: 256x256 (small), COCO\'s 800x1344 (coco) (default: '
+        'both)')
     parser.add_argument(
         '--device',
         choices=('cpu', 'cuda'),
         default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='default: cuda where there is one, and then with AMP as well')
+        help='device of the models; cuda is also measured with AMP (default: '
+        'cuda if it is available, else cpu)')
     parser.add_argument(
         '--repeats',
         type=int,
-        help='steps of each (default: CPU '
-        '5 and 3 by size, CUDA 30)')
+        help='number of steps of each variant (default: 5 for small and 3 for '
+        'coco on a CPU, 30 on CUDA)')
     parser.add_argument(
         '--growth',
         nargs='*',
         choices=list(GROWTH),
-        help='also vary these, one at a time (without names: all)')
+        help='factors to vary, one at a time (without names: all)')
     parser.add_argument(
         '--methods',
         nargs='*',
         metavar='FOLDER',
-        help='also the configs of R101 -> R50 in these folders of configs/, '
-        'on small images (without names: all)')
+        help='folders of configs/ whose R101 -> R50 configs are also '
+        'measured, on small images (without names: all)')
     parser.add_argument(
-        '--out', metavar='FILE.json', help='write the figures there')
+        '--out', metavar='FILE.json', help='JSON file to write')
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, print Markdown, write JSON."""
+    """Run the benchmark, print Markdown, write JSON."""
     args = parse_args()
     known = {osp.dirname(name) for name in method_configs()}
     unknown = sorted(set(args.methods or ()) - known)
@@ -173,8 +182,8 @@ def main() -> None:
         raise InvalidValueError(
             f'--methods must be folders of {sorted(known)}, but got {unknown}')
     if args.device == 'cuda' and not torch.cuda.is_available():
-        raise InvalidValueError('--device must be cpu where no CUDA device '
-                                'is found, but got cuda')
+        raise InvalidValueError('--device must be cpu on a machine without '
+                                'a CUDA device, but got cuda')
     if args.repeats is not None and args.repeats < 1:
         raise InvalidValueError(
             f'--repeats must be at least 1, but got {args.repeats}')
@@ -189,7 +198,7 @@ def main() -> None:
                for pair in args.pairs})
 
     def save() -> None:
-        """What there is so far: a run that is cut short loses one point."""
+        """Write the finished part, so that a killed run loses one point."""
         if args.out:
             write_json_atomically(args.out, report)
 

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of variants side by side."""
+"""Measure seconds and peak memory of variants side by side."""
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
@@ -14,20 +14,22 @@ Progress = Callable[[str], None]
 
 def measure(case: Case, variants: Sequence[str], repetitions: int,
             progress: Progress) -> Dict[str, Any]:
-    """Time variants on the same batches, a step of each in turn.
+    """Time variants in turn on the same batches.
 
     Args:
-        case (Case): The point of measurement.
+        case (Case): Case to measure.
         variants (Sequence[str]): Keys of ``VARIANTS``.
-        repetitions (int): Steps of each.
-        progress (Callable): Is told what is being done.
+        repetitions (int): Number of steps of each variant.
+        progress (Callable): Function that shows a progress text.
 
     Returns:
-        dict: By variant the median of its seconds, or None, and then the
-        reason under ``unavailable``; by variant all ``seconds``, their
-        ``quartiles``, ``images_per_second``, and in bytes the peak
-        ``memory`` of the process and ``step_memory``, that of a step's
-        tensors; ``logit_memory``, bytes of the student's logits, or None.
+        dict[str, Any]: Median seconds by name of the variant, or None for a
+        variant that cannot run. Further entries by variant: ``unavailable``
+        (the reason), ``seconds`` (of all steps), ``quartiles``,
+        ``images_per_second``, ``memory`` (peak of the process in bytes) and
+        ``step_memory`` (peak of a step's tensors in bytes). Single entries:
+        ``logit_memory`` (bytes of the student's logits, or None) and the
+        settings of the measurement.
     """
     workers: Dict[str, Worker] = {}
     unavailable = {}
@@ -76,14 +78,20 @@ def measure(case: Case, variants: Sequence[str], repetitions: int,
 
 def compare(case: Case, repetitions: int,
             progress: Progress) -> Dict[str, Any]:
-    """All variants, the least a step can cost, and how near we are.
+    """Measure all variants and compare ours with the lower limit.
+
+    Args:
+        case (Case): Case to measure.
+        repetitions (int): Number of steps of each variant.
+        progress (Callable): Function that shows a progress text.
 
     Returns:
-        dict: As :func:`measure`, with ``limit``, ``ratio`` (ours / limit),
-        ``ratio_quartiles`` of the same ratio within a repetition,
-        ``over_plain`` (ours / plain), ``added_memory``: bytes that ours
-        holds in a step more than plain, the teacher's weights apart, and
-        ``added_logits``, the same in logit tensors of the student.
+        dict[str, Any]: Result of :func:`measure`, and ``limit``, ``ratio``
+        (ours / limit), ``ratio_quartiles`` (of this ratio over the
+        repetitions), ``over_plain`` (ours / plain), ``added_memory`` (bytes
+        that a step of ours needs more than a step of plain, without the
+        teacher's weights) and ``added_logits`` (``added_memory`` divided by
+        the size of the student's logits).
     """
     figures = _against_limit(
         measure(case, list(VARIANTS), repetitions, progress))
@@ -99,7 +107,7 @@ def compare(case: Case, repetitions: int,
 
 
 def _against_limit(figures: Dict[str, Any]) -> Dict[str, Any]:
-    """Add how ours stands to the least that a step can cost."""
+    """Add the lower limit of a step, and the ratio of ours to it."""
     limit = figures['plain'] + figures['teacher_as_ours']
     memory = figures['step_memory']
     return dict(
@@ -112,17 +120,17 @@ def _against_limit(figures: Dict[str, Any]) -> Dict[str, Any]:
 
 def compare_methods(cases: Dict[str, Case], repetitions: int,
                     progress: Progress) -> Iterator[Tuple[str, Dict]]:
-    """What a method costs above the step and the teacher that it needs.
+    """Measure each method against the lower limit of its step.
 
     Args:
-        cases (dict[str, Case]): A config of each method.
-        repetitions (int): Steps of each.
-        progress (Callable): Is told what is being done.
+        cases (dict[str, Case]): Cases by name of the method.
+        repetitions (int): Number of steps of each variant.
+        progress (Callable): Function that shows a progress text.
 
     Yields:
-        tuple[str, dict]: Name of the method, and what :func:`measure`
-        returns, with ``limit``, ``ratio``, ``over_plain`` and
-        ``added_memory`` as :func:`compare` has them.
+        tuple[str, dict]: Name of the method, and the result of
+        :func:`measure` with the entries ``limit``, ``ratio``, ``over_plain``
+        and ``added_memory`` of :func:`compare`.
     """
     for name, case in cases.items():
 
@@ -136,17 +144,17 @@ def compare_methods(cases: Dict[str, Case], repetitions: int,
 
 def grow(base: Case, factors: Dict[str, Sequence], repetitions: int,
          progress: Progress) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """Student and distiller with one factor varied at a time.
+    """Measure student and distiller, with one factor varied at a time.
 
     Args:
-        base (Case): What the other factors stay at.
+        base (Case): Case with the values of the other factors.
         factors (dict[str, Sequence]): Values by attribute of ``Case``.
-        repetitions (int): Steps of each.
-        progress (Callable): Is told what is being done.
+        repetitions (int): Number of steps of each variant.
+        progress (Callable): Function that shows a progress text.
 
     Yields:
-        tuple[str, dict]: The factor, and for one of its values what
-        :func:`measure` returns, with ``value`` and ``over_plain``.
+        tuple[str, dict]: Name of the factor, and for one of its values the
+        result of :func:`measure` with ``value`` and ``over_plain``.
     """
     for factor, values in factors.items():
         for value in values:

@@ -15,7 +15,7 @@ QUANTIZATION = 'mmrazor.structures.quantization'
 
 
 class UnavailableError(Exception):
-    """A variant that cannot run here; the message says why."""
+    """Raised for a variant that cannot run; the message is the reason."""
 
 
 class _AnyName(types.ModuleType):
@@ -29,18 +29,19 @@ class _AnyName(types.ModuleType):
 
 def single_teacher_distill(student: nn.Module,
                            teacher: nn.Module) -> BaseModel:
-    """Let mmrazor distil.
+    """Build mmrazor's distiller of a student and a teacher.
 
-    It records what the last classification layer gives in either detector's
-    own loss. The two samplers draw apart, so that the logits belong to
-    different RoIs: the time of a step is comparable, its result is not.
+    mmrazor records the output of the last classification layer in each
+    detector's own loss. The two detectors sample their RoIs separately, so
+    their logits belong to different RoIs: the time of a step is comparable,
+    but its result is not.
 
     Args:
-        student (nn.Module): In training.
-        teacher (nn.Module): Without gradient.
+        student (nn.Module): Student in training mode.
+        teacher (nn.Module): Teacher without gradient.
 
     Returns:
-        BaseModel: In training.
+        BaseModel: Distiller in training mode.
 
     Raises:
         UnavailableError: If mmrazor cannot be imported.
@@ -49,7 +50,7 @@ def single_teacher_distill(student: nn.Module,
     try:
         from mmrazor.models.algorithms import SingleTeacherDistill
     except Exception as error:
-        # It asserts versions as well, and refuses newer ones of mmcv.
+        # Not only ImportError: mmrazor asserts versions, e.g. of mmcv.
         raise UnavailableError(
             f'{type(error).__name__}: {" ".join(str(error).split())}'
         ) from None
@@ -68,6 +69,6 @@ def single_teacher_distill(student: nn.Module,
                     loss_kd=dict(
                         preds_S=dict(from_student=True, recorder='logits'),
                         preds_T=dict(from_student=False, recorder='logits')))))
-    # Its train() returns nothing.
+    # Not `return model.train()`: mmrazor's train() returns None.
     model.train()
     return model

@@ -1,4 +1,4 @@
-"""Markdown of the figures."""
+"""Markdown tables of the figures."""
 from typing import Any, Dict, List, Optional
 
 
@@ -19,7 +19,7 @@ def _gigabytes(memory: Dict[str, int], variant: str) -> str:
 
 
 def comparison_table(pairs: Dict[str, Dict[str, Dict[str, Any]]]) -> str:
-    """One line for each pair, image size and precision."""
+    """Format a table with a line for each pair, image size and precision."""
     header = [
         'pair', 'images', 'plain, s', 'teacher, s', 'teacher as ours, s',
         'limit, s', 'ours, s', 'ours / limit', 'ours / plain', 'naive, s',
@@ -59,7 +59,7 @@ def _comparison_row(pair: str, images: str, figures: Dict[str,
 
 
 def methods_table(methods: Dict[str, Dict[str, Any]]) -> str:
-    """One line for each method."""
+    """Format a table with a line for each method."""
     rows = [[
         name,
         _seconds(figures['plain']),
@@ -75,7 +75,7 @@ def methods_table(methods: Dict[str, Dict[str, Any]]) -> str:
 
 
 def growth_table(growth: Dict[str, List[Dict[str, Any]]]) -> str:
-    """One line for each value of each factor."""
+    """Format a table with a line for each value of each factor."""
     rows = []
     for factor, points in growth.items():
         for point in points:

@@ -1,4 +1,4 @@
-"""The training steps that are compared, each from equal weights."""
+"""Compared training steps, which start from equal weights."""
 from typing import Callable, Dict, List, Optional
 
 import torch
@@ -13,26 +13,26 @@ from .workload import Step, Workload
 
 
 def plain(workload: Workload) -> Step:
-    """The student alone, not distilled."""
+    """Prepare the training step of the student alone."""
     return workload.training_step(workload.student())
 
 
 def ours(workload: Workload) -> Step:
-    """CalibratedTeacherDistiller."""
+    """Prepare the training step of CalibratedTeacherDistiller."""
     return workload.training_step(workload.distiller())
 
 
 def teacher(workload: Workload) -> Step:
-    """The teacher's forward that a distillation step cannot do without.
+    """Prepare the forward pass of the teacher that distillation needs.
 
-    Backbone, neck and head on the student's samples, without gradient, of
-    the detector as its config builds it.
+    It runs backbone, neck and head on the student's samples, without
+    gradient, of the unchanged detector of the config.
     """
     return _classification(workload, workload.teacher())
 
 
 def teacher_as_ours(workload: Workload) -> Step:
-    """The same of the detector that FrozenTeacher made of it."""
+    """Prepare the forward pass of the detector inside FrozenTeacher."""
     return _classification(workload, workload.distiller().teacher.detector)
 
 
@@ -53,7 +53,13 @@ def _classification(workload: Workload, detector: nn.Module) -> Step:
 
 
 def naive(workload: Workload) -> Step:
-    """What distillation code does that leaves both detectors as they are.
+    """Prepare the training step of :class:`NaiveDistiller`.
+
+    Args:
+        workload (Workload): Models and batches.
+
+    Returns:
+        Step: Function that prepares the step on a batch.
 
     Raises:
         UnavailableError: If the detectors have no RoI heads.
@@ -64,7 +70,13 @@ def naive(workload: Workload) -> Step:
 
 
 def mmrazor(workload: Workload) -> Step:
-    """SingleTeacherDistill of mmrazor.
+    """Prepare the training step of mmrazor's SingleTeacherDistill.
+
+    Args:
+        workload (Workload): Models and batches.
+
+    Returns:
+        Step: Function that prepares the step on a batch.
 
     Raises:
         UnavailableError: If the detectors have no RoI heads, or mmrazor
@@ -81,15 +93,15 @@ def _refuse_dense(workload: Workload) -> None:
 
 
 class NaiveDistiller(BaseModel):
-    """Two whole detectors side by side.
+    """Distiller that runs two complete, unchanged detectors.
 
     The teacher computes all its losses, with RPN, assignment and sampling,
-    to get logits; the student's head runs a second time, on the RoIs that
-    the teacher sampled.
+    only to give its logits. The student's head runs a second time, on the
+    RoIs that the teacher has sampled.
 
     Args:
-        student (nn.Module): In training.
-        teacher (nn.Module): In eval.
+        student (nn.Module): Student in training mode.
+        teacher (nn.Module): Teacher in evaluation mode.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
@@ -107,7 +119,7 @@ class NaiveDistiller(BaseModel):
                 inputs: Tensor,
                 data_samples: SampleList,
                 mode: str = 'loss') -> Dict[str, Tensor]:
-        """The student's own losses, and one of distillation."""
+        """Compute the student's own losses and the distillation loss."""
         losses = self.student.loss(inputs, data_samples)
         with torch.no_grad(), adapter_for(self.teacher,
                                           'teacher').observe() as observation:

@@ -1,4 +1,4 @@
-"""A process for each variant, so that its peak memory is its own."""
+"""Processes of the variants, so that each has its own peak memory."""
 import json
 import multiprocessing
 import os
@@ -20,27 +20,27 @@ from .mmrazor import UnavailableError
 from .variants import VARIANTS
 from .workload import Case, Workload
 
-# The profiler else announces its stages on stderr.
+# Without this the profiler prints its stages on stderr.
 os.environ.setdefault('KINETO_LOG_LEVEL', '5')
-# Linux: writing 5 there makes VmHWM begin anew.
+# On Linux, writing 5 to this file resets VmHWM.
 CLEAR_REFS = '/proc/self/clear_refs'
 
 
 class Worker:
-    """One variant in a process that does nothing unless asked.
+    """Process of one variant, which waits for requests.
 
     Args:
         variant (str): Key of ``VARIANTS``.
-        case (Case): What it is to do.
+        case (Case): Case to measure.
 
     Raises:
-        UnavailableError: If the variant cannot run here.
-        RuntimeError: If it failed, with its traceback.
+        UnavailableError: If the variant cannot run.
+        RuntimeError: If the variant fails; the message is its traceback.
     """
 
     def __init__(self, variant: str, case: Case) -> None:
         context = multiprocessing.get_context('forkserver')
-        # Imported once, not by every worker.
+        # Imported once instead of by every worker.
         context.set_forkserver_preload(['mmdet.models', 'mmengine.runner'])
         self._variant = variant
         self._connection, theirs = context.Pipe()
@@ -55,18 +55,25 @@ class Worker:
             raise
 
     def step(self, seed: int) -> float:
-        """Seconds of the step on one batch."""
+        """Run the step on one batch.
+
+        Args:
+            seed (int): Number of the batch.
+
+        Returns:
+            float: Wall time in seconds.
+        """
         self._connection.send(seed)
         return self._receive()['seconds']
 
     def memory(self) -> Dict[str, int]:
-        """Bytes, asked for once, after the last step.
+        """Return the memory in bytes; call it once, after the last step.
 
         Returns:
-            dict[str, int]: ``peak`` since the models were built; ``step``,
-            what a step held at most beside weights, optimizer state and
-            images; ``logits``, the size of the student's for its samples, or
-            None where the variant does not compute them by themselves.
+            dict[str, int]: ``peak``, since the models were built; ``step``,
+            peak of a step's tensors without weights, optimizer state and
+            images; ``logits``, size of the student's logits, or None if the
+            variant does not compute them separately.
         """
         self._connection.send(None)
         return self._receive()
@@ -82,8 +89,8 @@ class Worker:
             answer = self._connection.recv()
         except EOFError:
             raise RuntimeError(
-                f'the process of {self._variant} was ended, perhaps for want '
-                'of memory') from None
+                f'the process of {self._variant} was killed, perhaps because '
+                'it ran out of memory') from None
         if 'unavailable' in answer:
             raise UnavailableError(answer['unavailable'])
         if 'failure' in answer:
@@ -106,7 +113,7 @@ def _serve(connection: Connection, variant: str, case: Case) -> None:
 def _answer(connection: Connection, variant: str, case: Case) -> None:
     workload = Workload(case)
     prepare = VARIANTS[variant](workload)
-    # Makes the optimizer's state, and memory of the size that steps need.
+    # Creates the optimizer's state, and allocates the memory of a step.
     prepare(0)()
     _forget_peak_memory(case.device)
     connection.send({})
@@ -126,14 +133,17 @@ def _answer(connection: Connection, variant: str, case: Case) -> None:
 
 
 def step_memory(step: Callable[[], Any], device: str) -> int:
-    """Bytes of tensors that were alive at once and are made by a step.
+    """Return the peak memory of the tensors that a step allocates.
 
-    The same in each run, whatever else the machine does: on CPU allocations
-    of tensors are counted, without what oneDNN takes for itself.
+    The result does not depend on other processes: on a CPU the allocations
+    of tensors are counted, without the internal memory of oneDNN.
 
     Args:
-        step (Callable): Is called once.
-        device (str): 'cpu' or 'cuda'.
+        step (Callable): Step, which is called once.
+        device (str): Device of the step, 'cpu' or 'cuda'.
+
+    Returns:
+        int: Peak memory in bytes.
     """
     if device == 'cuda':
         before = torch.cuda.memory_allocated()
@@ -154,7 +164,7 @@ def step_memory(step: Callable[[], Any], device: str) -> int:
               if event['name'] == '[memory]']
     if not totals:
         return 0
-    # Some of an earlier profile may be in it.
+    # The total may include memory of an earlier profile.
     _, total, first = min(totals)
     return max(one for _, one, _ in totals) - (total - first)
 
@@ -165,7 +175,7 @@ def _synchronize(device: str) -> None:
 
 
 def _forget_peak_memory(device: str) -> None:
-    """Building takes more than a step may: weights are read and copied."""
+    """Reset the peak memory, which building a model may have increased."""
     if device == 'cuda':
         torch.cuda.reset_peak_memory_stats()
     elif osp.exists(CLEAR_REFS):
@@ -174,12 +184,12 @@ def _forget_peak_memory(device: str) -> None:
 
 
 def _peak_memory(device: str) -> int:
-    """Bytes of tensors on CUDA, else of the whole process."""
+    """Return the peak bytes of tensors on CUDA, else of the process."""
     if device == 'cuda':
         return torch.cuda.max_memory_allocated()
     try:
         with open('/proc/self/status') as file:
-            # Unlike ru_maxrss not inherited from the parent process.
+            # Unlike ru_maxrss, VmHWM is not inherited from the parent process.
             peak = next(line for line in file if line.startswith('VmHWM'))
         return int(peak.split()[1]) * 1024
     except FileNotFoundError:

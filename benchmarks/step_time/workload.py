@@ -1,4 +1,4 @@
-"""Models, images and optimizers of one case, alike for every variant."""
+"""Models, images and optimizers of a case, equal for every variant."""
 import copy
 import os.path as osp
 import tempfile
@@ -20,31 +20,34 @@ from tcal_det.models.head_adapters import ClassificationSamples, adapter_for
 from tcal_det.registry import MODELS
 
 OBJECTS_PER_IMAGE = 8
-# Weights must stay finite: random ones diverge at a real learning rate.
+# Weights must stay finite: random weights diverge at a real learning rate.
 LEARNING_RATE = 1e-6
-# In the place of calibrators that a config reads from a file.
+# Parameters that replace calibrators that a config reads from a file.
 FITTED = dict(PlattScaling=dict(scale=2.0, bias=1.0))
 DISTILLER_KEYS = ('type', 'student_type', 'teacher', 'distill_losses')
-# From the number of a batch to what is timed on it.
+# Function from the number of a batch to the timed function of that batch.
 Step = Callable[[int], Callable[[], Any]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One point of measurement.
+    """Settings of one measurement.
 
     Attributes:
-        config (str): Of a distiller; teacher and student are Faster R-CNNs,
-            or both one-stage detectors.
-        image_size (tuple[int]): Height and width.
-        batch_size (int): Images per step.
-        rois_per_image (int): RoIs that a two-stage student samples. Defaults
-            to 512.
-        num_classes (int): Without background. Defaults to 80.
-        num_teachers (int): Teachers of equal size, whose mixture is learned.
-            Defaults to 1.
-        device (str): 'cpu' or 'cuda'. Defaults to 'cpu'.
-        amp (bool): Mixed precision, on CUDA only. Defaults to False.
+        config (str): Path to the config of a distiller, whose teacher and
+            student are both Faster R-CNNs or both one-stage detectors.
+        image_size (tuple[int, int]): Height and width in pixels.
+        batch_size (int): Number of images per step.
+        rois_per_image (int): Number of RoIs that a two-stage student samples.
+            Defaults to 512.
+        num_classes (int): Number of classes without background. Defaults
+            to 80.
+        num_teachers (int): Number of teachers of equal size, whose mixture is
+            learned. Defaults to 1.
+        device (str): Device of the models, 'cpu' or 'cuda'. Defaults to
+            'cpu'.
+        amp (bool): Whether mixed precision is used, on CUDA only. Defaults
+            to False.
     """
     config: str
     image_size: Tuple[int, int]
@@ -57,16 +60,17 @@ class Case:
 
 
 class Workload:
-    """Builds what a variant needs; equal calls give equal weights.
+    """Builder of the models and batches of a variant.
 
-    Weights are random: a step costs the same, and nothing is downloaded.
+    Equal calls give equal weights. The weights are random: the time of a step
+    does not depend on them, and nothing is downloaded.
 
     Args:
-        case (Case): What is measured.
+        case (Case): Case to measure.
 
     Attributes:
-        logit_bytes (int, optional): Size of the logits that a student
-            computed for its samples; None before :meth:`samples_of`.
+        logit_bytes (int, optional): Size of the student's logits in bytes;
+            None before :meth:`samples_of`.
     """
 
     def __init__(self, case: Case) -> None:
@@ -88,23 +92,23 @@ class Workload:
             stages = cfg.train_cfg.rcnn
             for stage in stages if isinstance(stages, list) else [stages]:
                 stage.sampler.num = case.rois_per_image
-            # There must be enough proposals to sample from.
+            # The sampler needs enough proposals.
             cfg.train_cfg.rpn_proposal.max_per_img = max(
                 cfg.train_cfg.rpn_proposal.max_per_img,
                 2 * case.rois_per_image)
         calibrator = self.distiller_cfg.teacher.get('calibrator') or {}
         if 'load_from' in calibrator:
-            # The file is made from a trained teacher.
+            # The file would have to be fitted to a trained teacher.
             self.distiller_cfg.teacher.calibrator = dict(
                 type=calibrator.type, **FITTED[calibrator.type])
 
     @property
     def is_dense(self) -> bool:
-        """Whether the student classifies priors and not RoIs."""
+        """Whether the student classifies priors instead of RoIs."""
         return 'bbox_head' in self.distiller_cfg
 
     def student(self) -> BaseModel:
-        """The plain student in training."""
+        """Build the plain student in training mode."""
         cfg = {
             key: value
             for key, value in self.distiller_cfg.items()
@@ -114,7 +118,7 @@ class Workload:
             dict(cfg, type=self.distiller_cfg.student_type, _scope_='mmdet'))
 
     def distiller(self) -> BaseModel:
-        """The same student with its teacher, as this repository trains it."""
+        """Build the CalibratedTeacherDistiller of the student and teacher."""
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = osp.join(folder, 'teacher.pth')
             torch.save(self.teacher().state_dict(), checkpoint)
@@ -132,7 +136,7 @@ class Workload:
         return model
 
     def teacher(self) -> BaseModel:
-        """The teacher as its config gives it, without gradient, in eval."""
+        """Build the teacher in evaluation mode, without gradient."""
         torch.manual_seed(1)
         detector = MODELS.build(dict(self.teacher_cfg, _scope_='mmdet'))
         return detector.to(self.case.device).requires_grad_(False).eval()
@@ -142,10 +146,13 @@ class Workload:
         return MODELS.build(cfg).to(self.case.device).train()
 
     def training_step(self, model: BaseModel) -> Step:
-        """Forward, backward and optimizer step, as the runner takes them.
+        """Prepare forward, backward and optimizer step of the runner.
 
         Args:
-            model (BaseModel): In training.
+            model (BaseModel): Model in training mode.
+
+        Returns:
+            Step: Function from the number of a batch to its training step.
         """
         wrapper = AmpOptimWrapper if self.case.amp else OptimWrapper
         optimizer = wrapper(
@@ -160,7 +167,7 @@ class Workload:
             batch = self.batch(seed)
 
             def step() -> dict:
-                # The same RoIs are sampled by every variant.
+                # Every variant samples the same RoIs.
                 torch.manual_seed(seed)
                 return model.train_step(batch, optimizer)
 
@@ -169,14 +176,17 @@ class Workload:
         return prepare
 
     def batch(self, seed: int) -> Dict[str, list]:
-        """Random images with objects of a twentieth to a third of the side.
+        """Return random images with random objects.
+
+        The sides of an object are 1/20 to 1/3 of the image's sides. Each
+        batch is made only once.
 
         Args:
             seed (int): Number of the batch.
 
         Returns:
-            dict[str, list]: ``inputs`` and ``data_samples``, as a dataloader
-            gives them; made once.
+            dict[str, list]: Batch of a dataloader, with the keys ``inputs``
+            and ``data_samples``.
         """
         if seed not in self._batches:
             self._batches[seed] = self._make_batch(seed)
@@ -213,14 +223,15 @@ class Workload:
 
     def samples_of(self, student: BaseModel,
                    seed: int) -> Tuple[Tensor, List[ClassificationSamples]]:
-        """Normalised images, and what a student classifies on them.
+        """Return normalised images and the samples that a student classifies.
 
         Args:
-            student (BaseModel): In training.
+            student (BaseModel): Student in training mode.
             seed (int): Number of the batch.
 
         Returns:
-            tuple: Images (N, 3, H, W) and the groups of samples.
+            tuple[Tensor, list[ClassificationSamples]]: Images, shape
+            (N, 3, H, W), and the groups of samples.
         """
         data = student.data_preprocessor(self.batch(seed), True)
         torch.manual_seed(seed)
@@ -234,6 +245,6 @@ class Workload:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """What AmpOptimWrapper puts around a training step."""
+        """Apply the autocast of AmpOptimWrapper, if the case uses it."""
         with torch.autocast(self.case.device, enabled=self.case.amp):
             yield

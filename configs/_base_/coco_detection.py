@@ -1,4 +1,4 @@
-# COCO as in mmdet, with calibration measured beside AP.
+# COCO as in mmdet; calibration is measured in addition to AP.
 _base_ = 'mmdet::_base_/datasets/coco_detection.py'
 
 val_evaluator = [

@@ -1,6 +1,6 @@
-# COCO, the protocol of the distillation papers: the short side drawn from
-# 640 to 800, 180,000 iterations of 8 images (about 12 epochs), learning rate
-# 0.01, divided by 10 at 120,000 and 160,000.
+# COCO with the protocol of the distillation papers: short side drawn from 640
+# to 800, 180,000 iterations of 8 images (about 12 epochs), learning rate 0.01,
+# divided by 10 at 120,000 and 160,000.
 _base_ = [
     './coco_detection.py',
     './default_runtime.py',

@@ -1,4 +1,4 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
-# Checkpoints appear under their name only when whole.
+# Writes checkpoints atomically.
 default_hooks = dict(checkpoint=dict(type='tcal_det.AtomicCheckpointHook'))

@@ -8,12 +8,12 @@ metainfo = dict(classes=tuple('0123456789'))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    # No flips: a mirrored 2 is no 2.
+    # No flips: a mirrored 2 is not a 2.
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    # At its own size; mmdet's heads ask for the scale all the same.
+    # Keeps the image size; mmdet's heads need the scale factor that it sets.
     dict(type='Resize', scale_factor=1.0, keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(

@@ -1,5 +1,5 @@
-# Digit scenes as somebody else has annotated them: eight of the ten digits in
-# another order, and two classes that none of the objects has. Made with
+# Digit scenes with other annotations: eight of the ten digits in another
+# order, and two classes without objects. Made with
 # tools/dataset_converters/digits_to_coco.py --out data/digits_other-classes
 # --classes 7 3 ten 0 9 4 1 eleven 6 2
 _base_ = './digits.py'

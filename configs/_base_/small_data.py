@@ -1,5 +1,5 @@
-# Schedule and runtime of the small data sets: AdamW from scratch.
-# A config on top sets `max_epochs`; milestones and warm-up go with it.
+# Schedule and runtime of the small datasets: AdamW from scratch.
+# A derived config sets `max_epochs`; milestones and warm-up follow from it.
 _base_ = './default_runtime.py'
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=12)
@@ -10,7 +10,8 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05),
     clip_grad=dict(max_norm=35))
-# From 1 to 0.01 along a cosine over the whole run, after a short warm-up.
+# Factor from 1 to 0.01 along a cosine over the whole run, after a short
+# warm-up.
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
     dict(

@@ -1,6 +1,7 @@
 _base_ = 'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
 
-# Calibration measured beside AP, checkpoints whole.
+# Calibration is measured in addition to AP; checkpoints are written
+# atomically.
 val_evaluator = [
     _base_.val_evaluator,
     dict(

@@ -6,7 +6,7 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')),
     neck=dict(in_channels=[128, 256, 512]))
 
-# 12 epochs, as mmdet's DINO has them, in place of 50.
+# 12 epochs, like mmdet's DINO, instead of 50.
 max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs)
 param_scheduler = [
@@ -19,7 +19,8 @@ param_scheduler = [
         gamma=0.1)
 ]
 
-# Calibration measured beside AP, checkpoints whole.
+# Calibration is measured in addition to AP; checkpoints are written
+# atomically.
 val_evaluator = [
     _base_.val_evaluator,
     dict(

@@ -1,8 +1,9 @@
-# mmdet has no 1x schedule of RTMDet: this is its own, 300 epochs of 8 x 32
-# images.
+# mmdet has no 1x schedule for RTMDet: this is mmdet's schedule, 300 epochs
+# with 8 x 32 images.
 _base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'
 
-# Calibration measured beside AP, checkpoints whole.
+# Calibration is measured in addition to AP; checkpoints are written
+# atomically.
 val_evaluator = [
     _base_.val_evaluator,
     dict(

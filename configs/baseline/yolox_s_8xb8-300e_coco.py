@@ -1,8 +1,9 @@
-# mmdet has no 1x schedule of YOLOX: this is its own, 300 epochs of 8 x 8
-# images.
+# mmdet has no 1x schedule for YOLOX: this is mmdet's schedule, 300 epochs with
+# 8 x 8 images.
 _base_ = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 
-# Calibration measured beside AP, checkpoints whole.
+# Calibration is measured in addition to AP; checkpoints are written
+# atomically.
 val_evaluator = [
     _base_.val_evaluator,
     dict(

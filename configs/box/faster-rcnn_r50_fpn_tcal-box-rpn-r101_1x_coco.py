@@ -1,5 +1,6 @@
-# Boxes and the objectness of the RPN are distilled beside the calibrated
-# logits. mmdet gives a GIoU loss of an RoI head the weight of 10.
+# Boxes and the objectness of the RPN are distilled in addition to the
+# calibrated logits. The weight 10 is mmdet's weight for a GIoU loss of an RoI
+# head.
 _base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
 
 model = dict(

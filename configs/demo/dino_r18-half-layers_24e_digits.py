@@ -1,5 +1,5 @@
-# The baseline student: half the encoder and decoder layers, and the first
-# 200 scenes only.
+# The baseline student: half the encoder and decoder layers, trained on the
+# first 200 scenes only.
 _base_ = './dino_r18-half_12e_digits.py'
 
 model = dict(encoder=dict(num_layers=1), decoder=dict(num_layers=2))

@@ -1,5 +1,5 @@
-# The queries of both are matched. tools/calibrate_teacher.py fits the
-# calibrator, see docs/results.md.
+# Queries of teacher and student are matched. tools/calibrate_teacher.py fits
+# the calibrator, see docs/results.md.
 _base_ = './dino_r18-half-layers_24e_digits.py'
 
 model = dict(

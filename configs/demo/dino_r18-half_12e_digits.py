@@ -1,4 +1,4 @@
-# The teacher: sees all 600 scenes.
+# The teacher, trained on all 600 scenes.
 _base_ = ['../_base_/models/dino_r18-half.py', '../_base_/digits.py']
 
 model = dict(bbox_head=dict(num_classes=10))

@@ -1,5 +1,5 @@
-# A teacher that knows eight of the ten digits, in another order, and two
-# classes that nobody else knows.
+# A teacher with eight of the ten digits, in another order, and two classes
+# that the student does not have.
 _base_ = [
     '../_base_/models/faster-rcnn_r18-half_fpn64.py',
     '../_base_/digits_other-classes.py',

@@ -1,4 +1,5 @@
-# The last stage all the time, the earlier ones while they are formed.
+# The last stage is distilled all the time, the earlier stages only at the
+# beginning.
 _base_ = './faster-rcnn_r18-quarter_fpn_24e_digits.py'
 
 model = dict(

@@ -1,7 +1,7 @@
 _base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
 
 model = dict(
-    # The loss brings its own temperatures.
+    # The loss has its own temperatures.
     teacher=dict(calibrator=None),
     distill_losses=dict(
         loss_kd_cls=dict(

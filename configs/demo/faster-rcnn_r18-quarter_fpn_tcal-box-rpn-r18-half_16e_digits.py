@@ -1,5 +1,5 @@
-# Boxes and the objectness of the RPN are distilled beside the calibrated
-# logits.
+# Boxes and the objectness of the RPN are distilled in addition to the
+# calibrated logits.
 _base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
 
 model = dict(

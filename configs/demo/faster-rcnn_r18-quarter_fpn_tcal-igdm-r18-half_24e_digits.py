@@ -4,7 +4,7 @@ model = dict(
     distill_losses=dict(
         loss_igdm=dict(type='IGDMLoss', epsilon=2.0, loss_weight=1.0)))
 train_cfg = dict(max_epochs=24, val_interval=8)
-# From 0 to the weight, as in the method's public code.
+# The weight grows from 0, as in the public code of the method.
 custom_hooks = [
     dict(
         type='tcal_det.LossWeightScheduleHook',

@@ -1,4 +1,5 @@
-# The necks have 32 and 64 channels: energies of the gradients are compared.
+# The necks have 32 and 64 channels: the energies of the gradients are
+# compared.
 _base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
 
 model = dict(

@@ -5,7 +5,7 @@ model = dict(
         loss_state=dict(
             type='PretrainingStateLoss', in_features=128, threshold=0.8)))
 train_cfg = dict(max_epochs=24, val_interval=8)
-# In the place of a training of its own before this one.
+# Replaces the paper's separate training before this one.
 custom_hooks = [
     dict(
         type='tcal_det.LossWeightScheduleHook',

@@ -1,4 +1,4 @@
-# The edges of the boxes are distilled beside the calibrated logits.
+# The box edges are distilled in addition to the calibrated logits.
 _base_ = './gfl_r18-quarter_fpn_tcal-r18-half_24e_digits.py'
 
 model = dict(

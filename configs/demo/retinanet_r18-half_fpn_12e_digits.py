@@ -1,4 +1,4 @@
-# The teacher: sees all 600 scenes.
+# The teacher, trained on all 600 scenes.
 _base_ = [
     '../_base_/models/retinanet_r18-half_fpn64.py',
     '../_base_/digits.py',

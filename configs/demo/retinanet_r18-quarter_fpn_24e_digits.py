@@ -1,4 +1,4 @@
-# The baseline student: smaller, and sees the first 200 scenes only.
+# The baseline student: smaller, trained on the first 200 scenes only.
 _base_ = [
     '../_base_/models/retinanet_r18-quarter_fpn32.py',
     '../_base_/digits.py',

@@ -1,4 +1,4 @@
-# A teacher with RoIs: it classifies boxes that the student predicts.
+# A teacher with RoIs, which classifies boxes that the student predicts.
 _base_ = './retinanet_r18-quarter_fpn_24e_digits.py'
 
 model = dict(

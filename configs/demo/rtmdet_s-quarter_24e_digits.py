@@ -1,4 +1,4 @@
-# The baseline student: smaller, and sees the first 200 scenes only.
+# The baseline student: smaller, trained on the first 200 scenes only.
 _base_ = [
     '../_base_/models/rtmdet_s-quarter.py',
     '../_base_/digits.py',
@@ -6,6 +6,6 @@ _base_ = [
 
 model = dict(bbox_head=dict(num_classes=10))
 train_dataloader = dict(dataset=dict(indices=200))
-# mmdet's own rate: at 0.001 the classes were hardly learnt.
+# mmdet's learning rate: at 0.001 the student hardly learned the classes.
 optim_wrapper = dict(optimizer=dict(lr=0.004))
 train_cfg = dict(max_epochs=24, val_interval=8)

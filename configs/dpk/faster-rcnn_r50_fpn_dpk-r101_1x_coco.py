@@ -1,4 +1,4 @@
-# The weight is not tuned, the authors' is not known.
+# The weight is not tuned; the weight of the authors is not known.
 _base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
 
 model = dict(

@@ -4,7 +4,7 @@ _base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
 model = dict(
     distill_losses=dict(
         loss_igdm=dict(type='IGDMLoss', epsilon=2.0, loss_weight=1.0)))
-# From 0 to the weight, as in the method's public code.
+# The weight grows from 0, as in the public code of the method.
 custom_hooks = [
     dict(
         type='tcal_det.LossWeightScheduleHook',

@@ -1,6 +1,6 @@
-# The last stage all the time, the earlier ones while they are formed, but for
-# the first, which is frozen. An auxiliary teacher, as deep as the student, is
-# a teacher as any other.
+# The last stage is distilled all the time, the earlier stages only at the
+# beginning, and the first, which is frozen, never. An auxiliary teacher as
+# deep as the student is configured like any other teacher.
 _base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
 
 model = dict(

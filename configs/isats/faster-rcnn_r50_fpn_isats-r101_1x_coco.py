@@ -1,7 +1,7 @@
 _base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
 
 model = dict(
-    # The loss brings its own temperatures.
+    # The loss has its own temperatures.
     teacher=dict(calibrator=None),
     distill_losses=dict(
         loss_kd_cls=dict(

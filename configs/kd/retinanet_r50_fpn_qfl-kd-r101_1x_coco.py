@@ -1,7 +1,7 @@
 _base_ = '../tcal/retinanet_r50_fpn_tcal-r101_1x_coco.py'
 
-# KD of a sigmoid head, after BCKD and CrossKD: the logits as they are, classes
-# on which both models agree left out.
+# KD of a sigmoid head, after BCKD and CrossKD: uncalibrated logits, and a
+# small weight for classes on which both models agree.
 model = dict(
     teacher=dict(calibrator=None),
     distill_losses=dict(

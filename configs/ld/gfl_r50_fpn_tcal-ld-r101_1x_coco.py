@@ -1,5 +1,5 @@
-# The edges of the boxes are distilled beside the calibrated logits. The
-# calibrator is fitted to the teacher first, by
+# The box edges are distilled in addition to the calibrated logits. Fit the
+# calibrator to the teacher first:
 # python tools/calibrate_teacher.py \
 #     mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py auto \
 #     --calibrator PlattScaling --out work_dirs/gfl_r101_fpn_ms-2x_coco

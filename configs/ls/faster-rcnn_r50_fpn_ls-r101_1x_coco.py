@@ -1,7 +1,7 @@
 _base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
 
 model = dict(
-    # A temperature of the teacher would change nothing.
+    # A temperature of the teacher would have no effect on this loss.
     teacher=dict(calibrator=None),
     distill_losses=dict(
         loss_kd_cls=dict(

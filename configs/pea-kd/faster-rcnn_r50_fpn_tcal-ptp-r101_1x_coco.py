@@ -5,7 +5,7 @@ model = dict(
     distill_losses=dict(
         loss_state=dict(
             type='PretrainingStateLoss', in_features=1024, threshold=0.8)))
-# In the place of a training of its own before this one.
+# Replaces the paper's separate training before this one.
 custom_hooks = [
     dict(
         type='tcal_det.LossWeightScheduleHook',

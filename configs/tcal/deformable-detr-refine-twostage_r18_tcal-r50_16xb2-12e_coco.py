@@ -1,5 +1,5 @@
-# The queries of both are matched. The calibrator has alpha and gamma of the
-# teacher's focal loss.
+# Queries of teacher and student are matched. The calibrator has alpha and
+# gamma of the teacher's focal loss.
 _base_ = '../baseline/deformable-detr-refine-twostage_r18_16xb2-12e_coco.py'
 
 model = dict(

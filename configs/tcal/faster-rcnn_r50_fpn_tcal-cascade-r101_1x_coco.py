@@ -1,4 +1,4 @@
-# The teacher's answer is the mean of its stages' logits, as in its detections.
+# The teacher's logits are the mean over its stages, as in its detections.
 _base_ = '../baseline/faster-rcnn_r50_fpn_1x_coco.py'
 
 model = dict(

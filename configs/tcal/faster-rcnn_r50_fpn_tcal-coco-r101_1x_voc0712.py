@@ -1,5 +1,5 @@
-# A teacher of COCO's 80 classes: 16 of VOC's 20 have the same name, and four
-# are named here. The other 60 are one class with background.
+# A teacher of COCO's 80 classes: 16 of VOC's 20 classes have the same name,
+# and four are mapped here. The other 60 are merged with background.
 _base_ = '../baseline/faster-rcnn_r50_fpn_1x_voc0712.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# A teacher with queries: its predictions are matched with the RoIs. The
+# A teacher with queries, whose predictions are matched with the RoIs. The
 # calibrator has alpha and gamma of its focal loss.
 _base_ = '../baseline/faster-rcnn_r50_fpn_1x_coco.py'
 

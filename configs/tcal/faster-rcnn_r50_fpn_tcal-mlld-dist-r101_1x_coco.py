@@ -1,4 +1,4 @@
-# Several methods at once: the terms are added up.
+# Several methods at once: their losses are added.
 _base_ = './faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
 
 model = dict(

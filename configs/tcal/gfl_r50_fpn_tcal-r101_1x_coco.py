@@ -1,5 +1,5 @@
-# A score of this head predicts class and IoU together: no formula gives its
-# calibration, it is fitted to the teacher first, by
+# A score of this head predicts class and IoU together. There is no formula for
+# its calibration. Fit a calibrator to the teacher first:
 # python tools/calibrate_teacher.py \
 #     mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py auto \
 #     --calibrator PlattScaling --out work_dirs/gfl_r101_fpn_ms-2x_coco

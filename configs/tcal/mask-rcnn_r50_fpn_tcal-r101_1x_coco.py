@@ -1,4 +1,4 @@
-# As a user would: a stock mmdet config and the three keys.
+# An example for users: an unchanged mmdet config and the three keys.
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
 model = dict(

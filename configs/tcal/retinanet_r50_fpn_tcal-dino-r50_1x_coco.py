@@ -1,4 +1,4 @@
-# A teacher with queries: its predictions are matched with the boxes of the
+# A teacher with queries, whose predictions are matched with the boxes of the
 # student's best priors. The calibrator has alpha and gamma of its focal loss.
 _base_ = '../baseline/retinanet_r50_fpn_1x_coco.py'
 

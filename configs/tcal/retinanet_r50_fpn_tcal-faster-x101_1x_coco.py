@@ -1,4 +1,4 @@
-# A teacher with RoIs: it classifies the boxes of the student's best priors.
+# A teacher with RoIs, which classifies the boxes of the student's best priors.
 _base_ = '../baseline/retinanet_r50_fpn_1x_coco.py'
 
 model = dict(

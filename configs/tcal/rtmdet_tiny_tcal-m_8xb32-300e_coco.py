@@ -1,5 +1,5 @@
-# A score of this head predicts class and IoU together: no formula gives its
-# calibration, it is fitted to the teacher first, by
+# A score of this head predicts class and IoU together. There is no formula for
+# its calibration. Fit a calibrator to the teacher first:
 # python tools/calibrate_teacher.py \
 #     mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py auto \
 #     --calibrator PlattScaling --out work_dirs/rtmdet_m_8xb32-300e_coco

@@ -1,5 +1,5 @@
-# A score of this head predicts class and IoU together: no formula gives its
-# calibration, it is fitted to the teacher first, by
+# A score of this head predicts class and IoU together. There is no formula for
+# its calibration. Fit a calibrator to the teacher first:
 # python tools/calibrate_teacher.py \
 #     mmdet::yolox/yolox_l_8xb8-300e_coco.py auto \
 #     --calibrator PlattScaling --out work_dirs/yolox_l_8xb8-300e_coco

@@ -1,4 +1,4 @@
-"""Mixed precision on a machine without a GPU: bfloat16 autocast."""
+"""Mixed precision on a machine without a GPU, by bfloat16 autocast."""
 from contextlib import contextmanager
 
 import torch
@@ -32,15 +32,19 @@ def _proposals_in_float32(module: nn.Module, _, output):
 class CPUAmpOptimWrapper(OptimWrapper):
     """OptimWrapper whose steps run under CPU autocast in bfloat16.
 
-    mmengine's AmpOptimWrapper asks for a GPU. bfloat16 has the range of
+    mmengine's AmpOptimWrapper requires a GPU. bfloat16 has the range of
     float32, so no loss scaling is needed. mmcv's CPU kernels of NMS and
-    RoIAlign know no bfloat16: what reaches them, in student and teacher, is
-    widened to float32. Takes OptimWrapper's arguments.
+    RoIAlign do not support bfloat16: their inputs are converted to float32,
+    in student and teacher. The arguments are those of OptimWrapper.
     """
 
     @contextmanager
     def optim_context(self, model: nn.Module):
-        """Autocast and gradient accumulation around one step."""
+        """Run one step with autocast and gradient accumulation.
+
+        Args:
+            model (nn.Module): Model that is trained.
+        """
         hooks = (register_module_forward_pre_hook(_roi_features_in_float32),
                  register_module_forward_hook(_proposals_in_float32))
         try:

@@ -1,4 +1,4 @@
-"""Names of the classes that a config's data set has, in the labels' order."""
+"""Class names of a config's dataset, in the order of the labels."""
 import json
 import os.path as osp
 from typing import List, Optional
@@ -16,20 +16,20 @@ from tcal_det.models.class_names import ClassNames, dataset_class_names
 
 def dataset_names(cfg: Config, split: str,
                   num_classes: int) -> Optional[ClassNames]:
-    """Class names of the data that a detector is trained on or tested with.
+    """Return the class names of a detector's training or validation data.
 
     Args:
-        cfg (Config): A detector config with dataloaders.
-        split (str): 'train' or 'val'.
-        num_classes (int): Number of the detector's classes.
+        cfg (Config): Detector config with dataloaders.
+        split (str): Name of the split, 'train' or 'val'.
+        num_classes (int): Number of classes of the detector.
 
     Returns:
-        tuple[str, ...], optional: In the order of the labels; None where the
-        data set does not say.
+        tuple[str, ...], optional: Class names in the order of the labels;
+        None if the dataset does not name its classes.
 
     Raises:
-        InvalidValueError: If there is no data set, or it has another number
-            of classes, or its annotations number them in another order.
+        InvalidValueError: If there is no dataset, if it has another number of
+            classes, or if its annotations number them in another order.
     """
     key = f'{split}_dataloader'
     datasets = innermost_datasets((cfg.get(key) or {}).get('dataset') or {})
@@ -43,20 +43,20 @@ def dataset_names(cfg: Config, split: str,
     ]
     if len(set(found)) > 1:
         raise InvalidValueError(
-            f'all data sets of `{key}` must have the same `metainfo.classes`, '
+            f'all datasets of `{key}` must have the same `metainfo.classes`, '
             f'but have {sorted(set(map(str, found)))}')
     return found[0]
 
 
 def check_class_order(cfg: Config, split: str) -> None:
-    """Refuse names that are not those of the labels.
+    """Check that the class names of a config are in the order of the labels.
 
-    Looked at are data sets whose config names their classes: mmdet's own
-    names are in the order of their annotations.
+    Only datasets whose config names their classes are checked: the names that
+    mmdet defines are in the order of their annotations.
 
     Args:
-        cfg (Config): A detector config with dataloaders.
-        split (str): 'train' or 'val'.
+        cfg (Config): Detector config with dataloaders.
+        split (str): Name of the split, 'train' or 'val'.
 
     Raises:
         InvalidValueError: If annotations number the classes in another
@@ -70,7 +70,7 @@ def check_class_order(cfg: Config, split: str) -> None:
 
 
 def _without_images(config: dict) -> BaseDataset:
-    """The data set, of which neither annotations nor images are read."""
+    """Build a dataset without reading its annotations and images."""
     return DATASETS.build(dict(config, lazy_init=True, pipeline=[]))
 
 
@@ -78,7 +78,7 @@ def _names(key: str, config: dict, num_classes: int) -> Optional[ClassNames]:
     dataset = _without_images(config)
     names = dataset_class_names(dataset.metainfo)
     if names is None or 'thing_classes' in dataset.metainfo:
-        # Names of a panoptic data set are not those of its boxes alone.
+        # The names of a panoptic dataset include classes without boxes.
         return None
     if len(names) != num_classes:
         raise InvalidValueError(
@@ -90,7 +90,7 @@ def _names(key: str, config: dict, num_classes: int) -> Optional[ClassNames]:
 
 
 def _check_order(key: str, dataset: BaseDataset) -> None:
-    # A subclass may number its labels otherwise.
+    # A subclass may number its labels in another way.
     load = getattr(type(dataset), 'load_data_list', None)
     if load is not CocoDataset.load_data_list:
         return
@@ -106,7 +106,7 @@ def _check_order(key: str, dataset: BaseDataset) -> None:
 
 def _in_order_of_labels(ann_file: str,
                         names: ClassNames) -> Optional[List[str]]:
-    """Categories of COCO annotations; None if the file is not at hand."""
+    """List the categories of COCO annotations; None without the file."""
     if not osp.isfile(ann_file):
         return None
     try:
@@ -115,12 +115,12 @@ def _in_order_of_labels(ann_file: str,
         return [one['name'] for one in categories if one['name'] in names]
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidValueError(
-            f'{ann_file!r} must have `categories` as COCO has them, but '
+            f'{ann_file!r} must have `categories` in the COCO format, but '
             f'cannot be read ({type(error).__name__}: {error})') from None
 
 
 def _some(names: List[str], numbered: List[str]) -> str:
-    """The first name that another has the place of."""
+    """Describe the first name at the wrong label."""
     for label, name in enumerate(names):
         there = numbered[label] if label < len(numbered) else None
         if name != there:

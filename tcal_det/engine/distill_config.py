@@ -1,4 +1,4 @@
-"""A distill config that a person can read, written next to the student's."""
+"""Write a readable distill config next to the student's config."""
 import os
 import os.path as osp
 import re
@@ -11,18 +11,22 @@ from tcal_det.fileio import write_text_atomically
 from tcal_det.models.distillers.detector_files import ZOO_PREFIX
 
 LINE_LENGTH = 79
-# Rank of a process, by the launcher that sets it.
+# Environment variable with the rank of a process, by launcher.
 _RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
-# Of other processes for the main one, which may fit a calibrator first.
+# Longest time that other processes wait for the main one, which may fit a
+# calibrator first.
 LONGEST_WAIT_SECONDS = 3600.0
 
 
 def distill_name(student: str, teacher: str) -> str:
-    """Name of the run of a pair, and of its config without '.py'.
+    """Return the name of a run, which is also the stem of its config file.
 
     Args:
         student (str): Path or 'mmdet::' name of the student's config.
-        teacher (str): The same of the teacher's.
+        teacher (str): Path or 'mmdet::' name of the teacher's config.
+
+    Returns:
+        str: Name of the form 'STUDENT_distill-TEACHER'.
     """
     stems = [
         osp.splitext(osp.basename(config.replace(ZOO_PREFIX, '')))[0]
@@ -33,21 +37,22 @@ def distill_name(student: str, teacher: str) -> str:
 
 def config_path(student: str, teacher: str, work_dir: str,
                 out: Optional[str]) -> str:
-    """Where the distill config goes.
+    """Return the path of the distill config.
 
     Args:
         student (str): Path or 'mmdet::' name of the student's config.
-        teacher (str): The same of the teacher's.
-        work_dir (str): Of the run. For an 'mmdet::' student the config goes
-            to a folder in it: mmengine writes another one, with all
-            inherited keys, of the same name into the work dir itself.
-        out (str, optional): What the user wants.
+        teacher (str): Path or 'mmdet::' name of the teacher's config.
+        work_dir (str): Work directory of the run. For an 'mmdet::' student
+            the config goes to a subfolder of it, because mmengine writes a
+            file of the same name with all inherited keys into the work
+            directory itself.
+        out (str, optional): Path that the user chose.
 
     Returns:
         str: Path of a '.py' file.
 
     Raises:
-        InvalidValueError: If ``out`` is none.
+        InvalidValueError: If ``out`` does not end in '.py'.
     """
     if out is not None:
         if not out.endswith('.py'):
@@ -63,19 +68,19 @@ def config_path(student: str, teacher: str, work_dir: str,
 def config_text(student: str, path: str, student_type: str,
                 comments: Dict[str, str], teacher: Dict[str, Any],
                 distill_losses: Dict[str, dict]) -> str:
-    """The config as text.
+    """Format the distill config as text.
 
     Args:
         student (str): Path or 'mmdet::' name of the student's config.
-        path (str): Of the file that is to hold the text.
-        student_type (str): Its ``model.type``.
-        comments (dict[str, str]): What stands above a key: 'teacher', a key
-            of ``teacher``, or 'distill_losses'.
-        teacher (dict): The key ``teacher``.
-        distill_losses (dict): The key ``distill_losses``.
+        path (str): Path of the file that will hold the text.
+        student_type (str): ``model.type`` of the student.
+        comments (dict[str, str]): Comments above a key, by that key:
+            'teacher', a key of ``teacher``, or 'distill_losses'.
+        teacher (dict): Value of the key ``teacher``.
+        distill_losses (dict): Value of the key ``distill_losses``.
 
     Returns:
-        str: A Python program.
+        str: Python source text.
     """
     base = student
     if not student.startswith(ZOO_PREFIX):
@@ -83,7 +88,7 @@ def config_text(student: str, path: str, student_type: str,
         if osp.dirname(base) == '':
             base = f'./{base}'
     lines = [
-        '# By tools/distill.py, and yours to change. Train it with '
+        '# Written by tools/distill.py; you may edit it. Train it with '
         'tools/train.py.', f'_base_ = {base!r}', '', 'model = dict(',
         "    type='tcal_det.CalibratedTeacherDistiller',",
         f'    student_type={student_type!r},',
@@ -115,7 +120,7 @@ def _comment(text: Optional[str], indent: int) -> List[str]:
 
 
 def _entry(key: str, value: Any, indent: int) -> List[str]:
-    """Lines of a keyword argument, with the comma."""
+    """Format a keyword argument, with its comma, as lines."""
     start = ' ' * indent
     if not isinstance(value, dict):
         return _assignment(f'{key}=', value, indent)
@@ -126,7 +131,7 @@ def _entry(key: str, value: Any, indent: int) -> List[str]:
              for name, item in value.items()]
     listed = ', '.join(f'{name}{item!r}' for name, item in items)
     line = f'{start}{key}={opening}{listed}{closing},'
-    # Two more brackets may close behind it.
+    # Two more closing brackets may follow.
     if len(line) + 1 <= LINE_LENGTH:
         return [line]
     if is_call and len(f'{start}    {listed})') + 2 <= LINE_LENGTH:
@@ -142,7 +147,7 @@ def _entry(key: str, value: Any, indent: int) -> List[str]:
 
 
 def _assignment(name: str, value: Any, indent: int) -> List[str]:
-    """Lines of a value that is no dict; a long path is cut after folders."""
+    """Format a value other than a dict as lines; split long paths at '/'."""
     start = ' ' * indent
     line = f'{start}{name}{value!r},'
     if len(line) + 2 <= LINE_LENGTH or not isinstance(value, str):
@@ -150,7 +155,7 @@ def _assignment(name: str, value: Any, indent: int) -> List[str]:
     parts = ['']
     for part in re.findall('[^/]*/|[^/]+$', value):
         first = start if len(parts) > 1 else start + name
-        # With its marks and three that may close behind it.
+        # Two quotation marks, and three closing characters that may follow.
         if parts[-1] and len(first + parts[-1] + part) + 5 > LINE_LENGTH:
             parts.append('')
         parts[-1] += part
@@ -161,14 +166,15 @@ def _assignment(name: str, value: Any, indent: int) -> List[str]:
 
 
 def write_config(path: str, text: str) -> None:
-    """Write the config, unless it is there.
+    """Write the config, unless the same text is already in the file.
 
     Args:
-        path (str): Of the file.
-        text (str): All of its content.
+        path (str): Path of the config file.
+        text (str): Complete content of the file.
 
     Raises:
-        InvalidValueError: If there is another one, or it cannot be written.
+        InvalidValueError: If the file exists with another content, or cannot
+            be written.
     """
     if osp.exists(path):
         try:
@@ -179,17 +185,23 @@ def write_config(path: str, text: str) -> None:
         if is_the_same:
             return
         raise InvalidValueError(
-            f'{path!r} must not exist with another content than this command '
+            f'{path!r} must not exist with other content than this command '
             'writes, but does: train it with tools/train.py, remove it, or '
             'give another name with --out FILE')
     write_text_atomically(path, text)
 
 
 def is_main_process(launcher: str) -> bool:
-    """Whether this process writes; known before they are connected.
+    """Check whether this process has rank 0.
+
+    Works before the processes are connected.
 
     Args:
-        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'.
+        launcher (str): Name of the launcher, 'none', 'pytorch', 'slurm' or
+            'mpi'.
+
+    Returns:
+        bool: Whether this process writes the config.
     """
     return int(os.environ.get(_RANKS.get(launcher, ''), 0)) == 0
 
@@ -198,16 +210,16 @@ def wait_for_config(path: str) -> None:
     """Wait until the main process has written the config.
 
     Args:
-        path (str): Of the file.
+        path (str): Path of the config file.
 
     Raises:
-        MissingFileError: If it does not come.
+        MissingFileError: If the file is not written in time.
     """
     deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     while not osp.isfile(path):
         if time.monotonic() > deadline:
             raise MissingFileError(
                 f'{path!r} was not written by the main process within '
-                f'{LONGEST_WAIT_SECONDS:.0f} s: where the machines share no '
-                'files, write it first with --dry-run and copy it')
+                f'{LONGEST_WAIT_SECONDS:.0f} s: if the machines do not share '
+                'a file system, write it first with --dry-run and copy it')
         time.sleep(0.2)

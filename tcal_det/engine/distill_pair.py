@@ -1,4 +1,4 @@
-"""A student and a teacher: what they are, and how one can teach the other."""
+"""Compare a student and a teacher, and choose how the teacher is queried."""
 from dataclasses import dataclass
 from functools import partial
 from typing import Dict, List, Optional, Sequence, Tuple, Type
@@ -23,33 +23,34 @@ from tcal_det.models.head_adapters import HeadAdapter, adapter_for
 from .dataset_classes import dataset_names
 
 TRANSPORTS_IN_WORDS = dict(
-    same_samples='the teacher classifies the very {samples} of the student',
+    same_samples='the teacher classifies the same {samples} as the student',
     rois_at_boxes='the teacher classifies the boxes that the student predicts',
     matched_predictions="predictions of the teacher are matched with the "
     "student's by their boxes")
-# Options that are about what the written config adds.
+# Options of keys that the student's config lacks and the distill config adds.
 _ADDED = ('model.type', 'model.student_type', 'model.teacher',
           'model.distill_losses')
 
 
 @dataclass(frozen=True, eq=False)
 class DistillPair:
-    """What was found out about a student and a teacher.
+    """Comparison of a student and a teacher.
 
     Attributes:
         student (HeadAdapter): Adapter of the student, with random weights.
-        teacher (HeadAdapter): Adapter of the teacher, loaded.
+        teacher (HeadAdapter): Adapter of the teacher, with loaded weights.
         student_cfg (Config): Config of the student.
         teacher_cfg (Config): Config of the teacher.
-        student_names (tuple[str, ...], optional): Classes of the train
+        student_names (tuple[str, ...], optional): Class names of the train
             dataset; None if it does not name them.
-        teacher_names (tuple[str, ...], optional): Classes of the teacher;
+        teacher_names (tuple[str, ...], optional): Class names of the teacher;
             None if its checkpoint does not name them.
-        class_map (dict): Classes of the teacher and the student's that they
-            are, that are not paired by name.
-        shared (list[SharedClass], optional): Paired classes; None if nothing
-            is known but that there are as many.
-        transport (type): How the teacher reaches the student's samples.
+        class_map (dict): Student's class by the teacher's class, for classes
+            that are not paired by name.
+        shared (list[SharedClass], optional): Paired classes; None if names
+            are missing and only the numbers of classes are known to be equal.
+        transport (type): Class of the transport, by which the teacher
+            classifies the student's samples.
     """
     student: HeadAdapter
     teacher: HeadAdapter
@@ -63,7 +64,7 @@ class DistillPair:
 
     @property
     def has_equal_classes(self) -> bool:
-        """Whether a label means the same to both."""
+        """Whether each label means the same class in both detectors."""
         return self.shared is None or self.teacher_label == {
             label: label
             for label in range(self.teacher.num_classes)
@@ -71,10 +72,10 @@ class DistillPair:
 
     @property
     def teacher_label(self) -> Optional[Dict[int, int]]:
-        """Label of the teacher by that of the student.
+        """Label of the teacher by label of the student.
 
-        None where one of them knows a class that the other does not, or
-        divides.
+        None if one of them has a class that the other lacks, or that the
+        other divides into several classes.
         """
         if self.shared is None:
             labels = range(self.student.num_classes)
@@ -87,7 +88,7 @@ class DistillPair:
         return {one.student: one.teacher[0] for one in self.shared}
 
     def lines(self) -> List[str]:
-        """What was found out, for a person to read."""
+        """Return lines of text that describe the comparison."""
         return [
             *(f'{role}: {one.name}, {one.num_classes} classes by '
               f'{one.activation}, classifies {one.sample_name}'
@@ -95,7 +96,7 @@ class DistillPair:
                                 ('teacher', self.teacher))),
             *self._class_lines(),
             f'transport: {self.transport.name}, {self.transport_in_words}',
-            # Those that come before it are nearer to exact.
+            # Transports that come earlier in the list are more exact.
             *(f'    not {one.name}: the two '
               f'{one.reason_against(self.student, self.teacher)}'
               for one in TRANSPORTS[:TRANSPORTS.index(self.transport)]),
@@ -107,7 +108,7 @@ class DistillPair:
             samples=self.student.sample_name)
 
     def summary(self) -> str:
-        """The same in one sentence, without the table of the classes."""
+        """Return the comparison as one sentence, without the class table."""
         first = self._class_lines()[0]
         return f'{self.transport_in_words} ({self.transport.name}); {first}'
 
@@ -122,9 +123,9 @@ class DistillPair:
                 if names is None
             ]
             return [
-                f'classes: {number} on both sides, taken to be the same in '
-                f'the same order, as {" and ".join(who)} '
-                f'name{"s" * (len(who) == 1)} none'
+                f'classes: {number} on both sides, assumed to be the same in '
+                f'the same order, because {" and ".join(who)} '
+                f'do{"es" * (len(who) == 1)} not name them'
             ]
         if self.has_equal_classes:
             return [f'classes: the same {number} in the same order']
@@ -139,17 +140,17 @@ class DistillPair:
 
 
 def read_class_map(pairs: Sequence[str]) -> Dict[str, str]:
-    """What ``--classes`` were given.
+    """Parse the values of ``--classes``.
 
     Args:
-        pairs (sequence[str]): 'TEACHER=STUDENT', or 'TEACHER=' for a class of
-            the teacher that is to be left out.
+        pairs (Sequence[str]): Pairs 'TEACHER=STUDENT' of class names;
+            'TEACHER=' leaves out a class of the teacher.
 
     Returns:
-        dict[str, str]: The student's class by the teacher's.
+        dict[str, str]: Student's class by the teacher's class.
 
     Raises:
-        InvalidValueError: If there is no sign.
+        InvalidValueError: If a pair has no equals sign.
     """
     wrong = [pair for pair in pairs if '=' not in pair]
     if wrong:
@@ -163,17 +164,18 @@ def read_student(path: str, options: Optional[Dict] = None) -> Config:
     """Read the config of a plain detector.
 
     Args:
-        path (str): A path, or an 'mmdet::' name.
-        options (dict, optional): What ``--cfg-options`` were given; those of
-            the teacher and the losses are left out. Defaults to None.
+        path (str): Path or 'mmdet::' name of the config.
+        options (dict, optional): Values of ``--cfg-options``; those of the
+            teacher and the losses are ignored. Defaults to None.
 
     Returns:
-        Config: Its content.
+        Config: Content of the config.
 
     Raises:
-        MissingFileError: If it does not exist.
-        InvalidTypeError, InvalidValueError: If it cannot be read, has no
-            ``model``, or is that of a distiller already.
+        MissingFileError: If the config does not exist.
+        InvalidTypeError: If ``model.type`` is a class instead of a name.
+        InvalidValueError: If the config cannot be read, has no ``model``, or
+            already has a teacher.
     """
     read = Config.fromfile
     if path.startswith(ZOO_PREFIX):
@@ -193,16 +195,16 @@ def read_student(path: str, options: Optional[Dict] = None) -> Config:
     if 'student_type' in model or 'distill_losses' in model:
         raise InvalidValueError(
             f'the config of the student {path!r} must be that of a plain '
-            f'detector, but has `model.type={str(model.type)!r}` with a '
-            'teacher already: train it with tools/train.py, or give the '
-            'config that it inherits from')
+            f'detector, but has `model.type={str(model.type)!r}`, which '
+            'already has a teacher: train it with tools/train.py, or give '
+            'the config that it inherits from')
     if not isinstance(model.type, str):
         raise InvalidTypeError(
             f'the config of the student {path!r} must have the name of a '
-            'detector as `model.type`, but has a class, as configs with '
-            'Python imports do, from which no other can inherit: put the '
-            'keys `student_type`, `teacher` and `distill_losses` into it, '
-            'see the README')
+            'detector as `model.type`, but has a class; other configs cannot '
+            'inherit from such a config with Python imports: put the keys '
+            '`student_type`, `teacher` and `distill_losses` into it, see the '
+            'README')
     return cfg
 
 
@@ -213,20 +215,23 @@ def meet(student_cfg: Config,
     """Build both detectors, load the teacher, and compare the two.
 
     Args:
-        student_cfg (Config): What :func:`read_student` returned.
-        teacher (str): 'mmdet::' name or path of the teacher's config.
-        checkpoint (str): 'auto' for the zoo weights of an 'mmdet::' config,
-            a path or a URL.
-        class_map (dict[str, str], optional): Classes of the teacher by name,
-            or by label where it has no names, and the student's that they
-            are; '' for none. Defaults to None.
+        student_cfg (Config): Config from :func:`read_student`.
+        teacher (str): Path or 'mmdet::' name of the teacher's config.
+        checkpoint (str): Path or URL of the teacher's checkpoint; 'auto' for
+            the zoo weights of an 'mmdet::' config.
+        class_map (dict[str, str], optional): Student's class, or '' for none,
+            by the teacher's class: by its name, or by its label if the
+            teacher has no names. Defaults to None.
 
     Returns:
-        DistillPair: The two, on the CPU.
+        DistillPair: Comparison of the two, on the CPU.
 
     Raises:
-        MissingFileError, InvalidTypeError, InvalidValueError: If one of them
-            cannot be read, they share no class, or no transport serves.
+        MissingFileError: If the teacher's config or checkpoint does not
+            exist.
+        InvalidTypeError: If a head is not supported.
+        InvalidValueError: If a config or the checkpoint cannot be read, or if
+            the two do not share a class or a transport.
     """
     teacher_cfg, checkpoint = find_detector(teacher, checkpoint)
     student_adapter = _adapter(student_cfg, 'student')
@@ -255,7 +260,7 @@ def _share(student: HeadAdapter, teacher: HeadAdapter,
            student_names: Optional[ClassNames],
            teacher_names: Optional[ClassNames],
            class_map: Dict[str, str]) -> Tuple[Optional[list], Dict]:
-    """Paired classes, and ``teacher.classes`` of the config."""
+    """Return the paired classes, and ``teacher.classes`` of the config."""
     if student_names is None or (teacher_names is None and not class_map):
         unnamed = ('the checkpoint of the teacher' if teacher_names is None
                    else 'the train dataset of the student')
@@ -280,5 +285,5 @@ def _share(student: HeadAdapter, teacher: HeadAdapter,
 
 
 def _named(names: Optional[ClassNames], detector: HeadAdapter) -> ClassNames:
-    """Names, or labels in their place, as the distiller takes them."""
+    """Return class names, or labels as strings if there are no names."""
     return names or tuple(map(str, range(detector.num_classes)))

@@ -1,4 +1,4 @@
-"""Which calibrator and which loss a pair of detectors gets, and why."""
+"""Choose the calibrator and the loss for a student and a teacher."""
 import os.path as osp
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,24 +25,25 @@ PAPER_TEMPERATURE = 1.5
 
 @dataclass(frozen=True)
 class Choice:
-    """A part of a config.
+    """Part of a config with the reason for it.
 
     Attributes:
-        cfg (dict, optional): The part; None for nothing.
-        why (str): One or two sentences.
+        cfg (dict, optional): Part of the config; None for no entry.
+        why (str): Reason for the choice, in one or two sentences.
     """
     cfg: Optional[Dict[str, Any]]
     why: str
 
 
 def choose_calibrator_for(pair: DistillPair) -> Choice:
-    """The calibrator of a teacher to which nothing has been fitted.
+    """Choose the calibrator of a teacher without fitting one.
 
     Args:
-        pair (DistillPair): The teacher, and its student.
+        pair (DistillPair): Teacher with its student.
 
     Returns:
-        Choice: The paper's temperature for softmax, none for sigmoid.
+        Choice: Temperature of the paper for a softmax head, no calibrator for
+        a sigmoid head.
     """
     command = ('--calibrate' if _reason_against_fitting(pair) is None else
                'tools/calibrate_teacher.py')
@@ -57,19 +58,19 @@ def choose_calibrator_for(pair: DistillPair) -> Choice:
             f"dict(type='FocalPosterior', alpha={parameters['alpha']}, "
             f"gamma={parameters['gamma']}) calibrates it without images, ")
     return Choice(
-        None, 'none, the scores as they are: a temperature above 1 makes a '
+        None, 'none, the uncalibrated scores: a temperature above 1 makes a '
         f'sigmoid head worse. {focal}{command} fits a PlattScaling to images')
 
 
 def choose_losses(pair: DistillPair, calibrator: Optional[Dict]) -> Choice:
-    """The losses that fit the student's head.
+    """Choose the losses for the head of the student.
 
     Args:
-        pair (DistillPair): The student, and its teacher.
-        calibrator (dict, optional): What the teacher gets.
+        pair (DistillPair): Student with its teacher.
+        calibrator (dict, optional): Config of the teacher's calibrator.
 
     Returns:
-        Choice: ``distill_losses``.
+        Choice: Value of the key ``distill_losses``.
     """
     if pair.student.activation == 'softmax':
         loss = dict(type='LogitKLDivLoss')
@@ -78,17 +79,17 @@ def choose_losses(pair: DistillPair, calibrator: Optional[Dict]) -> Choice:
     elif calibrator is not None:
         loss = dict(type='LogitBinaryKLDivLoss')
         why = ("KL from the teacher's probabilities to the student's, class "
-               'by class, for the sigmoid of the student; its optimum is '
-               'what the calibrated teacher says')
+               'by class, for the sigmoid of the student; its optimum is the '
+               'output of the calibrated teacher')
     else:
         loss = dict(type='QualityFocalKDLoss')
-        why = ('for the sigmoid of the student; as published, with a teacher '
-               'that is not calibrated')
+        why = ('for the sigmoid of the student; as published, with an '
+               'uncalibrated teacher')
     if pair.student.answers_by_queries and pair.transport is RoIsAtBoxes:
         loss['samples'] = 'foreground'
-        why += (". On the queries with an object only: a teacher with RoIs "
-                'finds an object also where a query that is not its one '
-                'is to answer background')
+        why += (". Only on queries that are matched with an object: a "
+                'teacher with RoIs detects the object also at the other '
+                'queries, which the student must classify as background')
     loss['loss_weight'] = 1.0
     return Choice(dict(loss_kd_cls=loss), why)
 
@@ -99,19 +100,21 @@ def fit_calibrator(pair: DistillPair,
                    keep: bool = False) -> Tuple[Optional[Choice], str]:
     """Fit the teacher's calibrator to the val images of the student.
 
-    They come through the student's test pipeline, at the size at which the
-    teacher will be asked, and into the teacher's own normalisation.
+    The images pass through the student's test pipeline, so they have the size
+    that the teacher sees in training, and then through the teacher's own
+    normalisation.
 
     Args:
-        pair (DistillPair): The two.
+        pair (DistillPair): Student and teacher.
         out (str): Folder of ``teacher_calibration.json``.
-        teacher (dict): Its config and checkpoint, for that file.
-        keep (bool): Whether a file that is there is taken, for a training
-            that is resumed. Defaults to False.
+        teacher (dict[str, str]): Config and checkpoint of the teacher, for
+            that file.
+        keep (bool): Whether an existing file is used, for a training that is
+            resumed. Defaults to False.
 
     Returns:
-        tuple: The calibrator, and its figures as text; or None, and why
-        nothing can be fitted.
+        tuple[Choice, str]: Calibrator, and its figures as text. If the
+        calibrator cannot be fitted: None, and the reason.
     """
     path = osp.normpath(osp.join(out, CALIBRATION_FILE))
     choice = Choice(
@@ -119,7 +122,7 @@ def fit_calibrator(pair: DistillPair,
             type=CALIBRATORS_BY_ACTIVATION[pair.teacher.activation][0],
             load_from=path), 'fitted to the val images of the student')
     if keep and osp.isfile(path):
-        return choice, f'the calibration that is there: {path}'
+        return choice, f'existing calibration: {path}'
     reason = _reason_against_fitting(pair)
     if reason is not None:
         return None, reason
@@ -147,23 +150,23 @@ def _reason_against_fitting(pair: DistillPair) -> Optional[str]:
     for whose, trained_by in (('student', pair.student_cfg),
                               ('teacher', pair.teacher_cfg)):
         if shares_annotations(pair.student_cfg, 'val', trained_by):
-            return (f'the val split is what the {whose} trains on, and a '
+            return (f'the {whose} is trained on the val split, and a '
                     'teacher looks better calibrated there than it is')
     reason = pair.teacher.reason_against_labelling()
     if reason is not None:
         return f'the teacher {pair.teacher.name} {reason}'
     if pair.teacher_label is None:
-        return ('teacher and student know other classes: objects that only '
-                'one of them knows would count as background')
+        return ('teacher and student have different classes: objects of a '
+                'class that only one of them has would count as background')
     return None
 
 
 class RelabelledImages:
-    """A dataloader whose labels are those of another order of the classes.
+    """Dataloader whose labels are converted to another order of classes.
 
     Args:
-        dataloader (DataLoader): Of batches of raw data.
-        labels (dict[int, int]): New label by old label, for all of them.
+        dataloader (DataLoader): Dataloader of raw batches.
+        labels (dict[int, int]): New label by old label, for all labels.
     """
 
     def __init__(self, dataloader: DataLoader, labels: Dict[int, int]) -> None:

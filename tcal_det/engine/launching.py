@@ -1,4 +1,4 @@
-"""Train the model of a config: what ``tools/train.py`` does, as a function."""
+"""Train the model of a config; the function behind ``tools/train.py``."""
 import argparse
 import os.path as osp
 from typing import Optional
@@ -21,10 +21,13 @@ from .training import (leave_process_group, missing_weights_named,
 
 
 def default_work_dir(config: str) -> str:
-    """Where logs and checkpoints of a config go by default.
+    """Return the default folder for logs and checkpoints of a config.
 
     Args:
-        config (str): Path of the config.
+        config (str): Path to the config file.
+
+    Returns:
+        str: Path of the folder.
     """
     return osp.join('work_dirs', osp.splitext(osp.basename(config))[0])
 
@@ -35,16 +38,18 @@ def train(config: str,
     """Train the model of a config.
 
     Args:
-        config (str): Path of the config.
-        options (Namespace): What
-            ``commands.parse_training_args`` returned.
-        work_dir (str, optional): Where logs and checkpoints go. Defaults to
-            None: ``work_dir`` of the config, else of
-            :func:`default_work_dir`.
+        config (str): Path to the config file.
+        options (Namespace): Arguments from
+            ``commands.parse_training_args``.
+        work_dir (str, optional): Folder for logs and checkpoints. Defaults to
+            None: ``work_dir`` of the config, or :func:`default_work_dir` if
+            the config has none.
 
     Raises:
-        MissingFileError, InvalidTypeError, InvalidValueError: If something
-            that the user can mend keeps the training from starting.
+        MissingFileError: If a file that the config names does not exist.
+        InvalidTypeError: If a value in the config has the wrong type.
+        InvalidValueError: If an option or a value in the config is not
+            allowed.
     """
     setup_cache_size_limit_of_dynamo()
     read_checkpoints_safely()
@@ -69,7 +74,7 @@ def train(config: str,
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     check_metric_annotations(cfg, 'val')
     if cfg.model.get('distill_losses'):
-        # By their names the classes of a teacher are paired.
+        # The classes of teacher and student are paired by their names.
         check_class_order(cfg, 'train')
     make_output_folder(cfg.work_dir, '`work_dir` must be')
     prepare_cpu_launch(cfg)

@@ -1,4 +1,4 @@
-"""Pictures of what detectors find, beside the ground truth."""
+"""Paint the detections of several models beside the ground truth."""
 from typing import List, Optional, Sequence, Tuple
 
 import mmcv
@@ -33,23 +33,26 @@ def paint_detections(models: Sequence[Tuple[Config, str]],
     """Paint ground truth and detections on the first model's test images.
 
     Args:
-        models (sequence[tuple[Config, str]]): Config and checkpoint (a path
-            or a URL) of each.
-        num_images (int): Number of images, from the first on. Defaults to 4.
-        score_thr (float): Detections of a score up to this are left out.
-            Defaults to 0.5.
-        device (str): Where the models run. Defaults to 'cpu'.
-        with_masks (bool): Whether masks are painted too. Defaults to True.
-        allow_partial (bool): Whether a checkpoint may lack weights of its
-            model or have others. Defaults to False.
+        models (Sequence[tuple[Config, str]]): Config and checkpoint (path or
+            URL) of each model.
+        num_images (int): Number of images, counted from the first. Defaults
+            to 4.
+        score_thr (float): Score threshold; detections with a score up to it
+            are left out. Defaults to 0.5.
+        device (str): Device of the models. Defaults to 'cpu'.
+        with_masks (bool): Whether masks are painted as well. Defaults to
+            True.
+        allow_partial (bool): Whether the weights of a checkpoint and its
+            model may differ. Defaults to False.
 
     Returns:
-        list[list[ndarray]]: For each image the ground truth and each model's
-        detections: uint8 (H, W, 3), RGB.
+        list[list[ndarray]]: For each image, the painted ground truth and the
+        painted detections of each model: RGB, uint8, shape (H, W, 3).
 
     Raises:
-        MissingFileError, InvalidValueError: If a checkpoint cannot be read
-            or is of another model.
+        MissingFileError: If a checkpoint does not exist.
+        InvalidValueError: If a checkpoint cannot be read or is of another
+            model.
     """
     cfg = models[0][0]
     init_default_scope(cfg.get('default_scope', 'mmdet'))
@@ -63,7 +66,7 @@ def paint_detections(models: Sequence[Tuple[Config, str]],
     for index in track_iter_progress(
             list(range(min(num_images, len(dataset))))):
         truth = dataset[index]['data_samples']
-        # The visualizer draws tensors, the data set gives box objects.
+        # The visualizer needs tensors, but the dataset returns box objects.
         samplelist_boxtype2tensor([truth])
         image = mmcv.imread(truth.img_path, channel_order='rgb')
         rows.append([painter.ground_truth(image, truth)] + [
@@ -77,10 +80,11 @@ def paint_detections(models: Sequence[Tuple[Config, str]],
 def _load_detector(
         cfg: Config, checkpoint: str, device: str,
         allow_partial: bool) -> Tuple[nn.Module, Optional[ClassNames]]:
-    """What mmdet's ``init_detector`` gives, and the class names if known.
+    """Build a detector, load its weights, and return its class names.
 
-    That one runs code hidden in a checkpoint, and leaves weights that the
-    checkpoint does not hold as they were drawn.
+    Replaces mmdet's ``init_detector``, which runs code that a checkpoint
+    contains, and leaves weights that the checkpoint lacks at random values.
+    The class names are None if the checkpoint does not name them.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = revert_sync_batchnorm(build_detector(cfg))
@@ -92,12 +96,13 @@ def _load_detector(
 
 
 class DetectionPainter:
-    """Draws boxes, and masks if wanted, in one colour per class name.
+    """Painter of boxes and masks with one colour per class name.
 
     Args:
-        metainfo (dict): Meta information of the data set.
-        score_thr (float): Detections of a score up to this are left out.
-        with_masks (bool): Whether masks are painted too.
+        metainfo (dict): Meta information of the dataset.
+        score_thr (float): Score threshold; detections with a score up to it
+            are left out.
+        with_masks (bool): Whether masks are painted as well.
     """
 
     def __init__(self, metainfo: dict, score_thr: float,
@@ -109,12 +114,30 @@ class DetectionPainter:
 
     def ground_truth(self, image: np.ndarray,
                      sample: DetDataSample) -> np.ndarray:
-        """Paint annotations; shapes as in :func:`paint_detections`."""
+        """Paint the annotations of an image.
+
+        Args:
+            image (ndarray): Image, RGB, uint8, shape (H, W, 3).
+            sample (DetDataSample): Annotations of the image.
+
+        Returns:
+            ndarray: Painted image, RGB, uint8, shape (H, W, 3).
+        """
         return self._paint(image, sample, None, draw_pred=False)
 
     def detections(self, image: np.ndarray, sample: DetDataSample,
                    names: Optional[ClassNames]) -> np.ndarray:
-        """Paint detections under the detector's own class names, if known."""
+        """Paint the detections on an image.
+
+        Args:
+            image (ndarray): Image, RGB, uint8, shape (H, W, 3).
+            sample (DetDataSample): Detections on the image.
+            names (tuple[str, ...], optional): Class names of the detector;
+                None for the names of the dataset.
+
+        Returns:
+            ndarray: Painted image, RGB, uint8, shape (H, W, 3).
+        """
         names = names or dataset_class_names(self.metainfo) or ()
         labels = sample.pred_instances.labels
         if len(labels) and labels.max() >= len(names):
@@ -134,7 +157,7 @@ class DetectionPainter:
         return self.visualizer.get_image()
 
     def _metainfo_of(self, names: Optional[ClassNames]) -> dict:
-        """Names of a detector's labels, in the data set's colours."""
+        """Combine a detector's class names with the dataset's colours."""
         known = dataset_class_names(self.metainfo) or ()
         names = known if names is None else names
         missing = [name for name in names if name not in known]
@@ -145,7 +168,7 @@ class DetectionPainter:
         colours.update(zip(known, self.metainfo.get('palette') or ()))
         return dict(
             self.metainfo,
-            # matplotlib would read a formula.
+            # matplotlib would take text between dollar signs as a formula.
             classes=tuple(name.replace('$', r'\$') for name in names),
             palette=[colours[name] for name in names])
 

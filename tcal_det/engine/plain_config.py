@@ -1,4 +1,4 @@
-"""The config of the plain mmdet detector that a run has trained."""
+"""Convert the config of a run to the config of the plain mmdet detector."""
 import re
 from typing import Any, Dict
 
@@ -7,29 +7,30 @@ from tcal_det.errors import InvalidValueError
 # Arguments of the distiller and of RecalibratedDetector.
 _WRAPPER_KEYS = ('student_type', 'detector_type', 'teacher', 'distill_losses',
                  'roi_weighting')
-# Where a run starts from and writes to, and files of a config.
+# Keys with the paths of a run: its initial weights, work dir and base configs.
 _PRIVATE_KEYS = ('load_from', 'resume', 'work_dir', '_base_')
-# What the types of this package stand in for.
+# Plain types that replace types of this package.
 _PLAIN_TYPES = dict(
     AtomicCheckpointHook='CheckpointHook', CPUAmpOptimWrapper='OptimWrapper')
-# None is a value of its own.
+# Not None, which is a valid value.
 _LEFT_OUT = object()
 
 
 def plain_detector_config(cfg: Dict[str, Any]) -> Dict[str, Any]:
-    """Take out of a config what only its training needed.
+    """Remove everything from a config that only its training needed.
 
-    Teacher, distillation losses, recalibration of scores, metrics and hooks of
-    this package, files of pretrained weights, and where the run was.
+    Removed are the teacher, distillation losses, recalibration of scores,
+    metrics and hooks of this package, files of pretrained weights, and the
+    paths of the run.
 
     Args:
-        cfg (dict): Config of a run; not changed.
+        cfg (dict): Config of a run; it is not changed.
 
     Returns:
-        dict: A config that mmdet reads without this package.
+        dict: Config that mmdet reads without this package.
 
     Raises:
-        InvalidValueError: If it has no ``model``.
+        InvalidValueError: If the config has no ``model``.
     """
     if not isinstance(cfg.get('model'), dict):
         raise InvalidValueError('a config must have the key `model`, but has '
@@ -40,7 +41,7 @@ def plain_detector_config(cfg: Dict[str, Any]) -> Dict[str, Any]:
     }
     plain['model'] = _plain_model(cfg['model'])
     for key in ('val_evaluator', 'test_evaluator'):
-        # mmengine wants one beside a dataloader, if only without metrics.
+        # mmengine needs an evaluator beside a dataloader, even an empty one.
         if plain.get(key) is _LEFT_OUT:
             plain[key] = []
     return {key: item for key, item in plain.items() if item is not _LEFT_OUT}
@@ -60,7 +61,7 @@ def _plain_model(model: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _without_pretrained(value: Any) -> Any:
-    """Leave out files of weights: the checkpoint has all of them."""
+    """Remove files of pretrained weights: the checkpoint has all weights."""
     if isinstance(value, dict):
         return {
             key: _without_pretrained(item)
@@ -74,7 +75,7 @@ def _without_pretrained(value: Any) -> Any:
 
 
 def _without_own_parts(value: Any) -> Any:
-    """Replace or leave out what has a type of this package."""
+    """Replace or remove parts whose type is of this package."""
     if isinstance(value, dict):
         name = value.get('type')
         if isinstance(name, str) and name.startswith('tcal_det.'):
@@ -92,6 +93,6 @@ def _without_own_parts(value: Any) -> Any:
             kept for kept in map(_without_own_parts, value)
             if kept is not _LEFT_OUT)
     if isinstance(value, str) and re.match(r'tcal_det(\.|$)', value):
-        # In `custom_imports`.
+        # Import of this package in `custom_imports`.
         return _LEFT_OUT
     return value

@@ -1,4 +1,4 @@
-"""What ``tools/train.py --resume`` does before there is a Runner."""
+"""Prepare ``tools/train.py --resume`` before the Runner is built."""
 import os.path as osp
 from typing import Any, Iterator, List
 
@@ -10,13 +10,13 @@ from tcal_det.engine.training_state import (TrainingState, find_training_state,
                                             read_training_state)
 from tcal_det.errors import InvalidValueError, UserError
 
-# Keys of `model` that make another distillation of the same student.
+# Keys of `model` whose change makes it another distillation.
 COMPARED_KEYS = ('teacher', 'distill_losses')
 LONGEST_VALUE = 80
 
 
 class _Absent:
-    """A key that only one of two configs has."""
+    """Value of a key that only one of two configs has."""
 
     def __repr__(self) -> str:
         return 'absent'
@@ -26,22 +26,22 @@ ABSENT = _Absent()
 
 
 def resume(cfg: Config, checkpoint: str) -> List[str]:
-    """Apply ``--resume``.
+    """Apply ``--resume`` to a config.
 
     Args:
-        cfg (Config): Changed in place: ``resume`` and ``load_from``. Where
-            the run has no checkpoint yet it keeps its own ``load_from``, as
-            the first launch of a fine-tuning needs.
-        checkpoint (str): A file, or 'auto' for the newest whole one in
-            ``cfg.work_dir``.
+        cfg (Config): Config whose ``resume`` and ``load_from`` are changed in
+            place. If the run has no checkpoint yet, ``load_from`` is kept,
+            which the first start of a fine-tuning needs.
+        checkpoint (str): Path of a checkpoint; 'auto' for the newest complete
+            checkpoint in ``cfg.work_dir``.
 
     Returns:
-        list[str]: What the user should know, a line for each.
+        list[str]: Notes for the user, one line each.
 
     Raises:
-        MissingFileError: If there is no such file.
-        InvalidValueError: If training cannot go on from it, or from any
-            checkpoint of the run.
+        MissingFileError: If the checkpoint does not exist.
+        InvalidValueError: If the training cannot be resumed from the
+            checkpoint, or from any checkpoint of the run.
     """
     if checkpoint == 'auto':
         state, notes = find_training_state(cfg.work_dir)
@@ -65,39 +65,40 @@ def resume(cfg: Config, checkpoint: str) -> List[str]:
 
 
 def check_same_checkpoint(cfg: Config) -> None:
-    """Refuse to train if the processes have chosen different checkpoints.
+    """Check that all processes have chosen the same checkpoint.
 
-    On a shared file system that lags behind, one machine may not see yet
-    what another has written.
+    On a shared file system with delays, one machine may not yet see a file
+    that another machine has written.
 
     Args:
-        cfg (Config): After :func:`resume`.
+        cfg (Config): Config that :func:`resume` has changed.
 
     Raises:
-        InvalidValueError: In all processes.
+        InvalidValueError: If the checkpoints differ; in all processes.
     """
     chosen = all_gather_object(cfg.get('load_from'))
     if len(set(chosen)) > 1:
         raise InvalidValueError(
             '`--resume` must find the same checkpoint in all processes, but '
-            f'finds {chosen}: start again when the file system has settled, '
-            'or give --resume FILE')
+            f'finds {chosen}: start again when the file system shows the '
+            'same files everywhere, or give --resume FILE')
 
 
 def distillation_changes(state: TrainingState, config_text: str) -> List[str]:
-    """Compare teacher and distillation losses with those resumed from.
+    """Compare teacher and distillation losses with those of a checkpoint.
 
     Args:
-        state (TrainingState): Its config is parsed, not run.
-        config_text (str): The config now, as mmengine writes it.
+        state (TrainingState): Checkpoint to resume from. Its config is
+            parsed, but not run.
+        config_text (str): Current config as mmengine writes it.
 
     Returns:
-        list[str]: A line with 'key: old -> new' for each difference.
+        list[str]: Lines with 'key: old -> new', one for each difference.
     """
     if not state.config_text:
         return [
             f'whether `--resume` changes the distillation of {state.path!r} '
-            'cannot be told: it does not hold its config'
+            'is unknown: the checkpoint does not hold its config'
         ]
     try:
         old, new = (
@@ -106,7 +107,7 @@ def distillation_changes(state: TrainingState, config_text: str) -> List[str]:
     except (InvalidValueError, TypeError, ValueError) as error:
         return [
             f'whether `--resume` changes the distillation of {state.path!r} '
-            f'cannot be told: {error}'
+            f'is unknown: {error}'
         ]
     return [
         f'`--resume` changes the distillation of {state.path!r}: {change}'
@@ -124,7 +125,7 @@ def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
           and len(old) == len(new)):
         for i, pair in enumerate(zip(old, new)):
             yield from _differences(*pair, f'{key}.{i}')
-    # Two NaN are not equal, but read alike.
+    # Two NaN are not equal, but have the same text.
     elif old != new and repr(old) != repr(new):
         yield f'{key}: {_shortened(old)} -> {_shortened(new)}'
 

@@ -1,4 +1,4 @@
-"""The student alone, for release."""
+"""Write a student without its teacher, for release."""
 import hashlib
 import io
 import json
@@ -18,32 +18,33 @@ from tcal_det.fileio import plain_json, replaced_atomically
 from tcal_det.models.distillers.detector_files import detector_state
 
 FORMATS = ('pth', 'safetensors')
-# Messages of old hooks, among them the path of the last checkpoint; and a text
-# that mmengine would run.
+# Messages of hooks, which include the path of the last checkpoint; and a
+# config that mmengine would run.
 _PRIVATE_META = ('hook_msgs', 'config')
 
 
 def publish_student(checkpoint: str, out: str, format: str = 'pth') -> str:
-    """Write a training checkpoint's detector weights and ``meta`` only.
+    """Write only the detector weights and ``meta`` of a training checkpoint.
 
-    Optimizer, schedules, the second copy of EMA and learnable parts of
-    losses are left behind. The keys are the plain detector's, and
-    ``meta.cfg`` is its config: mmdet opens the file without this package. As
-    with mmdet's ``publish_model.py`` the name ends with the beginning of the
-    content's SHA-256.
+    Optimizer, schedules, the second copy of EMA and learnable parts of losses
+    are left out. The keys are those of the plain detector, and ``meta.cfg``
+    is its config, so mmdet opens the file without this package. The file name
+    ends with the first characters of the content's SHA-256, like the files of
+    mmdet's ``publish_model.py``.
 
     Args:
-        checkpoint (str): A path or a URL, written by training.
-        out (str): File to write, without the hash.
-        format (str): 'pth' or 'safetensors'. Defaults to 'pth'.
+        checkpoint (str): Path or URL of a checkpoint that training wrote.
+        out (str): Path of the file to write, without the hash.
+        format (str): Format of the file, 'pth' or 'safetensors'. Defaults to
+            'pth'.
 
     Returns:
-        str: The path of the file.
+        str: Path of the written file.
 
     Raises:
         MissingFileError: If ``checkpoint`` does not exist.
-        InvalidValueError: If ``checkpoint`` cannot be read or holds no
-            weights, or ``out`` cannot be written or has the name of the
+        InvalidValueError: If ``checkpoint`` cannot be read or has no weights,
+            or if ``out`` cannot be written or ends with the suffix of the
             other format.
     """
     stem = _without_suffix(out, format)
@@ -76,18 +77,18 @@ def _as_torch_file(state: Dict[str, Tensor], meta: dict) -> bytes:
 
 def _as_safetensors(state: Dict[str, Tensor], meta: dict) -> bytes:
     safetensors = import_safetensors()
-    # What JSON does not have is described by a text.
+    # Values that JSON cannot hold are written as text.
     text = json.dumps(plain_json(meta), default=str)
     try:
         return safetensors.torch.save(
-            # Neither views nor shared memory can be written.
+            # The format supports neither views nor shared memory.
             {
                 key: value.clone().contiguous()
                 for key, value in state.items()
             },
             metadata=dict(format='pt', meta=text))
     except Exception as error:
-        # Types and sizes of tensors, and names, that the format does not have.
+        # Types, sizes or names of tensors that the format does not support.
         raise InvalidValueError(
             'the weights cannot be written as .safetensors, try `--format '
             f'pth` ({type(error).__name__}: {error})') from None
@@ -105,21 +106,21 @@ def _without_suffix(out: str, format: str) -> str:
 
 
 def _make_config_plain(meta: dict, checkpoint: str) -> None:
-    """Change ``meta['cfg']`` in place; leave it out if it is not plain."""
+    """Make ``meta['cfg']`` plain, in place; remove it if that fails."""
     text = meta.pop('cfg', None)
     if not isinstance(text, str):
         return
     try:
         plain = Config(plain_detector_config(parse_config_text(text)))
         published = plain.pretty_text
-        # mmdet runs it as a program, and mmengine writes the keys of dicts
-        # without escaping them: it must hold nothing but values.
+        # mmdet runs the text as a program, and mmengine writes the keys of
+        # dicts without escaping them: the text must hold only values.
         parse_config_text(published)
     except Exception as error:
-        # mmengine fails on odd names and depths in many ways.
+        # mmengine raises many exceptions for unusual names and deep nesting.
         print_log(
-            f'{checkpoint!r}: its config is left out, so that mmdet needs '
-            f'one beside the weights ({error})',
+            f'{checkpoint!r}: its config is left out, so mmdet needs a '
+            f'config file in addition to the weights ({error})',
             logger='current',
             level=logging.WARNING)
         return

@@ -1,8 +1,8 @@
-"""What ``tools/train.py`` and ``tools/test.py`` do around the Runner.
+"""Functions of ``tools/train.py`` and ``tools/test.py`` around the Runner.
 
-mmdet's own tools run our configs as well; what stands here are remedies for
-the user's edge: data that is not there, weights that cannot be downloaded,
-and several processes on a machine without a GPU.
+mmdet's own tools run our configs as well. The functions here handle problems
+of the environment: weights that cannot be downloaded, mixed precision and
+several processes on a machine without a GPU.
 """
 import time
 from contextlib import contextmanager
@@ -21,13 +21,16 @@ GLOO_RELEASE_SECONDS = 1.0
 
 
 def prepare_cpu_launch(cfg: Config) -> None:
-    """Let ``--launcher pytorch`` work on a machine without a GPU.
+    """Make ``--launcher pytorch`` work on a machine without a GPU.
 
-    mmengine's launcher selects a CUDA device; with the gloo group already
-    there it selects none.
+    mmengine's launcher would select a CUDA device; if a gloo process group
+    already exists, it does not.
 
     Args:
-        cfg (Config): Changed in place: DDP without device ids.
+        cfg (Config): Config to change, in place: DDP gets no device ids.
+
+    Raises:
+        InvalidValueError: If the launcher needs a GPU.
     """
     if cfg.launcher == 'none' or is_cuda_available():
         return
@@ -46,20 +49,19 @@ def prepare_cpu_launch(cfg: Config) -> None:
 
 
 def leave_process_group() -> None:
-    """Part with the other processes before the interpreter ends.
+    """Destroy the process group before the interpreter exits.
 
-    A gloo group that is still there then may abort a run that has succeeded
+    A gloo group that still exists at exit may abort a run that has succeeded
     (``terminate called without an active exception``), and torch >= 2.4 warns
-    about any group that is left to itself. Does nothing in a single process.
+    about every group that is not destroyed. Does nothing in a single process.
     """
     if not (torch.distributed.is_available()
             and torch.distributed.is_initialized()):
         return
     if torch.distributed.get_backend() == 'gloo':
-        # A worker thread of gloo may still have to let go of the last
-        # collective's tensors, for which it needs the GIL. Before torch 2.4
-        # the group is destroyed with the GIL held, and the two wait for each
-        # other for ever.
+        # A worker thread of gloo may still have to release the tensors of the
+        # last collective, for which it needs the GIL. Before torch 2.4 the
+        # group is destroyed with the GIL held: a deadlock.
         time.sleep(GLOO_RELEASE_SECONDS)
     torch.distributed.destroy_process_group()
 
@@ -68,28 +70,29 @@ def use_mixed_precision(cfg: Config) -> None:
     """Apply ``--amp``: float16 on a GPU, bfloat16 on a CPU.
 
     Args:
-        cfg (Config): Its ``optim_wrapper`` is changed in place.
+        cfg (Config): Config whose ``optim_wrapper`` is changed in place.
     """
-    # Whole names, which need no default scope and can be saved as text.
+    # Full names, which need no default scope and can be saved as text.
     if is_cuda_available():
         cfg.optim_wrapper.type = 'mmengine.optim.AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     else:
         cfg.optim_wrapper.type = 'tcal_det.engine.CPUAmpOptimWrapper'
-        # AmpOptimWrapper's own; bfloat16 needs none of them.
+        # Arguments of AmpOptimWrapper, which bfloat16 does not need.
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             cfg.optim_wrapper.pop(key, None)
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
-    """Apply ``--tta``: the config's ``tta_model`` around its ``model``.
+    """Apply ``--tta``: put the config's ``tta_model`` around its ``model``.
 
     Args:
-        cfg (Config): Model and test pipeline are changed in place.
+        cfg (Config): Config whose model and test pipeline are changed in
+            place.
 
     Raises:
-        InvalidValueError: If the config does not say how, or asks for class
-            probabilities.
+        InvalidValueError: If the config has no ``tta_model`` or
+            ``tta_pipeline``, or if its model returns class probabilities.
     """
     missing = [
         key for key in ('tta_model', 'tta_pipeline') if cfg.get(key) is None
@@ -97,11 +100,11 @@ def use_test_time_augmentation(cfg: Config) -> None:
     if missing:
         raise InvalidValueError(
             '`--tta` needs `tta_model` and `tta_pipeline` in the config, but '
-            f'it has no {" and no ".join(missing)}')
+            f'it lacks {" and ".join(missing)}')
     if (cfg.model.get('test_cfg') or {}).get('class_probabilities'):
         raise InvalidValueError(
-            '`--tta` merges the boxes of several versions of an image, for '
-            'which there are no class probabilities: leave it out, or set '
+            '`--tta` merges the boxes of several versions of an image, and '
+            'merged boxes have no class probabilities: leave it out, or set '
             'model.test_cfg.class_probabilities=False')
     cfg.tta_model.module = cfg.model
     cfg.model = cfg.tta_model
@@ -111,7 +114,7 @@ def use_test_time_augmentation(cfg: Config) -> None:
 
 @contextmanager
 def missing_weights_named(cfg: Config) -> Iterator[None]:
-    """Say which key of the config names weights that are missing.
+    """Name the config key of weights that cannot be loaded in the error.
 
     Args:
         cfg (Config): Config of the training that runs in the ``with`` block.
@@ -130,7 +133,7 @@ def missing_weights_named(cfg: Config) -> Iterator[None]:
             if repr(source) in message or message.startswith(source)
         ]
         if not named and not isinstance(error, FileNotFoundError):
-            # The message of a failed download tells no address.
+            # The message of a failed download does not contain the URL.
             named = [key for key in weights if '://' in weights[key]]
         if not named:
             raise
@@ -146,7 +149,7 @@ def missing_weights_named(cfg: Config) -> Iterator[None]:
 
 
 def _starting_weights(cfg: Config) -> Iterator[Tuple[str, str]]:
-    """The key and the source of each file of weights but the teacher's."""
+    """Yield key and source of each file of weights except the teacher's."""
     model = {key: cfg.model[key] for key in cfg.model if key != 'teacher'}
     pending = [('load_from', cfg.get('load_from')), ('model', model)]
     while pending:

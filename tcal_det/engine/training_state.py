@@ -1,4 +1,4 @@
-"""Checkpoints from which a training can go on, and the newest of a run."""
+"""Find and check the checkpoints from which a training can be resumed."""
 import os
 import os.path as osp
 import re
@@ -8,42 +8,42 @@ from typing import List, NamedTuple, Optional, Tuple
 from tcal_det.checkpoint_file import read_with_left_out
 from tcal_det.errors import InvalidValueError, MissingFileError, UserError
 
-# Of mmengine's MessageHub.
+# Keys of mmengine's MessageHub.
 _HUB_KEYS = ('log_scalars', 'runtime_info', 'resumed_keys')
 _TRAINING_KEYS = ('state_dict', 'optimizer', 'param_schedulers')
 
 
 class TrainingState(NamedTuple):
-    """A checkpoint that was read to its end.
+    """Checkpoint that was read completely.
 
     Attributes:
         path (str): Path of the file.
-        config_text (str): The config that it was trained with; empty if the
-            file does not say.
+        config_text (str): Config of the training as text; empty if the file
+            does not hold it.
     """
     path: str
     config_text: str
 
 
 def read_training_state(path: str) -> TrainingState:
-    """Make sure that a checkpoint is whole and holds a training's state.
+    """Check that a checkpoint is complete and holds the training state.
 
     Args:
-        path (str): A file.
+        path (str): Path of the checkpoint.
 
     Returns:
-        TrainingState: What is known of it.
+        TrainingState: Path and config of the checkpoint.
 
     Raises:
-        MissingFileError: If there is no such file.
-        InvalidValueError: If it is damaged, or holds weights alone.
+        MissingFileError: If the file does not exist.
+        InvalidValueError: If the file is damaged, or holds only weights.
     """
     if not osp.exists(path):
         raise MissingFileError(f'{path!r} does not exist')
     if osp.isdir(path):
         raise InvalidValueError(f'{path!r} is a folder')
     content, left_out = read_with_left_out(path, repr(path))
-    # A function is there again when the run is built; data is not.
+    # Building the run restores functions, but not data.
     lost = [
         str(entry) for entry in left_out
         if entry.key.startswith(_TRAINING_KEYS) and not entry.is_function
@@ -79,14 +79,14 @@ def read_training_state(path: str) -> TrainingState:
 
 def find_training_state(
         work_dir: str) -> Tuple[Optional[TrainingState], List[str]]:
-    """The newest checkpoint of a run that is whole.
+    """Find the newest complete checkpoint of a run.
 
     Args:
-        work_dir (str): Folder of the run.
+        work_dir (str): Work directory of the run.
 
     Returns:
-        tuple: The checkpoint, None if the run has written none yet; and what
-            is wrong with newer ones, a line for each.
+        tuple[TrainingState, list[str]]: Checkpoint, or None if the run has
+        not written any; and problems of newer checkpoints, one line each.
 
     Raises:
         InvalidValueError: If there are checkpoints, but all are damaged.
@@ -99,14 +99,14 @@ def find_training_state(
             problems.append(str(error))
     if problems:
         raise InvalidValueError(
-            f'`--resume` finds no whole checkpoint in {work_dir!r}: '
+            f'`--resume` finds no complete checkpoint in {work_dir!r}: '
             f'{"; ".join(problems)}; training from the beginning would '
             'overwrite them: move them away first, or give --resume FILE')
     return None, []
 
 
 def _candidates(work_dir: str) -> Tuple[List[str], List[str]]:
-    """The checkpoints of a run, newest first, and what is wrong with them."""
+    """List the checkpoints of a run, newest first, and their problems."""
     if not osp.isdir(work_dir):
         return [], []
     steps = {
@@ -127,7 +127,7 @@ def _candidates(work_dir: str) -> Tuple[List[str], List[str]]:
             named = file.read().strip()
     except (OSError, UnicodeDecodeError) as error:
         return saved, [f'{pointer!r} cannot be read ({error})']
-    # A copy of a work_dir still names the original's file.
+    # In a copy of a work_dir, the pointer still names the original file.
     paths = [osp.join(work_dir, osp.basename(named)), named]
     existing = [path for path in paths if osp.isfile(path)]
     if not existing:
@@ -135,7 +135,7 @@ def _candidates(work_dir: str) -> Tuple[List[str], List[str]]:
             f'{pointer!r} names {named[:200]!r}, which does not exist'
             if named else f'{pointer!r} is empty'
         ]
-    # A run that was killed between writing a checkpoint and naming it.
+    # Checkpoints of a run that was killed before it updated the pointer.
     unnamed = [
         path for path in saved
         if steps[path] > steps.get(existing[0], steps[path])
@@ -148,5 +148,5 @@ def _time_of_writing(path: str) -> int:
     try:
         return os.stat(path).st_mtime_ns
     except OSError:
-        # A link to a file that is gone.
+        # A link to a file that does not exist.
         return 0

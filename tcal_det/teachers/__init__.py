@@ -1,1 +1,1 @@
-"""A teacher on data: its logits, its calibration, several of them ranked."""
+"""Measure, calibrate and rank teachers on annotated images."""

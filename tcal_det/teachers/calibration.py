@@ -1,4 +1,4 @@
-"""Calibrate a softmax teacher on held-out samples, and say what it changed.
+"""Calibrate a softmax teacher on held-out samples and measure the effect.
 
 Shapes: N samples (RoIs, priors or queries), C = K + 1 classes with background
 last.
@@ -32,8 +32,9 @@ from .logits import TeacherSamples
 from .sigmoid_calibration import SigmoidCalibration
 
 GROUPS = ('all', 'foreground', 'background')
-# By assigned label even a perfect teacher would seem miscalibrated: its
-# honest doubts about objects all fall on one side of that line.
+# Not by the assigned label: then even a perfect teacher would look
+# miscalibrated. If it rightly gives samples a foreground probability of 0.7,
+# the group of the assigned foreground holds only those that are objects.
 GROUP_RULE = 'by the predicted class'
 SWEEP_TEMPERATURES = np.linspace(0.5, 5.0, 46)
 CALIBRATION_FILE = 'teacher_calibration.json'
@@ -44,10 +45,10 @@ WITHOUT_OPTIONS = dict(
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """How well probabilities fit what was true.
+    """Accuracy and calibration of class probabilities.
 
     Attributes:
-        accuracy (float): Share of samples whose top class is right.
+        accuracy (float): Fraction of samples whose top class is correct.
         nll (float): Mean negative log-likelihood, in nats.
         brier (float): Mean squared error summed over classes, in [0, 2].
         error (CalibrationError): ECE, its signed parts, MCE and bins.
@@ -60,7 +61,7 @@ class Measurement:
     ace: float
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists."""
+        """Convert to plain numbers and lists."""
         return dict(
             num_samples=self.error.num_samples,
             accuracy=self.accuracy,
@@ -75,13 +76,16 @@ class Measurement:
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> Measurement:
-    """Measure softmax logits against labels.
+    """Measure accuracy and calibration of softmax logits.
 
     Args:
-        logits (ndarray): Shape (N, C).
-        labels (ndarray): In [0, C), shape (N,).
+        logits (ndarray): Logits, shape (N, C).
+        labels (ndarray): Assigned classes, in [0, C), shape (N,).
+
+    Returns:
+        Measurement: Figures of all samples.
     """
-    # In place: of 500000 RoIs and 81 classes a copy is 324 MB.
+    # In place: a copy for 500000 RoIs and 81 classes takes 324 MB.
     probs = logits.astype(np.float64)
     probs -= probs.max(axis=1, keepdims=True)
     np.exp(probs, out=probs)
@@ -97,18 +101,18 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Measurement:
 
 def measure_groups(logits: np.ndarray,
                    labels: np.ndarray) -> Dict[str, Measurement]:
-    """Measure all samples, and those predicted as object or background.
+    """Measure all samples, and those predicted as foreground or background.
 
     Args:
-        logits (ndarray): Shape (N, C).
-        labels (ndarray): In [0, C), shape (N,).
+        logits (ndarray): Logits, shape (N, C).
+        labels (ndarray): Assigned classes, in [0, C), shape (N,).
 
     Returns:
-        dict[str, Measurement]: By name in ``GROUPS``.
+        dict[str, Measurement]: Figures by the group names of ``GROUPS``.
     """
     is_background = logits.argmax(axis=1) == logits.shape[1] - 1
     with warnings.catch_warnings():
-        # The NaN of a class group that is never predicted speaks for itself.
+        # A group that is never predicted has NaN figures, without a warning.
         warnings.filterwarnings('ignore', 'no samples were given')
         return dict(
             all=measure(logits, labels),
@@ -118,20 +122,24 @@ def measure_groups(logits: np.ndarray,
 
 @dataclass(frozen=True, eq=False)
 class TeacherCalibration:
-    """A fitted calibrator and the evidence for it.
+    """Fitted calibrator and the measurements before and after it.
 
     Attributes:
-        calibrator (Calibrator): Fitted to all samples.
-        objective (str): What it minimises, 'nll' or 'ece'.
-        fold_calibrators (list[Calibrator]): Fitted to all but one fold of
-            the images; how far they differ shows how well the parameters
-            are known.
-        before (dict[str, Measurement]): Of the teacher as it is, by group.
-        after (dict[str, Measurement]): Of calibrated logits, each by the
-            calibrator that was not fitted to its image.
-        sweep (dict[str, list[float]]): ``temperature``, and ``ece``,
-            ``over``, ``under`` and ``nll`` of all samples at each.
-        sample_name (str): What the teacher classified, in the plural.
+        calibrator (Calibrator): Calibrator fitted to all samples.
+        objective (str): Quantity that the fit minimises, 'nll' or 'ece'.
+        fold_calibrators (list[Calibrator]): Calibrators fitted to all but one
+            fold of the images each; the differences between them show how
+            uncertain the parameters are.
+        before (dict[str, Measurement]): Figures of the uncalibrated teacher,
+            by group.
+        after (dict[str, Measurement]): Figures of the calibrated logits, by
+            group; each sample is calibrated by the fold calibrator that was
+            not fitted to its image.
+        sweep (dict[str, list[float]]): Lists of equal length:
+            ``temperature``, and ``ece``, ``over``, ``under`` and ``nll`` of
+            all samples at each temperature.
+        sample_name (str): Name of the classified samples, in the plural.
+            Defaults to 'RoIs'.
     """
     calibrator: Calibrator
     objective: str
@@ -142,7 +150,10 @@ class TeacherCalibration:
     sample_name: str = 'RoIs'
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; ``calibrator`` is what configs load."""
+        """Convert to plain numbers and lists.
+
+        Configs load the entry ``calibrator``.
+        """
         result = dict(
             calibrator=self.calibrator.to_json_dict(),
             objective=self.objective,
@@ -161,7 +172,10 @@ class TeacherCalibration:
             sweep=self.sweep)
 
     def table(self) -> str:
-        """Before and after, for people; a group without samples is said."""
+        """Format the figures before and after calibration as a table.
+
+        A group without samples is named without figures.
+        """
         keys = ('accuracy', 'nll', 'brier', 'ece', 'over', 'under', 'mce',
                 'ace')
         lines = [
@@ -180,9 +194,11 @@ class TeacherCalibration:
         return '\n'.join(lines)
 
     def diagrams(self) -> Dict[str, Tuple[dict, str]]:
-        """Bin tables by heading and the title of each reliability figure.
+        """Return the content of the reliability diagrams.
 
-        A group without samples has no tables.
+        Returns:
+            dict[str, tuple[dict, str]]: Bin tables by heading, and the title
+            of the figure, by group. A group without samples has no tables.
         """
         after = f'After: {_describe(self.calibrator)}'
         diagrams = {}
@@ -202,12 +218,15 @@ class TeacherCalibration:
 
     @property
     def sweep_title(self) -> str:
-        """What the sweep was measured on."""
+        """Title of the figure of the temperature sweep."""
         return f'Teacher, all {self.sample_name}'
 
     @property
     def marked_temperatures(self) -> Tuple[Optional[float], Optional[float]]:
-        """Fitted and softened temperature in the sweep, if there are such."""
+        """Fitted and softened temperature to mark in the sweep.
+
+        Each is None if the calibrator does not have it.
+        """
         if not isinstance(self.calibrator, TemperatureScaling):
             return None, None
         softened = None
@@ -218,17 +237,20 @@ class TeacherCalibration:
 
 def check_calibration_options(calibrator: Optional[str], objective: str,
                               softening: float) -> None:
-    """Refuse options that do not go together, before the teacher is built.
+    """Check the options of a calibration before the teacher is built.
 
     Args:
-        calibrator (str, optional): One of ``CALIBRATORS``; None for the
-            default of the teacher's head.
-        objective (str): 'nll', or 'ece' for the temperature of a softmax
-            head.
-        softening (float): > 0; 1 for 'VectorScaling' and 'MaxLogitScaling'.
+        calibrator (str, optional): Name of a calibrator, one of
+            ``CALIBRATORS``; None for the default of the teacher's head.
+        objective (str): Quantity to minimise: 'nll', or 'ece' for the
+            temperature of a softmax head.
+        softening (float): Factor of the fitted temperature, > 0; must be 1
+            for 'VectorScaling' and 'MaxLogitScaling'.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If they do not.
+        InvalidTypeError: If the softening is not a number.
+        InvalidValueError: If an option is not allowed, or if the options
+            cannot be combined.
     """
     if calibrator is not None:
         check_choice('calibrator', calibrator, CALIBRATORS)
@@ -244,17 +266,17 @@ def check_calibration_options(calibrator: Optional[str], objective: str,
 
 def choose_calibrator(calibrator: Optional[str], objective: str,
                       activation: str, teacher: str) -> str:
-    """The calibrator of a head, if there is one that was not refused.
+    """Choose the calibrator of a head by the head's activation.
 
     Args:
-        calibrator (str, optional): One of ``CALIBRATORS``; None for the
-            default of the activation.
-        objective (str): 'nll' or 'ece'.
-        activation (str): 'softmax' or 'sigmoid'.
-        teacher (str): Name of the detector, for the message.
+        calibrator (str, optional): Name of a calibrator, one of
+            ``CALIBRATORS``; None for the default of the activation.
+        objective (str): Quantity to minimise, 'nll' or 'ece'.
+        activation (str): Activation of the head, 'softmax' or 'sigmoid'.
+        teacher (str): Name of the teacher in messages.
 
     Returns:
-        str: One of those of the activation.
+        str: Name of a calibrator for this activation.
 
     Raises:
         InvalidValueError: If the calibrator or the objective is not for this
@@ -284,26 +306,27 @@ def calibrate_teacher(samples: TeacherSamples,
                       objective: str = 'nll',
                       softening: float = 1.0,
                       seed: int = 0) -> TeacherCalibration:
-    """Fit a softmax head's calibrator, and measure it on unseen images.
+    """Fit the calibrator of a softmax head and measure it on unseen images.
 
-    Sigmoid heads have ``calibrate_pairs``.
+    Use ``calibrate_pairs`` for sigmoid heads.
 
     Args:
-        samples (TeacherSamples): Of held-out images.
-        calibrator (str): 'TemperatureScaling', 'VectorScaling' or
-            'MaxLogitScaling'. Defaults to 'TemperatureScaling'.
-        objective (str): 'nll', or 'ece' for a temperature. Defaults to
-            'nll'.
-        softening (float): Multiplies a fitted temperature, also where
-            "after" is measured. Defaults to 1.0.
+        samples (TeacherSamples): Samples of held-out images.
+        calibrator (str): Name of the calibrator, 'TemperatureScaling',
+            'VectorScaling' or 'MaxLogitScaling'. Defaults to
+            'TemperatureScaling'.
+        objective (str): Quantity to minimise: 'nll', or 'ece' for a
+            temperature. Defaults to 'nll'.
+        softening (float): Factor of the fitted temperature, also applied
+            when "after" is measured. Defaults to 1.0.
         seed (int): Random seed of the folds. Defaults to 0.
 
     Returns:
-        TeacherCalibration: The calibrator and the evidence.
+        TeacherCalibration: Calibrator and measurements.
 
     Raises:
         InvalidValueError: If the samples cannot be fitted or split by image,
-            or the options do not go together.
+            or if the options cannot be combined.
     """
     check_choice('calibrator', calibrator,
                  CALIBRATORS_BY_ACTIVATION['softmax'])
@@ -337,15 +360,15 @@ def calibrate_teacher(samples: TeacherSamples,
 
 def sweep_temperatures(logits: np.ndarray,
                        labels: np.ndarray) -> Dict[str, List[float]]:
-    """ECE and NLL of all samples at temperatures from 0.5 to 5.
+    """Measure ECE and NLL of all samples at temperatures from 0.5 to 5.
 
     Args:
-        logits (ndarray): Not calibrated, shape (N, C).
-        labels (ndarray): Shape (N,).
+        logits (ndarray): Uncalibrated logits, shape (N, C).
+        labels (ndarray): Assigned classes, in [0, C), shape (N,).
 
     Returns:
-        dict[str, list[float]]: ``temperature``, ``ece``, ``over``,
-        ``under``, ``nll``.
+        dict[str, list[float]]: Lists of equal length: ``temperature``,
+        ``ece``, ``over``, ``under``, ``nll``.
     """
     correct = logits.argmax(axis=1) == labels
     sweep = dict(
@@ -368,17 +391,18 @@ def write_teacher_calibration(out_dir: str,
                               calibration: Union[TeacherCalibration,
                                                  SigmoidCalibration],
                               **provenance: Any) -> str:
-    """Write the JSON file and its figures.
+    """Write the JSON file and the figures of a calibration.
 
-    The figures come first: where the JSON file stands, all is there. A
-    group without samples has none, and one of an earlier run is removed.
+    The JSON file is written last, so that its presence shows that all files
+    are complete. A group without samples has no diagram; a diagram that an
+    earlier run has left is removed.
 
     Args:
-        out_dir (str): The folder; made if it is missing.
-        calibration (TeacherCalibration | SigmoidCalibration): What to
+        out_dir (str): Folder to write to, created if it is missing.
+        calibration (TeacherCalibration or SigmoidCalibration): Calibration to
             write.
-        **provenance (Any): Further keys of the JSON file: where the samples
-            come from.
+        **provenance (Any): Further keys of the JSON file, which describe the
+            origin of the samples.
 
     Returns:
         str: Path of the JSON file, for ``load_from``.

@@ -1,4 +1,4 @@
-"""What a detector finds on annotated images of any data set type."""
+"""Collect the detections of a detector on annotated images."""
 from typing import Dict, Iterable, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
@@ -13,12 +13,13 @@ from tcal_det.evaluation.functional import Detections, GroundTruth
 
 
 class CollectedDetections(NamedTuple):
-    """Objects, detections and images of a data set.
+    """Objects, detections and image files of a dataset.
 
     Attributes:
-        ground_truth (GroundTruth): Objects; image ids count the images.
-        detections (Detections): Of the same images and classes.
-        image_files (Dict[int, str]): Path of each image by its id.
+        ground_truth (GroundTruth): Annotated objects; the image ids are the
+            positions of the images in the dataset.
+        detections (Detections): Detections on the same images and classes.
+        image_files (dict[int, str]): Paths of the images by image id.
     """
     ground_truth: GroundTruth
     detections: Detections
@@ -30,14 +31,20 @@ def collect_detections(
         dataloader: Iterable[dict],
         num_classes: int,
         class_names: Optional[Sequence[str]] = None) -> CollectedDetections:
-    """Detect on all images of a dataloader, in the scale of the files.
+    """Run a detector on all images of a dataloader.
+
+    Works for every dataset type. Boxes are in the scale of the image files.
 
     Args:
-        detector (nn.Module): In eval.
-        dataloader (Iterable[dict]): Of ``build_calibration_dataloader``.
+        detector (nn.Module): Detector in evaluation mode.
+        dataloader (Iterable[dict]): Dataloader from
+            ``build_calibration_dataloader``.
         num_classes (int): Number of classes of the detector.
-        class_names (Sequence[str], optional): Names by label. Defaults to
-            None, their numbers.
+        class_names (Sequence[str], optional): Class names in the order of
+            the labels. Defaults to None, the labels as names.
+
+    Returns:
+        CollectedDetections: Objects, detections and image files.
     """
     objects, found = _Boxes(), _Boxes()
     sizes, files = [], {}
@@ -76,7 +83,7 @@ def collect_detections(
 
 
 class _Boxes:
-    """Boxes of image after image, with a score, or a crowd's mark, of each."""
+    """Collector of boxes; each has a value, its score or its crowd flag."""
 
     def __init__(self) -> None:
         self.parts = []

@@ -1,4 +1,4 @@
-"""Fit a teacher's calibrator to images, and write what was found."""
+"""Fit the calibrator of a teacher to images and write the result."""
 from typing import Any, Dict, Optional, Tuple, Union
 
 import torch.nn as nn
@@ -31,30 +31,38 @@ def fit_teacher(detector: nn.Module,
     """Fit a calibrator, and write ``teacher_calibration.json`` and figures.
 
     Args:
-        detector (nn.Module): The teacher, loaded; put in eval.
-        dataloader (DataLoader): Of ``build_calibration_dataloader``.
-        out (str): The folder to write to; made if it is missing.
-        teacher (dict): Where the teacher comes from, for the JSON file.
-        data (dict): Where the images come from, for the JSON file.
-        calibrator (str, optional): One of ``CALIBRATORS``. Defaults to None,
-            the default of the head's activation.
-        objective (str): 'nll' or, for a temperature of a softmax head,
-            'ece'. Defaults to 'nll'.
-        fit_to (str): Pairs of a sigmoid head, 'scored' or 'all'. Defaults to
-            'scored'.
-        softening (float): See ``calibrate_teacher`` and ``calibrate_pairs``.
-            Defaults to 1.0.
-        protocol (str): See ``collect_teacher_samples``. Defaults to 'train'.
-        max_samples (int): The same. Defaults to 500000.
-        seed (int): Of the samples and of the folds. Defaults to 0.
+        detector (nn.Module): Teacher with loaded weights; it is set to
+            evaluation mode.
+        dataloader (DataLoader): Dataloader from
+            ``build_calibration_dataloader``.
+        out (str): Folder to write to, created if it is missing.
+        teacher (dict): Origin of the teacher, for the JSON file.
+        data (dict): Origin of the images, for the JSON file.
+        calibrator (str, optional): Name of the calibrator, one of
+            ``CALIBRATORS``. Defaults to None, the default of the head's
+            activation.
+        objective (str): Quantity to minimise: 'nll' or, for a temperature of
+            a softmax head, 'ece'. Defaults to 'nll'.
+        fit_to (str): Selection of pairs to which the calibrator of a sigmoid
+            head is fitted, 'scored' or 'all'. Defaults to 'scored'.
+        softening (float): Softening factor, see ``calibrate_teacher`` and
+            ``calibrate_pairs``. Defaults to 1.0.
+        protocol (str): Sampling protocol, see ``collect_teacher_samples``.
+            Defaults to 'train'.
+        max_samples (int): Maximum number of samples, see
+            ``collect_teacher_samples``. Defaults to 500000.
+        seed (int): Random seed of the samples and of the folds. Defaults
+            to 0.
 
     Returns:
-        tuple: The calibrator with its evidence, and the JSON file's path.
+        tuple[TeacherCalibration or SigmoidCalibration, str]: Calibration with
+        its measurements, and path of the JSON file.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If the teacher cannot be
-            labelled, the options do not go together, or the images give
-            nothing to fit to.
+        InvalidTypeError: If the head of the teacher is not supported, or an
+            option has the wrong type.
+        InvalidValueError: If the options cannot be combined, or if the images
+            have no samples to fit to.
     """
     adapter = adapter_for(detector, 'teacher')
     calibrator = choose_calibrator(calibrator, objective, adapter.activation,

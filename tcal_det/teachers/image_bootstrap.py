@@ -1,9 +1,9 @@
-"""How far figures would move with other images.
+"""Uncertainty of calibration figures, from a bootstrap over images.
 
-Images are drawn with replacement, all samples of an image together, as
-samples of one image are not independent. Every figure follows from sums
-over samples, so a resample weighs the images' sums, and no sample is
-touched again.
+Images are drawn with replacement, with all samples of an image together,
+because samples of one image are not independent. Every figure follows from
+sums over samples. Therefore a resample is a weighted sum of the sums of each
+image, and the samples are read only once.
 
 Shapes: N samples of I images; B resamples; C classes; M bins; R ranges.
 """
@@ -21,12 +21,12 @@ CONFIDENCE_LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its uncertainty.
+    """Figure with its confidence interval.
 
     Attributes:
-        value (float): Of the images as they are.
-        low (float): Lower end of the interval; NaN where there is none.
-        high (float): Upper end of the interval; NaN where there is none.
+        value (float): Figure of the original images.
+        low (float): Lower end of the interval; NaN without an interval.
+        high (float): Upper end of the interval; NaN without an interval.
     """
     value: float
     low: float
@@ -37,18 +37,23 @@ class Estimate:
                        value: float,
                        resampled: np.ndarray,
                        lowest: float = -np.inf) -> 'Estimate':
-        """Percentiles of resamples, moved so that their mean is the value.
+        """Make an interval from percentiles of the resamples.
 
-        Moved, because resampling adds noise, and noise adds to an error
-        that is a sum of absolute gaps: unmoved, the interval of a
+        The percentiles are shifted so that the mean of the resamples is the
+        value. Resampling adds noise, and noise increases an error that is a
+        sum of absolute gaps: without the shift the interval of a
         well-calibrated teacher would lie above its own figure.
 
         Args:
-            value (float): Figure of the images as they are.
-            resampled (ndarray): Figures of the resamples, shape (B,). Those
-                that are not finite (of no sample, or without an optimum)
-                are left out.
-            lowest (float): The figure cannot be smaller. Defaults to -inf.
+            value (float): Figure of the original images.
+            resampled (ndarray): Figures of the resamples, shape (B,). Values
+                that are not finite (resamples without a sample or without an
+                optimum) are left out.
+            lowest (float): Smallest possible value of the figure. Defaults to
+                -inf.
+
+        Returns:
+            Estimate: Value and interval.
         """
         resampled = resampled[np.isfinite(resampled)]
         if len(resampled) == 0:
@@ -59,20 +64,20 @@ class Estimate:
         return cls(value, max(float(low), lowest), float(high))
 
     def to_dict(self) -> Dict[str, float]:
-        """Plain numbers."""
+        """Convert to plain numbers."""
         return dict(value=self.value, low=self.low, high=self.high)
 
 
 def draw_images(num_images: int, num_resamples: int, seed: int) -> np.ndarray:
-    """How often each image was drawn in each resample.
+    """Draw how often each image occurs in each resample.
 
     Args:
-        num_images (int): I.
-        num_resamples (int): B.
-        seed (int): Of the draws.
+        num_images (int): Number of images, I.
+        num_resamples (int): Number of resamples, B.
+        seed (int): Random seed of the draws.
 
     Returns:
-        ndarray: Whole numbers as float64, shape (B, I); rows add up to I.
+        ndarray: Counts as float64, shape (B, I); each row sums to I.
     """
     shares = np.full(num_images, 1 / num_images)
     draws = np.random.default_rng(seed).multinomial(num_images, shares,
@@ -83,18 +88,18 @@ def draw_images(num_images: int, num_resamples: int, seed: int) -> np.ndarray:
 def resampled_ece(confidence: np.ndarray, correct: np.ndarray,
                   image_ids: np.ndarray, draws: np.ndarray,
                   num_bins: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ECE of confidences, and its parts, of each resample.
+    """Compute ECE and its two parts for each resample.
 
     Args:
-        confidence (ndarray): In [0, 1], shape (N,).
-        correct (ndarray): 0 or 1, or what the confidence should be, in
-            [0, 1], shape (N,).
-        image_ids (ndarray): In [0, I), shape (N,).
-        draws (ndarray): Of ``draw_images``, shape (B, I).
-        num_bins (int): M.
+        confidence (ndarray): Confidences, in [0, 1], shape (N,).
+        correct (ndarray): Correctness, 0 or 1, or the target of the
+            confidence, in [0, 1]; shape (N,).
+        image_ids (ndarray): Image of each sample, in [0, I), shape (N,).
+        draws (ndarray): Result of ``draw_images``, shape (B, I).
+        num_bins (int): Number of bins, M.
 
     Returns:
-        Tuple[ndarray, ndarray, ndarray]: ECE, its over-confident and its
+        tuple[ndarray, ndarray, ndarray]: ECE, its over-confident and its
         under-confident part, shape (B,) each.
     """
     gaps = summarize_gaps(*_resampled_means(
@@ -105,20 +110,20 @@ def resampled_ece(confidence: np.ndarray, correct: np.ndarray,
 
 def resampled_ace(probs: np.ndarray, labels: np.ndarray, image_ids: np.ndarray,
                   draws: np.ndarray, num_ranges: int) -> np.ndarray:
-    """ACE over all classes of each resample.
+    """Compute ACE over all classes for each resample.
 
-    The ranges are those of all images: cut anew they would hold equal
-    counts of the resample, which differ little.
+    The ranges are those of the original images. Ranges of equal counts in
+    the resample itself would differ only little from them.
 
     Args:
-        probs (ndarray): Shape (N, C).
-        labels (ndarray): In [0, C), shape (N,).
-        image_ids (ndarray): In [0, I), shape (N,).
-        draws (ndarray): Of ``draw_images``, shape (B, I).
-        num_ranges (int): R.
+        probs (ndarray): Class probabilities, shape (N, C).
+        labels (ndarray): Assigned classes, in [0, C), shape (N,).
+        image_ids (ndarray): Image of each sample, in [0, I), shape (N,).
+        draws (ndarray): Result of ``draw_images``, shape (B, I).
+        num_ranges (int): Number of ranges, R.
 
     Returns:
-        ndarray: Shape (B,).
+        ndarray: ACE of each resample, shape (B,).
     """
     num_samples, num_classes = probs.shape
     ranges = np.empty(num_samples, np.int64)
@@ -139,26 +144,26 @@ def resampled_ace(probs: np.ndarray, labels: np.ndarray, image_ids: np.ndarray,
 def resampled_temperature(logits: np.ndarray, labels: np.ndarray,
                           temperature: float, image_ids: np.ndarray,
                           draws: np.ndarray) -> np.ndarray:
-    """The temperature of smallest NLL of each resample, to first order.
+    """Compute the temperature of smallest NLL of each resample.
 
-    One Newton step for the logarithm of T from the optimum of all images:
-    with b = 1 / T, p = softmax(b z) and label y, the NLL's derivatives by b
-    are E_p[z] - z_y and Var_p[z].
+    First-order approximation: one Newton step for the logarithm of T from
+    the optimum of all images. With b = 1 / T, p = softmax(b z) and label y,
+    the derivatives of the NLL by b are E_p[z] - z_y and Var_p[z].
 
     Args:
-        logits (ndarray): Shape (N, C).
-        labels (ndarray): In [0, C), shape (N,).
-        temperature (float): The optimum of all images.
-        image_ids (ndarray): In [0, I), shape (N,).
-        draws (ndarray): Of ``draw_images``, shape (B, I).
+        logits (ndarray): Logits, shape (N, C).
+        labels (ndarray): Assigned classes, in [0, C), shape (N,).
+        temperature (float): Optimal temperature of all images.
+        image_ids (ndarray): Image of each sample, in [0, I), shape (N,).
+        draws (ndarray): Result of ``draw_images``, shape (B, I).
 
     Returns:
-        ndarray: Shape (B,); not finite where the logits say nothing about
-        the temperature.
+        ndarray: Temperature of each resample, shape (B,); not finite if the
+        NLL of the resample does not depend on the temperature.
     """
     num_images = draws.shape[1]
     slope, curvature = np.zeros(num_images), np.zeros(num_images)
-    for k in range(0, len(logits), 2**16):  # temporaries stay small
+    for k in range(0, len(logits), 2**16):  # keep the temporaries small
         rows = slice(k, k + 2**16)
         z = logits[rows].astype(np.float64)
         z = (z - z.max(axis=1, keepdims=True)) / temperature
@@ -176,16 +181,17 @@ def resampled_temperature(logits: np.ndarray, labels: np.ndarray,
 def resampled_sum_ratio(scores: np.ndarray, targets: np.ndarray,
                         image_ids: np.ndarray,
                         draws: np.ndarray) -> np.ndarray:
-    """Sum of the scores over sum of the targets, of each resample.
+    """Divide the sum of the scores by that of the targets, per resample.
 
     Args:
-        scores (ndarray): Shape (N,).
-        targets (ndarray): Shape (N,).
-        image_ids (ndarray): In [0, I), shape (N,).
-        draws (ndarray): Of ``draw_images``, shape (B, I).
+        scores (ndarray): Scores, shape (N,).
+        targets (ndarray): Targets of the scores, shape (N,).
+        image_ids (ndarray): Image of each sample, in [0, I), shape (N,).
+        draws (ndarray): Result of ``draw_images``, shape (B, I).
 
     Returns:
-        ndarray: Shape (B,); not finite where a resample has no target.
+        ndarray: Ratio of each resample, shape (B,); not finite if the targets
+        of the resample sum to 0.
     """
     of_scores, of_targets = (
         draws @ np.bincount(image_ids, values, draws.shape[1])
@@ -196,15 +202,16 @@ def resampled_sum_ratio(scores: np.ndarray, targets: np.ndarray,
 
 def resampled_mean(values: np.ndarray, image_ids: np.ndarray,
                    draws: np.ndarray) -> np.ndarray:
-    """Mean over the samples of each resample.
+    """Compute the mean over the samples of each resample.
 
     Args:
-        values (ndarray): Shape (N,).
-        image_ids (ndarray): In [0, I), shape (N,).
-        draws (ndarray): Of ``draw_images``, shape (B, I).
+        values (ndarray): Values of the samples, shape (N,).
+        image_ids (ndarray): Image of each sample, in [0, I), shape (N,).
+        draws (ndarray): Result of ``draw_images``, shape (B, I).
 
     Returns:
-        ndarray: Shape (B,); NaN where a resample has no sample.
+        ndarray: Mean of each resample, shape (B,); NaN if the resample has no
+        sample.
     """
     return resampled_sum_ratio(values, np.ones(len(values)), image_ids, draws)
 
@@ -212,25 +219,26 @@ def resampled_mean(values: np.ndarray, image_ids: np.ndarray,
 def resampled_platt(logits: np.ndarray, targets: np.ndarray, scale: float,
                     bias: float, image_ids: np.ndarray,
                     draws: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-    """Platt's scale and bias of smallest NLL of each resample, to first order.
+    """Compute Platt's scale and bias of smallest NLL of each resample.
 
-    One Newton step from the optimum of all images: with v = a z + b and
-    p = sigmoid(v) the NLL's gradient by (a, b) is the sum of (p - y)(z, 1),
-    and its Hessian that of p (1 - p) times the outer product of (z, 1).
+    First-order approximation: one Newton step from the optimum of all images.
+    With v = a z + b and p = sigmoid(v), the gradient of the NLL by (a, b) is
+    the sum of (p - y)(z, 1), and its Hessian is the sum of p (1 - p) times
+    the outer product of (z, 1) with itself.
 
     Args:
-        logits (ndarray): Shape (N,).
-        targets (ndarray): In [0, 1], shape (N,).
-        scale (float): The optimum of all images.
-        bias (float): The optimum of all images.
-        image_ids (ndarray): In [0, I), shape (N,).
-        draws (ndarray): Of ``draw_images``, shape (B, I).
+        logits (ndarray): Logits, shape (N,).
+        targets (ndarray): Targets of the scores, in [0, 1], shape (N,).
+        scale (float): Optimal scale of all images.
+        bias (float): Optimal bias of all images.
+        image_ids (ndarray): Image of each sample, in [0, I), shape (N,).
+        draws (ndarray): Result of ``draw_images``, shape (B, I).
 
     Returns:
-        Tuple[ndarray, ndarray]: Scale and bias, shape (B,) each; not finite
-        where the logits of a resample say nothing about them.
+        tuple[ndarray, ndarray]: Scale and bias, shape (B,) each; not finite
+        if the NLL of the resample does not determine them.
     """
-    # About their mean the two are nearly independent.
+    # With centred logits, scale and bias are nearly independent.
     center = logits.mean(dtype=np.float64)
     z = logits.astype(np.float64) - center
     probs = expit(scale * logits + bias)
@@ -252,12 +260,12 @@ def _resampled_means(
         cell: np.ndarray, num_cells: int, confidence: np.ndarray,
         target: np.ndarray, image_ids: np.ndarray,
         draws: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count and means of each cell in each resample, shape (B, cells)."""
+    """Compute count and means of each cell per resample, shape (B, cells)."""
     num_images = draws.shape[1]
     sums = cell_sums(image_ids * num_cells + cell, num_images * num_cells,
                      confidence, target)
     count, confidence, target = (
         draws @ part.reshape(num_images, num_cells).astype(np.float64)
         for part in sums)
-    with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: an empty cell
+    with np.errstate(invalid='ignore'):  # 0 / 0 is NaN for an empty cell
         return count, confidence / count, target / count

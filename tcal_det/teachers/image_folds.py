@@ -1,4 +1,4 @@
-"""Folds of images, to measure a calibrator on images it was not fitted to."""
+"""Folds of images, for measuring a calibrator on images it has not seen."""
 import numpy as np
 
 from tcal_det.errors import InvalidValueError
@@ -8,16 +8,16 @@ NUM_FOLDS = 2
 
 def fold_of_image(image_ids: np.ndarray, num_images: int,
                   seed: int) -> np.ndarray:
-    """Deal the images that have samples into folds of equal size.
+    """Divide the images that have samples into folds of equal size.
 
     Args:
-        image_ids (ndarray): In [0, I), of each sample, shape (N,).
-        num_images (int): Images of the split, I.
-        seed (int): Random seed of the deal.
+        image_ids (ndarray): Image of each sample, in [0, I), shape (N,).
+        num_images (int): Number of images of the split, I.
+        seed (int): Random seed of the division.
 
     Returns:
-        ndarray: In [0, NUM_FOLDS), 0 for an image without samples, int64,
-        shape (I,).
+        ndarray: Fold of each image, in [0, NUM_FOLDS), int64, shape (I,).
+        Images without samples get fold 0.
 
     Raises:
         InvalidValueError: If there are fewer images with samples than folds.
@@ -35,10 +35,14 @@ def fold_of_image(image_ids: np.ndarray, num_images: int,
 
 
 def cross_fitting_to_dict(calibrators: list) -> dict:
-    """What the JSON file says of the folds.
+    """Describe the folds for the JSON file.
 
     Args:
-        calibrators (list[Calibrator]): Fitted to all but one fold each.
+        calibrators (list[Calibrator]): One calibrator per fold, fitted to the
+            other folds.
+
+    Returns:
+        dict: Number of folds, their rule, and the calibrators.
     """
     return dict(
         num_folds=NUM_FOLDS,

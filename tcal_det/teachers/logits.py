@@ -1,4 +1,4 @@
-"""A teacher's classification logits with the labels they should have had.
+"""Collect a teacher's classification logits and the assigned labels.
 
 Shapes: N kept samples, each a RoI, a prior or a query; C = K + 1 classes
 with background last.
@@ -22,17 +22,17 @@ from .reservoir import Reservoir
 
 @dataclass(frozen=True, eq=False)
 class TeacherSamples:
-    """What a softmax teacher said about samples, and what they were.
+    """Logits of a softmax teacher with the assigned labels.
 
     Attributes:
-        logits (ndarray): Not calibrated, float32, shape (N, C).
+        logits (ndarray): Uncalibrated logits, float32, shape (N, C).
         labels (ndarray): Assigned classes, C - 1 for background, int64,
             shape (N,).
         image_ids (ndarray): Position of the sample's image in the split,
             shape (N,).
-        num_seen (int): Samples of which these N were drawn.
-        num_images (int): Images of the split.
-        sample_name (str): What a sample is, in the plural. Defaults to
+        num_seen (int): Number of samples of which these N were drawn.
+        num_images (int): Number of images of the split.
+        sample_name (str): Name of the samples, in the plural. Defaults to
             'RoIs'.
     """
     logits: np.ndarray
@@ -46,16 +46,16 @@ class TeacherSamples:
 
     @property
     def unit(self) -> str:
-        """What was drawn, in the plural."""
+        """Name of the drawn samples, in the plural."""
         return self.sample_name
 
     @property
     def is_foreground(self) -> np.ndarray:
-        """Whether the sample was assigned to an object, shape (N,)."""
+        """Whether each sample was assigned to an object, shape (N,)."""
         return self.labels != self.logits.shape[1] - 1
 
     def describe(self) -> Dict[str, object]:
-        """Plain numbers, for the JSON file."""
+        """Describe the samples in plain numbers for the JSON file."""
         return dict(
             num_seen=self.num_seen,
             num_used=len(self.labels),
@@ -70,35 +70,38 @@ def collect_teacher_samples(detector: nn.Module,
                             protocol: str = 'train',
                             max_samples: int = MAX_SAMPLES,
                             seed: int = 0) -> TeacherScores:
-    """Run a teacher over images and keep a fair sample of what it said.
+    """Run a teacher on images and keep a uniform sample of its logits.
 
-    For RoI heads protocol 'train' is the distribution that distillation
-    sees: proposals of ``train_cfg.rpn_proposal``, assigned and sampled as in
-    training, with the objects among them. Protocol 'test' takes all proposals
-    of ``test_cfg.rpn``, assigned but not sampled. Dense heads classify all
-    their priors in either. Of detectors with queries it is the last layer's
-    predictions in either, right where COCO's evaluation calls them so.
+    For RoI heads, protocol 'train' is the distribution that distillation
+    uses: proposals of ``train_cfg.rpn_proposal`` and the annotated boxes,
+    assigned and sampled as in training. Protocol 'test' takes all proposals
+    of ``test_cfg.rpn``, assigned but not sampled. For dense heads both
+    protocols take all priors. For detectors with queries both protocols take
+    the predictions of the last layer, which are matched with the annotated
+    objects as in COCO's evaluation.
 
     Args:
-        detector (nn.Module): With a head that can be labelled; put in eval.
-        dataloader (Iterable[dict]): Images with annotations in their own
-            scale, see ``build_calibration_dataloader``.
-        protocol (str): 'train' or 'test'. Defaults to 'train'.
-        max_samples (int): So many RoIs, or pairs of each selection, are
-            kept; of more, each has the same chance (reservoir sampling).
-            Defaults to 500000.
-        seed (int): Seed of the sampler and of that choice, in [0, 2**63).
-            Defaults to 0.
+        detector (nn.Module): Detector with a supported head; it is set to
+            evaluation mode.
+        dataloader (Iterable[dict]): Dataloader whose annotations have the
+            scale of their images, see ``build_calibration_dataloader``.
+        protocol (str): Sampling protocol, 'train' or 'test'. Defaults to
+            'train'.
+        max_samples (int): Maximum number of samples, or of pairs of each
+            selection; larger streams are sampled uniformly (reservoir
+            sampling). Defaults to 500000.
+        seed (int): Random seed of the sampler and the reservoir, in
+            [0, 2**63). Defaults to 0.
 
     Returns:
-        TeacherSamples | TeacherPairs: Of a softmax or a sigmoid head, on the
-        CPU.
+        TeacherSamples or TeacherPairs: Samples of a softmax head, or pairs
+        of a sigmoid head, on the CPU.
 
     Raises:
-        InvalidTypeError: If the detector has no head that can be labelled,
-            no RPN where it needs one, or no ``train_cfg``.
-        InvalidValueError: If an argument is wrong, or the images have no
-            annotated object or no sample.
+        InvalidTypeError: If the head of the detector is not supported, or if
+            the detector lacks a required RPN or ``train_cfg``.
+        InvalidValueError: If an argument is not allowed, or if the images
+            have no annotated object or no sample.
     """
     check_choice('protocol', protocol, PROTOCOLS)
     check_count('seed', seed, lowest=0, highest=LARGEST_SEED)
@@ -111,7 +114,7 @@ def collect_teacher_samples(detector: nn.Module,
     detector.eval()
     num_images = 0
     progress = ProgressBar(len(dataloader.dataset))
-    # mmdet's samplers draw from torch's global stream.
+    # mmdet's samplers draw from torch's global random generator.
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         for data in dataloader:
@@ -133,11 +136,11 @@ def _check_adapter(adapter: HeadAdapter) -> None:
 
 
 class _SampleCollector:
-    """Draws samples of a softmax head.
+    """Collector that draws samples of a softmax head.
 
     Args:
         adapter (HeadAdapter): Adapter of the teacher.
-        max_samples (int): Samples to keep.
+        max_samples (int): Maximum number of samples.
         seed (int): Random seed of the draws.
     """
 
@@ -152,7 +155,7 @@ class _SampleCollector:
             labels=group.labels.cpu().numpy(),
             image_ids=first_image + group.image_index.cpu().numpy())
         if group.weight is not None:
-            # Neither right nor wrong: those in ignored regions.
+            # Samples in ignored regions are neither correct nor wrong.
             kept = (group.weight > 0).cpu().numpy()
             columns = {name: values[kept] for name, values in columns.items()}
         self._reservoir.add(

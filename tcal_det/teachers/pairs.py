@@ -1,6 +1,6 @@
-"""A sigmoid teacher's scores with what they should have been.
+"""Collect a sigmoid teacher's scores and their targets.
 
-Each column of a sigmoid head is a yes or no of its own, so a sample is a
+Each column of a sigmoid head is a binary classifier. Therefore a sample is a
 pair of a place (prior, RoI or query) and a class. Nearly all pairs are
 background.
 
@@ -19,20 +19,20 @@ from tcal_det.models.head_adapters import ClassificationSamples, HeadAdapter
 from .reservoir import Reservoir
 from .soft_label_figures import non_target_variance
 
-# mmdet's usual `test_cfg.score_thr`: below it detection does not look.
+# mmdet's usual `test_cfg.score_thr`: detection drops lower scores.
 SCORE_THRESHOLD = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class PairSelection:
-    """Pairs of a place and a class.
+    """Selected pairs of a place and a class.
 
     Attributes:
-        logits (ndarray): Not calibrated, float32, shape (N,).
-        targets (ndarray): What the scores should be, in [0, 1], float32,
-            shape (N,).
+        logits (ndarray): Uncalibrated logits, float32, shape (N,).
+        targets (ndarray): Targets of the scores, in [0, 1], float32, shape
+            (N,).
         image_ids (ndarray): Position of the image in the split, shape (N,).
-        num_seen (int): Pairs of which these N were drawn.
+        num_seen (int): Number of pairs of which these N were drawn.
     """
     logits: np.ndarray
     targets: np.ndarray
@@ -42,14 +42,14 @@ class PairSelection:
 
 @dataclass(frozen=True, eq=False)
 class PlaceSelection:
-    """Places, each with all of its classes.
+    """Selected places, each with all of its classes.
 
     Attributes:
-        non_target_variance (ndarray): Variance of the scores, not
-            calibrated, of all classes but the assigned one; of all where the
-            place is background; float64, shape (N,).
+        non_target_variance (ndarray): Variance of the uncalibrated scores
+            over all classes except the assigned one, or over all classes if
+            the place is background; float64, shape (N,).
         image_ids (ndarray): Position of the image in the split, shape (N,).
-        num_seen (int): Places of which these N were drawn.
+        num_seen (int): Number of places of which these N were drawn.
     """
     non_target_variance: np.ndarray
     image_ids: np.ndarray
@@ -58,21 +58,22 @@ class PlaceSelection:
 
 @dataclass(frozen=True, eq=False)
 class TeacherPairs:
-    """What a sigmoid teacher said about pairs, and what they were.
+    """Scores of a sigmoid teacher with their targets.
 
     Attributes:
-        scored (PairSelection): Of the pairs with a score above
+        scored (PairSelection): Sample of the pairs with a score above
             ``score_threshold``.
-        all (PairSelection): Of all pairs.
-        scored_places (PlaceSelection): Of the places with a score above
-            ``score_threshold`` that have another class than the assigned one.
-        score_threshold (float): In (0, 1).
-        sum_scores (float): Over all pairs.
-        sum_targets (float): Over all pairs, > 0.
-        cls_channels (int): Columns of the logits.
-        num_images (int): Images of the split.
-        scores_iou (bool): Whether a target is an IoU, not 0 or 1.
-        sample_name (str): What a place is, in the plural.
+        all (PairSelection): Sample of all pairs.
+        scored_places (PlaceSelection): Sample of the places with a score
+            above ``score_threshold`` that have another class than the
+            assigned one.
+        score_threshold (float): Threshold of the scored pairs, in (0, 1).
+        sum_scores (float): Sum of the scores over all pairs.
+        sum_targets (float): Sum of the targets over all pairs, > 0.
+        cls_channels (int): Number of columns of the logits.
+        num_images (int): Number of images of the split.
+        scores_iou (bool): Whether the targets are IoUs instead of 0 or 1.
+        sample_name (str): Name of the places, in the plural.
     """
     scored: PairSelection
     all: PairSelection
@@ -86,7 +87,7 @@ class TeacherPairs:
     sample_name: str
 
     activation = 'sigmoid'
-    # What was drawn, in the plural.
+    # Name of the drawn samples, in the plural.
     unit = 'pairs of each selection'
 
     @property
@@ -95,7 +96,7 @@ class TeacherPairs:
         return self.sum_targets / self.all.num_seen
 
     def describe(self) -> Dict[str, object]:
-        """Plain numbers, for the JSON file."""
+        """Describe the pairs in plain numbers for the JSON file."""
         return dict(
             score_threshold=self.score_threshold,
             num_seen=self.all.num_seen,
@@ -109,11 +110,11 @@ class TeacherPairs:
 
 
 class PairCollector:
-    """Draws all selections from groups of samples, in bounded memory.
+    """Collector that draws all selections in bounded memory.
 
     Args:
         adapter (HeadAdapter): Adapter of the teacher.
-        max_samples (int): Pairs to keep of each selection.
+        max_samples (int): Maximum number of pairs of each selection.
         seed (int): Random seed of the draws.
     """
 
@@ -127,11 +128,15 @@ class PairCollector:
         self._sum_scores = self._sum_targets = 0.0
 
     def add(self, group: ClassificationSamples, first_image: int) -> None:
-        """Take the pairs of some places; ignored places have none.
+        """Add the pairs of a group of places, except ignored places.
 
         Args:
-            group (ClassificationSamples): With labels.
-            first_image (int): Position of the batch in the split.
+            group (ClassificationSamples): Places with labels.
+            first_image (int): Position of the batch's first image in the
+                split.
+
+        Raises:
+            InvalidValueError: If a logit is not finite.
         """
         logits, targets = group.logits.float(), pair_targets(group)
         image_ids, labels = group.image_index + first_image, group.labels
@@ -170,7 +175,7 @@ class PairCollector:
                     image_ids: Tensor) -> None:
         is_taken = (scores > self._threshold).any(dim=1)
         if scores.shape[1] == 1:
-            # Of an only class that is the target, no other is left.
+            # If the only class is the target, there is no other class.
             is_taken &= labels != 0
         places = is_taken.nonzero()[:, 0]
 
@@ -185,10 +190,13 @@ class PairCollector:
         self._scored_places.add(len(places), take)
 
     def result(self, num_images: int) -> TeacherPairs:
-        """The pairs of all images.
+        """Return the pairs of all images.
 
         Args:
-            num_images (int): Images of the split.
+            num_images (int): Number of images of the split.
+
+        Returns:
+            TeacherPairs: All selections.
 
         Raises:
             InvalidValueError: If no place was assigned to an object, or no
@@ -229,15 +237,15 @@ class PairCollector:
 
 
 def pair_targets(group: ClassificationSamples) -> Tensor:
-    """What each score of a sigmoid head should be.
+    """Return the target of each score of a sigmoid head.
 
     Args:
-        group (ClassificationSamples): With labels.
+        group (ClassificationSamples): Places with labels.
 
     Returns:
-        Tensor: In [0, 1], float32, shape (S, C): 1, or the sample's
-        quality, in the column of its label; rows of zeros where the label
-        has no column, as that of background.
+        Tensor: Targets in [0, 1], float32, shape (S, C). The column of the
+        label holds 1, or the quality of the sample; all others hold 0. The
+        background label has no column, so its rows are zero.
     """
     columns = torch.arange(group.logits.shape[1], device=group.labels.device)
     targets = (group.labels[:, None] == columns).float()
@@ -247,13 +255,13 @@ def pair_targets(group: ClassificationSamples) -> Tensor:
 
 
 def score_threshold(detector: nn.Module) -> float:
-    """The score above which a pair counts as scored.
+    """Return the score above which a pair counts as scored.
 
     Args:
-        detector (nn.Module): With mmdet's ``test_cfg``.
+        detector (nn.Module): Detector with mmdet's ``test_cfg``.
 
     Returns:
-        float: ``score_thr``, but at least 0.05.
+        float: The detector's ``score_thr``, but at least 0.05.
     """
     test_cfg = detector.test_cfg or {}
     test_cfg = test_cfg.get('rcnn', test_cfg)

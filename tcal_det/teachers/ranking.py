@@ -1,4 +1,4 @@
-"""Which of several teachers to distil from, and how sure that is."""
+"""Rank teachers by calibration error, with confidence intervals."""
 import math
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
@@ -31,11 +31,12 @@ from .soft_label_figures import (binary_entropy, non_target_variance,
                                  softmax_entropy)
 
 NUM_BINS = 15
-PAPER = ('Kim et al. (arXiv 2508.20224) find that the calibration error of '
-         'the teacher goes with the accuracy of its student, R^2 = .92 on '
-         'CIFAR-100, more than the accuracy of the teacher does, .56')
+PAPER = ('Kim et al. (arXiv 2508.20224) find that the accuracy of a student '
+         'correlates more with the calibration error of its teacher '
+         '(R^2 = .92 on CIFAR-100) than with the accuracy of the teacher '
+         '(R^2 = .56)')
 
-# What a column of a table is called, and its decimal places.
+# Heading of a table column, and its number of decimal places.
 Column = Tuple[str, int]
 SOFT_LABEL_COLUMNS = dict(
     entropy=('entropy', 4), non_target_variance=('non-target variance', 6))
@@ -43,23 +44,26 @@ SOFT_LABEL_COLUMNS = dict(
 
 @dataclass(frozen=True, eq=False)
 class TeacherScore(metaclass=ABCMeta):
-    """What is known of one teacher.
+    """Figures of one teacher.
 
     Attributes:
-        name (str): As the user calls it.
-        mean_ap (float): COCO's mAP of the teacher as it is; no interval.
-        ece (Estimate): Of all samples, or scored pairs; not calibrated.
-        over (Estimate): Its over-confident part.
-        under (Estimate): Its under-confident part.
-        entropy (Estimate): Mean, in nats, of a sample's classes, background
-            included, or of a scored pair's yes or no.
+        name (str): Name of the teacher.
+        mean_ap (float): COCO mAP of the uncalibrated teacher, without an
+            interval.
+        ece (Estimate): ECE of the uncalibrated teacher over all samples, or
+            over the scored pairs.
+        over (Estimate): Over-confident part of the ECE.
+        under (Estimate): Under-confident part of the ECE.
+        entropy (Estimate): Mean entropy in nats, over the classes of a sample
+            including background, or of the binary score of a scored pair.
         non_target_variance (Estimate): Mean variance of the probabilities of
-            all classes but the assigned one, over samples or scored places.
+            all classes except the assigned one, over samples or scored
+            places.
         calibrated_ece (Estimate): ECE after the default calibrator of the
             activation, on the samples that it was fitted to.
-        num_samples (int): Samples, or scored pairs, measured.
-        resampled_ece (ndarray): ``ece`` of each resample of the images,
-            shape (B,).
+        num_samples (int): Number of measured samples or scored pairs.
+        resampled_ece (ndarray): ECE of each resample of the images, shape
+            (B,).
     """
     name: str
     mean_ap: float
@@ -72,13 +76,13 @@ class TeacherScore(metaclass=ABCMeta):
     num_samples: int
     resampled_ece: np.ndarray
 
-    # Of the table, by attribute.
+    # Columns of the table by attribute.
     columns: ClassVar[Dict[str, Column]]
-    # What was done to the teacher for ``calibrated_ece``.
+    # Description of the calibration for ``calibrated_ece``.
     calibrated_at: ClassVar[str]
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers."""
+        """Convert to plain numbers."""
         return dict(
             name=self.name,
             mAP=self.mean_ap,
@@ -89,30 +93,30 @@ class TeacherScore(metaclass=ABCMeta):
     @property
     @abstractmethod
     def parameters(self) -> Dict[str, float]:
-        """What the default calibrator was fitted to."""
+        """Fitted parameters of the default calibrator."""
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """The calibrator, for the figure."""
+        """Description of the calibrator for the figure."""
 
     @property
     @abstractmethod
     def config(self) -> str:
-        """The calibrator, for a student's config."""
+        """Text of the calibrator for the config of a student."""
 
     @abstractmethod
     def grounds(self) -> str:
-        """What calibration makes of it, in a sentence."""
+        """Return a sentence about the calibrated teacher."""
 
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxScore(TeacherScore):
-    """What is known of one softmax teacher.
+    """Figures of one softmax teacher.
 
     Attributes:
         ace (Estimate): Adaptive calibration error over all classes.
-        temperature (Estimate): Of smallest NLL.
+        temperature (Estimate): Temperature of smallest NLL.
     """
     ace: Estimate
     temperature: Estimate
@@ -149,12 +153,13 @@ class SoftmaxScore(TeacherScore):
 
 @dataclass(frozen=True, eq=False)
 class SigmoidScore(TeacherScore):
-    """What is known of one sigmoid teacher, from its scored pairs.
+    """Figures of one sigmoid teacher, from its scored pairs.
 
     Attributes:
-        sum_ratio (Estimate): Sum of the scores over sum of the targets.
-        scale (Estimate): Platt scaling's, of smallest NLL.
-        bias (Estimate): Platt scaling's, of smallest NLL.
+        sum_ratio (Estimate): Sum of the scores divided by the sum of the
+            targets.
+        scale (Estimate): Scale of the Platt scaling with the smallest NLL.
+        bias (Estimate): Bias of the Platt scaling with the smallest NLL.
     """
     sum_ratio: Estimate
     scale: Estimate
@@ -187,9 +192,9 @@ class SigmoidScore(TeacherScore):
     def grounds(self) -> str:
         return (f'With its fitted Platt scaling, a = {_text(self.scale, 3)} '
                 f'and b = {_text(self.bias, 3)}, the ECE of `{self.name}` is '
-                f'{_text(self.calibrated_ece)}. Every ECE is that of the '
-                "pairs of a prior and a class that the teacher itself scores "
-                'above a threshold.')
+                f'{_text(self.calibrated_ece)}. Each ECE is measured on the '
+                "pairs of a prior and a class to which the teacher itself "
+                'gives a score above a threshold.')
 
 
 def score_teacher(name: str,
@@ -200,15 +205,16 @@ def score_teacher(name: str,
     """Measure a teacher, with intervals from resampled images.
 
     Args:
-        name (str): As the user calls it.
-        samples (TeacherSamples | TeacherPairs): Its logits.
-        mean_ap (float): Its mAP.
-        num_resamples (int): Of the images. Defaults to 1000.
-        seed (int): Of the resamples; the same for teachers that are to be
-            compared. Defaults to 0.
+        name (str): Name of the teacher.
+        samples (TeacherSamples or TeacherPairs): Logits of the teacher.
+        mean_ap (float): COCO mAP of the teacher.
+        num_resamples (int): Number of resamples of the images, >= 2. Defaults
+            to 1000.
+        seed (int): Random seed of the resamples; must be the same for
+            teachers that are compared. Defaults to 0.
 
     Returns:
-        TeacherScore: Its figures.
+        TeacherScore: Figures of the teacher.
     """
     check_count('num_resamples', num_resamples, lowest=2)
     draws = draw_images(samples.num_images, num_resamples, seed)
@@ -274,7 +280,7 @@ def _score_pairs(name: str, pairs: TeacherPairs, mean_ap: float,
 
 def _mean(values: np.ndarray, image_ids: np.ndarray,
           draws: np.ndarray) -> Estimate:
-    """Mean of figures that are not negative; NaN of none."""
+    """Estimate the mean of non-negative figures; NaN without figures."""
     return Estimate.from_resamples(
         float(values.mean()) if len(values) else math.nan,
         resampled_mean(values, image_ids, draws),
@@ -284,7 +290,7 @@ def _mean(values: np.ndarray, image_ids: np.ndarray,
 def _calibration_errors(confidence: np.ndarray, calibrated: np.ndarray,
                         targets: np.ndarray, image_ids: np.ndarray,
                         draws: np.ndarray) -> Dict[str, Any]:
-    """What a score of either activation has."""
+    """Compute the figures that both activations have."""
     error = calibration_error(confidence, targets, NUM_BINS)
     resampled = resampled_ece(confidence, targets, image_ids, draws, NUM_BINS)
     figures = {
@@ -303,14 +309,15 @@ def _calibration_errors(confidence: np.ndarray, calibrated: np.ndarray,
 
 @dataclass(frozen=True, eq=False)
 class TeacherRanking:
-    """Teachers by calibration error, and the one to take.
+    """Teachers ranked by calibration error, and the recommended one.
 
     Attributes:
-        scores (list[TeacherScore]): Smallest ECE first.
-        differences (list[Estimate]): ECE of each less the first's, on the
-            same resamples; the first is 0.
-        recommended (TeacherScore): Of those whose difference may be 0, the
-            one with the highest mAP.
+        scores (list[TeacherScore]): Teachers in the order of their ECE,
+            smallest first.
+        differences (list[Estimate]): ECE of each teacher minus the ECE of the
+            first, on the same resamples; 0 for the first.
+        recommended (TeacherScore): Teacher with the highest mAP of those
+            whose difference may be 0.
     """
     scores: List[TeacherScore]
     differences: List[Estimate]
@@ -318,7 +325,15 @@ class TeacherRanking:
 
     @classmethod
     def of(cls, scores: Iterable[TeacherScore]) -> 'TeacherRanking':
-        """Rank teachers that were measured on the same resamples."""
+        """Rank teachers that were measured on the same resamples.
+
+        Args:
+            scores (Iterable[TeacherScore]): Figures of the teachers, in any
+                order.
+
+        Returns:
+            TeacherRanking: Ranking with a recommendation.
+        """
         scores = sorted(scores, key=lambda score: score.ece.value)
         first = scores[0]
         differences = [
@@ -328,39 +343,39 @@ class TeacherRanking:
         ]
         equals = [
             score for score, difference in zip(scores, differences)
-            # NaN, where nothing is known of a difference, tells nobody apart.
+            # `not >`, because NaN stands for an unknown difference.
             if not difference.low > 0
         ]
         return cls(scores, differences,
                    max(equals, key=lambda score: np.nan_to_num(score.mean_ap)))
 
     def grounds(self) -> List[str]:
-        """Why this teacher and this temperature, in sentences."""
+        """Return the reasons for the recommendation as sentences."""
         first, chosen = self.scores[0], self.recommended
         level = f'{CONFIDENCE_LEVEL:.0%}'
         sentences = [
-            f'{PAPER}: so teachers are ranked by ECE.',
+            f'{PAPER}. Therefore teachers are ranked by ECE.',
             f'`{first.name}` has the smallest ECE, {_text(first.ece)}.',
         ]
         for score, difference in zip(self.scores[1:], self.differences[1:]):
             verdict = ('it is larger' if difference.low > 0 else
-                       'the two cannot be told apart on these images')
+                       'the two are not distinguishable on these images')
             sentences.append(
-                f'The ECE of `{score.name}` less that of `{first.name}` is '
+                f'The ECE of `{score.name}` minus that of `{first.name}` is '
                 f'{_text(difference)}: {verdict}.')
         if chosen is not first:
             sentences.append(
-                f'Among those that cannot be told apart `{chosen.name}` has '
+                f'Of those that are not distinguishable, `{chosen.name}` has '
                 f'the highest mAP, {_per_cent(chosen.mean_ap)}.')
         sentences.append(chosen.grounds())
         sentences.append(
-            f'In brackets: {level} intervals over resampled images; they say '
-            'nothing of other data sets, and the correlation is one of '
-            'classifiers.')
+            f'In brackets: {level} intervals over resampled images. They do '
+            'not cover other datasets, and the paper measured the '
+            'correlation on classifiers, not on detectors.')
         return sentences
 
     def as_markdown(self) -> str:
-        """The table, the recommendation and its grounds."""
+        """Format the table, the recommendation and its reasons."""
         columns = self.recommended.columns
         rows = [['teacher', 'mAP', *(name for name, _ in columns.values())]]
         for score in self.scores:
@@ -379,7 +394,7 @@ class TeacherRanking:
         return '\n'.join(lines + [f'- {line}' for line in self.grounds()])
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and texts."""
+        """Convert to plain numbers and strings."""
         return dict(
             teachers=[
                 dict(
@@ -397,14 +412,17 @@ class TeacherRanking:
 
 
 def measure_mean_ap(detector: nn.Module, dataloader: Iterable[dict]) -> float:
-    """COCO's mAP of a detector on annotated images of any data set type.
+    """Measure COCO's mAP of a detector on annotated images.
+
+    Works for every dataset type.
 
     Args:
-        detector (nn.Module): In eval.
-        dataloader (Iterable[dict]): Of ``build_calibration_dataloader``.
+        detector (nn.Module): Detector in evaluation mode.
+        dataloader (Iterable[dict]): Dataloader from
+            ``build_calibration_dataloader``.
 
     Returns:
-        float: In [0, 1]; NaN without objects.
+        float: The mAP, in [0, 1]; NaN without objects.
     """
     num_classes = adapter_for(detector, 'teacher').num_classes
     collected = collect_detections(detector, dataloader, num_classes)
@@ -414,19 +432,19 @@ def measure_mean_ap(detector: nn.Module, dataloader: Iterable[dict]) -> float:
 
 
 def check_comparable(detectors: Dict[str, nn.Module]) -> None:
-    """Refuse teachers whose calibration errors cannot be compared.
+    """Check that the calibration errors of teachers can be compared.
 
-    Those of a softmax head are of the top class of each sample, those of a
-    sigmoid head of pairs above a threshold; RoIs are other samples than
-    priors. A ranking across them would rank the samples. No student could
-    choose between such teachers, either: one that learns from RoIs cannot
-    learn from priors.
+    The error of a softmax head is measured on the top class of each sample,
+    the error of a sigmoid head on pairs above a threshold; and RoIs are
+    other samples than priors. A ranking across them would compare the
+    samples, not the teachers. It would also be useless for a student: a
+    student that learns from RoIs cannot learn from priors.
 
     Args:
-        detectors (dict[str, nn.Module]): By name.
+        detectors (dict[str, nn.Module]): Teachers by name.
 
     Raises:
-        InvalidValueError: If activations, kinds of sample or numbers of
+        InvalidValueError: If activations, kinds of samples or numbers of
             classes differ.
     """
     adapters = {

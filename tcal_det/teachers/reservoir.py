@@ -1,4 +1,4 @@
-"""A uniform sample of a stream, in memory for no more than itself."""
+"""Uniform random sample of a stream, in memory of the sample's size."""
 from typing import Callable, Dict, Tuple
 
 import numpy as np
@@ -10,19 +10,21 @@ NUMBERS_PER_CHUNK = 2**22
 
 
 class Reservoir:
-    """Keeps at most so many samples of a stream, each with the same chance.
+    """Uniform random sample of a stream (reservoir sampling).
 
-    Each sample of the stream has a random key, and the smallest keys stay. A
-    key above the largest kept one is never drawn, only counted: of the
-    thousand millions of pairs of a dense head almost none is touched.
+    Each sample of the stream has a random key, and the samples with the
+    smallest keys are kept. Keys above the largest kept key are not drawn one
+    by one; only their number is drawn. Therefore almost none of the billions
+    of pairs of a dense head is touched.
 
     Args:
-        max_samples (int): Samples to keep, >= 1.
+        max_samples (int): Maximum number of samples, >= 1; larger streams are
+            sampled uniformly.
         seed (int): Random seed of the choice.
-        sample_name (str): Name of a sample in the plural, for a message.
+        sample_name (str): Name of the samples, in the plural, for messages.
 
     Attributes:
-        num_seen (int): Samples of the stream so far.
+        num_seen (int): Number of samples of the stream that were added.
     """
 
     def __init__(self, max_samples: int, seed: int, sample_name: str) -> None:
@@ -32,18 +34,18 @@ class Reservoir:
         self._rng = np.random.default_rng(seed)
         self._keys = self._allocate(np.float64)
         self._num_kept = 0
-        # Of the next samples only those with a smaller key can stay.
+        # Only samples with a smaller key than this can still be kept.
         self._threshold = 1.0
         self._columns: Dict[str, np.ndarray] = {}
 
     def add(self, count: int, take: Callable[[np.ndarray],
                                              Dict[str, np.ndarray]]) -> None:
-        """Look at the next samples of the stream.
+        """Add the next samples of the stream.
 
         Args:
             count (int): Number of samples.
-            take (callable): Gives the columns, by name, of those samples
-                whose positions in [0, count) it is given, increasing.
+            take (Callable): Function from positions in [0, count), in
+                increasing order, to the columns of these samples by name.
         """
         self.num_seen += count
         for begin in range(0, count, NUMBERS_PER_CHUNK):
@@ -58,14 +60,17 @@ class Reservoir:
                 self._columns[name][places] = values
 
     def columns(self) -> Dict[str, np.ndarray]:
-        """What was kept, by name; in the stream's order if all was."""
+        """Return the columns of the kept samples by name.
+
+        The samples are in the order of the stream if all of them were kept.
+        """
         return {
             name: values[:self._num_kept]
             for name, values in self._columns.items()
         }
 
     def _choose(self, count: int) -> Tuple[np.ndarray, np.ndarray]:
-        """Which of the next samples stay, and where."""
+        """Choose the next samples to keep, and their rows."""
         num_small = count
         chosen = np.arange(count)
         if self._threshold < 1:
@@ -96,7 +101,7 @@ class Reservoir:
     def _allocate(self, dtype: np.dtype, *columns: int) -> np.ndarray:
         try:
             return np.empty((self.max_samples, *columns), dtype)
-        except (MemoryError, ValueError):  # the latter beyond all addresses
+        except (MemoryError, ValueError):  # numpy raises both
             raise InvalidValueError(
                 f'`max_samples` must be a number of {self._sample_name} that '
                 f'memory can hold, but got {self.max_samples}') from None

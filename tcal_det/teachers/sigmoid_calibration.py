@@ -1,11 +1,11 @@
-"""Calibrate a sigmoid teacher on held-out pairs, and say what it has changed.
+"""Calibrate a sigmoid teacher on held-out pairs and measure the effect.
 
-Two selections are kept apart. 'scored', the pairs with a score above a
-threshold, are those that detection uses; 'all' are mostly easy background.
-They are chosen by score, never by label: even a perfect teacher looks
-miscalibrated on pairs chosen by what they turned out to be.
+Two selections of pairs are measured separately. 'scored', the pairs with a
+score above a threshold, are those that detection uses. 'all' are mostly easy
+background. Pairs are selected by score and never by label, because even a
+perfect teacher looks miscalibrated on pairs that are selected by their label.
 
-Shapes: N pairs of a place (prior or RoI) and a class.
+Shapes: N pairs of a place (prior, RoI or query) and a class.
 """
 import warnings
 from dataclasses import dataclass
@@ -29,26 +29,26 @@ from tcal_det.teacher_options import SELECTIONS
 from .image_folds import NUM_FOLDS, cross_fitting_to_dict, fold_of_image
 from .pairs import PairSelection, TeacherPairs
 
-# Temperatures of the two selections that differ by more are refused.
+# Largest allowed ratio of the temperatures of the two selections.
 LARGEST_TEMPERATURE_RATIO = 1.5
-# Of the mean probabilities of the two selections' Platt scalings. An ECE of
-# as much would be called large.
+# Largest mean difference between the probabilities of the two selections'
+# calibrators without a warning. An ECE of this size would be called large.
 LARGEST_PROBABILITY_GAP = 0.05
-# Focal heads have their optimum near one half.
+# The optimum of focal heads is near 0.5.
 SWEEP_TEMPERATURES = np.linspace(0.2, 3.0, 57)
 COLUMNS = ('nll', 'brier', 'ece', 'over', 'under', 'mce', 'sum_ratio')
 
 
 @dataclass(frozen=True, eq=False)
 class PairMeasurement:
-    """How well scores fit what was true.
+    """Calibration of the scores of a sigmoid head.
 
     Attributes:
         nll (float): Mean negative log-likelihood of a pair, in nats.
         brier (float): Mean squared difference of score and target.
         error (CalibrationError): ECE, its signed parts, MCE and bins.
-        sum_ratio (float): Sum of the scores over sum of the targets; above
-            1 the teacher promises more objects than there are.
+        sum_ratio (float): Sum of the scores divided by the sum of the
+            targets; above 1 if the teacher predicts too many objects.
     """
     nll: float
     brier: float
@@ -56,7 +56,7 @@ class PairMeasurement:
     sum_ratio: float
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists."""
+        """Convert to plain numbers and lists."""
         return dict(
             num_samples=self.error.num_samples,
             nll=self.nll,
@@ -70,11 +70,14 @@ class PairMeasurement:
 
 
 def measure_pairs(logits: np.ndarray, targets: np.ndarray) -> PairMeasurement:
-    """Measure sigmoid logits against targets.
+    """Measure the calibration of sigmoid logits.
 
     Args:
-        logits (ndarray): Shape (N,).
-        targets (ndarray): In [0, 1], shape (N,).
+        logits (ndarray): Logits of the pairs, shape (N,).
+        targets (ndarray): Targets of the scores, in [0, 1], shape (N,).
+
+    Returns:
+        PairMeasurement: Figures of all pairs.
     """
     logits, targets = logits.astype(np.float64), targets.astype(np.float64)
     scores = expit(logits)
@@ -89,23 +92,26 @@ def measure_pairs(logits: np.ndarray, targets: np.ndarray) -> PairMeasurement:
 
 @dataclass(frozen=True, eq=False)
 class SigmoidCalibration:
-    """A calibrator of a sigmoid teacher and the evidence for it.
+    """Calibrator of a sigmoid teacher and its measurements.
 
     Attributes:
         fitted_to (str): Selection whose calibrator is written, 'scored' or
             'all'.
-        calibrators (dict[str, Calibrator]): Fitted to each selection.
+        calibrators (dict[str, Calibrator]): Calibrators by the selection that
+            they were fitted to.
         probability_gap (float): Mean absolute difference of the two
             calibrators' probabilities over the scored pairs.
-        fold_calibrators (list[Calibrator]): Fitted to all but one fold of
-            the images.
-        before (dict[str, PairMeasurement]): Of the teacher as it is, by
-            selection.
-        after (dict[str, PairMeasurement]): Of calibrated logits, each by the
-            calibrator that was not fitted to its image.
-        sweep (dict[str, list[float]]): ``temperature``, and ``ece``,
-            ``over``, ``under`` and ``nll`` of the scored pairs at each.
-        pairs (TeacherPairs): What was measured.
+        fold_calibrators (list[Calibrator]): Calibrators fitted to all but one
+            fold of the images each.
+        before (dict[str, PairMeasurement]): Figures of the uncalibrated
+            teacher, by selection.
+        after (dict[str, PairMeasurement]): Figures of the calibrated logits,
+            by selection; each pair is calibrated by the fold calibrator that
+            was not fitted to its image.
+        sweep (dict[str, list[float]]): Lists of equal length:
+            ``temperature``, and ``ece``, ``over``, ``under`` and ``nll`` of
+            the scored pairs at each temperature.
+        pairs (TeacherPairs): Measured pairs.
     """
     fitted_to: str
     calibrators: Dict[str, Calibrator]
@@ -118,11 +124,14 @@ class SigmoidCalibration:
 
     @property
     def calibrator(self) -> Calibrator:
-        """What is written."""
+        """Calibrator that is written to the JSON file."""
         return self.calibrators[self.fitted_to]
 
     def to_dict(self) -> Dict[str, Any]:
-        """Plain numbers and lists; ``calibrator`` is what configs load."""
+        """Convert to plain numbers and lists.
+
+        Configs load the entry ``calibrator``.
+        """
         return dict(
             calibrator=self.calibrator.to_json_dict(),
             objective='nll',
@@ -142,7 +151,7 @@ class SigmoidCalibration:
             sweep=self.sweep)
 
     def table(self) -> str:
-        """Before and after, and both fits, for people."""
+        """Format the figures before and after, and both fits, as a table."""
         lines = [
             f'{"":19}{"samples":>9}' + ''.join(f'{key:>10}' for key in COLUMNS)
         ]
@@ -157,12 +166,17 @@ class SigmoidCalibration:
             f'to {name} {_parameters(self.calibrators[name])}'
             for name in SELECTIONS
         ]
-        lines.append(f'fitted {", ".join(fitted)}; "after" and what is '
-                     f'written are those fitted to {self.fitted_to}')
+        lines.append(f'fitted {", ".join(fitted)}; "after" and the written '
+                     f'calibrator use the fit to {self.fitted_to}')
         return '\n'.join(lines)
 
     def diagrams(self) -> Dict[str, Tuple[dict, str]]:
-        """Bin tables by heading and the title of each reliability figure."""
+        """Return the content of the reliability diagrams.
+
+        Returns:
+            dict[str, tuple[dict, str]]: Bin tables by heading, and the title
+            of the figure, by selection.
+        """
         after = f'After: {_parameters(self.calibrator)}'
         titles = dict(
             scored='Teacher, pairs with a score above '
@@ -178,15 +192,18 @@ class SigmoidCalibration:
 
     @property
     def target_name(self) -> str:
-        """What a score should equal, for the figures."""
+        """Name of the target of a score, for the figures."""
         return 'Mean IoU' if self.pairs.scores_iou else 'Precision'
 
     sweep_title = 'Teacher, scored pairs'
 
     @property
     def marked_temperatures(self) -> Tuple[Optional[float], Optional[float]]:
-        """Fitted and softened temperature in the sweep, if there are such."""
-        # Softening about the base rate has no place on this axis.
+        """Fitted and softened temperature to mark in the sweep.
+
+        Each is None if the calibrator does not have it.
+        """
+        # Softening about the base rate is not a temperature.
         return getattr(self.calibrator, 'temperature', None), None
 
     def _rules(self) -> Dict[str, str]:
@@ -203,18 +220,19 @@ def calibrate_pairs(pairs: TeacherPairs,
                     seed: int = 0,
                     focal: Optional[Dict[str, float]] = None,
                     fit_to: str = 'scored') -> SigmoidCalibration:
-    """Fit a calibrator to each selection, and measure what one changes.
+    """Fit a calibrator to each selection, and measure one of them.
 
-    Where the two disagree, one function of the score does not serve both
-    objects and background: temperatures that differ by more than a factor
-    1.5 are refused, and other calibrators warned of. A calibrator that
-    makes the scores of all pairs worse is warned of, too.
+    If the two fits disagree, one function of the score cannot calibrate both
+    objects and background: temperatures that differ by more than a factor of
+    1.5 raise an error, and other calibrators give a warning. A calibrator
+    that makes the scores of all pairs worse also gives a warning.
 
     Args:
-        pairs (TeacherPairs): Held-out ones.
-        calibrator (str): 'PlattScaling', 'TemperatureScaling' or
-            'FocalPosterior'.
-        softening (float): Of the calibrator. Defaults to 1.0.
+        pairs (TeacherPairs): Pairs of held-out images.
+        calibrator (str): Name of the calibrator, 'PlattScaling',
+            'TemperatureScaling' or 'FocalPosterior'.
+        softening (float): Softening factor of the calibrator. Defaults
+            to 1.0.
         seed (int): Random seed of the folds. Defaults to 0.
         focal (dict[str, float], optional): ``alpha`` and ``gamma`` of the
             teacher's focal loss, for 'FocalPosterior'. Defaults to None.
@@ -222,11 +240,11 @@ def calibrate_pairs(pairs: TeacherPairs,
             'scored' or 'all'. Defaults to 'scored'.
 
     Returns:
-        SigmoidCalibration: The calibrator and the evidence.
+        SigmoidCalibration: Calibrators and measurements.
 
     Raises:
         InvalidValueError: If the pairs cannot be fitted or split by image,
-            or the temperatures disagree.
+            or if the temperatures of the selections disagree.
     """
 
     def fit(selection: PairSelection, rows: Any = ...) -> Calibrator:
@@ -263,7 +281,7 @@ def calibrate_pairs(pairs: TeacherPairs,
     }
     _warn_of_background(before['all'], after['all'], fit_to)
     for made in (*calibrators.values(), *fold_calibrators):
-        # They were fitted to single columns, and serve each of the head's.
+        # Fitted to a single column, but applied to each column of the head.
         made.cls_channels = pairs.cls_channels
     return SigmoidCalibration(
         fitted_to=fit_to,
@@ -277,13 +295,13 @@ def calibrate_pairs(pairs: TeacherPairs,
 
 
 def focal_parameters(adapter: HeadAdapter) -> Dict[str, float]:
-    """``alpha`` and ``gamma`` of a teacher's focal loss.
+    """Read ``alpha`` and ``gamma`` of a teacher's focal loss.
 
     Args:
         adapter (HeadAdapter): Adapter of the teacher.
 
     Returns:
-        dict[str, float]: For :class:`FocalPosterior`.
+        dict[str, float]: Arguments of :class:`FocalPosterior`.
 
     Raises:
         InvalidTypeError: If the teacher was trained with another loss.
@@ -294,32 +312,32 @@ def focal_parameters(adapter: HeadAdapter) -> Dict[str, float]:
     raise InvalidTypeError(
         'FocalPosterior must be given a teacher that was trained with '
         f'FocalLoss on targets of 0 and 1, but the `loss_cls` of the teacher '
-        f'{adapter.name} is a {type(loss_cls).__name__}, whose optimum is '
-        'another: use --calibrator PlattScaling')
+        f'{adapter.name} is a {type(loss_cls).__name__}, which has another '
+        'optimum: use --calibrator PlattScaling')
 
 
 def apply(calibrator: Calibrator, logits: np.ndarray) -> np.ndarray:
-    """Calibrate logits by a calibrator that was fitted to single columns.
+    """Apply a calibrator that was fitted to a single column.
 
     Args:
-        calibrator (Calibrator): Of sigmoid heads.
-        logits (ndarray): Shape (N,).
+        calibrator (Calibrator): Calibrator of a sigmoid head.
+        logits (ndarray): Uncalibrated logits, shape (N,).
 
     Returns:
-        ndarray: Shape (N,).
+        ndarray: Calibrated logits, shape (N,).
     """
     return calibrator(torch.from_numpy(logits[:, None])).numpy()[:, 0]
 
 
 def sweep_pairs(selection: PairSelection) -> Dict[str, List[float]]:
-    """ECE and NLL of pairs at temperatures from 0.2 to 3.
+    """Measure ECE and NLL of pairs at temperatures from 0.2 to 3.
 
     Args:
-        selection (PairSelection): Not calibrated.
+        selection (PairSelection): Pairs with uncalibrated logits.
 
     Returns:
-        dict[str, list[float]]: ``temperature``, ``ece``, ``over``,
-        ``under``, ``nll``.
+        dict[str, list[float]]: Lists of equal length: ``temperature``,
+        ``ece``, ``over``, ``under``, ``nll``.
     """
     sweep = {key: [] for key in ('ece', 'over', 'under', 'nll')}
     for temperature in SWEEP_TEMPERATURES:
@@ -341,7 +359,11 @@ def _make(calibrator: str, softening: float,
 
 def _check_agreement(fitted: Calibrator, fitted_to_all: Calibrator,
                      pairs: TeacherPairs) -> float:
-    """Mean difference of probabilities over the scored pairs, if allowed."""
+    """Return the mean difference of probabilities over the scored pairs.
+
+    Temperatures that differ too much raise an error; for other calibrators a
+    large difference gives a warning.
+    """
     logits = pairs.scored.logits
     gap = float(
         np.abs(
@@ -354,24 +376,28 @@ def _check_agreement(fitted: Calibrator, fitted_to_all: Calibrator,
             raise InvalidValueError(
                 f'`temperature` must be one that scored pairs (score > '
                 f'{pairs.score_threshold:g}) and all pairs share up to a '
-                f'factor {LARGEST_TEMPERATURE_RATIO:g}, but the scored ones '
-                f'ask for T = {scored:.4g} and all for T = {of_all:.4g}: '
-                'objects and background need different corrections, which '
-                'one temperature is not; use --calibrator PlattScaling')
+                f'factor {LARGEST_TEMPERATURE_RATIO:g}, but the fit to the '
+                f'scored ones is T = {scored:.4g} and the fit to all is T = '
+                f'{of_all:.4g}: objects and background need different '
+                'corrections, which one temperature cannot give; use '
+                '--calibrator PlattScaling')
     elif gap > LARGEST_PROBABILITY_GAP:
         warnings.warn(
             f'{_parameters(fitted)}, fitted to scored pairs, and '
-            f'{_parameters(fitted_to_all)}, fitted to all, give those with a '
-            f'score > {pairs.score_threshold:g} probabilities that differ by '
-            f'{gap:.3f} on average: below that score the calibrator is not '
-            'to be trusted; see "all" in the table',
+            f'{_parameters(fitted_to_all)}, fitted to all pairs, give the '
+            f'pairs with a score > {pairs.score_threshold:g} probabilities '
+            f'that differ by {gap:.3f} on average: below that score the '
+            'calibrator is not reliable; see "all" in the table',
             stacklevel=3)
     return gap
 
 
 def _warn_of_background(before: PairMeasurement, after: PairMeasurement,
                         fit_to: str) -> None:
-    """A distillation loss counts all pairs, and nearly all are background."""
+    """Warn if the calibrator makes the scores of all pairs worse.
+
+    A distillation loss counts all pairs, and nearly all are background.
+    """
     if after.nll <= before.nll:
         return
     remedy = ('--fit-to all' if fit_to == 'scored' else

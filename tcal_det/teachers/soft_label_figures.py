@@ -1,13 +1,16 @@
-"""What a teacher's probabilities say beside the class on top.
+"""Figures of a teacher's probabilities beyond the top class.
 
-A student is taught all of them. Their entropy is what is left of doubt; the
-variance over the classes other than the target is how far the teacher tells
-these apart, which Fan et al. ("Exploring dark knowledge under various teacher
-capacities and addressing capacity mismatch", Frontiers of Computer Science
-20(6), 2026) find to go with what a student learns from it.
+A student learns from all probabilities of its teacher. Their entropy measures
+the teacher's uncertainty. The variance over the classes other than the target
+measures how much the teacher distinguishes these classes.
 
-Shapes: N samples, for a sigmoid head places or pairs; C columns of the
-logits, for softmax with background last.
+Shapes: N samples, which are places or pairs for a sigmoid head; C columns of
+the logits, with background last for softmax.
+
+Reference:
+    Fan et al., "Exploring dark knowledge under various teacher capacities and
+    addressing capacity mismatch", Frontiers of Computer Science 20(6), 2026.
+    They find that the variance correlates with what a student learns.
 """
 from typing import Iterator
 
@@ -22,11 +25,11 @@ def softmax_entropy(probs: np.ndarray) -> np.ndarray:
     r"""Entropy of each sample's classes, :math:`-\sum_c p_c \log p_c`.
 
     Args:
-        probs (ndarray): Rows that sum to 1, background included, float64,
-            shape (N, C).
+        probs (ndarray): Probabilities of all classes including background,
+            rows sum to 1, float64, shape (N, C).
 
     Returns:
-        ndarray: In nats, in [0, log C], shape (N,).
+        ndarray: Entropy in nats, in [0, log C], shape (N,).
     """
     entropy = np.empty(len(probs))
     for rows in _slices(probs):
@@ -35,34 +38,37 @@ def softmax_entropy(probs: np.ndarray) -> np.ndarray:
 
 
 def binary_entropy(logits: np.ndarray) -> np.ndarray:
-    r"""Entropy of each yes or no, :math:`-s \log s - (1 - s) \log(1 - s)`.
+    r"""Entropy of each binary score, :math:`-s \log s - (1 - s) \log(1 - s)`.
 
     Args:
-        logits (ndarray): Of sigmoid scores s, shape (N,).
+        logits (ndarray): Logits of the sigmoid scores s, shape (N,).
 
     Returns:
-        ndarray: In nats, in [0, log 2], float64, shape (N,).
+        ndarray: Entropy in nats, in [0, log 2], float64, shape (N,).
     """
     logits = logits.astype(np.float64)
     return entr(expit(logits)) + entr(expit(-logits))
 
 
 def non_target_variance(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    r"""Variance of the probabilities of all classes but the assigned one.
+    r"""Variance of the probabilities of all classes except the assigned one.
 
     .. math::
         \frac1M \sum_{c \ne y} (p_c - \bar p)^2, \qquad
         \bar p = \frac1M \sum_{c \ne y} p_c
 
-    over the M columns other than that of the label y: C - 1, or all C where
-    the label has no column, as that of background of a sigmoid head.
+    The sums run over the M columns other than that of the label y. M is C - 1,
+    or C if the label has no column, like the background label of a sigmoid
+    head.
 
     Args:
-        probs (ndarray): In [0, 1], float64, shape (N, C).
+        probs (ndarray): Probabilities or scores, in [0, 1], float64, shape
+            (N, C).
         labels (ndarray): Assigned classes, shape (N,).
 
     Returns:
-        ndarray: Shape (N,); NaN where there is no other column.
+        ndarray: Variance of each sample, shape (N,); NaN if there is no other
+        column.
     """
     variance = np.empty(len(probs))
     columns = np.arange(probs.shape[1])
@@ -77,7 +83,7 @@ def non_target_variance(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _slices(probs: np.ndarray) -> Iterator[slice]:
-    """Rows of at most ``NUMBERS_PER_SLICE`` numbers."""
+    """Yield slices of rows with at most ``NUMBERS_PER_SLICE`` numbers."""
     step = max(NUMBERS_PER_SLICE // probs.shape[1], 1)
     for begin in range(0, len(probs), step):
         yield slice(begin, begin + step)

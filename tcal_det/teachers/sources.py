@@ -1,4 +1,4 @@
-"""The teacher, and the images that it is calibrated on, from a config."""
+"""Build a teacher and its calibration images from a config."""
 import os.path as osp
 from typing import List, Optional, Tuple, Union
 
@@ -23,20 +23,22 @@ def load_teacher_config(
         config: str,
         checkpoint: str,
         cfg_options: Optional[dict] = None) -> Tuple[Config, str]:
-    """Read a teacher's config, and find its checkpoint.
+    """Read a teacher's config and find its checkpoint.
 
     Args:
-        config (str): 'mmdet::...' name or path of a detector config.
-        checkpoint (str): 'auto' for the zoo weights of an 'mmdet::' config,
-            a path or a URL.
-        cfg_options (dict, optional): Overrides by dotted key. Defaults to
-            None.
+        config (str): Path or 'mmdet::...' name of a detector config.
+        checkpoint (str): Path or URL of the checkpoint; 'auto' for the zoo
+            weights of an 'mmdet::' config.
+        cfg_options (dict, optional): New config values by dotted key.
+            Defaults to None.
 
     Returns:
-        tuple[Config, str]: The config, and a path or URL.
+        tuple[Config, str]: Config, and path or URL of the checkpoint.
 
     Raises:
-        MissingFileError, InvalidValueError: If one of them cannot be found.
+        MissingFileError: If the config does not exist.
+        InvalidValueError: If the config cannot be read, an option does not
+            fit to it, or 'auto' finds no weights.
     """
     cfg, checkpoint = find_detector(config, checkpoint)
     merge_options(cfg, cfg_options)
@@ -47,15 +49,17 @@ def build_teacher(cfg: Config, checkpoint: str) -> nn.Module:
     """Build a detector and load all of its weights.
 
     Args:
-        cfg (Config): With the key ``model``.
-        checkpoint (str): A path or a URL.
+        cfg (Config): Config with the key ``model``.
+        checkpoint (str): Path or URL of the checkpoint.
 
     Returns:
-        nn.Module: In eval, on the GPU if there is one.
+        nn.Module: Detector in evaluation mode, on the GPU if there is one.
 
     Raises:
-        MissingFileError, InvalidTypeError, InvalidValueError: If the config
-            has no model, or the checkpoint is not its.
+        MissingFileError: If the checkpoint does not exist.
+        InvalidTypeError: If ``model`` is not a dict.
+        InvalidValueError: If the checkpoint cannot be read, or is of another
+            detector.
     """
     _check_dict('model', cfg['model'])
     init_default_scope(cfg.get('default_scope', 'mmdet'))
@@ -66,23 +70,25 @@ def build_teacher(cfg: Config, checkpoint: str) -> nn.Module:
 
 def build_calibration_dataloader(cfg: Config,
                                  split: str = 'val') -> DataLoader:
-    """The images of a split as in testing, but with annotations.
+    """Build a dataloader with test images of a split and annotations.
 
-    No augmentation and no shuffling; the boxes are scaled with their image
-    (mmdet's own test pipelines leave them in the original scale); wrappers
-    that repeat a data set are taken off, and images without objects stay.
+    There is no augmentation and no shuffling. The boxes are scaled with their
+    image (mmdet's own test pipelines leave them in the original scale).
+    Wrappers that repeat a dataset are removed, and images without objects are
+    kept.
 
     Args:
-        cfg (Config): A detector config with dataloaders.
-        split (str): 'val', 'test' or 'train'. Defaults to 'val'.
+        cfg (Config): Detector config with dataloaders.
+        split (str): Name of the split, 'val', 'test' or 'train'. Defaults to
+            'val'.
 
     Returns:
-        DataLoader: Of raw batches for the detector's data preprocessor.
+        DataLoader: Raw batches for the detector's data preprocessor.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If the config has no such
-            dataloader, or it has another form.
-        MissingFileError: If its files are not there.
+        InvalidTypeError: If a part of the dataloader has the wrong type.
+        InvalidValueError: If the config has no such dataloader or pipeline.
+        MissingFileError: If files of the dataset do not exist.
     """
     check_choice('split', split, SPLITS)
     key = f'{split}_dataloader'
@@ -110,11 +116,14 @@ def build_calibration_dataloader(cfg: Config,
 
 
 def annotation_files(cfg: Config, split: str) -> List[str]:
-    """The annotation files of a split; empty if the config has no such.
+    """List the annotation files of a split.
 
     Args:
-        cfg (Config): A detector config with dataloaders.
-        split (str): 'val', 'test' or 'train'.
+        cfg (Config): Detector config with dataloaders.
+        split (str): Name of the split, 'val', 'test' or 'train'.
+
+    Returns:
+        list[str]: Paths of the files; empty if the config has no such split.
     """
     loader = cfg.get(f'{split}_dataloader') or {}
     return [
@@ -127,13 +136,16 @@ def annotation_files(cfg: Config, split: str) -> List[str]:
 def shares_annotations(cfg: Config,
                        split: str,
                        trained_by: Optional[Config] = None) -> bool:
-    """Whether a split has an annotation file of a training split.
+    """Check whether a split shares an annotation file with a training split.
 
     Args:
-        cfg (Config): Has the split.
-        split (str): 'val', 'test' or 'train'.
-        trained_by (Config, optional): Has the training split. Defaults to
-            None, ``cfg`` itself.
+        cfg (Config): Config of the split.
+        split (str): Name of the split, 'val', 'test' or 'train'.
+        trained_by (Config, optional): Config of the training split. Defaults
+            to None, ``cfg``.
+
+    Returns:
+        bool: True if at least one annotation file is in both.
     """
     chosen, training = ({
         osp.abspath(path)
@@ -149,7 +161,7 @@ def _check_dict(key: str, value: object) -> None:
 
 
 def _check_loader(key: str, loader: object) -> None:
-    """Refuse what is not a dataloader, before mmengine fails on it."""
+    """Check the form of a dataloader config before mmengine builds it."""
     _check_dict(key, loader)
     check_count(f'{key}.batch_size', loader.get('batch_size', 1))
     check_count(f'{key}.num_workers', loader.get('num_workers', 0), lowest=0)
@@ -178,7 +190,7 @@ def _with_pipeline(dataset: dict, pipeline: List[dict]) -> dict:
 
 
 def _calibration_pipeline(dataset: dict, key: str) -> List[dict]:
-    """A test pipeline whose boxes are loaded before the image is resized."""
+    """Make a test pipeline that loads boxes before it resizes the image."""
     pipeline = dataset.get('pipeline') or []
     if not isinstance(pipeline, (list, tuple)) or not all(
             isinstance(transform, dict) and 'type' in transform
@@ -192,12 +204,12 @@ def _calibration_pipeline(dataset: dict, key: str) -> List[dict]:
     ]
     if not pipeline:
         raise InvalidValueError(
-            f'the config must have `{key}.dataset.pipeline`, which says how '
-            'images are loaded for testing, but has none')
+            f'the config must have `{key}.dataset.pipeline`, which loads '
+            'images for testing, but has none')
     loader, rest = pipeline[0], pipeline[1:]
     return [loader, dict(type='LoadAnnotations', with_bbox=True), *rest]
 
 
 def _name_of(kind: Union[str, type]) -> str:
-    """Name of a transform; configs with imports have its class."""
+    """Return the name of a transform, given as a name or as a class."""
     return str(getattr(kind, '__name__', kind)).rpartition('.')[2]

@@ -91,7 +91,7 @@ class TestResume:
     def test_all_are_damaged(self, tmp_path):
         (tmp_path / 'epoch_1.pth').write_text('')
         cfg = config(work_dir=str(tmp_path))
-        with pytest.raises(InvalidValueError, match='finds no whole check'):
+        with pytest.raises(InvalidValueError, match='finds no complete check'):
             resume(cfg, 'auto')
 
     def test_files_that_a_user_names(self, tmp_path):
@@ -179,7 +179,7 @@ class TestDistillationChanges:
         trap = tmp_path / 'trap'
         line, = distillation_changes(
             TrainingState('x.pth', text.format(str(trap))), '')
-        assert "distillation of 'x.pth' cannot be told" in line
+        assert "distillation of 'x.pth' is unknown" in line
         assert not trap.exists()
 
     def test_keys_that_are_no_names(self):

@@ -419,7 +419,7 @@ class TestTool:
               ('val_dataloader.batch_size=0', '.batch_size` must be >= 1'),
               ('val_dataloader.batch_size=a', '.batch_size` must be a whole'),
               ('val_dataloader.num_workers=-1', '.num_workers` must be >= 0'),
-              ('val_dataloader.dataset.pipeline=[]', 'which says how images'),
+              ('val_dataloader.dataset.pipeline=[]', 'which loads images'),
               ('val_dataloader.dataset.pipeline=[1]', 'a list of dicts'),
               ('val_dataloader.dataset.pipeline=3', 'a list of dicts'),
               ('model=3', '`model` of the config must be a dict'))),

@@ -208,7 +208,7 @@ class TestRanking:
         assert [one.name for one in ranking.scores] == ['a', 'b', 'c']
         assert ranking.recommended.name == 'b'
         grounds = ' '.join(ranking.grounds())
-        assert 'cannot be told apart on these images' in grounds
+        assert 'not distinguishable on these images' in grounds
         assert '`b` has the highest mAP, 40.0' in grounds
 
     def test_difference_is_paired(self):
@@ -234,7 +234,7 @@ class TestRanking:
         for teacher in (one, other):
             teacher.resampled_ece[:] = float('nan')
         ranking = TeacherRanking.of([one, other])
-        assert 'cannot be told apart' in ' '.join(ranking.grounds())
+        assert 'not distinguishable' in ' '.join(ranking.grounds())
 
     def test_table_and_dict(self):
         ranking = TeacherRanking.of([score('copy', 3.0), score('original')])
@@ -347,8 +347,9 @@ class TestTool:
         assert prefix.with_suffix('.png').read_bytes()[1:4] == b'PNG'
 
     @pytest.mark.parametrize('change, message', [
-        (dict(names=('one', )), '`--teacher` must be given twice'),
-        (dict(names=('one', 'one')), '`--teacher` must be given twice'),
+        (dict(names=('one', )), '`--teacher` must be given at least twice'),
+        (dict(names=('one', 'one')),
+         '`--teacher` must be given at least twice'),
         (dict(checkpoint='nowhere.pth'), 'nowhere.pth'),
         (dict(extra=('--split', 'test')), '`test_dataloader`'),
         (dict(names=('a|b', 'c')), '`--teacher` must be given names'),

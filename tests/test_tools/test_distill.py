@@ -95,7 +95,7 @@ def test_same_family_by_default(distill, student, teacher, training_step,
     assert path == str(tmp_path / 'student_distill-teacher.py')
     with open(path) as file:
         text = file.read()
-    assert text.startswith('# By tools/distill.py')
+    assert text.startswith('# Written by tools/distill.py')
     assert "_base_ = './student.py'\n" in text
     assert all(
         len(line) <= 79 or str(tmp_path) in line for line in text.splitlines())
@@ -170,8 +170,9 @@ def test_teacher_that_knows_other_classes(distill, student, teacher):
 def test_classes_of_a_checkpoint_without_names(distill, student, teacher):
     output, path = distill(
         student('faster'), *teacher('faster', None), '--dry-run')
-    assert ('classes: 10 on both sides, taken to be the same in the same '
-            'order, as the checkpoint of the teacher names none') in output
+    assert ('classes: 10 on both sides, assumed to be the same in the same '
+            'order, because the checkpoint of the teacher does not name them'
+            ) in output
     output, path = distill(
         student('faster'), *teacher('faster', None), '--dry-run', '--classes',
         '3=4', '4=', '--out', path.replace('.py', '_pairs.py'))
@@ -209,7 +210,7 @@ def test_calibrated_on_the_val_images_and_trained(distill, student, teacher,
         str(tmp_path / 'student.py'), str(tmp_path / 'teacher.py'),
         str(tmp_path / 'teacher.pth'), '--calibrate', '--resume', '--dry-run')
     assert os.stat(calibrator.load_from).st_mtime_ns == before
-    assert 'the calibration that is there' in output
+    assert 'existing calibration: ' in output
 
 
 @pytest.mark.slow
@@ -316,8 +317,8 @@ def twelve_classes(cfg):
 
 @pytest.mark.parametrize('names, edit, words', [
     (DIGITS, without_val, 'has no `val_dataloader`'),
-    (DIGITS, val_is_train, 'is what the student trains on'),
-    ((*'012345678', 'nine'), None, 'know other classes'),
+    (DIGITS, val_is_train, 'student is trained on'),
+    ((*'012345678', 'nine'), None, 'have different classes'),
 ])
 def test_nothing_to_calibrate_on(distill, student, teacher, names, edit,
                                  words):

@@ -72,7 +72,7 @@ def test_resume(train, run, call_tool, load_state):
     damaged = sorted(run.glob('epoch_*.pth'))
     status, line = train('--resume')
     assert status == 2
-    assert 'finds no whole checkpoint' in line
+    assert 'finds no complete checkpoint' in line
     assert all(path.name in line for path in damaged)
     # Nothing was begun that could overwrite them.
     assert all(path.stat().st_size == 5000 for path in damaged)

@@ -176,4 +176,4 @@ def test_partial_checkpoint(robustness, checkpoint):
 def test_warns_of_images_of_the_training(robustness):
     status, error, _ = robustness(*QUICK, '--split', 'train')
     assert status == 0, error
-    assert 'is what the config trains on' in robustness.call_tool.output
+    assert 'the config trains on the ' in robustness.call_tool.output

@@ -206,7 +206,7 @@ def test_two_processes_through_the_launcher(run_configs, tmp_path, load_state):
     result = train(2, '--resume')
     assert result.returncode == 0, result.stdout
     assert 'resumed epoch: 1, iter: 2' in result.stdout
-    assert 'Removed what a killed run left' in result.stdout
+    assert 'Removed files that a killed run left' in result.stdout
     assert load_state(half)['meta']['iter'] == 4
     assert not osp.exists(leftover)
     for name in os.listdir(work_dir):
@@ -215,7 +215,7 @@ def test_two_processes_through_the_launcher(run_configs, tmp_path, load_state):
     result = train(3, '--resume')
     assert result.returncode != 0
     # Both processes say why they end.
-    assert result.stdout.count('error: `--resume` finds no whole check') == 2
+    assert result.stdout.count('error: `--resume` finds no complete') == 2
 
 
 def test_help_imports_nothing_slow():

@@ -126,7 +126,7 @@ def test_option_that_leads_nowhere(call_tool, run_configs, tmp_path, option):
     line = train(call_tool, run_configs['plain'], tmp_path, 'resume=None',
                  option)
     key = option.split('=')[0]
-    assert '`--cfg-options` must set keys' in line and f'got {key}=' in line
+    assert '`--cfg-options` must set dict' in line and f'got {key}=' in line
 
 
 def test_predictions_that_cannot_be_written(call_tool, run_configs, tmp_path):

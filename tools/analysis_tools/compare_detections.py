@@ -11,39 +11,42 @@ from tcal_det.commands import run_command
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description='Ground truth and detections of models, side by side, on '
-        "the first model's test images")
+        description='Paint ground truth and detections of models side by '
+        "side, on the first model's test images")
     parser.add_argument(
         '--model',
         nargs=3,
         action='append',
         required=True,
         metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
-        help='once for each column; NAME is its title, CHECKPOINT a path or '
-        'a URL')
+        help='model to show, once for each column; NAME is the title of the '
+        'column, CHECKPOINT a path or a URL')
     parser.add_argument(
-        '--out', required=True, help='the picture: .png, .pdf or .svg')
+        '--out',
+        required=True,
+        help='picture to write: a .png, .pdf or .svg file')
     parser.add_argument(
         '--num-images',
         type=int,
         default=4,
-        help='images, from the first on (default: 4)')
+        help='number of images, counted from the first (default: 4)')
     parser.add_argument(
         '--score-thr',
         type=float,
         default=0.5,
-        help='leave out detections of a score up to this (default: 0.5)')
+        help='score threshold; detections with a score up to it are left out '
+        '(default: 0.5)')
     parser.add_argument(
-        '--no-masks', action='store_true', help='paint boxes only')
+        '--no-masks', action='store_true', help='paint only boxes')
     parser.add_argument(
         '--device',
         default='cpu',
-        help="where the models run, e.g. 'cuda:0' (default: cpu)")
+        help="device of the models, e.g. 'cuda:0' (default: cpu)")
     parser.add_argument(
         '--allow-partial',
         action='store_true',
-        help='take checkpoints that lack weights of their model, which then '
-        'stay random, or have others')
+        help='accept checkpoints whose weights differ from those of their '
+        'model; missing weights stay random')
     return parser.parse_args()
 
 
@@ -63,7 +66,7 @@ def main():
     args = parse_args()
     check_args(args)
 
-    # Slow to import; --help and mistakes need none of it.
+    # Slow to import; not needed for --help and wrong arguments.
     from tcal_det.config_file import load_config
     from tcal_det.dataset_files import check_data
     from tcal_det.engine.painted_detections import paint_detections
@@ -71,8 +74,8 @@ def main():
     from tcal_det.visualization import save_figure
     from tcal_det.visualization.detection_grid import detection_grid
 
-    # One config each, though two models may name the same file: building a
-    # detector may change what it is given.
+    # One config object for each model, even if two models name the same file:
+    # building a detector may change its config.
     models = [(load_config(config), checkpoint)
               for _, config, checkpoint in args.model]
     check_data(models[0][0], 'test_dataloader')

@@ -13,9 +13,10 @@ from tcal_det.fileio import write_json_atomically, write_text_atomically
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description='Table of what runs measured, with differences to a '
-        'baseline; the newest test of a run, else its last validation. All '
-        'figures x 100. No differences between a test and a validation.')
+        description='Print a table of the figures of runs, with differences '
+        'to a baseline. The figures are those of the newest test of a run, or '
+        'of its last validation if it was not tested, x 100. There are no '
+        'differences between a test and a validation.')
     parser.add_argument(
         'work_dirs',
         nargs='+',
@@ -24,11 +25,11 @@ def parse_args():
     parser.add_argument(
         '--baseline',
         metavar='WORK_DIR',
-        help='run to compare with, one of the given (default: the first)')
+        help='run to compare with, one of WORK_DIR (default: the first)')
     parser.add_argument(
         '--out',
-        help='beginning of the names OUT.md and OUT.json, to which the table '
-        'is written as well (default: printed only)')
+        help='beginning of the file names OUT.md and OUT.json, to which the '
+        'table is also written (default: print only)')
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Compare teachers on held-out images, and recommend one.
+"""Compare teachers on held-out images and recommend one.
 
 python tools/analysis_tools/rank_teachers.py \
     --teacher r101 CONFIG CHECKPOINT --teacher r50 CONFIG CHECKPOINT \
@@ -18,7 +18,7 @@ from tcal_det.teachers.image_bootstrap import CONFIDENCE_LEVEL
 from tcal_det.visualization import save_figure
 from tcal_det.visualization.teacher_scatter import teacher_scatter
 
-# Of some thousand images already gigabytes.
+# More take gigabytes of memory even for a few thousand images.
 MOST_RESAMPLES = 100000
 
 
@@ -31,38 +31,40 @@ def parse_args():
         action='append',
         required=True,
         metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
-        help="teacher to compare, twice or more; CONFIG is a path or an "
-        "'mmdet::' name, CHECKPOINT a path, a URL, or 'auto' for an "
+        help="teacher to compare, given at least twice; CONFIG is a path or "
+        "an 'mmdet::' name, CHECKPOINT a path, a URL, or 'auto' for an "
         "'mmdet::' config")
     parser.add_argument(
         '--out',
         required=True,
         metavar='PREFIX',
-        help='beginning of the names PREFIX.md, PREFIX.png and PREFIX.json')
+        help='beginning of the file names PREFIX.md, PREFIX.png and '
+        'PREFIX.json')
     parser.add_argument(
         '--split',
         choices=SPLITS,
         default='val',
-        help="images of the first teacher's config that no teacher was "
-        'trained on (default: val)')
+        help="split of the first teacher's config, whose images no teacher "
+        'was trained on (default: val)')
     parser.add_argument(
         '--protocol',
         choices=PROTOCOLS,
         default='train',
-        help='RoIs to measure: as distillation sees them (train), or all '
-        'proposals (test); a dense head has the same priors in both '
+        help='RoIs to measure: the RoIs that distillation samples (train), or '
+        'all proposals (test); a dense head has the same priors in both '
         '(default: train)')
     parser.add_argument(
         '--max-samples',
         type=int,
         default=MAX_SAMPLES,
-        help='RoIs of each teacher to keep, or pairs of a prior and a class; '
-        f'drawn at random if there are more (default: {MAX_SAMPLES})')
+        help='maximum number of RoIs of each teacher, or of pairs of a prior '
+        'and a class; more are sampled at random (default: '
+        f'{MAX_SAMPLES})')
     parser.add_argument(
         '--num-resamples',
         type=int,
         default=NUM_RESAMPLES,
-        help='resamples of the images, for the intervals '
+        help='number of resamples of the images, for the intervals '
         f'(default: {NUM_RESAMPLES})')
     parser.add_argument(
         '--seed',
@@ -74,7 +76,7 @@ def parse_args():
         '--cfg-options',
         nargs='+',
         action=ConfigOptions,
-        help="overrides of keys of every teacher's config: key=value "
+        help="new values of keys of every teacher's config: key=value "
         '(default: none)')
     return parser.parse_args()
 
@@ -83,18 +85,18 @@ def check_args(args):
     names = [name for name, _, _ in args.teacher]
     if len(names) < 2 or len(set(names)) < len(names):
         raise InvalidValueError(
-            '`--teacher` must be given twice or more, each with a name of '
-            f'its own, but got the names {names}')
+            '`--teacher` must be given at least twice, each with another '
+            f'name, but got the names {names}')
     for name in names:
         if not name.strip() or '|' in name or '\n' in name:
             raise InvalidValueError(
-                '`--teacher` must be given names that a table can hold, but '
-                f'got {name!r}')
+                '`--teacher` must be given names without line breaks and |, '
+                f'which are not empty, but got {name!r}')
     check_count('num_resamples', args.num_resamples, 2, MOST_RESAMPLES)
 
 
 def write_results(prefix, ranking, title, provenance):
-    """The JSON file last: where it stands, all is there."""
+    """Write the results; the JSON file is last and shows completeness."""
     write_text_atomically(f'{prefix}.md', ranking.as_markdown() + '\n')
     scores = ranking.scores
     figure = teacher_scatter([score.name for score in scores],
@@ -126,7 +128,7 @@ def main():
         name: load_teacher_config(config, checkpoint, args.cfg_options)
         for name, config, checkpoint in args.teacher
     }
-    # All mistakes before the first, long, measurement.
+    # Find all mistakes before the first measurement, which takes long.
     detectors = {
         name: build_teacher(*source)
         for name, source in sources.items()
@@ -137,8 +139,8 @@ def main():
     dataloader = build_calibration_dataloader(data_cfg, args.split)
     for name, (cfg, _) in sources.items():
         if shares_annotations(data_cfg, args.split, trained_by=cfg):
-            print(f'warning: the {args.split} split is what {name} was '
-                  'trained on: it looks better calibrated there than it is')
+            print(f'warning: {name} was trained on the {args.split} split: '
+                  'it looks better calibrated there than it is')
 
     scores = []
     for name, detector in detectors.items():

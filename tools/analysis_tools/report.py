@@ -1,4 +1,4 @@
-"""One HTML page about results files: `tcal-report`."""
+"""Write an HTML page about results files: `tcal-report`."""
 from tcal_det.cli.report import main
 
 if __name__ == '__main__':

@@ -1,8 +1,9 @@
-"""Accuracy and calibration of a detector under corruptions and attacks.
+"""Measure accuracy and calibration under corruptions and attacks.
 
 python tools/analysis_tools/robustness.py CONFIG CHECKPOINT --out PREFIX
-writes PREFIX.md, PREFIX.png and PREFIX.json, and PREFIX.cells.json, from
-which a run that was killed, or that is asked for more, goes on.
+writes PREFIX.md, PREFIX.png and PREFIX.json, and PREFIX.cells.json. A run that
+was killed, or that is repeated with further corruptions or attacks, continues
+from PREFIX.cells.json.
 """
 import argparse
 import os.path as osp
@@ -22,18 +23,18 @@ def parse_args():
         description='Measure a detector on corrupted and attacked images')
     parser.add_argument(
         'config',
-        help="config of the detector, a distill config too: a path or an "
-        "'mmdet::' name")
+        help="config of the detector, which may be a distill config: a path "
+        "or an 'mmdet::' name")
     parser.add_argument(
         'checkpoint',
         help="checkpoint: a path, a URL, or 'auto' for an 'mmdet::' config; "
-        'code in it is not run')
+        'code in the file is not run')
     parser.add_argument(
         '--out',
         required=True,
         metavar='PREFIX',
-        help='beginning of the names PREFIX.md, PREFIX.png, PREFIX.json and '
-        'PREFIX.cells.json')
+        help='beginning of the file names PREFIX.md, PREFIX.png, PREFIX.json '
+        'and PREFIX.cells.json')
     parser.add_argument(
         '--corruptions',
         nargs='+',
@@ -51,31 +52,32 @@ def parse_args():
         '--attacks',
         nargs='+',
         choices=(*ATTACKS, NONE),
-        help='attacks by the losses of the detector, or none (default: both)')
+        help='attacks on the losses of the detector, or none (default: both)')
     parser.add_argument(
         '--epsilons',
         nargs='+',
         type=float,
         metavar='EPSILON',
-        help='largest changes of a pixel by each attack, of 255 (default: '
-        f'{" ".join(f"{epsilon:g}" for epsilon in EPSILONS)})')
+        help='largest changes of a pixel by each attack, on a scale of 0 to '
+        f'255 (default: {" ".join(f"{epsilon:g}" for epsilon in EPSILONS)})')
     parser.add_argument(
         '--split',
         choices=SPLITS,
         default='test',
-        help='images that the detector was not trained on (default: test)')
+        help='split whose images the detector was not trained on (default: '
+        'test)')
     parser.add_argument(
         '--max-images',
         type=int,
         metavar='NUMBER',
-        help='images to measure, drawn at random if there are more (default: '
+        help='maximum number of images; more are sampled at random (default: '
         'all)')
     parser.add_argument(
         '--num-resamples',
         type=int,
         default=NUM_RESAMPLES,
-        help='resamples of the images, for the intervals; 0 leaves the '
-        f'intervals out (default: {NUM_RESAMPLES})')
+        help='number of resamples of the images, for the intervals; 0 leaves '
+        f'the intervals out (default: {NUM_RESAMPLES})')
     parser.add_argument(
         '--seed',
         type=int,
@@ -85,19 +87,19 @@ def parse_args():
     parser.add_argument(
         '--allow-partial',
         action='store_true',
-        help='take a checkpoint that lacks weights of the model, which then '
-        'stay random, or has others')
+        help='accept a checkpoint whose weights differ from those of the '
+        'model; missing weights stay random')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=ConfigOptions,
-        help='overrides of config keys: key=value, key="[a,b]", '
+        help='new values of config keys: key=value, key="[a,b]", '
         'key="[(a,b)]" (default: none)')
     return parser.parse_args()
 
 
 def chosen(argument, given, default):
-    """What a list option asks for; the word 'none' asks for nothing."""
+    """Return the values of a list option; the word 'none' gives no value."""
     if given is None:
         return default
     if NONE not in given:
@@ -143,7 +145,7 @@ def main():
     from tcal_det.visualization import save_figure
     from tcal_det.visualization.robustness_figure import robustness_figure
 
-    # All mistakes before the first, long, measurement.
+    # Find all mistakes before the first measurement, which takes long.
     if corruptions:
         check_imagecorruptions()
     cfg, checkpoint = load_detector_config(args.config, args.checkpoint,
@@ -153,7 +155,7 @@ def main():
     if corruptions:
         check_image_sizes(image_infos(dataloader.dataset))
     if shares_annotations(cfg, args.split):
-        print(f'warning: the {args.split} split is what the config trains on')
+        print(f'warning: the config trains on the {args.split} split')
     detector = load_detector(cfg, checkpoint, args.allow_partial)
     shifted = ShiftedDetector(detector, dataloader, corruption,
                               class_names(dataloader.dataset),
@@ -183,7 +185,7 @@ def main():
     write_text_atomically(f'{args.out}.md',
                           f'# {title}\n\n{robustness_tables(summary)}\n')
     save_figure(robustness_figure(content, title), f'{args.out}.png', dpi=110)
-    # The last file: where it stands, all is there.
+    # Written last, so that its presence shows that all files are complete.
     write_json_atomically(f'{args.out}.json', content)
     print(overview_table(summary))
     print(f'written: {args.out}.md, .png, .json')

@@ -1,4 +1,4 @@
-"""Convert the published BCCD data set to COCO format.
+"""Convert the published BCCD dataset to the COCO format.
 
 python tools/dataset_converters/bccd_to_coco.py BCCD --out data/bccd
 """
@@ -9,8 +9,8 @@ from tcal_det.commands import run_command
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description='BCCD blood cells, from VOC files to COCO')
-    parser.add_argument('source', help='folder BCCD of the data set')
+        description='Convert the BCCD blood cells from VOC files to COCO')
+    parser.add_argument('source', help='folder BCCD of the dataset')
     parser.add_argument(
         '--out',
         required=True,

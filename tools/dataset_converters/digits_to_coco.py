@@ -1,4 +1,4 @@
-"""Compose a COCO-format data set of handwritten digits.
+"""Compose a dataset of handwritten digits in the COCO format.
 
 python tools/dataset_converters/digits_to_coco.py --out data/digits
 """
@@ -37,9 +37,9 @@ def parse_args():
         '--classes',
         nargs='+',
         metavar='NAME',
-        help='classes in the order of their categories: digits, and names '
-        'that no object has; other digits are not annotated (default: 0 to '
-        '9)')
+        help='classes in the order of their categories: digits, and names of '
+        'classes without objects; digits that are not named are not annotated '
+        '(default: 0 to 9)')
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
-"""Write the student's weights alone, for release.
+"""Write only the weights of a student, for release.
 
 python tools/model_converters/publish_student.py CHECKPOINT OUT
-writes OUT with the beginning of its SHA-256 in the name.
+writes the file OUT with the first characters of its SHA-256 in the name.
 """
 import argparse
 
@@ -10,10 +10,11 @@ from tcal_det.commands import run_command
 
 def parse_args():
     parser = argparse.ArgumentParser(
-        description="A detector's weights and its plain mmdet config, without "
-        'optimizer, EMA copy, teacher and learnable parts of losses; mmdet '
-        'opens the file without tcal_det')
-    parser.add_argument('checkpoint', help='checkpoint of a training')
+        description='Write the weights of a detector and its plain mmdet '
+        'config, without optimizer, EMA copy, teacher and learnable parts of '
+        'losses; mmdet opens the file without tcal_det')
+    parser.add_argument(
+        'checkpoint', help='checkpoint of a training: a path or a URL')
     parser.add_argument(
         'out', help='file to write; OUT.pth becomes OUT-HASH.pth')
     parser.add_argument(

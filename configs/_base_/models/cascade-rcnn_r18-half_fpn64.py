@@ -1,5 +1,5 @@
 # A Cascade R-CNN that trains from scratch on a CPU in minutes: the sizes of
-# the small Faster R-CNN, with three stages of 64 RoIs an image.
+# the small Faster R-CNN, with three stages of 64 RoIs per image.
 _base_ = 'mmdet::_base_/models/cascade-rcnn_r50_fpn.py'
 
 model = dict(

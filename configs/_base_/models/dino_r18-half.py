@@ -1,6 +1,6 @@
 # A DINO that trains from scratch on a CPU in minutes: ResNet-18 of half width,
 # two levels on strides 16 and 32, two encoder and four decoder layers, 30
-# queries. The decoder of mmdet 3.3 has 256 channels, whatever is asked for.
+# queries. The decoder of mmdet 3.3 always has 256 channels.
 model = dict(
     type='DINO',
     num_queries=30,

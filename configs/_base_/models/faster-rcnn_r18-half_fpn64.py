@@ -1,6 +1,6 @@
 # A Faster R-CNN that trains from scratch on a CPU in minutes: ResNet-18 of
-# half width, FPN of 64 channels, 64 RoIs an image of 5x5 single samples
-# (RoIAlign is the slowest part on a CPU).
+# half width, FPN of 64 channels, 64 RoIs per image with 5x5 bins of one sample
+# each (RoIAlign is the slowest part on a CPU).
 _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
 
 model = dict(

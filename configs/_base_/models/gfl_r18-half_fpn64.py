@@ -13,7 +13,7 @@ model = dict(
         stacked_convs=2,
         feat_channels=64,
         norm_cfg=dict(type='GN', num_groups=8, requires_grad=True),
-        # One anchor a cell: of 32 pixels on stride 8, 64 on stride 16.
+        # One anchor per cell: 32 pixels on stride 8, 64 pixels on stride 16.
         anchor_generator=dict(
             type='AnchorGenerator',
             ratios=[1.0],
@@ -26,7 +26,7 @@ model = dict(
             beta=2.0,
             loss_weight=1.0),
         loss_dfl=dict(type='DistributionFocalLoss', loss_weight=0.25),
-        # Sides up to 8 strides from the centre.
+        # The sides of a box are up to 8 strides from the centre.
         reg_max=8,
         loss_bbox=dict(type='GIoULoss', loss_weight=2.0)),
     train_cfg=dict(

@@ -1,6 +1,6 @@
 # An RTMDet that trains from scratch on a CPU in minutes: RTMDet-s of half
-# width (as wide as the ResNet-18 of half width beside it). Losses and assigner
-# are mmdet's; BN in place of SyncBN, which needs a GPU.
+# width (as wide as the ResNet-18 of half width in this folder). Losses and
+# assigner are mmdet's; BN replaces SyncBN, which needs a GPU.
 norm_cfg = dict(type='BN')
 act_cfg = dict(type='SiLU', inplace=True)
 

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill at any moment cannot lose."""
+"""Save checkpoints so that a killed run can always be resumed."""
 import os
 import os.path as osp
 from typing import List, Union
@@ -15,13 +15,17 @@ from tcal_det.registry import HOOKS
 
 
 class AtomicLocalBackend(LocalBackend):
-    """Local files that appear under their name only when whole."""
+    """Backend for local files that are written atomically."""
 
     def put(self, obj: bytes, filepath: Union[str, os.PathLike]) -> None:
         """Write to a temporary name in the same folder, then rename.
 
+        Args:
+            obj (bytes): Content of the file.
+            filepath (str or PathLike): Path of the file.
+
         Raises:
-            InvalidValueError: If the system does not let it be written.
+            InvalidValueError: If the file cannot be written.
         """
         try:
             with renamed_when_whole(str(filepath)) as temporary:
@@ -29,8 +33,8 @@ class AtomicLocalBackend(LocalBackend):
         except OSError as error:
             raise InvalidValueError(
                 f'checkpoint {str(filepath)!r} cannot be written: {error}; '
-                'the one before it is whole: make room, and go on with '
-                '--resume') from None
+                'the previous checkpoint is complete: free disk space, and '
+                'continue with --resume') from None
 
 
 register_backend('tcal_det_atomic', AtomicLocalBackend, force=True)
@@ -38,26 +42,26 @@ register_backend('tcal_det_atomic', AtomicLocalBackend, force=True)
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook, which never leaves less than it found.
+    """mmengine's CheckpointHook with atomic writes.
 
-    Each file is written under a temporary name and renamed, and the oldest
-    checkpoint is removed after the newest is whole; mmengine writes in place
-    and removes first, so that with ``max_keep_ckpts=1`` a kill in between
-    leaves nothing to resume from. What a killed run left behind (temporary
-    files, and checkpoints that it had no time to remove) is removed when
-    training starts in its folder again. Takes CheckpointHook's arguments;
-    with ``backend_args`` other than the default the rename and what is left
-    behind are that backend's affair.
+    Each file is written under a temporary name and then renamed, and the
+    oldest checkpoint is removed only after the newest is complete. mmengine
+    writes in place and removes first, so that with ``max_keep_ckpts=1`` a
+    kill in between leaves no checkpoint to resume from. Temporary files and
+    outdated checkpoints of a killed run are removed when training starts in
+    its folder again. The arguments are those of CheckpointHook. If
+    ``backend_args`` are given, that backend is used instead, and files are
+    neither renamed nor cleaned up.
     """
 
     def __init__(self, *args, **kwargs) -> None:
-        # mmengine's older name for a choice of backend excludes the newer.
+        # mmengine allows only one of the two arguments that choose a backend.
         if kwargs.get('file_client_args') is None:
             kwargs.setdefault('backend_args', dict(backend='tcal_det_atomic'))
         super().__init__(*args, **kwargs)
 
     def before_train(self, runner) -> None:
-        """Remove what a killed run has left in the folder."""
+        """Remove the files that a killed run has left in the folder."""
         super().before_train(runner)
         if (not is_main_process()
                 or not isinstance(self.file_backend, AtomicLocalBackend)
@@ -65,21 +69,21 @@ class AtomicCheckpointHook(CheckpointHook):
             return
         removed = remove_leftovers(self.out_dir) + self._remove_outdated()
         if removed:
-            runner.logger.info('Removed what a killed run left in '
+            runner.logger.info('Removed files that a killed run left in '
                                f'{self.out_dir}: {", ".join(removed)}')
 
     def _remove_outdated(self) -> List[str]:
-        """Remove the checkpoints that a kill has saved from removal.
+        """Remove outdated checkpoints that a killed run did not remove.
 
-        They are older than those which the resumed checkpoint lists, and the
-        limit allows no more than these. Without such a list the run has kept
-        all it wrote, or has written nothing yet.
+        The resumed checkpoint lists the checkpoints that are kept. If the
+        list is as long as the limit allows, older checkpoints are outdated.
+        Without a list the run keeps all checkpoints, or has not written any.
         """
         listed = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
         if (not listed or len(listed) < self.max_keep_ckpts
                 or self.interval < 1):
             return []
-        # Only the steps at which this run saves: others are not its own.
+        # Only steps at which this run saves: other files are not its own.
         names = [
             self.filename_tmpl.format(step) for step in range(
                 self.save_begin or self.interval, min(listed), self.interval)
@@ -107,7 +111,7 @@ class AtomicCheckpointHook(CheckpointHook):
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
                 outdated = self.keep_ckpt_ids.popleft()
             self.keep_ckpt_ids.append(step)
-            # Before saving, as the checkpoint itself carries this list.
+            # Before saving, because the checkpoint itself stores this list.
             runner.message_hub.update_info('keep_ckpt_ids',
                                            list(self.keep_ckpt_ids))
         name = self.filename_tmpl.format(step)

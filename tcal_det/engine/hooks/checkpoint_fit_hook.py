@@ -1,4 +1,4 @@
-"""A look at a checkpoint before mmengine takes what fits of it."""
+"""Check that a loaded checkpoint belongs to the detector."""
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
@@ -7,17 +7,17 @@ from tcal_det.models.distillers.detector_files import load_whole_state
 
 
 class CheckpointFitHook(Hook):
-    """Refuses the checkpoint of another detector.
+    """Raise an error for the checkpoint of another detector.
 
-    mmengine loads what fits, and leaves the rest of the detector as it was
-    drawn.
+    mmengine itself loads the weights that fit, and leaves the other weights
+    of the detector at their random initial values.
 
     Args:
-        checkpoint (str): Path or URL, for the message.
-        allow_partial (bool): Whether to log what does not fit instead.
+        checkpoint (str): Path or URL of the checkpoint in messages.
+        allow_partial (bool): Whether weights that do not fit are only logged.
             Defaults to False.
     """
-    # Before hooks that change what was read.
+    # Runs before hooks that change the loaded checkpoint.
     priority = 'VERY_HIGH'
 
     def __init__(self, checkpoint: str, allow_partial: bool = False) -> None:
@@ -25,14 +25,16 @@ class CheckpointFitHook(Hook):
         self.allow_partial = allow_partial
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare the weights with the detector's.
+        """Compare the weights of the checkpoint with the detector's.
 
         Args:
-            runner (Runner): Has the detector, perhaps inside of a wrapper.
-            checkpoint (dict): What was read.
+            runner (Runner): Runner with the detector, which may be inside a
+                wrapper.
+            checkpoint (dict): Content of the checkpoint.
 
         Raises:
-            InvalidValueError: If weights are missing, left over or misshapen.
+            InvalidValueError: If weights are missing, unexpected or of
+                another shape.
         """
         detector = runner.model
         while is_model_wrapper(detector) or isinstance(detector, BaseTTAModel):

@@ -1,4 +1,4 @@
-"""A weight of a distillation loss that changes while training."""
+"""Schedules for the weight of a distillation loss."""
 import math
 from dataclasses import dataclass, fields
 from typing import Any, Optional, Sequence
@@ -15,37 +15,41 @@ from tcal_det.registry import HOOKS
 
 
 class Schedule:
-    """What the schedules share."""
+    """Base class of the schedules."""
 
     def _keep(self, **parameters: Any) -> None:
-        """Replace what was given by the plain numbers of the checks."""
+        """Replace given arguments by the plain numbers of the checks."""
         for name, value in parameters.items():
             object.__setattr__(self, name, value)  # of a frozen dataclass
 
 
 @dataclass(frozen=True)
 class ConstantSchedule(Schedule):
-    """Always 1: the weight stays what the config gave the loss."""
+    """Constant factor 1: the weight of the config is not changed."""
 
     def factor(self, step: int, total: int) -> float:
-        """What the loss's initial weight is multiplied by.
+        """Return the factor of the loss's initial weight.
 
         Args:
-            step (int): Epochs or iterations done.
-            total (int): Epochs or iterations of the whole training.
+            step (int): Number of finished epochs or iterations.
+            total (int): Number of epochs or iterations of the training.
+
+        Returns:
+            float: Factor, >= 0.
         """
         return 1.0
 
 
 @dataclass(frozen=True)
 class LinearSchedule(Schedule):
-    """From ``start_factor`` to ``end_factor`` along a line.
+    """Linear change from ``start_factor`` to ``end_factor``.
 
     Args:
-        start_factor (float): At step 0, >= 0. Defaults to 1.0.
-        end_factor (float): At the last step, >= 0. Defaults to 0.0.
-        duration (int, optional): Number of steps this takes; afterwards the
-            factor stays ``end_factor``. Defaults to None, all of training.
+        start_factor (float): Factor at step 0, >= 0. Defaults to 1.0.
+        end_factor (float): Factor at the last step, >= 0. Defaults to 0.0.
+        duration (int, optional): Number of steps of the change; afterwards
+            the factor stays ``end_factor``. Defaults to None, the whole
+            training.
 
     Example:
         >>> schedule = LinearSchedule(start_factor=0., end_factor=1.)
@@ -75,13 +79,20 @@ class LinearSchedule(Schedule):
                                     self.start_factor) * self.bend(progress)
 
     def bend(self, progress: float) -> float:
-        """The curve's shape: from 0 at 0 to 1 at 1."""
+        """Map progress to the fraction of the change that is done.
+
+        Args:
+            progress (float): Progress of the schedule, in [0, 1].
+
+        Returns:
+            float: Fraction from 0 at progress 0 to 1 at progress 1.
+        """
         return progress
 
 
 @dataclass(frozen=True)
 class CosineSchedule(LinearSchedule):
-    """From ``start_factor`` to ``end_factor`` along half a cosine.
+    """Change from ``start_factor`` to ``end_factor`` along half a cosine.
 
     The arguments are those of :class:`LinearSchedule`.
 
@@ -98,11 +109,12 @@ class CosineSchedule(LinearSchedule):
 
 @dataclass(frozen=True)
 class StepSchedule(Schedule):
-    """Multiplied by ``gamma`` at each milestone.
+    """Multiplication by ``gamma`` at each milestone.
 
     Args:
-        milestones (Sequence[int]): Steps from which on it applies.
-        gamma (float): >= 0. Defaults to 0.1.
+        milestones (Sequence[int]): Steps at which the factor is multiplied,
+            >= 0.
+        gamma (float): Factor of each milestone, >= 0. Defaults to 0.1.
 
     Example:
         >>> schedule = StepSchedule(milestones=[2, 3], gamma=.5)
@@ -141,22 +153,28 @@ class StepSchedule(Schedule):
 class EarlyDecaySchedule(Schedule):
     r"""Full weight in the early critical phase, then exponential decay.
 
-    :math:`\gamma^{\max(0, k - h)}` at step k. With h = 0 the decay begins at
-    once.
+    The factor is :math:`\gamma^{\max(0, k - h)}` at step k. With h = 0 the
+    decay begins at the first step.
 
     Args:
-        gamma (float): :math:`\gamma`, in (0, 1].
-        hold (int): h, steps at full weight, >= 0. Defaults to 0.
+        gamma (float): Factor of each step, :math:`\gamma`, in (0, 1].
+        hold (int): Number of steps at full weight, h, >= 0. Defaults to 0.
 
     Example:
         >>> schedule = EarlyDecaySchedule(gamma=.5, hold=1)
         >>> [schedule.factor(step, total=5) for step in range(5)]
         [1.0, 1.0, 0.5, 0.25, 0.125]
 
-    Reference: Passalis et al., "Heterogeneous Knowledge Distillation using
-    Information Flow Modeling", CVPR 2020, arXiv 2005.00727. Reading taken:
-    the decay is geometric in the step; the paper applies it to its feature
-    terms, here it is the weight of any loss.
+    Interpretation:
+        The decay is geometric in the step.
+
+    Difference from the paper:
+        The paper applies the decay to its feature terms; here it applies to
+        the weight of any loss.
+
+    Reference:
+        Passalis et al., "Heterogeneous Knowledge Distillation using
+        Information Flow Modeling", CVPR 2020, arXiv 2005.00727.
     """
 
     gamma: float
@@ -190,21 +208,23 @@ class LossWeightScheduleHook(Hook):
     """Set the weight of one distillation loss before every iteration.
 
     The weight is the loss's own ``loss_weight`` times a factor that depends
-    on the current epoch or iteration only. Nothing is remembered, so a
-    resumed run has the weights of an uninterrupted one. The weight is logged
-    under the loss's name with ``_weight`` for ``loss_``, as in
-    ``kd_cls_weight`` of ``loss_kd_cls``.
+    only on the current epoch or iteration. The hook has no state, so a
+    resumed run has the weights of an uninterrupted one. The weight of
+    ``loss_NAME`` is logged as ``NAME_weight``, e.g. the weight of
+    ``loss_kd_cls`` as ``kd_cls_weight``.
 
     Args:
-        loss (str): Key in the model's ``distill_losses``.
-        schedule (dict): ``type``, one of 'constant', 'linear', 'cosine',
-            'step' and 'early_decay', and the arguments of that schedule.
+        loss (str): Key of the loss in the model's ``distill_losses``.
+        schedule (dict): Config of the schedule: ``type``, one of 'constant',
+            'linear', 'cosine', 'step' and 'early_decay', and the arguments of
+            that schedule.
         by_epoch (bool): Whether steps are epochs (True) or iterations
             (False). Defaults to True.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If an argument is wrong, or,
-            when training starts, the model has no such loss.
+        InvalidTypeError: If an argument has the wrong type.
+        InvalidValueError: If an argument is not allowed, or, at the start of
+            the training, if the model does not have the loss.
 
     Example:
         >>> custom_hooks = [
@@ -232,7 +252,7 @@ class LossWeightScheduleHook(Hook):
         self.by_epoch = by_epoch
 
     def before_train(self, runner: Runner) -> None:
-        """Find the loss, and what its weight is without a schedule."""
+        """Find the loss and its initial weight."""
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise InvalidValueError(
                 '`by_epoch` of LossWeightScheduleHook must be False for a '
@@ -261,27 +281,29 @@ class LossWeightScheduleHook(Hook):
             step, total = runner.iter, runner.max_iters
         weight = self._initial_weight * self.schedule.factor(step, total)
         self._module.loss_weight = weight
-        # Without 'loss' in its name, of which mmengine would log a mean over
-        # the last iterations.
+        # The name must not contain 'loss': mmengine would log a mean over the
+        # last iterations.
         name = self.loss.replace('loss_', '', 1) + '_weight'
         runner.message_hub.update_scalar(f'train/{name}', weight)
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the loss with the weight of its config."""
+        """Restore the loss's weight of the config."""
         self._module.loss_weight = self._initial_weight
 
 
 def build_schedule(schedule: dict):
-    """Make a schedule from its config.
+    """Build a schedule from its config.
 
     Args:
-        schedule (dict): ``type`` and the arguments of that schedule.
+        schedule (dict): Config with ``type`` and the arguments of that
+            schedule.
 
     Returns:
-        object: With ``factor(step, total)``.
+        Schedule: Object with the method ``factor(step, total)``.
 
     Raises:
-        InvalidTypeError, InvalidValueError: If something is wrong in it.
+        InvalidTypeError: If the config or an argument has the wrong type.
+        InvalidValueError: If the type or an argument is not allowed.
     """
     if not isinstance(schedule, dict):
         raise InvalidTypeError(

@@ -1,4 +1,4 @@
-"""Reliability diagrams of validations and tests, in the visualizer."""
+"""Show reliability diagrams of validations and tests in the visualizer."""
 from typing import Dict, Optional
 
 from mmengine.dist import master_only
@@ -13,24 +13,24 @@ from tcal_det.registry import HOOKS
 
 @HOOKS.register_module()
 class ReliabilityFigureHook(Hook):
-    """Sends reliability diagrams to the visualizer after each evaluation.
+    """Send reliability diagrams to the visualizer after each evaluation.
 
-    Precision and precision x IoU over the score, of every
-    ``DetectionCalibrationMetric`` of the evaluator: images
-    ``calib_reliability_precision`` and ``calib_reliability_iou``, after the
-    metric's prefix.
+    For every ``DetectionCalibrationMetric`` of the evaluator there are two
+    images, precision over the score and precision x IoU over the score. Their
+    names are ``PREFIX_reliability_precision`` and ``PREFIX_reliability_iou``
+    with the metric's prefix, by default ``calib``.
     """
 
     def after_val_epoch(self,
                         runner: Runner,
                         metrics: Optional[Dict[str, float]] = None) -> None:
-        """Draw the validation."""
+        """Draw the diagrams of the validation."""
         self._draw(runner, runner.val_evaluator)
 
     def after_test_epoch(self,
                          runner: Runner,
                          metrics: Optional[Dict[str, float]] = None) -> None:
-        """Draw the test."""
+        """Draw the diagrams of the test."""
         self._draw(runner, runner.test_evaluator)
 
     @master_only
@@ -43,7 +43,7 @@ class ReliabilityFigureHook(Hook):
             if not isinstance(metric, DetectionCalibrationMetric):
                 continue
             for name, figure in reliability_figures(metric.report).items():
-                # No slash: the local backend would not find the folder, and
-                # not say so.
+                # No slash in the name: the local backend would not find the
+                # folder, and would give no error.
                 runner.visualizer.add_image(f'{metric.prefix}_{name}',
                                             figure_as_image(figure), step)

@@ -1,4 +1,4 @@
-"""The HTML report of a test."""
+"""Write the HTML report of a test."""
 import os.path as osp
 from typing import Dict, Optional
 
@@ -14,14 +14,14 @@ from tcal_det.report import prepare_report, write_report
 
 @HOOKS.register_module()
 class ReportHook(Hook):
-    """Writes the page of ``tcal-report`` after a test.
+    """Write the HTML page of ``tcal-report`` after a test.
 
     Args:
-        out (str): HTML file to write.
+        out (str): Path of the HTML file to write.
 
     Raises:
-        InvalidValueError: If ``out`` has another suffix, or a package of
-            ``tcal_det[report]`` is missing.
+        InvalidValueError: If ``out`` has another suffix, or if a package of
+            ``tcal_det[report]`` is not installed.
     """
 
     def __init__(self, out: str) -> None:
@@ -29,14 +29,14 @@ class ReportHook(Hook):
         self.out = out
 
     def before_test(self, runner: Runner) -> None:
-        """Refuse a test that measures no calibration, before it runs."""
+        """Check that the test measures calibration, before it runs."""
         self._metric(runner)
 
     @master_only
     def after_test_epoch(self,
                          runner: Runner,
                          metrics: Optional[Dict[str, float]] = None) -> None:
-        """Write the page."""
+        """Write the HTML page."""
         report = self._metric(runner).report
         dataset = runner.test_dataloader.dataset
         infos = (dataset.get_data_info(row) for row in range(len(dataset)))

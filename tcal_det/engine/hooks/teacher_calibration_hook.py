@@ -1,7 +1,7 @@
-"""How well calibrated teacher and student are while training.
+"""Measure the calibration of teacher and student during training.
 
-Shapes: S samples (RoIs, priors or queries) of a stage, level or layer, C
-columns of logits; P predictions that are measured.
+Shapes: S samples (RoIs, priors or queries) of a stage, level or layer; C
+columns of logits; P measured predictions.
 """
 from contextlib import ExitStack
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -28,7 +28,7 @@ from tcal_det.registry import HOOKS
 from tcal_det.teachers.pairs import SCORE_THRESHOLD, pair_targets
 from tcal_det.visualization import figure_as_image, reliability_comparison
 
-# What is measured, by the beginning of its keys in the log.
+# Headings of the measured models, by the beginning of their keys in the log.
 HEADINGS = dict(
     teacher='Teacher',
     calibrated_teacher='Calibrated teacher',
@@ -38,46 +38,56 @@ IMAGE_NAME = 'train_reliability'
 
 @HOOKS.register_module()
 class TeacherCalibrationHook(Hook):
-    """Log the calibration errors of teacher and student in training.
+    """Log the calibration errors of teacher and student during training.
 
-    Every ``interval`` iterations, on the samples (RoIs, priors of a dense
-    head, queries) of that step for which the teacher answers: ECE and its
-    over- and under-confident parts of the teacher before its calibrator
-    (``train/teacher_ece``, ``train/teacher_ece_over``,
-    ``train/teacher_ece_under``), after it (``train/calibrated_teacher_ece``,
-    ...) and of the student (``train/student_ece``, ...). The two of the
-    teacher are equal if it has no calibrator. Both sides are measured on the
-    classes that they share. Where the teacher has other samples or other
-    classes than the student, its calibrator sees neither: the teacher before
-    it is left out. Several teachers have keys of their own,
-    ``train/NAME/calibrated_teacher_ece``, and their mixture, if a loss meets
-    it, those without a name. After every epoch, and where a
-    validation begins, the sampled steps since the last time become one
-    reliability figure, ``train_reliability`` (``train_reliability_NAME``),
-    for each backend of the visualizer. Samples of all ranks and of all stages
-    and levels count. They are the student's on training images, easier for
-    the teacher than its own on held-out ones: watch how the figures change,
-    and measure with ``tools/calibrate_teacher.py``.
+    Every ``interval`` iterations, ECE and its over- and under-confident parts
+    are measured on the samples (RoIs, priors of a dense head, queries) of
+    that step that the teacher classifies. They are logged for
 
-    Of a softmax head the top class of each sample is measured; of a sigmoid
-    head each pair of a sample and a class with a score above 0.05, the
-    student's by its own scores, the teacher's, calibrated or not, by those
-    before calibration. A pair's target is what the student's own loss gives
-    it: 1 for the assigned class, or its IoU.
+    - the teacher before its calibrator: ``train/teacher_ece``,
+      ``train/teacher_ece_over``, ``train/teacher_ece_under``;
+    - the teacher after its calibrator: ``train/calibrated_teacher_ece``, ...;
+    - the student: ``train/student_ece``, ....
 
-    The teacher is listened to in the sampled iterations only: the others
-    cost nothing. Nothing the model computes changes.
+    The two errors of the teacher are equal if it has no calibrator. Teacher
+    and student are measured on the classes that they share. If the teacher
+    has other samples or other classes than the student, its calibrator is not
+    applied to the shared ones, and the teacher before the calibrator is not
+    logged. Several teachers have separate keys,
+    ``train/NAME/calibrated_teacher_ece``; their mixture, if a loss uses it,
+    has the keys without a name.
+
+    After every epoch, and before every validation, the steps that were
+    sampled since the last figure are drawn as one reliability figure,
+    ``train_reliability`` (``train_reliability_NAME``), in each backend of the
+    visualizer. Samples of all ranks and of all stages and levels count.
+
+    The samples are the student's samples on training images, which are easier
+    for the teacher than its own samples on held-out images. Use the figures
+    to observe changes, and ``tools/calibrate_teacher.py`` to measure.
+
+    For a softmax head, the top class of each sample is measured. For a
+    sigmoid head, each pair of a sample and a class with a score above 0.05 is
+    measured; the student's pairs are selected by its own scores, and the
+    teacher's pairs, calibrated or not, by the scores before calibration. The
+    target of a pair is the target of the student's own loss: 1 for the
+    assigned class, or its IoU.
+
+    The hook records the teacher's outputs only in the sampled iterations, so
+    the other iterations cost nothing. It does not change what the model
+    computes.
 
     Args:
-        interval (int): Iterations from one sampled step to the next, >= 1; a
-            multiple of the logger's, as figures are logged as they were
-            when last measured. Defaults to 50.
-        num_bins (int): Of confidence, >= 1. Defaults to 15.
+        interval (int): Number of iterations between sampled steps, >= 1. Use
+            a multiple of the logger's interval, because the logger repeats
+            the last measured figures. Defaults to 50.
+        num_bins (int): Number of confidence bins, >= 1. Defaults to 15.
 
     Raises:
-        InvalidTypeError: If an argument is no whole number, or, when
-            training starts, the model has no teacher.
-        InvalidValueError: If an argument is out of range.
+        InvalidTypeError: If an argument is not a whole number, or, at the
+            start of the training, if the model has no teacher.
+        InvalidValueError: If an argument is out of range, or, at the start of
+            the training, if no loss uses the teacher's logits.
 
     Example:
         >>> custom_hooks = [dict(type='tcal_det.TeacherCalibrationHook')]
@@ -89,11 +99,11 @@ class TeacherCalibrationHook(Hook):
         self._listening: Optional[ExitStack] = None
         self._heard: List[_Heard] = []
         self._make_predictions = top_classes
-        # By teacher, and then by the names of HEADINGS.
+        # Tables by teacher, of each step by the names of HEADINGS.
         self._tables: Dict[str, List[Dict[str, BinTable]]] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a model that learns from no teacher's logits."""
+        """Check that the model learns from the logits of a teacher."""
         model = _unwrapped(runner)
         if not getattr(model, 'is_distilling', False):
             raise InvalidTypeError(
@@ -104,15 +114,15 @@ class TeacherCalibrationHook(Hook):
         if not model.teacher.answers:
             raise InvalidValueError(
                 'TeacherCalibrationHook needs a loss on logits in '
-                '`distill_losses`, of which the calibration is measured, but '
-                f'there are {sorted(model.distill_losses)}: add one, or '
+                '`distill_losses`, whose calibration it measures, but there '
+                f'are only {sorted(model.distill_losses)}: add one, or '
                 'remove the hook from `custom_hooks`')
 
     def before_train_iter(self,
                           runner: Runner,
                           batch_idx: int,
                           data_batch: DATA_BATCH = None) -> None:
-        """Listen to the model, if this iteration is sampled."""
+        """Start to record the teacher if this iteration is sampled."""
         if not self.every_n_train_iters(runner, self.interval):
             return
         model = _unwrapped(runner)
@@ -140,7 +150,7 @@ class TeacherCalibrationHook(Hook):
                          batch_idx: int,
                          data_batch: DATA_BATCH = None,
                          outputs: dict = None) -> None:
-        """Measure and log what was heard."""
+        """Measure and log the recorded logits."""
         if self._listening is None:
             return
         self._listening.close()
@@ -163,17 +173,17 @@ class TeacherCalibrationHook(Hook):
             error = CalibrationError.from_bins(table)
             for suffix, value in (('', error.ece), ('_over', error.over),
                                   ('_under', error.under)):
-                # Without 'loss' in its name, of which mmengine would log a
-                # mean over the last iterations.
+                # The name must not contain 'loss': mmengine would log a mean
+                # over the last iterations.
                 runner.message_hub.update_scalar(f'{folder}{name}_ece{suffix}',
                                                  value)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Draw the epoch."""
+        """Draw the steps that were sampled in this epoch."""
         self._draw(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Draw what a training without epochs has sampled until here."""
+        """Draw the sampled steps, in trainings without epochs."""
         self._draw(runner)
 
     def _draw(self, runner: Runner) -> None:
@@ -194,13 +204,13 @@ class TeacherCalibrationHook(Hook):
 
 
 class _Heard(NamedTuple):
-    """What is heard in a step of one teacher, or of the mixture.
+    """Recorded outputs of one teacher, or of the mixture, in a step.
 
     Attributes:
-        name (str): That of several teachers; else ''.
-        lecturer (Lecturer): Who is heard.
-        lessons (list[Lesson]): What it says.
-        uncalibrated (list[Tensor]): What its calibrator is given.
+        name (str): Name of the teacher if there are several; else ''.
+        lecturer (Lecturer): Teacher or mixture that is recorded.
+        lessons (list[Lesson]): Recorded samples with their logits.
+        uncalibrated (list[Tensor]): Inputs of the teacher's calibrator.
     """
     name: str
     lecturer: Lecturer
@@ -208,7 +218,10 @@ class _Heard(NamedTuple):
     uncalibrated: List[Tensor]
 
     def teacher(self) -> Sequence[Optional[Tensor]]:
-        """Logits before the calibrator of each lesson, if comparable."""
+        """Return the logits of each lesson before the calibrator.
+
+        An entry is None if the calibrator has other samples than the lesson.
+        """
         if (isinstance(self.lecturer, FrozenTeacher)
                 and self.lecturer.calibrates_own_samples):
             return self.uncalibrated
@@ -217,7 +230,7 @@ class _Heard(NamedTuple):
 
 def _lecturers(
         teacher: Union[FrozenTeacher, TeacherEnsemble]) -> Dict[str, Lecturer]:
-    """By name; the only teacher, or the mixture, has none."""
+    """Return teachers by name; a single teacher or the mixture has ''."""
     if isinstance(teacher, TeacherEnsemble):
         return {'': teacher, **teacher.asked}
     return {'': teacher}
@@ -228,18 +241,20 @@ Predictions = Dict[str, Tuple[Tensor, Tensor]]
 
 def top_classes(group: ClassificationSamples, teacher: Optional[Tensor],
                 calibrated_teacher: Tensor) -> Predictions:
-    """Top probabilities of a softmax head, and whether they are right.
+    """Return the top probabilities of softmax heads, with correctness.
 
     Args:
-        group (ClassificationSamples): The student's.
-        teacher (Tensor, optional): Logits of the same samples, shape (S, C);
-            None where there are none.
-        calibrated_teacher (Tensor): After the calibrator, shape (S, C).
+        group (ClassificationSamples): Samples of the student.
+        teacher (Tensor, optional): Uncalibrated logits of the teacher on
+            these samples, shape (S, C); None if they are not available.
+        calibrated_teacher (Tensor): Calibrated logits of the teacher, shape
+            (S, C).
 
     Returns:
-        dict[str, tuple[Tensor, Tensor]]: By the names of ``HEADINGS``,
-        confidence and target of float64, shape (P,) each, P = S, without
-        'teacher' where that is None; empty for a group without labels.
+        dict[str, tuple[Tensor, Tensor]]: Confidence and target by the names
+        of ``HEADINGS``, float64, shape (P,) each with P = S. The entry
+        'teacher' is missing if ``teacher`` is None. Empty for a group without
+        labels.
     """
     if group.labels is None:
         return {}
@@ -256,19 +271,22 @@ def top_classes(group: ClassificationSamples, teacher: Optional[Tensor],
 
 def scored_pairs(group: ClassificationSamples, teacher: Optional[Tensor],
                  calibrated_teacher: Tensor) -> Predictions:
-    """Scores of a sigmoid head above 0.05, and what they should be.
+    """Return the scores above 0.05 of sigmoid heads, with their targets.
 
     Samples of weight 0 are ignored.
 
     Args:
-        group (ClassificationSamples): The student's.
-        teacher (Tensor, optional): Logits of the same samples, shape (S, C);
-            None where there are none.
-        calibrated_teacher (Tensor): After the calibrator, shape (S, C).
+        group (ClassificationSamples): Samples of the student.
+        teacher (Tensor, optional): Uncalibrated logits of the teacher on
+            these samples, shape (S, C); None if they are not available.
+        calibrated_teacher (Tensor): Calibrated logits of the teacher, shape
+            (S, C).
 
     Returns:
-        dict[str, tuple[Tensor, Tensor]]: As of :func:`top_classes`; P
-        differs between the teacher and the student.
+        dict[str, tuple[Tensor, Tensor]]: Confidence and target by the names
+        of ``HEADINGS``, float64, shape (P,) each; P differs between the
+        teacher and the student. The entry 'teacher' is missing if ``teacher``
+        is None. Empty for a group without labels.
     """
     if group.labels is None:
         return {}
@@ -281,7 +299,7 @@ def scored_pairs(group: ClassificationSamples, teacher: Optional[Tensor],
                                      before), ('student', student, student)):
         if logits is None:
             continue
-        # NaN is not below the threshold: what diverged must be seen.
+        # NaN is chosen as well, so that a diverged model is not overlooked.
         is_chosen = ~(chosen_by.float().sigmoid() <= SCORE_THRESHOLD)
         if group.weight is not None:
             is_chosen &= (group.weight > 0)[:, None]
@@ -295,12 +313,12 @@ def make_tables(predictions: Sequence[Predictions],
     """Sort the predictions of several models into bins.
 
     Args:
-        predictions (sequence[dict]): Those of each group.
+        predictions (Sequence[dict]): Predictions of each group.
         num_bins (int): Number of bins.
 
     Returns:
-        dict[str, BinTable]: By the names of ``HEADINGS``; empty if there is
-        no prediction, or one is NaN.
+        dict[str, BinTable]: Bin tables by the names of ``HEADINGS``; empty if
+        there is no prediction, or if a prediction is NaN.
     """
     predictions = [one for one in predictions if one]
     if not predictions:
@@ -311,9 +329,9 @@ def make_tables(predictions: Sequence[Predictions],
         parts = [one[name] for one in predictions]
         counts.append(sum(len(confidence) for confidence, _ in parts))
         rows.append(torch.stack([torch.cat(part) for part in zip(*parts)]))
-    # One transfer, and so one synchronisation, for all.
+    # One transfer for all, and therefore one synchronisation.
     rows = torch.cat(rows, dim=1).cpu().numpy()
-    # Watching a run that diverges must not be what ends it.
+    # The hook must not be the part that stops a diverging run.
     if rows.size == 0 or not np.isfinite(rows).all():
         return {}
     ends = np.cumsum(counts)[:-1]
@@ -325,7 +343,7 @@ def make_tables(predictions: Sequence[Predictions],
 
 
 def _gathered(tables: Dict[str, BinTable]) -> Dict[str, BinTable]:
-    """The tables of the samples of all ranks; every rank must call this."""
+    """Merge the tables of all ranks; every rank must call this."""
     of_ranks = [part for part in all_gather_object(tables) if part]
     return {
         name: BinTable.merge([part[name] for part in of_ranks])
