@@ -44,8 +44,7 @@ def negative_log_likelihood(probs: ArrayLike,
     return _mean_negative_log(likelihood, smallest)
 
 
-def brier_score(probs: ArrayLike,
-                labels: ArrayLike) -> float:
+def brier_score(probs: ArrayLike, labels: ArrayLike) -> float:
     """Mean over samples of the squared error summed over classes.
 
     The score is in [0, 2]. For two classes it is twice the binary Brier score
@@ -99,8 +98,7 @@ def binary_negative_log_likelihood(
     return _mean_negative_log(likelihood, smallest)
 
 
-def binary_brier_score(scores: ArrayLike,
-                       is_positive: ArrayLike) -> float:
+def binary_brier_score(scores: ArrayLike, is_positive: ArrayLike) -> float:
     """Mean squared difference of scores and binary outcomes, in [0, 1].
 
     For detections, the outcome is whether a detection is a true positive.
@@ -138,9 +136,8 @@ def _checked_probs(probs: ArrayLike,
     return probs, labels
 
 
-def _checked_scores(
-        scores: ArrayLike,
-        is_positive: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
+def _checked_scores(scores: ArrayLike,
+                    is_positive: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     scores = as_unit_interval('scores', scores)
     is_positive = as_unit_interval('is_positive', is_positive)
     check_same_length('scores', scores, 'is_positive', is_positive)
