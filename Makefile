@@ -8,6 +8,11 @@
 # make test-zoo
 #              tests on every kind of detector that mmdet packages, minutes
 # make lint    code style and prose
+# make typecheck
+#              types of the evaluation and of the losses
+# make release-check
+#              source distribution and wheel in empty environments of
+#              RELEASE_PYTHONS
 # make mutate  mutation score of the tests (docs/mutation.md):
 #              FOLDER=functional|losses|calibrators|distillers
 #              NUMBER=100|all SEED=0
@@ -27,11 +32,14 @@ STAMP = $(VENV)/.complete
 # Pythons of `make test-lite`: the oldest and the newest that are installed.
 PYTHONS ?= $(shell bash requirements/find_pythons.sh 8 13)
 
-.PHONY: setup demo test test-lite test-zoo lint mutate
+# Each Python from 3.8 to 3.13 that is found.
+RELEASE_PYTHONS ?= $(foreach minor,8 9 10 11 12 13,$(shell bash requirements/find_pythons.sh $(minor) $(minor)))
+
+.PHONY: setup demo test test-lite test-zoo lint typecheck release-check mutate
 
 setup: $(STAMP)
 
-$(STAMP): requirements/install.sh $(wildcard requirements/*.txt) setup.py
+$(STAMP): requirements/install.sh $(wildcard requirements/*.txt) setup.py pyproject.toml
 	bash requirements/install.sh '$(VENV)' '$(PYTHON)' '$(STACK)'
 	touch $@
 
@@ -64,6 +72,12 @@ lint: setup
 	$(RUN) -m isort --check-only --diff .
 	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs setup.py
 	$(RUN) tests/check_prose.py
+
+typecheck: setup
+	$(RUN) -m mypy
+
+release-check: setup
+	$(RUN) tests/release_check.py $(RELEASE_PYTHONS)
 
 # Not part of the continuous integration: takes minutes to hours.
 mutate: setup

@@ -1,21 +1,18 @@
+"""The part of the build that pyproject.toml cannot say."""
 import os
 import os.path as osp
+import setuptools
 import shutil
-from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = osp.dirname(osp.abspath(__file__))
 
-
-def read(*path):
-    with open(osp.join(HERE, *path), encoding='utf-8') as file:
-        return file.read()
-
-
-def version():
-    scope = {}
-    exec(read('tcal_det', 'version.py'), scope)
-    return scope['__version__']
+# An older setuptools ignores the table [project] and would install a package
+# without a name. `pip install --no-build-isolation` takes the one that is
+# there and does not compare it with what pyproject.toml requires.
+if int(setuptools.__version__.split('.')[0]) < 61:
+    raise SystemExit('error: tcal_det is built with setuptools>=61, but found '
+                     f"{setuptools.__version__}: pip install 'setuptools>=61'")
 
 
 class BuildWithConfigs(build_py):
@@ -38,56 +35,4 @@ class BuildWithConfigs(build_py):
                 shutil.copy(source, target)
 
 
-setup(
-    name='tcal_det',
-    version=version(),
-    description='Detector distillation from calibrated teachers, and '
-    'detection-aware calibration error, for MMDetection 3.x',
-    long_description=read('README.md'),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    packages=find_packages(include=['tcal_det', 'tcal_det.*']),
-    package_data={'tcal_det.report': ['templates/*']},
-    cmdclass=dict(build_py=BuildWithConfigs),
-    python_requires='>=3.8',
-    # Packages for evaluating files. torch, mmcv, mmengine and mmdet are
-    # checked when the plugin is imported, but never installed from here: two
-    # families of packages have the same import names, and neither may replace
-    # the user's. The names below have no version, so the versions that mmdet
-    # has installed are kept. Only matplotlib has one: version 3.7 introduced
-    # legends outside the axes.
-    install_requires=[
-        'matplotlib>=3.7', 'numpy', 'packaging', 'pycocotools', 'scipy'
-    ],
-    entry_points=dict(console_scripts=[
-        'tcal-eval = tcal_det.cli.eval_calibration:main',
-        'tcal-recalibrate = tcal_det.cli.recalibrate:main',
-        'tcal-report = tcal_det.cli.report:main',
-        'tcal-compare = tcal_det.cli.compare_results:main',
-    ]),
-    extras_require={
-        # Pages of tcal-report.
-        'report': ['jinja2', 'pillow', 'vl-convert-python'],
-        # Corrupted images of tools/analysis_tools/robustness.py.
-        'robustness': ['imagecorruptions-imaug'],
-        # Faster reading of JSON files.
-        'fast': ['msgspec'],
-        # Class names of YOLO's data.yaml.
-        'yaml': ['PyYAML'],
-        # Demo data: the digits that scikit-learn bundles.
-        'sklearn': ['scikit-learn'],
-        # Reading and writing of .safetensors checkpoints.
-        'safetensors': ['safetensors'],
-    },
-    classifiers=[
-        'License :: OSI Approved :: Apache Software License',
-        'Programming Language :: Python :: 3',
-        'Programming Language :: Python :: 3.8',
-        'Programming Language :: Python :: 3.9',
-        'Programming Language :: Python :: 3.10',
-        'Programming Language :: Python :: 3.11',
-        'Programming Language :: Python :: 3.12',
-        'Programming Language :: Python :: 3.13',
-        'Topic :: Scientific/Engineering :: Artificial Intelligence',
-    ],
-    zip_safe=False)
+setuptools.setup(cmdclass=dict(build_py=BuildWithConfigs))

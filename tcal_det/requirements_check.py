@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 from packaging.version import Version
 
 # module: (its distributions, lowest version, first version too new)
-_REQUIRED = {
+REQUIRED = {
     'torch': (('torch', ), '2.0', None),
     'mmcv': (('mmcv', 'onedl-mmcv'), '2.0.0', '3.0'),
     'mmengine': (('mmengine', 'onedl-mmengine'), '0.8.0', '1.0'),
@@ -49,7 +49,7 @@ def check_requirements() -> None:
             has one line with the module, the allowed versions, the version
             found, and the command to install an allowed version.
     """
-    for module, (distributions, lowest, too_new) in _REQUIRED.items():
+    for module, (distributions, lowest, too_new) in REQUIRED.items():
         allowed = f'>={lowest}' + (f',<{too_new}' if too_new else '')
         remedy = (f"install it with pip install '{distributions[0]}{allowed}'"
                   f' (or {distributions[1]}, the maintained fork)' if

@@ -10,6 +10,10 @@ from glob import glob
 import pytest
 from test_numpy_half import BLOCK, GOLDEN, ROOT
 
+PROJECT_FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md',
+                 'LICENSE', 'model-index.yml', 'CHANGELOG.md', 'CITATION.cff',
+                 'CONTRIBUTING.md', 'SECURITY.md',
+                 'requirements/mminstall.txt')
 COMMANDS = ('tcal-eval', 'tcal-recalibrate', 'tcal-report', 'tcal-compare')
 
 
@@ -35,9 +39,9 @@ def sdist(tmp_path_factory):
             osp.join(ROOT, name),
             osp.join(sources, name),
             ignore=shutil.ignore_patterns('__pycache__', '.mim'))
-    for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md',
-                 'LICENSE', 'model-index.yml'):
-        shutil.copy(osp.join(ROOT, name), sources)
+    for name in PROJECT_FILES:
+        os.makedirs(osp.dirname(osp.join(sources, name)), exist_ok=True)
+        shutil.copy(osp.join(ROOT, name), osp.join(sources, name))
     run(sys.executable,
         'setup.py',
         '--quiet',
@@ -73,10 +77,8 @@ def installed(request, sdist, tmp_path_factory):
 def test_source_distribution_holds_configs_and_tools(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.partition('/')[2] for name in archive.getnames()}
-    assert {
-        'configs/_base_/digits.py', 'tools/train.py', 'model-index.yml',
-        'README.md'
-    } <= names
+    assert {'configs/_base_/digits.py', 'tools/train.py',
+            *PROJECT_FILES} <= names
     assert not [name for name in names if name.endswith('.pyc')]
 
 
@@ -129,3 +131,18 @@ def test_wheel_has_no_tests_and_no_torch_requirement(installed):
         ]
     assert not [one for one in required if one.startswith(('torch', 'mm'))]
     assert not osp.exists(osp.join(installed, 'tests'))
+
+
+def test_type_checkers_see_the_types(installed):
+    assert osp.isfile(osp.join(installed, 'tcal_det', 'py.typed'))
+
+
+def test_mim_finds_configs_and_tools(installed):
+    folder = osp.join(installed, 'tcal_det', '.mim')
+    assert set(os.listdir(folder)) == {'configs', 'tools', 'model-index.yml'}
+
+
+def test_templates_of_the_page_are_installed(installed):
+    folder = osp.join('tcal_det', 'report', 'templates')
+    assert sorted(os.listdir(osp.join(installed, folder))) == sorted(
+        os.listdir(osp.join(ROOT, folder)))

@@ -271,14 +271,14 @@ def _table_lines(comparison: Comparison, keys: Sequence[str]) -> List[str]:
             for key in keys
         ]
     lines = []
-    for letter, figures in zip(ascii_uppercase[1:], comparison.differences):
+    for letter, pairs in zip(ascii_uppercase[1:], comparison.differences):
         lines.append(f'{"":<20}{"A":>8}{letter:>9}{f"{letter} - A":>10}   '
                      f'{level}')
         lines += [
-            f'{_title(key):<20}{figures[key].a:8.4f}'
-            f'{figures[key].b:9.4f}{figures[key].difference:+10.4f}   '
-            f'[{figures[key].low:+.4f}, {figures[key].high:+.4f}]'
-            f'{_verdict(key, figures[key])}' for key in keys
+            f'{_title(key):<20}{pairs[key].a:8.4f}'
+            f'{pairs[key].b:9.4f}{pairs[key].difference:+10.4f}   '
+            f'[{pairs[key].low:+.4f}, {pairs[key].high:+.4f}]'
+            f'{_verdict(key, pairs[key])}' for key in keys
         ]
     return lines
 

@@ -11,7 +11,8 @@ import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
+                    Tuple)
 
 import numpy as np
 
@@ -167,7 +168,7 @@ def _by_processes(task: Tuple, groups: List[Tuple[int, int]],
 
 
 # Task of a worker process, sent to it once.
-_task = None
+_task: Any = None
 
 
 def _keep_task(task: Tuple) -> None:

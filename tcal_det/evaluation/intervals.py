@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Differences below this size are rounding errors.
 _ROUNDING = 1e-12
@@ -160,6 +161,6 @@ def _p_value(shifted: np.ndarray) -> float:
     return min(1.0, 2 * float(1 + min(tails)) / (len(shifted) + 1))
 
 
-def _without_rounding(differences: np.ndarray) -> np.ndarray:
+def _without_rounding(differences: ArrayLike) -> np.ndarray:
     """Set differences that are only rounding errors to 0."""
     return np.where(np.abs(differences) < _ROUNDING, 0.0, differences)

@@ -15,7 +15,7 @@ from typing import Any, Iterator, List
 try:
     import msgspec
 except ImportError:
-    msgspec = None
+    msgspec = None  # type: ignore[assignment]  # a module elsewhere
 
 _SPACE = b' \t\n\r'
 # Maximum number of space characters between two records.

@@ -269,7 +269,7 @@ def check_each_image_once(image_ids: Sequence[Any], list_name: str) -> None:
         image_ids (Sequence[Any]): Image of each prediction, in order.
         list_name (str): Name of the list, for the message.
     """
-    first_place = {}
+    first_place: Dict[Any, int] = {}
     for place, image_id in enumerate(image_ids):
         if image_id in first_place:
             raise InvalidValueError(
@@ -333,7 +333,7 @@ def _warn_of_few_labels(records: Sequence[Record],
             stacklevel=3)
 
 
-def _read_pickle(path: str) -> List[Record]:
+def _read_pickle(path: str) -> Sequence[Record]:
     try:
         with open(path, 'rb') as file:
             samples = load_plain_pickle(file)

@@ -103,7 +103,7 @@ def slice_by(attribute: Mapping[Any, Any],
     """
     rows = []
     for part in image_slices(attribute, ground_truth, [detections], edges):
-        figures = evaluate_detections(part.ground_truth, *part.detections,
+        figures = evaluate_detections(part.ground_truth, part.detections[0],
                                       **options).overall
         rows.append(
             SliceRow(
@@ -313,7 +313,7 @@ def _kept_detections(detections: Detections, is_kept: np.ndarray,
         for field in fields(detections)
     }
     kept = Detections(
-        **{
+        **{  # type: ignore[arg-type]  # None where it may be
             name: None if column is None else column[is_kept]
             for name, column in columns.items()
         })

@@ -2,7 +2,7 @@
 import csv
 import os
 import os.path as osp
-from typing import Any, Dict, Iterator, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidValueError, MissingFileError
@@ -143,7 +143,7 @@ def _sizes_of_csv(path: str) -> Iterator[ImageSize]:
         yield ImageSize(row[0].strip(), *_checked(size, where))
 
 
-def _checked(size: Tuple[Any, Any], where: str) -> Tuple[int, int]:
+def _checked(size: Sequence[Any], where: str) -> Tuple[int, int]:
     if not all(type(side) is int and side > 0 for side in size):
         raise InvalidValueError(
             'image sizes must be whole numbers of pixels above 0, width and '

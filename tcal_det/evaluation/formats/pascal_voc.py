@@ -7,7 +7,7 @@ y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1.
 import os
 import os.path as osp
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, cast
 from xml.etree import ElementTree
 
 from tcal_det.checks import shortened
@@ -76,7 +76,8 @@ def read_voc_annotations(folder: str,
             names them.
     """
     sizes = {} if images is None else read_image_sizes(images)
-    image_records, objects = [], []
+    image_records: List[Record] = []
+    objects: List[Record] = []
     for file_name in xml_files(folder):
         path = osp.join(folder, file_name)
         stem = file_name[:-len('.xml')]
@@ -125,7 +126,10 @@ def read_voc_results(folder: str, annotations: Record) -> List[Record]:
             message names file and line.
     """
     file_names = voc_results_files(folder)
-    names = [_RESULTS_NAME.fullmatch(name).group(1) for name in file_names]
+    names = [
+        _RESULTS_NAME.fullmatch(name).group(1)  # type: ignore[union-attr]
+        for name in file_names  # All match.
+    ]
     mapping = map_by_name(names, annotations['categories'],
                           f'classes of the results files of {folder!r}')
     by_stem = images_by_stem(annotations)
@@ -164,7 +168,7 @@ def _root_of(path: str) -> ElementTree.Element:
 def _image_record(root: ElementTree.Element, stem: str,
                   size: Optional[ImageSize]) -> Record:
     """Create an image record, with its size if it is known."""
-    record = dict(id=stem, file_name=root.findtext('filename') or stem)
+    record: Record = dict(id=stem, file_name=root.findtext('filename') or stem)
     if stem_of(record['file_name']) != stem:
         # The XML files of renamed data sets contain the old name.
         record['file_name'] = stem
@@ -229,7 +233,7 @@ def _box(texts: Sequence[Optional[str]], where: str) -> List[float]:
         raise InvalidValueError(
             f'{where} must have {", ".join(_CORNERS)}, numbers of at most '
             f'{LARGEST_COORDINATE:g}, but got {shortened(list(texts))}')
-    left, top, right, bottom = corners
+    left, top, right, bottom = cast(List[float], corners)
     # With inclusive corners, a box below one pixel may end before it begins.
     width, height = right - left + 1, bottom - top + 1
     if width < 0 or height < 0:
@@ -241,6 +245,6 @@ def _box(texts: Sequence[Optional[str]], where: str) -> List[float]:
 
 def _number(text: Optional[str]) -> Optional[float]:
     try:
-        return float(text)
+        return float(text)  # type: ignore[arg-type]  # None is a TypeError
     except (TypeError, ValueError):
         return None

@@ -150,9 +150,10 @@ def _parts_of_ultralytics(result: Any, where: str) -> _ImageResult:
         raise InvalidTypeError(
             f'{where} must have boxes, but got None; rotated boxes and '
             'classification results are not supported')
-    return _ImageResult(
-        *_attributes(boxes, f'{where}: boxes', 'the boxes of one',
-                     ('xyxy', 'conf', 'cls')), names)
+    corners, scores, labels = _attributes(boxes, f'{where}: boxes',
+                                          'the boxes of one',
+                                          ('xyxy', 'conf', 'cls'))
+    return _ImageResult(corners, scores, labels, names)
 
 
 def _attributes(value: Any, where: str, kind: str,
@@ -230,7 +231,9 @@ def _joined(split: Sequence[_ImageResult],
                                      (image_id, category_id, box, score)):
                 column.append(value)
     mapping.warn_of_left_out(left_out)
-    detections = detections_from_arrays(*columns, ground_truth)
+    ids, category_ids, boxes, scores = columns
+    detections = detections_from_arrays(ids, category_ids, boxes, scores,
+                                        ground_truth)
     if is_guess:
         check_labels(ground_truth, detections, _NAMES_REMEDY)
     warn_of_boxes_outside(ground_truth, detections, 'results')

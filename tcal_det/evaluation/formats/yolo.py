@@ -163,7 +163,8 @@ def read_yolo_results(folder: str,
         path = osp.join(folder, file_name)
         stem = file_name[:-len('.txt')]
         image = image_of(stem, by_stem, repr(path))
-        width, height = image.get('width'), image.get('height')
+        width: Any = image.get('width')
+        height: Any = image.get('height')
         if not (_is_side(width) and _is_side(height)):
             more_sizes = more_sizes or _sizes_for(folder, images) or {}
             if stem not in more_sizes:
@@ -255,7 +256,8 @@ def _parsed(columns: List[str], where: str, with_score: bool) -> _Line:
             f'{where}: class must be a whole number >= 0, but got '
             f'{shortened(columns[0])}')
     _check_values(values, where)
-    return _Line(where, int(label), *values[:4],
+    x, y, width, height = values[:4]
+    return _Line(where, int(label), x, y, width, height,
                  values[4] if with_score else None)
 
 

@@ -1,14 +1,16 @@
 """Checks of the arrays and options that users pass to this package."""
-from typing import Sequence
+
+from typing import Sized
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 
 
 def as_unit_interval(name: str,
-                     values: Sequence[float],
+                     values: ArrayLike,
                      ndim: int = 1) -> np.ndarray:
     """Return ``values`` as a float64 array whose entries lie in [0, 1].
 
@@ -46,7 +48,7 @@ def as_unit_interval(name: str,
     return array
 
 
-def as_labels(name: str, values: Sequence[int], num_samples: int,
+def as_labels(name: str, values: ArrayLike, num_samples: int,
               num_classes: int) -> np.ndarray:
     """Return ``values`` as int64 class labels in [0, num_classes).
 
@@ -80,8 +82,8 @@ def as_labels(name: str, values: Sequence[int], num_samples: int,
     return labels.astype(np.int64, copy=False)
 
 
-def check_same_length(name: str, values: np.ndarray, other_name: str,
-                      other: np.ndarray) -> None:
+def check_same_length(name: str, values: Sized, other_name: str,
+                      other: Sized) -> None:
     """Raise unless two arrays have the same number of samples."""
     if len(values) != len(other):
         raise InvalidValueError(

@@ -6,9 +6,10 @@ Shapes:
     F: dimensions of a grid of bins (score, cx, cy, ...)
 """
 from dataclasses import dataclass
-from typing import Any, Dict, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Literal, NamedTuple, Sequence, Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tcal_det.checks import check_choice, check_count
 from tcal_det.errors import InvalidValueError
@@ -37,7 +38,7 @@ def bin_edges(num_bins: int) -> np.ndarray:
                        check_count('num_bins', num_bins, 1, MAX_BINS) + 1)
 
 
-def bin_index(values: Sequence[float],
+def bin_index(values: ArrayLike,
               num_bins: int,
               closed: str = 'right') -> np.ndarray:
     """Find the bin of each value.
@@ -69,7 +70,7 @@ def bin_index(values: Sequence[float],
 def _bin_index(values: np.ndarray, num_bins: int, closed: str) -> np.ndarray:
     # Only the inner edges are searched, so 0 and 1 need no special case.
     inner_edges = bin_edges(num_bins)[1:-1]
-    side = 'left' if closed == 'right' else 'right'
+    side: Literal['left', 'right'] = 'left' if closed == 'right' else 'right'
     return np.searchsorted(inner_edges, values, side=side)
 
 
@@ -193,6 +194,9 @@ class BinTable:
                           0.0),
                  np.where(table.count, table.count * table.mean_target, 0.0))
                 for table in tables]
+        count: Any  # sum() of arrays is an array, not an int
+        confidence_sum: Any
+        target_sum: Any
         count, confidence_sum, target_sum = (sum(part) for part in zip(*sums))
         return cls(first.edges, count, _mean(confidence_sum, count),
                    _mean(target_sum, count), first.closed)
@@ -241,10 +245,10 @@ class BinGrid:
         With features (score, cx, cy) the fields have the shape of the image
         plane, (M_cx, M_cy), as for a heat map of D-ECE.
         """
-        return summarize_gaps(
-            *(np.moveaxis(part, 0, -1)
-              for part in (self.count, self.mean_confidence,
-                           self.mean_target)), min_samples)
+        count, mean_confidence, mean_target = (
+            np.moveaxis(part, 0, -1)
+            for part in (self.count, self.mean_confidence, self.mean_target))
+        return summarize_gaps(count, mean_confidence, mean_target, min_samples)
 
     def to_dict(self) -> Dict[str, Any]:
         """Convert to plain lists and numbers; NaN stays NaN."""
@@ -275,7 +279,7 @@ def make_bin_table(confidence: np.ndarray, target: np.ndarray, num_bins: int,
 
 class CellSums(NamedTuple):
     """Counts and sums of samples by cell, all with the same shape."""
-    count: np.ndarray
+    count: np.ndarray  # type: ignore[assignment]  # hides tuple.count
     confidence_sum: np.ndarray
     target_sum: np.ndarray
 

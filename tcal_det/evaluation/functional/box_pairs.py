@@ -107,6 +107,7 @@ def overlapping_pairs(ground_truth: GroundTruth,
         ground_truth.class_index * num_images + ground_truth.image_index)
     # Stable, so that objects stay in file order within their group.
     object_order = np.argsort(group_of_object, kind='stable')
+    groups: np.ndarray
     groups, object_start, object_count = np.unique(
         group_of_object[object_order], return_index=True, return_counts=True)
 

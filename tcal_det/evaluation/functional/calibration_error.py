@@ -14,9 +14,10 @@ Names:
 """
 import warnings
 from dataclasses import dataclass
-from typing import Any, Dict, Sequence, Tuple, Union
+from typing import Any, Dict, Tuple, Union
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tcal_det.checks import check_count
 from .array_checks import as_labels, as_unit_interval, check_same_length
@@ -64,8 +65,8 @@ class CalibrationError:
                   min_samples: int = 1) -> 'CalibrationError':
         """Compute all figures from a bin table."""
         gaps = bins.summarize(min_samples)
-        return cls(
-            *(float(value) for value in gaps[:-1]),
+        return cls(  # type: ignore[misc]  # the fields before num_used
+            *(float(value) for value in gaps[:-1]),  # type: ignore[arg-type]
             num_used=int(gaps.num_used),
             bins=bins)
 
@@ -132,8 +133,8 @@ class AdaptiveCalibrationError:
             mean_target=self.mean_target.tolist())
 
 
-def top_label(probs: Sequence[Sequence[float]],
-              labels: Sequence[int]) -> Tuple[np.ndarray, np.ndarray]:
+def top_label(probs: ArrayLike,
+              labels: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     """Confidence of the predicted class, and whether it is the true class.
 
     Among equal probabilities the first class is the prediction.
@@ -158,8 +159,8 @@ def top_label(probs: Sequence[Sequence[float]],
     return probs.max(axis=1), correct.astype(np.float64)
 
 
-def calibration_error(confidence: Sequence[float],
-                      correct: Sequence[float],
+def calibration_error(confidence: ArrayLike,
+                      correct: ArrayLike,
                       num_bins: int = 15,
                       closed: str = 'right') -> CalibrationError:
     """Expected and maximum calibration error over bins of equal width.
@@ -203,8 +204,8 @@ def calibration_error(confidence: Sequence[float],
 
 
 def classwise_calibration_error(
-        probs: Sequence[Sequence[float]],
-        labels: Sequence[int],
+        probs: ArrayLike,
+        labels: ArrayLike,
         num_bins: int = 15,
         closed: str = 'right') -> ClasswiseCalibrationError:
     """Mean over classes k of the ECE of (probs[:, k], labels == k).
@@ -246,8 +247,8 @@ def classwise_calibration_error(
 
 
 def adaptive_calibration_error(
-        probs: Sequence[Sequence[float]],
-        labels: Sequence[int],
+        probs: ArrayLike,
+        labels: ArrayLike,
         num_ranges: int = 15) -> AdaptiveCalibrationError:
     """Mean gap over classes and over ranges of equal mass (ACE).
 
@@ -296,8 +297,8 @@ def adaptive_calibration_error(
         mean_target)
 
 
-def adaptive_top_label_calibration_error(confidence: Sequence[float],
-                                         correct: Sequence[float],
+def adaptive_top_label_calibration_error(confidence: ArrayLike,
+                                         correct: ArrayLike,
                                          num_ranges: int = 15) -> float:
     """ECE of the predicted class over ranges of equal mass.
 
@@ -351,8 +352,8 @@ def _tied_means(sorted_keys: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (np.bincount(group, values) / np.bincount(group))[group]
 
 
-def _checked_probs(probs: Sequence[Sequence[float]],
-                   labels: Sequence[int]) -> Tuple[np.ndarray, np.ndarray]:
+def _checked_probs(probs: ArrayLike,
+                   labels: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     probs = as_unit_interval('probs', probs, ndim=2)
     check_count('number of columns of probs', probs.shape[1])
     return probs, as_labels('labels', labels, *probs.shape)

@@ -13,9 +13,10 @@ Shapes:
 """
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval, check_same_length
@@ -86,7 +87,7 @@ class ClassProbabilityCalibration:
 def class_probability_calibration(
         ground_truth: GroundTruth,
         detections: Detections,
-        probs: Sequence[Sequence[float]],
+        probs: ArrayLike,
         iou_thr: float = 0.5,
         num_bins: int = 15,
         closed: str = 'right') -> ClassProbabilityCalibration:
@@ -131,14 +132,14 @@ def class_probability_calibration(
         Waslander, ICLR 2021, apply proper scoring rules to the class
         distribution of detections, split by their IoU.
     """
-    probs = _checked_probs(probs, detections, ground_truth.num_classes)
+    all_probs = _checked_probs(probs, detections, ground_truth.num_classes)
     num_classes = ground_truth.num_classes
-    own = probs[np.arange(len(probs)), detections.class_index]
-    is_primary = own >= probs[:, :num_classes].max(axis=1, initial=0.0)
+    own = all_probs[np.arange(len(all_probs)), detections.class_index]
+    is_primary = own >= all_probs[:, :num_classes].max(axis=1, initial=0.0)
     labels, is_measured = _labels_by_box(ground_truth,
                                          _select(detections, is_primary),
                                          iou_thr)
-    probs, labels = probs[is_primary][is_measured], labels[is_measured]
+    measured, labels = all_probs[is_primary][is_measured], labels[is_measured]
     if len(labels) == 0:
         warnings.warn(
             'no detection has its class as the most probable one, so the '
@@ -147,20 +148,20 @@ def class_probability_calibration(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the warning is above
         top_label = calibration_error(
-            probs.max(axis=1, initial=0.0),
-            probs.argmax(axis=1) == labels, num_bins, closed)
+            measured.max(axis=1, initial=0.0),
+            measured.argmax(axis=1) == labels, num_bins, closed)
     return ClassProbabilityCalibration(
         top_label=top_label,
-        classwise=_classwise(probs, labels, num_bins, closed),
-        brier=_brier_score(probs, labels),
-        has_background=probs.shape[1] > num_classes,
+        classwise=_classwise(measured, labels, num_bins, closed),
+        brier=_brier_score(measured, labels),
+        has_background=measured.shape[1] > num_classes,
         num_measured=len(labels),
         num_background=int((labels == num_classes).sum()),
         num_secondary=int((~is_primary).sum()),
         num_ignored=int((~is_measured).sum()))
 
 
-def _checked_probs(probs: Sequence[Sequence[float]], detections: Detections,
+def _checked_probs(probs: Any, detections: Detections,
                    num_classes: int) -> np.ndarray:
     if len(probs) == 0 and not isinstance(probs, np.ndarray):
         probs = np.zeros((0, num_classes))

@@ -50,7 +50,7 @@ class GroundTruth:
     class_index: np.ndarray
     boxes: np.ndarray
     iscrowd: np.ndarray
-    area: Optional[np.ndarray] = None
+    area: np.ndarray = None  # type: ignore[assignment]  # set below
 
     def __post_init__(self) -> None:
         if self.area is None:
@@ -348,9 +348,8 @@ def detections_from_arrays(image_ids: Sequence[Any],
                             'image_id')
     class_index = positions(category_ids, ground_truth.category_ids, 'results',
                             'category_id')
-    boxes = box_array(boxes, 'results')
-    scores = score_column(scores, 'results')
-    return Detections(image_index, class_index, boxes, scores)
+    return Detections(image_index, class_index, box_array(boxes, 'results'),
+                      score_column(scores, 'results'))
 
 
 def _described(results: Any) -> str:

@@ -10,9 +10,10 @@ Shapes:
 """
 import warnings
 from dataclasses import dataclass
-from typing import Any, Dict, Sequence
+from typing import Any, Dict
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import erf
 
 from tcal_det.errors import InvalidValueError
@@ -63,11 +64,12 @@ class DebiasedCalibrationError:
                 of :func:`detection_calibration_error` (but not that of LaECE).
         """
         num_samples = bins.num_samples
+        nan = float('nan')
         if num_samples == 0:
-            return cls(*[float('nan')] * 6, bins=bins)
+            return cls(nan, nan, nan, nan, nan, nan, bins)
         used = bins.count >= _FEWEST_SAMPLES
         if not used.any():  # empty sums would look perfect
-            return cls(*[float('nan')] * 5, coverage=0.0, bins=bins)
+            return cls(nan, nan, nan, nan, nan, 0.0, bins)
         count = bins.count[used]
         share = count / num_samples
         gap = np.abs(bins.gap[used])
@@ -100,8 +102,8 @@ class DebiasedCalibrationError:
 
 
 def debiased_calibration_error(
-        confidence: Sequence[float],
-        correct: Sequence[float],
+        confidence: ArrayLike,
+        correct: ArrayLike,
         num_bins: int = 15,
         closed: str = 'right') -> DebiasedCalibrationError:
     """Calibration errors of bins of equal width, corrected for their noise.

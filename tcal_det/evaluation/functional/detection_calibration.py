@@ -213,8 +213,10 @@ def detection_calibration_error(
     def as_bins(cells: CellSums) -> Union[BinTable, BinGrid]:
         if len(features) == 0:
             return BinTable(edges[0], *cells.means(), closed=closed)
-        means = (part.reshape(shape) for part in cells.means())
-        return BinGrid(('score', *features), edges, *means, closed=closed)
+        count, mean_confidence, mean_target = (
+            part.reshape(shape) for part in cells.means())
+        return BinGrid(('score', *features), edges, count, mean_confidence,
+                       mean_target, closed)
 
     if len(scores) == 0:
         warnings.warn('no detection is counted, so D-ECE is NaN', stacklevel=2)
@@ -341,7 +343,9 @@ def _bins_per_dimension(num_bins: Union[int, Sequence[int]],
                 f'{num_bins!r}')
         return tuple(
             check_count('num_bins', bins, 1, MAX_BINS) for bins in num_bins)
-    return (check_count('num_bins', num_bins, 1, MAX_BINS), ) * num_dims
+    # Another sequence is refused, which is the point.
+    one: Any = num_bins
+    return (check_count('num_bins', one, 1, MAX_BINS), ) * num_dims
 
 
 def _check_num_cells(shape: Sequence[int], num_classes: int) -> None:
@@ -375,8 +379,8 @@ def _errors_by_row(sums: CellSums,
         if is_measured is not None and not is_measured[k]:
             numbers = [float('nan')] * len(numbers)
         errors.append(
-            CalibrationError(
-                *numbers,
+            CalibrationError(  # type: ignore[misc]  # fields before num_used
+                *numbers,  # type: ignore[arg-type]
                 num_used=int(values[-1]),
                 bins=as_bins(CellSums(*(part[k] for part in sums)))))
     return tuple(errors)

@@ -178,7 +178,8 @@ class DetectionCalibrationReport:
     @cached_property
     def d_ece_debiased(self) -> DebiasedCalibrationError:
         """D-ECE corrected for the bias of bins with few detections."""
-        return DebiasedCalibrationError.from_bins(self.d_ece.bins)
+        return DebiasedCalibrationError.from_bins(
+            self.d_ece.bins)  # type: ignore[arg-type]  # no grid: one feature
 
     @cached_property
     def smooth(self) -> SmoothCalibrationError:
@@ -262,7 +263,10 @@ class DetectionCalibrationReport:
         with warnings.catch_warnings():
             # `why_undefined` gives one message for all figures instead.
             warnings.simplefilter('ignore', UserWarning)
-            return {key: BY_KEY[key].overall(self) for key in keys}
+            return {
+                key: BY_KEY[key].overall(self)  # type: ignore[misc]  # has it
+                for key in keys
+            }
 
     @cached_property
     def overall(self) -> Dict[str, float]:

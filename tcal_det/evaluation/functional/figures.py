@@ -6,12 +6,15 @@ results files use this catalogue.
 """
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Dict, Optional, Tuple
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Callable, Dict, Optional, Tuple, cast
 
 from .debiased_calibration_error import DebiasedCalibrationError
 from .size_calibration import COCO_SIZES
 
 if TYPE_CHECKING:
+    from .binning import BinTable
     from .detection_suite import DetectionCalibrationReport as Report
 
 
@@ -110,6 +113,14 @@ def _d_ece_figure(key: str,
         is_headline=is_headline,
         in_metric=True,
         better=better)
+
+
+def _d_ece_of_size(report: 'Report', row: int) -> float:
+    return report.d_ece_by_size.errors[row].ece
+
+
+def _class_d_ece_of_size(report: 'Report', k: int, row: int) -> float:
+    return report.d_ece_by_size.errors[row].per_class[k].ece
 
 
 def _cell_figures(attribute: str, title: str,
@@ -229,9 +240,8 @@ FIGURES = (
         f'D-ECE, {size} boxes',
         f'D-ECE of the detections whose boxes are {size}, by COCO\'s bounds '
         'of 32 x 32 and 96 x 96 pixels.',
-        lambda report, row=row: report.d_ece_by_size.errors[row].ece,
-        lambda report, k, row=row: report.d_ece_by_size.errors[row].per_class[
-            k].ece,
+        partial(_d_ece_of_size, row=row),
+        partial(_class_d_ece_of_size, row=row),
         is_often_undefined=True) for row, size in enumerate(COCO_SIZES)),
     Figure(
         'd_ece_debiased',
@@ -239,7 +249,7 @@ FIGURES = (
         'D-ECE minus the bias from chance in bins with few detections.',
         lambda report: report.d_ece_debiased.ece,
         lambda report, k: DebiasedCalibrationError.from_bins(
-            report.d_ece.per_class[k].bins).ece,
+            cast('BinTable', report.d_ece.per_class[k].bins)).ece,
         is_often_undefined=True),
     Figure(
         'smece',
@@ -260,8 +270,7 @@ FIGURES = (
         f'brier_{key}',
         title,
         meaning,
-        lambda report, attribute=title: getattr(report.brier_decomposition,
-                                                attribute),
+        attrgetter(f'brier_decomposition.{title}'),
         part_of='brier',
         is_headline=True,
         better=better) for key, title, meaning, better in

@@ -5,7 +5,7 @@ Shapes:
     B: blocks of equal fitted value
 """
 from dataclasses import dataclass
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
@@ -126,7 +126,9 @@ def _pooled(first: np.ndarray, total: np.ndarray,
 def _pooled_in_turn(first: np.ndarray, total: np.ndarray,
                     num_samples: int) -> Tuple[np.ndarray, np.ndarray]:
     """Do the same as :func:`_pooled`, always in time linear in B."""
-    firsts, totals, counts = [], [], []
+    firsts: List[int] = []
+    totals: List[float] = []
+    counts: List[int] = []
     for begin, sum_, count in zip(first.tolist(), total.tolist(),
                                   np.diff(first, append=num_samples).tolist()):
         while counts and totals[-1] / counts[-1] >= sum_ / count:

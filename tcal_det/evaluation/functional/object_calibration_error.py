@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tcal_det.checks import check_iou_thr
 from tcal_det.errors import InvalidValueError
@@ -64,7 +65,7 @@ class ObjectCalibrationError:
 def object_calibration_error(
     ground_truth: GroundTruth,
     detections: Detections,
-    probs: Optional[Sequence[Sequence[float]]] = None,
+    probs: Optional[ArrayLike] = None,
     iou_thrs: Sequence[float] = (0.5, 0.75)
 ) -> ObjectCalibrationError:
     """OCE: how well the detections on each object predict its class.
@@ -160,7 +161,7 @@ def object_calibration_error(
         per_class, per_object, probs is not None)
 
 
-def _checked_probs(probs: Sequence[Sequence[float]], num_detections: int,
+def _checked_probs(probs: ArrayLike, num_detections: int,
                    num_classes: int) -> np.ndarray:
     probs = as_unit_interval('probs', probs, ndim=2)
     if (len(probs) != num_detections

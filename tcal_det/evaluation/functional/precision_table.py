@@ -118,10 +118,10 @@ def precision_tables(
     if pairs is None or pairs.max_dets != MAX_DETS:
         pairs = rank_pairs(ground_truth, detections, MAX_DETS)
     rows = _rows(ground_truth, detections, pairs.turns)
-    pairs = pairs.pairs.select(reaches(pairs.pairs.iou, IOU_THRS[0]))
+    close = pairs.pairs.select(reaches(pairs.pairs.iou, IOU_THRS[0]))
     iscrowd = ground_truth.iscrowd
     of_any_area = [
-        serve(pairs.select(reaches(pairs.iou, iou_thr)), iscrowd, iscrowd)
+        serve(close.select(reaches(close.iou, iou_thr)), iscrowd, iscrowd)
         for iou_thr in IOU_THRS
     ]
     tables = []
@@ -129,7 +129,7 @@ def precision_tables(
         is_outside = ~area_range.holds(ground_truth.area)
         is_ignored = iscrowd | is_outside
         # Only for these few pairs the matches differ from those of any area.
-        others = pairs.select(_is_entangled(pairs, is_outside & ~iscrowd))
+        others = close.select(_is_entangled(close, is_outside & ~iscrowd))
         outcomes = []
         for iou_thr, matched in zip(IOU_THRS, of_any_area):
             outcome = np.zeros(len(rows.place), dtype=np.int8)
@@ -232,18 +232,18 @@ def _table(ground_truth: GroundTruth, rows: _Rows, is_candidate: np.ndarray,
     ] + [[sum(ends)]])
     is_true = np.concatenate(
         [outcome[index] == _TRUE for outcome, index in zip(outcomes, matched)])
-    matched = np.concatenate(matched)
+    any_matched = np.concatenate(matched)
     return PrecisionTable(
         num_classes=ground_truth.num_classes,
         num_images=ground_truth.num_images,
         candidate_image=rows.image[is_candidate],
         candidate_start=candidates_so_far[rows.class_start],
         match_start=match_start,
-        match_image=rows.image[matched],
+        match_image=rows.image[any_matched],
         is_true=is_true,
-        is_candidate=is_candidate[matched],
-        candidates_so_far=candidates_so_far[matched + 1],
-        place=rows.place[matched],
+        is_candidate=is_candidate[any_matched],
+        candidates_so_far=candidates_so_far[any_matched + 1],
+        place=rows.place[any_matched],
         object_image=ground_truth.image_index[objects],
         object_class=ground_truth.class_index[objects])
 

@@ -180,7 +180,7 @@ def are_numbers(values: Sequence[Any]) -> bool:
         for kind in set(map(type, values)))
 
 
-def _as_float64(values: Sequence[float]) -> Optional[np.ndarray]:
+def _as_float64(values: Sequence[Any]) -> Optional[np.ndarray]:
     """Convert numbers to an array; None if one exceeds float64."""
     try:
         return np.fromiter(values, np.float64, len(values))

@@ -3,7 +3,7 @@
 They are compared as Python objects. numpy would round large whole numbers that
 stand next to floats, and would drop null characters at the end of a text.
 """
-from typing import Any, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def sorted_ids(ids: Sequence[Any], list_name: str) -> np.ndarray:
             both kinds occur.
         InvalidValueError: If an id occurs twice.
     """
-    first_place = {}
+    first_place: Dict[Any, int] = {}
     for place, one in enumerate(ids):
         if not is_id(one):
             raise InvalidTypeError(
@@ -60,8 +60,8 @@ def sorted_ids(ids: Sequence[Any], list_name: str) -> np.ndarray:
         sorted(one if isinstance(one, str) else int(one) for one in ids))
 
 
-def positions(ids: Sequence[Any], known: np.ndarray, list_name: str,
-              field: str) -> np.ndarray:
+def positions(ids: Union[Sequence[Any], np.ndarray], known: np.ndarray,
+              list_name: str, field: str) -> np.ndarray:
     """Find the index of each id among the known ids.
 
     Args:

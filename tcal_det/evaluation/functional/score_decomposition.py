@@ -14,9 +14,10 @@ Names:
 """
 import warnings
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Sequence, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import xlogy
 
 from .array_checks import as_unit_interval, check_same_length
@@ -107,8 +108,8 @@ class BinnedScoreDecomposition:
             bins=self.bins.to_dict())
 
 
-def brier_score_decomposition(confidence: Sequence[float],
-                              correct: Sequence[float]) -> ScoreDecomposition:
+def brier_score_decomposition(confidence: ArrayLike,
+                              correct: ArrayLike) -> ScoreDecomposition:
     """Split the Brier score by isotonic recalibration (CORP).
 
     With S the mean of (forecast - correct)^2, r the recalibrated
@@ -144,8 +145,8 @@ def brier_score_decomposition(confidence: Sequence[float],
     return _decompose(*_checked(confidence, correct), _mean_squared_error)
 
 
-def log_score_decomposition(confidence: Sequence[float],
-                            correct: Sequence[float]) -> ScoreDecomposition:
+def log_score_decomposition(confidence: ArrayLike,
+                            correct: ArrayLike) -> ScoreDecomposition:
     """Split the log score, in nats, by isotonic recalibration (CORP).
 
     As in :func:`brier_score_decomposition`, but S is the mean of -correct
@@ -182,8 +183,8 @@ def detection_brier_score_decomposition(
 
 
 def binned_brier_score_decomposition(
-        confidence: Sequence[float],
-        correct: Sequence[float],
+        confidence: ArrayLike,
+        correct: ArrayLike,
         num_bins: int = 10,
         closed: str = 'right') -> BinnedScoreDecomposition:
     """Split the Brier score by bins of equal width (Murphy, Stephenson).
@@ -219,7 +220,8 @@ def binned_brier_score_decomposition(
     confidence, correct = _checked(confidence, correct)
     bins = make_bin_table(confidence, correct, num_bins, closed)
     if len(confidence) == 0:
-        return BinnedScoreDecomposition(*[float('nan')] * 6, bins=bins)
+        nan = float('nan')
+        return BinnedScoreDecomposition(nan, nan, nan, nan, nan, nan, bins)
     index = _bin_index(confidence, num_bins, closed)
     confidence_off = confidence - bins.mean_confidence[index]
     correct_off = correct - bins.mean_target[index]
@@ -241,7 +243,8 @@ def _decompose(confidence: np.ndarray, correct: np.ndarray,
     """CORP decomposition of checked samples."""
     curve = isotonic_regression(confidence, correct)
     if len(confidence) == 0:
-        return ScoreDecomposition(*[float('nan')] * 4, curve=curve)
+        nan = float('nan')
+        return ScoreDecomposition(nan, nan, nan, nan, curve)
     recalibrated = curve.value[np.searchsorted(curve.upper, confidence)]
     score = mean_score(confidence, correct)
     best = mean_score(recalibrated, correct)
@@ -265,8 +268,8 @@ def _mean_log_score(forecast: np.ndarray, correct: np.ndarray) -> float:
                                            1 - correct), likelihoods))))
 
 
-def _checked(confidence: Sequence[float],
-             correct: Sequence[float]) -> Tuple[np.ndarray, np.ndarray]:
+def _checked(confidence: ArrayLike,
+             correct: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     confidence = as_unit_interval('confidence', confidence)
     correct = as_unit_interval('correct', correct)
     check_same_length('confidence', confidence, 'correct', correct)

@@ -5,9 +5,10 @@ Shapes:
     K: classes
 """
 import warnings
-from typing import Sequence, Tuple
+from typing import Tuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_labels, as_unit_interval, check_same_length
@@ -18,8 +19,8 @@ from .array_checks import as_labels, as_unit_interval, check_same_length
 SMALLEST_LIKELIHOOD = float(np.finfo(np.float64).eps)
 
 
-def negative_log_likelihood(probs: Sequence[Sequence[float]],
-                            labels: Sequence[int],
+def negative_log_likelihood(probs: ArrayLike,
+                            labels: ArrayLike,
                             smallest: float = SMALLEST_LIKELIHOOD) -> float:
     """Mean over samples of -log(probability of the true class).
 
@@ -43,8 +44,7 @@ def negative_log_likelihood(probs: Sequence[Sequence[float]],
     return _mean_negative_log(likelihood, smallest)
 
 
-def brier_score(probs: Sequence[Sequence[float]],
-                labels: Sequence[int]) -> float:
+def brier_score(probs: ArrayLike, labels: ArrayLike) -> float:
     """Mean over samples of the squared error summed over classes.
 
     The score is in [0, 2]. For two classes it is twice the binary Brier score
@@ -72,8 +72,8 @@ def brier_score(probs: Sequence[Sequence[float]],
 
 
 def binary_negative_log_likelihood(
-        scores: Sequence[float],
-        is_positive: Sequence[bool],
+        scores: ArrayLike,
+        is_positive: ArrayLike,
         smallest: float = SMALLEST_LIKELIHOOD) -> float:
     """Mean cross entropy of scores and binary outcomes.
 
@@ -98,8 +98,7 @@ def binary_negative_log_likelihood(
     return _mean_negative_log(likelihood, smallest)
 
 
-def binary_brier_score(scores: Sequence[float],
-                       is_positive: Sequence[bool]) -> float:
+def binary_brier_score(scores: ArrayLike, is_positive: ArrayLike) -> float:
     """Mean squared difference of scores and binary outcomes, in [0, 1].
 
     For detections, the outcome is whether a detection is a true positive.
@@ -121,8 +120,8 @@ def binary_brier_score(scores: Sequence[float],
     return float(np.mean((scores - is_positive)**2))
 
 
-def _checked_probs(probs: Sequence[Sequence[float]],
-                   labels: Sequence[int]) -> Tuple[np.ndarray, np.ndarray]:
+def _checked_probs(probs: ArrayLike,
+                   labels: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     probs = as_unit_interval('probs', probs, ndim=2)
     labels = as_labels('labels', labels, *probs.shape)
     # The tolerance allows float16 rows of a thousand classes. Rows of sigmoid
@@ -137,9 +136,8 @@ def _checked_probs(probs: Sequence[Sequence[float]],
     return probs, labels
 
 
-def _checked_scores(
-        scores: Sequence[float],
-        is_positive: Sequence[bool]) -> Tuple[np.ndarray, np.ndarray]:
+def _checked_scores(scores: ArrayLike,
+                    is_positive: ArrayLike) -> Tuple[np.ndarray, np.ndarray]:
     scores = as_unit_interval('scores', scores)
     is_positive = as_unit_interval('is_positive', is_positive)
     check_same_length('scores', scores, 'is_positive', is_positive)

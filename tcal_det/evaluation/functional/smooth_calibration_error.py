@@ -10,9 +10,10 @@ Names:
 """
 import warnings
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Sequence
+from typing import Any, Dict
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
@@ -53,9 +54,8 @@ class SmoothCalibrationError:
         return asdict(self)
 
 
-def smooth_calibration_error(
-        confidence: Sequence[float],
-        correct: Sequence[float]) -> SmoothCalibrationError:
+def smooth_calibration_error(confidence: ArrayLike,
+                             correct: ArrayLike) -> SmoothCalibrationError:
     r"""Calibration error from kernel-smoothed residuals, without bins.
 
     With a Gaussian kernel K of bandwidth s, reflected at 0 and 1,
@@ -130,7 +130,8 @@ def _measure(confidence: np.ndarray,
     """Compute the smECE of checked samples."""
     num_samples = len(confidence)
     if num_samples == 0:
-        return SmoothCalibrationError(*[float('nan')] * 4, num_samples=0)
+        nan = float('nan')
+        return SmoothCalibrationError(nan, nan, nan, nan, num_samples=0)
     residual = (confidence - correct) / num_samples
     grid_size = _SMALLEST_GRID
     while True:

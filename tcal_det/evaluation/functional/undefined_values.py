@@ -1,10 +1,10 @@
 """Averages of figures, where NaN stands for an undefined figure."""
-from typing import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def mean_of_defined(values: Sequence[float]) -> float:
+def mean_of_defined(values: ArrayLike) -> float:
     """Mean of the values that are not NaN; NaN if there are none.
 
     Args:
@@ -14,6 +14,6 @@ def mean_of_defined(values: Sequence[float]) -> float:
         >>> mean_of_defined([0.25, float('nan'), 0.75])
         0.5
     """
-    values = np.asarray(values, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else float('nan')
+    array = np.asarray(values, dtype=np.float64)
+    defined = array[~np.isnan(array)]
+    return float(defined.mean()) if len(defined) else float('nan')

@@ -1,6 +1,5 @@
 """Adaptive explicit knowledge transfer with an additional linear head."""
 import math
-from typing import Optional
 
 import torch.nn as nn
 from torch import Tensor
@@ -78,8 +77,8 @@ class AEKTLoss(LogitLoss):
         nn.init.eye_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def per_sample_loss(self, student: Tensor, teacher: Tensor,
-                        labels: Optional[Tensor]) -> Tensor:
+    def per_sample_loss(  # type: ignore[override]  # by needs_labels
+            self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         if student.shape[1] != self.head.in_features:
             raise InvalidValueError(
                 '`cls_channels` must be the number of columns of the logits, '

@@ -1,5 +1,4 @@
 """Adaptive teaching: confident samples teach the non-target classes only."""
-from typing import Optional
 
 from torch import Tensor
 
@@ -51,8 +50,8 @@ class ATKDLoss(LogitLoss):
         super().__init__(loss_weight, samples)
         self.hard_ratio = check_ratio('hard_ratio', hard_ratio)
 
-    def per_sample_loss(self, student: Tensor, teacher: Tensor,
-                        labels: Optional[Tensor]) -> Tensor:
+    def per_sample_loss(  # type: ignore[override]  # by needs_labels
+            self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         target, non_target = target_kl_div(student, teacher, labels)
         uncertainty = split_target(teacher, labels)[0].softmax(dim=1)[:, 1]
         is_hard = top_share(uncertainty, self.hard_ratio)

@@ -2,7 +2,6 @@
 
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
-from typing import Optional
 
 from torch import Tensor
 
@@ -108,8 +107,8 @@ class ATSLoss(LogitLoss):
         self.other_temperature = check_positive('other_temperature',
                                                 other_temperature)
 
-    def per_sample_loss(self, student: Tensor, teacher: Tensor,
-                        labels: Optional[Tensor]) -> Tensor:
+    def per_sample_loss(  # type: ignore[override]  # by needs_labels
+            self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         return logit_kl_div(
             student,
             asymmetric_logits(teacher, labels, self.target_temperature,

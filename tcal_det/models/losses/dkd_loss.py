@@ -1,5 +1,4 @@
 """Decoupled knowledge distillation."""
-from typing import Optional
 
 from torch import Tensor
 
@@ -53,8 +52,8 @@ class DKDLoss(LogitLoss):
         self.beta = check_non_negative('beta', beta)
         self.temperature = check_positive('temperature', temperature)
 
-    def per_sample_loss(self, student: Tensor, teacher: Tensor,
-                        labels: Optional[Tensor]) -> Tensor:
+    def per_sample_loss(  # type: ignore[override]  # by needs_labels
+            self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         target, non_target = target_kl_div(student, teacher, labels,
                                            self.temperature)
         return self.alpha * target + self.beta * non_target

@@ -2,7 +2,7 @@
 
 Shapes: L levels of a pyramid; N images; D channels; H x W positions.
 """
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -78,8 +78,8 @@ class FeatureLoss(WeightedLoss):
                  features: str = 'neck') -> None:
         super().__init__(loss_weight)
         self.features = check_choice('features', features, PLACES)
-        student = _check_channels('student_channels', student_channels)
-        teacher = _check_channels('teacher_channels', teacher_channels)
+        student: Any = _check_channels('student_channels', student_channels)
+        teacher: Any = _check_channels('teacher_channels', teacher_channels)
         if student is None and self.needs_channels:
             raise InvalidTypeError(
                 '`student_channels` must be a list with the channels of each '
@@ -93,8 +93,9 @@ class FeatureLoss(WeightedLoss):
             raise InvalidValueError(
                 '`student_channels` and `teacher_channels` must have an '
                 f'entry for each level, but got {student} and {teacher}')
-        self.student_channels = student
-        self.teacher_channels = student if teacher is None else teacher
+        # Lists, save for losses that neither project nor need channels.
+        self.student_channels: Any = student
+        self.teacher_channels: Any = student if teacher is None else teacher
         if self.projects and self.student_channels != self.teacher_channels:
             self.projections = nn.ModuleList(
                 nn.Identity() if own == other else nn.Conv2d(own, other, 1)

@@ -2,7 +2,7 @@
 
 Shapes: N images; D channels; H x W positions; G objects of an image.
 """
-from typing import Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import torch.nn as nn
 from mmcv.cnn import ContextBlock
@@ -172,8 +172,9 @@ class FGDLoss(FeatureLoss):
 
     def level_loss(self, student: Tensor, teacher: Tensor, level: int,
                    scene: Scene) -> Tensor:
-        return (self._focal(student, teacher, scene.boxes) + self.global_weight
-                * self._global(student, teacher, level)) / len(student)
+        boxes: Any = scene.boxes  # never None, by needs_boxes
+        return (self._focal(student, teacher, boxes) + self.global_weight *
+                self._global(student, teacher, level)) / len(student)
 
     def _focal(self, student: Tensor, teacher: Tensor,
                boxes: Sequence[Tensor]) -> Tensor:
@@ -181,7 +182,7 @@ class FGDLoss(FeatureLoss):
             attention(maps, self.temperature) for maps in (student, teacher))
         # Sum over channels first, as the masks have no channels.
         gaps = (other[0] * other[1] * (teacher - student).square()).sum(dim=1)
-        focal = self.attention_weight * sum(
+        focal: Any = self.attention_weight * sum(  # of tensors
             (one - its).abs().sum() for one, its in zip(own, other))
         for gap, objects in zip(gaps, boxes):
             foreground, background = object_masks(

@@ -190,7 +190,7 @@ class InformationFlowLoss(FeatureLoss):
         rows = [
             maps.flatten(2)[image, :, place] for maps in (student, teacher)
         ]
-        return sum(
+        return sum(  # type: ignore[return-value]  # of tensors
             jeffreys_divergence(*map(kernel, rows))
             for kernel in (cosine_kernel, student_t_kernel))
 

@@ -3,7 +3,7 @@
 Shapes: N samples (RoIs), C = K + 1 classes with background last.
 """
 import math
-from typing import Optional, Sequence
+from typing import Sequence
 
 import torch
 from torch import Tensor
@@ -144,8 +144,8 @@ class ISATSLoss(LogitLoss):
             check_positive('other_temperatures', value)
             for value in other_temperatures)
 
-    def per_sample_loss(self, student: Tensor, teacher: Tensor,
-                        labels: Optional[Tensor]) -> Tensor:
+    def per_sample_loss(  # type: ignore[override]  # by needs_labels
+            self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         return logit_kl_div(
             student,
             widest_asymmetric_logits(teacher, labels, self.target_temperature,

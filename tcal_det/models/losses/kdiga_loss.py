@@ -3,7 +3,7 @@
 Shapes: N samples (RoIs), D channels, H x W positions of a sample's features,
 C = K + 1 classes with background last.
 """
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +67,8 @@ def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
         ...            torch.tensor([[[[0., 2.]], [[0., 1.]]]]))
         tensor([1.])
     """
-    size = [
+    # Two numbers; torch's types want a tuple of known length.
+    size: Any = [
         min(*sides) for sides in zip(student.shape[-2:], teacher.shape[-2:])
     ]
     maps = []
@@ -78,7 +79,7 @@ def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
         largest = largest.masked_fill(largest == 0, 1)[:, None, None, None]
         energy = (one / largest).square().sum(dim=1, keepdim=True)
         maps.append(F.adaptive_avg_pool2d(energy, size).flatten(1))
-    return 1 - F.cosine_similarity(*maps, dim=1)
+    return 1 - F.cosine_similarity(maps[0], maps[1], dim=1)
 
 
 @MODELS.register_module()

@@ -1,5 +1,5 @@
 """Multi-level logit distillation: samples, sample and class relations."""
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -105,7 +105,7 @@ class MLLDLoss(LogitLoss):
         # 1 if no divisor is given.
         class_scale = 1 if avg_factor is None else num_samples / avg_factor
 
-        loss = 0
+        loss: Any = 0  # a tensor after the first temperature
         for temperature in self.temperatures:
             student_probs = (student / temperature).softmax(dim=1)
             teacher_probs = (teacher / temperature).softmax(dim=1)

@@ -36,7 +36,7 @@ def reduce_loss(per_sample: Tensor,
 def relative_sample_count(
         num_samples: int,
         weight: Optional[Tensor] = None,
-        avg_factor: Optional[float] = None) -> Union[float, Tensor]:
+        avg_factor: Union[float, Tensor, None] = None) -> Union[float, Tensor]:
     """Compute the factor of a loss that is not a mean over samples.
 
     Such a loss, for example a correlation over the samples, is multiplied by

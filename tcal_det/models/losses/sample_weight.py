@@ -70,7 +70,10 @@ def sample_weight(labels: Optional[Tensor],
         raise InvalidValueError(
             f'`mode` must be one of {SAMPLE_WEIGHT_MODES}, but got {mode!r}')
     if mode == 'teacher':
-        scores = object_probability(teacher_logits, num_classes, activation)
+        scores = object_probability(
+            teacher_logits,  # type: ignore[arg-type]  # given in this mode
+            num_classes,
+            activation)
         return scores if weight is None else weight * scores
     if mode == 'all' or labels is None:
         return weight

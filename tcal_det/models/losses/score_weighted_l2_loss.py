@@ -42,7 +42,7 @@ class ScoreWeightedL2Loss(FeatureLoss):
 
     def level_loss(self, student: Tensor, teacher: Tensor, level: int,
                    scene: Scene) -> Tensor:
-        score = scene.scores[level]
+        score = scene.scores[level]  # type: ignore[index]  # needs_scores
         gap = (student - teacher).square().mean(dim=1, keepdim=True)
         total = score.sum()
         # If all scores are 0, the loss is 0 and not NaN.
