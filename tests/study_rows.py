@@ -13,8 +13,7 @@ def make_row(block='A',
              teacher=None,
              **changes):
     """A row whose figures are all the same but for mAP."""
-    figures = dict(
-        dict.fromkeys(FIGURES, 0.5), mAP=mean_ap, temperature=1.25)
+    figures = dict(dict.fromkeys(FIGURES, 0.5), mAP=mean_ap, temperature=1.25)
     number = f'seed{seed}' if fold is None else f'fold{fold}-seed{seed}'
     data = 'digits' if fold is None else 'bccd'
     return dict(
