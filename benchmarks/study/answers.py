@@ -59,7 +59,7 @@ QUESTIONS = [
     Question('Is a calibrated teacher (Platt) better than a raw one?', _FOCAL,
              FOCAL[0], FOCAL, ('mAP', 'D-ECE'), True),
     Question('Is a softened teacher (T = 1.5) better than a raw one?', _FOCAL,
-             FOCAL[1], FOCAL, ('mAP', 'D-ECE')),
+             FOCAL[1], FOCAL, ('mAP', 'D-ECE'), True),
     Question('Is TCal (T = 1.5) better than KD?', _CELLS, SOFTMAX_REAL[0]),
     Question(
         'Is the teacher of an earlier epoch better than the last?',
@@ -155,20 +155,24 @@ def answers_table(rows: Sequence[Row]) -> str:
 
 
 def short_list(rows: Sequence[Row]) -> str:
-    """Five lines for README."""
-    lines = []
+    """A line a question for README; those of too few runs share one."""
+    lines, waiting = [], []
     for question in QUESTIONS:
         if not question.is_short:
             continue
         accuracy, error = (
             question.contrast.estimate(rows, figure)
             for figure in ('mAP', 'D-ECE'))
+        if accuracy.count < 2:
+            waiting.append(f'{question.text} ({question.scope})')
+            continue
         answer = verdict(accuracy, question.p_value(rows, 'mAP'))
-        figures = (f' mAP {change(accuracy, 1)}, D-ECE {change(error, 1)}, '
-                   f'{count_text(question.contrast, rows)}.')
         lines.append(f'- {question.text} ({question.scope}) '
-                     f'**{_capital(answer)}.**'
-                     f'{figures if accuracy.count else ""}')
+                     f'**{_capital(answer)}.** mAP {change(accuracy, 1)}, '
+                     f'D-ECE {change(error, 1)}, '
+                     f'{count_text(question.contrast, rows)}.')
+    if waiting:
+        lines.append('- Too few runs yet: ' + ' '.join(waiting))
     return '\n'.join(lines)
 
 

@@ -80,7 +80,7 @@ def make_blocks(rows: List[Row], classifiers: List[Row]) -> Dict[str, str]:
         tables(classifiers),
         answers=f'{answers_table(rows)}\n\nClassifiers: '
         f'{headline(classifiers)}',
-        short=short_list(rows),
+        short=f'{short_list(rows)}\n- Classifiers: {headline(classifiers)}',
         primary=primary_table(rows),
         secondary=contrast_tables(rows, [
             contrast

@@ -81,14 +81,15 @@ def test_what_is_not_settled_has_its_power():
     values = np.array([3.0, -1.0, 3.0, -1.0]) * np.sqrt(3) / 2
     experiments = np.random.default_rng(0).normal(0, 2, (40_000, 4))
     found = [
-        np.mean(stats.ttest_1samp(experiments + gain, 0, axis=1).pvalue < 0.05)
+        np.mean(
+            stats.ttest_1samp(experiments + gain, 0, axis=1).pvalue < 0.05)
         for gain in (0.7, 1.77)
     ]
     answer = verdict(of_values(values), 0.4)
     stated = re.fullmatch(
         r'not settled \(power for 0\.7: (\d+) %, 1\.77: (\d+) %\)', answer)
-    assert [int(share) for share in stated.groups()] == pytest.approx(
-        [100 * share for share in found], abs=1.5)
+    assert [int(share) for share in stated.groups()
+            ] == pytest.approx([100 * share for share in found], abs=1.5)
 
 
 def test_a_calibration_error_is_better_when_lower():
@@ -122,20 +123,24 @@ def test_focal_questions_are_corrected_in_both_measures(rows):
 
 
 def test_answers_of_known_differences(rows):
-    cells = cells_of(answers_table(rows),
-                     '**Is TCal (T = 1.5) better than KD?**')
+    cells = cells_of(
+        answers_table(rows), '**Is TCal (T = 1.5) better than KD?**')
     assert cells[2:5] == ['yes', 'not settled (n = 8)', '8 seeds']
     found = PRIMARY[0].estimate(rows)
     assert cells[5] == change(found) and 2.5 < found.mean < 3.5
     assert '5 folds' in answers_table(rows)
 
 
-def test_readme_gets_five_lines(rows):
+def test_readme_gets_a_line_for_each_question_with_runs(rows):
     lines = short_list(rows).split('\n')
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert lines[0].startswith(
         '- Is TCal (T = 1.5) better than KD? (softmax, digits) **Yes.** mAP +')
-    assert lines[-1].endswith('the last? (softmax, digits) **Not measured '
-                              'yet.**')
+    assert lines[-1] == ('- Too few runs yet: Is the teacher of an earlier '
+                         'epoch better than the last? (softmax, digits)')
 
 
+def test_questions_without_runs_share_a_line():
+    line, = short_list([]).split('\n')
+    assert line.startswith('- Too few runs yet: Is TCal (T = 1.5) better')
+    assert line.count('?') == 6
