@@ -32,17 +32,15 @@ def sides_of(contrast):
 
 def test_every_side_is_in_the_plan():
     planned = {(run.block, run.arm) for run in PLANNED}
-    compared = {
-        side[:2]
-        for contrast in ALL for side in sides_of(contrast)
-    }
+    compared = {side[:2] for contrast in ALL for side in sides_of(contrast)}
     assert compared == planned
 
 
 def test_every_contrast_has_pairs_once_the_plan_is_made():
     rows = [
-        make_row(run.block, run.arm, run.seed, fold=run.fold,
-                 teacher=run.teacher) for run in PLANNED
+        make_row(
+            run.block, run.arm, run.seed, fold=run.fold, teacher=run.teacher)
+        for run in PLANNED
     ]
     counts = {contrast: len(contrast.differences(rows)) for contrast in ALL}
     assert min(counts.values()) >= 3
@@ -123,8 +121,8 @@ def test_val_and_other_figures_are_compared_alike():
 
 def test_spread_by_hand():
     rows = [
-        *make_arm('A', 'kd', [0.30, 0.32]), *make_arm('A', 'hard',
-                                                      [0.20, 0.20]),
+        *make_arm('A', 'kd', [0.30, 0.32]),
+        *make_arm('A', 'hard', [0.20, 0.20]),
         *make_arm('A', 'baseline', [0.25, 0.25]),
         make_row('A', 'tcal-t1', 201, 0.9)
     ]
@@ -136,8 +134,9 @@ def test_spread_by_hand():
 
 @settings(max_examples=30)
 @given(
-    st.lists(st.tuples(fractions, fractions, fractions), min_size=3,
-             max_size=8), st.permutations(['baseline', 'kd', 'hard']),
+    st.lists(
+        st.tuples(fractions, fractions, fractions), min_size=3, max_size=8),
+    st.permutations(['baseline', 'kd', 'hard']),
     st.tuples(fractions, fractions, fractions))
 def test_spread_is_blind_to_names_and_means(values, names, shifts):
     plain, other = [], []
@@ -250,8 +249,8 @@ def test_a_fit_that_fails_or_does_not_converge_says_so(monkeypatch):
         converged = False
 
     monkeypatch.setattr(MixedLM, 'fit', lambda self: Unfinished())
-    assert fit_mixed_model(balanced_rows()).problem == (
-        'the fit did not converge')
+    assert fit_mixed_model(
+        balanced_rows()).problem == ('the fit did not converge')
 
     def fail(self):
         raise np.linalg.LinAlgError('Singular matrix')

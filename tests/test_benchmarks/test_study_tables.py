@@ -71,8 +71,8 @@ def test_contrasts_without_runs_are_named(rows):
     text = contrast_tables(rows, [PRIMARY[0]])
     assert text.count('| T = 1.5 - KD') == 3
     rows = [row for row in rows if row['arm'] != 'kd']
-    assert contrast_tables(rows, [PRIMARY[0]]) == (
-        'Not measured yet: T = 1.5 - KD (A).')
+    assert contrast_tables(
+        rows, [PRIMARY[0]]) == ('Not measured yet: T = 1.5 - KD (A).')
 
 
 def test_both_measures_of_the_focal_family_are_tested(rows):
@@ -82,8 +82,7 @@ def test_both_measures_of_the_focal_family_are_tested(rows):
 def test_power_table_by_the_plans_numbers():
     # Differences with mean 0 and sd 1.5 over 8 seeds: see the plan's table.
     values = 0.25 + 0.015 * np.array([-1, 1] * 4) * np.sqrt(7 / 8)
-    rows = make_arm('A', 'tcal-t1.5', values) + make_arm(
-        'A', 'kd', [0.25] * 8)
+    rows = make_arm('A', 'tcal-t1.5', values) + make_arm('A', 'kd', [0.25] * 8)
     cells = cells_of(power_table(rows), 'T = 1.5 - KD (A)')
     assert cells[1:4] == ['8 seeds', '1.50', '1.7']
     assert cells[6:] == ['39', '20', '8']
@@ -137,5 +136,3 @@ def test_few_runs_leave_no_nan(rows, num_seeds):
         assert blocks['arms'] == blocks['power'] == NOT_MEASURED
     if num_seeds == 1:
         assert '(n = 1)' in blocks['answers']
-
-
