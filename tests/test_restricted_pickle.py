@@ -120,7 +120,7 @@ def test_code_inside_of_a_tensor(tmp_path):
 def test_something_else_inside_of_a_tensor():
     inner = io.BytesIO()
     torch.save(dict(a=1), inner)
-    with pytest.raises(pickle.UnpicklingError, match='a dict in the place of'):
+    with pytest.raises(pickle.UnpicklingError, match='a dict instead of'):
         load(
             pickle.dumps(
                 Call(torch.storage._load_from_bytes, inner.getvalue())))

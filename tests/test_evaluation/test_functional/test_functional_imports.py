@@ -6,9 +6,9 @@ import tcal_det.evaluation.functional as functional
 from tcal_det import checks
 
 ALLOWED = {
-    'numpy', 'dataclasses', 'itertools', 'math', 'numbers', 'reprlib',
-    'functools', 'scipy.fft', 'scipy.optimize', 'scipy.special', 'typing',
-    'warnings', 'tcal_det.checks', 'tcal_det.errors'
+    'numpy', 'numpy.typing', 'dataclasses', 'itertools', 'math', 'numbers',
+    'reprlib', 'functools', 'operator', 'scipy.fft', 'scipy.optimize',
+    'scipy.special', 'typing', 'warnings', 'tcal_det.checks', 'tcal_det.errors'
 }
 
 
