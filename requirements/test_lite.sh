@@ -11,7 +11,7 @@ VENV=.venv-lite-$version
 echo "== tests without torch: Python $version"
 "$PYTHON" -m venv "$VENV"
 "$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
-    setuptools wheel $(grep -E '^(pytest|hypothesis)==' requirements/dev.txt)
+    'setuptools>=61' wheel $(grep -E '^(pytest|hypothesis)==' requirements/dev.txt)
 # Not editable: the tests use the package that users install, so pytest must
 # not import from the checkout. An old build folder would add modules that have
 # been removed.
