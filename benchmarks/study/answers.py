@@ -1,4 +1,4 @@
-"""The study's questions, answered by a rule that was fixed beforehand."""
+"""The study's questions, answered by the rule of the plan."""
 import math
 from typing import List, NamedTuple, Sequence
 
@@ -172,7 +172,7 @@ def short_list(rows: Sequence[Row]) -> str:
                      f'D-ECE {change(error, 1)}, '
                      f'{count_text(question.contrast, rows)}.')
     if waiting:
-        lines.append('- Too few runs yet: ' + ' '.join(waiting))
+        lines.append('- Not answered yet, too few runs: ' + ' '.join(waiting))
     return '\n'.join(lines)
 
 

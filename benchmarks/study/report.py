@@ -19,7 +19,7 @@ from tcal_det.fileio import write_text_atomically
 from .answers import answers_table, short_list
 from .contrasts import SECONDARY, SOFTMAX_REAL
 from .markdown import fill_blocks
-from .rows import KEYS, Row, read_rows
+from .rows import KEYS, Row, read_existing_rows
 from .tables import (arms_table, contrast_tables, focal_table, power_table,
                      primary_table, runs_table, teachers_table)
 
@@ -64,6 +64,21 @@ def planned_blocks() -> Mapping[str, Any]:
     return BLOCKS
 
 
+def interim_note(rows: List[Row], planned: Mapping[str, Any]) -> str:
+    """A warning for as long as runs of the plan are missing.
+
+    Args:
+        rows (list[dict]): Rows of the detectors.
+        planned (Mapping[str, Block]): Blocks of the plan.
+    """
+    names = {run.name for block in planned.values() for run in block.runs}
+    done = len(names & {row['name'] for row in rows})
+    if done == len(names):
+        return ''
+    return (f'**Interim: {done} of {len(names)} runs are complete.** Answers '
+            'may change with the others.\n\n')
+
+
 def make_blocks(rows: List[Row], classifiers: List[Row]) -> Dict[str, str]:
     """Markdown of all blocks.
 
@@ -76,11 +91,14 @@ def make_blocks(rows: List[Row], classifiers: List[Row]) -> Dict[str, str]:
     """
     # Imports torch.
     from .classifiers.analysis import headline, tables
+    planned = planned_blocks()
+    interim = interim_note(rows, planned)
     return dict(
         tables(classifiers),
-        answers=f'{answers_table(rows)}\n\nClassifiers: '
+        answers=f'{interim}{answers_table(rows)}\n\nClassifiers: '
         f'{headline(classifiers)}',
-        short=f'{short_list(rows)}\n- Classifiers: {headline(classifiers)}',
+        short=f'{interim}{short_list(rows)}\n- Classifiers: '
+        f'{headline(classifiers)}',
         primary=primary_table(rows),
         secondary=contrast_tables(rows, [
             contrast
@@ -91,7 +109,7 @@ def make_blocks(rows: List[Row], classifiers: List[Row]) -> Dict[str, str]:
         arms=arms_table(rows),
         power=power_table(rows),
         teachers=teachers_table(rows),
-        runs=runs_table(rows, planned_blocks()))
+        runs=runs_table(rows, planned))
 
 
 def _read(path: str) -> str:
@@ -105,8 +123,9 @@ def _read(path: str) -> str:
 
 def main():
     args = parse_args()
-    rows = read_rows(args.results, KEYS)
-    classifiers = read_rows(args.classifier_results)
+    rows = read_existing_rows('--results', args.results, KEYS)
+    classifiers = read_existing_rows('--classifier-results',
+                                     args.classifier_results, ('name', 'kind'))
     blocks = make_blocks(rows, classifiers)
     # All documents are read before the first is written.
     texts = {path: _read(path) for path in args.documents}

@@ -3,7 +3,7 @@ import json
 import os.path as osp
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, MissingFileError
 from tcal_det.fileio import plain_json, write_text_atomically
 
 # A run as the results file has it.
@@ -32,6 +32,30 @@ class Key(NamedTuple):
     head: str
     seed: int
     fold: Optional[int]
+
+
+def read_existing_rows(
+    option: str, path: str, keys: Sequence[str] = ('name', )) -> List[Row]:
+    """Read a results file that must be there.
+
+    Args:
+        option (str): Name of the option that names the file.
+        path (str): Path of the file.
+        keys (Sequence[str]): As in :func:`read_rows`. Defaults to
+            ('name', ).
+
+    Returns:
+        list[dict]: Objects in the order of the file.
+
+    Raises:
+        MissingFileError: If the file does not exist.
+        InvalidValueError: As in :func:`read_rows`.
+    """
+    if not osp.isfile(path):
+        raise MissingFileError(
+            f'`{option}` must be a results file, but {path} does not exist: '
+            'give its path, or make runs first')
+    return read_rows(path, keys)
 
 
 def read_rows(path: str, keys: Sequence[str] = ('name', )) -> List[Row]:

@@ -17,6 +17,8 @@ import signal
 import subprocess
 import sys
 import time
+from glob import escape as glob_escape
+from glob import glob
 from typing import Dict, List, Optional, Sequence
 
 from tcal_det.commands import run_command
@@ -140,10 +142,20 @@ class Scheduler:
         text = f'mAP {100 * row["test"]["mAP"]:.1f} in {row["seconds"]:.0f} s'
         for known in read_rows(self.results):
             if known['name'] == run.name:
-                same = all(known[key] == row[key] for key in COMPARED)
-                return f'{text}, {"as" if same else "NOT as"} in its row'
+                if all(known[key] == row[key] for key in COMPARED):
+                    return f'{text}, as in its row'
+                # Its students would be those of another teacher.
+                self.failed.append(run.name)
+                remove_checkpoints(folder)
+                return f'{text}, NOT as in its row: checkpoints removed'
         append_rows(self.results, [row])
         return text
+
+
+def remove_checkpoints(folder: str) -> None:
+    """Remove what students would read of a teacher."""
+    for path in glob(f'{glob_escape(folder)}/*.pth'):
+        os.remove(path)
 
 
 def missing_runs(blocks: str, results: str) -> List[plan.Run]:
@@ -180,6 +192,9 @@ def main():
     args = parse_args()
     if args.jobs < 1:
         raise InvalidValueError(f'`--jobs` must be >= 1, but got {args.jobs}')
+    if not args.minutes > 0:
+        raise InvalidValueError(
+            f'`--minutes` must be > 0, but got {args.minutes}')
     runs = missing_runs(args.blocks, RESULTS)
     if args.list:
         print('\n'.join(run.name for run in runs) or 'nothing is left')

@@ -5,7 +5,7 @@ import numpy as np
 
 from .answers import count_text, family_p_values, verdict
 from .contrasts import (FOCAL, FOCAL_OTHERS, LARGEST_GAIN, MARGIN, PRIMARY,
-                        SOFTMAX_REAL, Contrast, arm_name, spread_of)
+                        SOFTMAX_REAL, Contrast, arm_name)
 from .markdown import NOT_MEASURED, change, number, p_value, percent, table
 from .mixed_model import fit_mixed_model
 from .rows import ACCURACY, CHOSEN_ERRORS, FIGURES, RAW_ERRORS, Row
@@ -171,15 +171,10 @@ def power_table(rows: Sequence[Row]) -> str:
         f'for {LARGEST_GAIN}', f'seeds for {MARGIN}', 'for 1.0',
         f'for {LARGEST_GAIN}'
     ]
-    spread = spread_of(rows, 'A')
-    pooled = '' if not spread.freedom else (
-        ' Over all pairs of arms of block A the paired differences have a '
-        f'pooled standard deviation of {number(spread.sd)} '
-        f'({spread.pairs_of_arms} pairs of arms).')
     return table(heading, cells) + (
         '\n\nmAP x 100. Least difference: the true one that is found with a '
         'chance of 80 % (two-sided t test at 5 %, one test). Seeds: how many '
-        f'that takes at this standard deviation.{pooled}')
+        'that takes at this standard deviation.')
 
 
 def runs_table(rows: Sequence[Row], blocks: Blocks) -> str:

@@ -136,11 +136,13 @@ def test_readme_gets_a_line_for_each_question_with_runs(rows):
     assert len(lines) == 6
     assert lines[0].startswith(
         '- Is TCal (T = 1.5) better than KD? (softmax, digits) **Yes.** mAP +')
-    assert lines[-1] == ('- Too few runs yet: Is the teacher of an earlier '
-                         'epoch better than the last? (softmax, digits)')
+    assert lines[-1] == (
+        '- Not answered yet, too few runs: Is the teacher of an earlier '
+        'epoch better than the last? (softmax, digits)')
 
 
 def test_questions_without_runs_share_a_line():
     line, = short_list([]).split('\n')
-    assert line.startswith('- Too few runs yet: Is TCal (T = 1.5) better')
+    assert line.startswith(
+        '- Not answered yet, too few runs: Is TCal (T = 1.5) better')
     assert line.count('?') == 6

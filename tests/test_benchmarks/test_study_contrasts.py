@@ -158,8 +158,8 @@ def test_the_blind_look_tells_no_arm_and_no_mean(tmp_path, monkeypatch,
 
     def look(gain):
         rows = [
-            *make_arm('A', 'kd', [0.30 + gain, 0.33 + gain, 0.31 + gain]),
-            *make_arm('A', 'hard', [0.20, 0.20, 0.20])
+            *make_arm('A', 'kd', [0.30 + gain, 0.33 + gain] * 5),
+            *make_arm('A', 'hard', [0.20] * 10)
         ]
         path = write_rows(tmp_path / 'results.jsonl', rows)
         monkeypatch.setattr(sys, 'argv', ['blind_spread', '--results', path])
@@ -168,14 +168,18 @@ def test_the_blind_look_tells_no_arm_and_no_mean(tmp_path, monkeypatch,
 
     text = look(0.0)
     assert text == look(0.25)
-    assert 'differences 1.53 mAP x 100, above 1.4' in text
+    assert 'differences 1.58 mAP x 100, above 1.4' in text
     assert not any(arm in text for arm in ('kd', 'KD', 'hard'))
 
 
-def test_the_blind_look_needs_two_seeds(tmp_path, monkeypatch):
-    path = write_rows(tmp_path / 'results.jsonl', [make_row()])
+def test_the_blind_look_needs_ten_seeds_of_all_arms(tmp_path, monkeypatch):
+    rows = [
+        *make_arm('A', 'kd', [0.30, 0.33] * 5),
+        *make_arm('A', 'hard', [0.20] * 9)
+    ]
+    path = write_rows(tmp_path / 'results.jsonl', rows)
     monkeypatch.setattr(sys, 'argv', ['blind_spread', '--results', path])
-    with pytest.raises(InvalidValueError, match='make more runs'):
+    with pytest.raises(InvalidValueError, match='has 9: make more runs'):
         blind_spread.main()
 
 

@@ -88,6 +88,14 @@ def test_no_teacher_has_seen_its_students_scenes_but_s1():
         assert bool(students & set(scenes)) == (run.teacher == 'S1')
 
 
+@pytest.mark.parametrize('block', ['A', 'B', 'C', 'D', 'W', 'S'])
+def test_no_teacher_begins_with_the_weights_of_a_student(block):
+    """Block F does, with its first seed: an amendment says so."""
+    teachers = {(run.config, run.seed) for run in plan.BLOCKS['T'].runs}
+    students = {(run.config, run.seed) for run in plan.BLOCKS[block].runs}
+    assert not teachers & students
+
+
 @pytest.mark.parametrize('block', ['A', 'F', 'S'])
 def test_arms_of_a_seed_differ_in_the_model_alone(block):
     pairs = {}

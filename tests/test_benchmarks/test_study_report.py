@@ -3,6 +3,7 @@ import json
 import os.path as osp
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from study_rows import two_blocks
@@ -29,12 +30,14 @@ def command(tmp_path, monkeypatch, rows):
     """Calls the report on documents in a folder of its own."""
     results = tmp_path / 'results.jsonl'
     results.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    classifiers = tmp_path / 'classifiers.jsonl'
+    classifiers.write_text('')
 
     def call(*documents, check=False):
         arguments = [
             '--results',
             str(results), '--classifier-results',
-            str(tmp_path / 'absent.jsonl'), '--figures',
+            str(classifiers), '--figures',
             str(tmp_path), '--documents', *map(str, documents)
         ]
         monkeypatch.setattr(sys, 'argv',
@@ -69,6 +72,31 @@ def test_a_mistake_in_one_document_leaves_all_as_they_were(command, tmp_path):
     assert good.read_text() == before
     with pytest.raises(MissingFileError, match='absent.md does not exist'):
         command(good, tmp_path / 'absent.md')
+
+
+@pytest.mark.parametrize('option', ['--results', '--classifier-results'])
+def test_a_mistyped_results_file_changes_no_document(option, tmp_path,
+                                                     monkeypatch):
+    document = tmp_path / 'study.md'
+    document.write_text('<!-- study:short -->\n<!-- /study:short -->\n')
+    monkeypatch.setattr(sys, 'argv', [
+        'report', option,
+        str(tmp_path / 'resluts.jsonl'), '--documents',
+        str(document)
+    ])
+    with pytest.raises(MissingFileError, match=f'`{option}` must be'):
+        report.main()
+    assert document.read_text().count('\n') == 2
+
+
+def test_interim_results_are_called_so(rows):
+    block = SimpleNamespace(
+        runs=[SimpleNamespace(name=row['name']) for row in rows])
+    planned = dict(A=block)
+    assert report.interim_note(rows, planned) == ''
+    note = report.interim_note(rows[1:], planned)
+    assert note.startswith(
+        f'**Interim: {len(rows) - 1} of {len(rows)} runs are complete.**')
 
 
 def test_committed_documents_are_what_the_results_say():

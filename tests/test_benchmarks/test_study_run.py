@@ -118,8 +118,11 @@ def test_teachers_are_made_again_where_their_files_are_gone(capsys):
 
     with open(RESULTS, 'w', encoding='utf-8') as file:
         file.write(json.dumps(dict(known, test=dict(mAP=0.26))) + '\n')
-    work([teacher])
+    scheduler = work([teacher])
     assert 'NOT as in its row' in capsys.readouterr().out
+    # No student may learn from it.
+    assert scheduler.failed == [teacher.name]
+    assert work([first_round()[3]]).waiting
 
 
 def test_teachers_that_no_missing_run_needs_are_left_out():
