@@ -1,4 +1,5 @@
 """The tables of docs/study.md, from the rows of the results."""
+import re
 from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
@@ -215,7 +216,8 @@ def _hours(rows: Sequence[Row]) -> float:
 
 def teachers_table(rows: Sequence[Row]) -> str:
     """Accuracy and calibration of the teachers."""
-    teachers = [row for row in rows if row['block'] == 'T']
+    teachers = sorted((row for row in rows if row['block'] == 'T'),
+                      key=lambda row: row['name'])
     if not teachers:
         return NOT_MEASURED
     cells = []
@@ -223,7 +225,7 @@ def teachers_table(rows: Sequence[Row]) -> str:
         found = row.get('calibration', {})
         cells.append([
             row['teacher'], row['data'],
-            str(found.get('fitted', '')),
+            _rounded(str(found.get('fitted', ''))),
             number(100 * row['val']['mAP'], 1),
             number(100 * row['test']['mAP'], 1),
             *(number(100 * found.get(split, {}).get(key, NAN))
@@ -237,3 +239,8 @@ def teachers_table(rows: Sequence[Row]) -> str:
     return table(heading, cells, 3) + (
         '\n\nx 100. ECE of the head on its samples, in its over- and '
         'under-confident parts.')
+
+
+def _rounded(text: str) -> str:
+    """Three decimals of each number in a text."""
+    return re.sub(r'\d+\.\d{4,}', lambda match: f'{float(match[0]):.3f}', text)

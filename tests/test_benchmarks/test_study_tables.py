@@ -113,10 +113,10 @@ def test_teachers_have_their_calibration():
         0.6,
         teacher='U1',
         calibration=dict(
-            fitted='T = 1.18', val=dict(ece=0.012, over=0.01, under=0.002)))
+            fitted='T = 1.17964', val=dict(ece=0.012, over=0.01, under=0.002)))
     cells = cells_of(teachers_table([row]), 'U1')
     assert cells[2:] == [
-        'T = 1.18', '60.0', '60.0', '1.20', '1.00', '0.20', '-', '-', '-'
+        'T = 1.180', '60.0', '60.0', '1.20', '1.00', '0.20', '-', '-', '-'
     ]
 
 
