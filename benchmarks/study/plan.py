@@ -168,6 +168,11 @@ def _checkpoint(teacher: str, epoch: int) -> str:
     return f'{folder_of(teacher)}/epoch_{epoch}.pth'
 
 
+def _needs(teacher: str, checkpoint: str) -> Tuple[str, str]:
+    """The checkpoint, and the row, which a run writes last."""
+    return checkpoint, f'{folder_of(teacher)}/row.json'
+
+
 def _digit_teachers() -> List[Run]:
     return [
         Run(f'digits/teachers/{name}',
@@ -216,7 +221,7 @@ def _digits(block: str,
         epochs,
         round=seed - FIRST_SEED + 1 + ROUND_OF[block],
         teacher=teacher if has_teacher else None,
-        needs=(checkpoint, ) if has_teacher else (),
+        needs=_needs(name, checkpoint) if has_teacher else (),
         loss_weight=None if arm == 'baseline' else weight,
         overrides=softmax_arm(
             arm,
@@ -273,8 +278,7 @@ def _fold(block: str, head: str, arms: Tuple[str, ...], fold: int, seed: int,
             BCCD_STUDENT_EPOCHS,
             round_,
             teacher=f'{head}-fold{fold}' if has_teacher else None,
-            # The calibration is written last.
-            needs=(checkpoint, calibration) if has_teacher else (),
+            needs=_needs(teacher, checkpoint) if has_teacher else (),
             fold=fold,
             loss_weight=None if arm == 'baseline' else
             SOFTMAX_WEIGHT if head == 'softmax' else FOCAL_WEIGHT,

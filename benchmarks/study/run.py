@@ -17,8 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-from glob import escape as glob_escape
-from glob import glob
 from typing import Dict, List, Optional, Sequence
 
 from tcal_det.commands import run_command
@@ -106,7 +104,7 @@ class Scheduler:
                 child.wait()
 
     def _next(self) -> Optional[plan.Run]:
-        """The first run whose teacher is there."""
+        """The first run whose teacher is finished."""
         for run in self.waiting:
             if all(map(osp.isfile, run.needs)):
                 self.waiting.remove(run)
@@ -144,18 +142,14 @@ class Scheduler:
             if known['name'] == run.name:
                 if all(known[key] == row[key] for key in COMPARED):
                     return f'{text}, as in its row'
-                # Its students would be those of another teacher.
+                # Its students would be those of another teacher: without this
+                # file none of them begins.
+                os.remove(f'{folder}/row.json')
                 self.failed.append(run.name)
-                remove_checkpoints(folder)
-                return f'{text}, NOT as in its row: checkpoints removed'
+                return (f'{text}, NOT as in its row: train it on a machine '
+                        'like the one of the row, or plan a new teacher')
         append_rows(self.results, [row])
         return text
-
-
-def remove_checkpoints(folder: str) -> None:
-    """Remove what students would read of a teacher."""
-    for path in glob(f'{glob_escape(folder)}/*.pth'):
-        os.remove(path)
 
 
 def missing_runs(blocks: str, results: str) -> List[plan.Run]:
@@ -165,11 +159,10 @@ def missing_runs(blocks: str, results: str) -> List[plan.Run]:
         blocks (str): Letters of the plan's blocks.
         results (str): Path of the results file.
     """
-    unknown = sorted(set(blocks) - set(plan.BLOCKS))
-    if unknown or not blocks:
+    if not blocks or set(blocks) - set(plan.DEFAULT_BLOCKS):
         raise InvalidValueError(
-            f'`--blocks` must be letters among {"".join(plan.BLOCKS)}, but '
-            f'got {blocks!r}')
+            f'`--blocks` must be letters among {plan.DEFAULT_BLOCKS}, but got '
+            f'{blocks!r}')
     known = {row['name'] for row in read_rows(results)}
     runs = [
         run for run in plan.in_order(blocks)
