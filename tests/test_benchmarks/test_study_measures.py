@@ -6,7 +6,8 @@ from scipy.special import expit, logit
 
 from benchmarks.study.measures import figures
 from tcal_det.evaluation.functional import (Detections, GroundTruth,
-                                            evaluate_detections)
+                                            evaluate_detections,
+                                            match_detections, olrp)
 
 
 def make_split(seed, num_images=60):
@@ -86,5 +87,11 @@ def test_thresholds_are_those_of_val(splits):
     on_val = figures(val, val)
     assert on_val['LRP_0, thr'] == pytest.approx(chosen.overall['lrp_0'])
     assert on_val['LaECE_0, thr'] == pytest.approx(chosen.overall['laece_0'])
+    best = olrp(match_detections(*val, iou_thr=0.0)).threshold
+    expected = evaluate_detections(
+        *test, score_thr=dict(enumerate(best.tolist()))).overall
+    found = figures(val, test)
+    assert found['LRP_0, thr'] == expected['lrp_0']
+    assert found['LaECE_0, thr'] == expected['laece_0']
     best_on_test = evaluate_detections(*test, score_thr='lrp_optimal').overall
-    assert figures(val, test)['LRP_0, thr'] >= best_on_test['lrp_0']
+    assert found['LRP_0, thr'] > best_on_test['lrp_0']
