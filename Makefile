@@ -13,7 +13,7 @@
 # make release-check
 #              source distribution and wheel in empty environments of
 #              RELEASE_PYTHONS
-# make mutate  mutation score of the tests (docs/mutation.md):
+# make mutate  mutation score of the tests (docs/contribute/mutation.md):
 #              FOLDER=functional|losses|calibrators|distillers
 #              NUMBER=100|all SEED=0
 VENV ?= .venv

@@ -4,7 +4,7 @@
     python -m benchmarks.step_time                training step of distillation
     python -m benchmarks.class_probabilities      detection with probabilities
     python -m benchmarks.teacher_calibration_hook hook that watches a training
-    python -m benchmarks.study.run                the runs of docs/study.md
+    python -m benchmarks.study.run                the study
 
 The benchmarks are not part of the installed package. ``study_12-epochs`` holds
 the results of the frozen study, without code.

@@ -17,7 +17,8 @@ from typing import Iterator, List, NamedTuple, Sequence, Tuple
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 PATHS = ('README.md', 'docs', 'tcal_det', 'tools', 'benchmarks', 'configs')
 # Pages that are not edited any more.
-FROZEN = ('docs/preregistration.md', 'docs/study_12-epochs.md')
+FROZEN = ('docs/evidence/preregistration.md',
+          'docs/evidence/study_12-epochs.md')
 
 # Pattern and remedy. A space matches any white space, also a line break; upper
 # and lower case are equal.

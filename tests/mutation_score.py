@@ -2,7 +2,7 @@
 
 ``make mutate FOLDER=losses NUMBER=100 SEED=0`` calls this. mutmut writes
 the mutants and runs the tests; this draws the sample, and counts. What the
-figures mean, and those of today, stand in docs/mutation.md.
+figures mean, and those of today, stand in docs/contribute/mutation.md.
 
 Writes build/mutation/FOLDER.txt: the score of every module, and each mutant
 that no test noticed.

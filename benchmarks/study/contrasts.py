@@ -1,4 +1,4 @@
-"""What the study compares: docs/preregistration.md, "Analysis", as code."""
+"""The contrasts of docs/evidence/preregistration.md, "Analysis"."""
 from itertools import combinations
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 

@@ -1,4 +1,4 @@
-"""What the study runs: docs/preregistration.md as code.
+"""What the study runs: docs/evidence/preregistration.md as code.
 
 A run is one training and its measurement. Blocks are parts of the plan that
 answer one question each; the classifiers (block E) have a runner of their own.

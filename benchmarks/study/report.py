@@ -4,9 +4,10 @@
     python -m benchmarks.study.report --check
 
 Fills every block ``<!-- study:NAME -->`` ... ``<!-- /study:NAME -->`` of
-docs/study.md and README.md, and draws study.png and study_classifiers.png in
-docs/images. What has not been run yet says so. With ``--check`` nothing is
-written, and the exit status is 1 if a document is not what the results say.
+docs/evidence/study.md and README.md, and draws study.png and
+study_classifiers.png in docs/images. What has not been run yet says so. With
+``--check`` nothing is written, and the exit status is 1 if a document is not
+what the results say.
 """
 import argparse
 import os.path as osp
@@ -44,7 +45,7 @@ def parse_args():
         metavar='FILE',
         default=[
             osp.join(REPOSITORY, name)
-            for name in ('docs/study.md', 'README.md')
+            for name in ('docs/evidence/study.md', 'README.md')
         ],
         help='Markdown files with blocks')
     parser.add_argument(

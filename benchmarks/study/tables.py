@@ -1,4 +1,4 @@
-"""The tables of docs/study.md, from the rows of the results."""
+"""The tables of docs/evidence/study.md, from the rows of the results."""
 import re
 from typing import Any, Dict, List, Mapping, Sequence
 

@@ -1,5 +1,5 @@
 # Queries of teacher and student are matched. tools/calibrate_teacher.py fits
-# the calibrator, see docs/results.md.
+# the calibrator, see docs/evidence/results.md.
 _base_ = './dino_r18-half-layers_24e_digits.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# tools/calibrate_teacher.py fits the calibrator, see docs/results.md.
+# tools/calibrate_teacher.py fits the calibrator, see docs/evidence/results.md.
 _base_ = './gfl_r18-quarter_fpn_24e_digits.py'
 
 model = dict(

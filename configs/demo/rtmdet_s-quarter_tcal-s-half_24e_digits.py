@@ -1,4 +1,4 @@
-# tools/calibrate_teacher.py fits the calibrator, see docs/results.md.
+# tools/calibrate_teacher.py fits the calibrator, see docs/evidence/results.md.
 _base_ = './rtmdet_s-quarter_24e_digits.py'
 
 model = dict(

@@ -109,7 +109,7 @@ def bccd_means(figure):
 
 
 def of_the_study():
-    """Sentences of docs/study_12-epochs.md."""
+    """Sentences of docs/evidence/study_12-epochs.md."""
     plain = values('seeds', split='val')
     fresh_plain = values('confirmation', split='val')
     plain_d_ece = values('seeds', split='val', figure='D-ECE')
@@ -197,7 +197,7 @@ def of_the_study():
 
 
 def of_the_results():
-    """Sentences of docs/results.md."""
+    """Sentences of docs/evidence/results.md."""
     blood = [run for run in FINISHED if run['stage'] == 'bccd']
     yield (f'standard deviations of {spans(DIGITS)} mAP on smaller digit '
            f'scenes, and of {spans(blood)} on BCCD')
@@ -224,8 +224,9 @@ def text_of(document):
 @pytest.mark.parametrize(
     ('document', 'sentence'),
     [(document, sentence)
-     for document, sentences in (('docs/study_12-epochs.md', of_the_study),
-                                 ('docs/results.md', of_the_results))
+     for document, sentences in (('docs/evidence/study_12-epochs.md',
+                                  of_the_study),
+                                 ('docs/evidence/results.md', of_the_results))
      for sentence in sentences()])
 def test_sentences_quote_what_the_results_say(document, sentence):
     assert sentence in text_of(document)
@@ -241,7 +242,7 @@ def test_no_line_over_the_first_teachers_copies():
     softest = max(run['temperature'] for run in FINISHED
                   if run['stage'] == 'copies' and run['teacher'] == FIRST)
     assert f'no copy softer than T = {softest:.1f} at this weight' in text_of(
-        'docs/study_12-epochs.md')
+        'docs/evidence/study_12-epochs.md')
     students[softest] = np.mean([
         100 * run['test']['mAP'] for run in FINISHED
         if run['stage'] == 'copies' and run['teacher'] == FIRST
@@ -283,5 +284,5 @@ def test_commits_that_are_not_in_this_history():
         if git('merge-base', '--is-ancestor', commit, 'HEAD').returncode
     }
     sentence = re.search(r'are not in this history: (.*?)\.',
-                         text_of('docs/study_12-epochs.md'))
+                         text_of('docs/evidence/study_12-epochs.md'))
     assert set(re.findall(r'`(\w+)`', sentence[1])) == absent

@@ -16,7 +16,7 @@ ALL = [run for block in plan.BLOCKS.values() for run in block.runs]
 
 def rows_of_the_text():
     """Number of runs by block, of the table of the preregistration."""
-    path = osp.join(REPOSITORY, 'docs/preregistration.md')
+    path = osp.join(REPOSITORY, 'docs/evidence/preregistration.md')
     with open(path, encoding='utf-8') as file:
         found = re.findall(r'^\| ([A-Z]) \| .* \| (\d+) \|$', file.read(),
                            re.MULTILINE)

@@ -116,7 +116,9 @@ def test_classifiers_have_blocks_before_they_have_runs(rows):
 
 
 def test_every_block_stands_on_the_page(rows):
-    with open(osp.join(REPOSITORY, 'docs/study.md'), encoding='utf-8') as file:
+    with open(
+            osp.join(REPOSITORY, 'docs/evidence/study.md'),
+            encoding='utf-8') as file:
         page = file.read()
     for name in set(report.make_blocks(rows, [])) - {'short'}:
         assert page.count(f'<!-- study:{name} -->') == 1, name

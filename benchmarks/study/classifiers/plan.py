@@ -1,4 +1,4 @@
-"""Block E of docs/preregistration.md as code."""
+"""Block E of docs/evidence/preregistration.md as code."""
 import itertools
 from dataclasses import dataclass
 from typing import List, Optional, Tuple

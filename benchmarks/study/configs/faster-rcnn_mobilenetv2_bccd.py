@@ -1,6 +1,6 @@
 # Softmax head on real images: MobileNetV2 with ImageNet weights
-# (docs/preregistration.md says which), its first stages and batch norms frozen
-# as in mmdet's fine-tuning.
+# (docs/evidence/preregistration.md says which), its first stages and batch
+# norms frozen as in mmdet's fine-tuning.
 _base_ = [
     '../../../configs/_base_/models/faster-rcnn_r18-half_fpn64.py',
     './bccd.py',

@@ -13,7 +13,7 @@ from .detector_subclass import detector_name
 from .kept_rows import kept_rows
 from .replaced_methods import methods_replaced
 
-SEE = 'see docs/class_probabilities.md'
+SEE = 'see docs/how_to/class_probabilities.md'
 # One lock for each detector, because its methods are replaced during a
 # prediction. The locks are not attributes of the detectors, because a lock
 # can be neither copied nor pickled.

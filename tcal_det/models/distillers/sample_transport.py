@@ -25,7 +25,7 @@ from .lesson import Lesson
 from .prediction_matching import best_by_overlap, match_sets, unique
 
 Translate = Callable[[Tensor], Tensor]
-SEE = 'see docs/teachers.md'
+SEE = 'see docs/how_to/teachers.md'
 
 
 class SampleTransport(metaclass=ABCMeta):

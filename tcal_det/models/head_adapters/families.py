@@ -17,7 +17,7 @@ from .sparse_roi_head_adapter import SparseRoIHeadAdapter
 FAMILIES: List[Type[HeadAdapter]] = [
     SparseRoIHeadAdapter, QueryHeadAdapter, RoIHeadAdapter, DenseHeadAdapter
 ]
-SEE = 'see docs/methods.md, "Which heads"'
+SEE = 'see docs/reference/methods.md, "Which heads"'
 
 
 def adapter_for(detector: nn.Module, role: str) -> HeadAdapter:

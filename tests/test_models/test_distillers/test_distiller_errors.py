@@ -117,9 +117,9 @@ def test_refusal_names_the_detector_as_the_user_does(name, message):
         type='tcal_det.CalibratedTeacherDistiller', student_type=cfg.type)
     with pytest.raises(
             InvalidTypeError,
-            match=f'{message}.*docs/methods.md, "Which heads"'):
+            match=f'{message}.*docs/reference/methods.md, "Which heads"'):
         MODELS.build(cfg)
-    with open('docs/methods.md', encoding='utf-8') as file:
+    with open('docs/reference/methods.md', encoding='utf-8') as file:
         assert '## Which heads' in file.read()
 
 

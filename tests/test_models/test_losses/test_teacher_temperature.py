@@ -14,7 +14,7 @@ from tcal_det.registry import MODELS
 
 # All of them; the others do change.
 INVARIANT = {'ls'}
-DOCS = osp.join(osp.dirname(__file__), '../../../docs/methods.md')
+DOCS = osp.join(osp.dirname(__file__), '../../../docs/reference/methods.md')
 
 temperatures = st.floats(
     -5, 5).filter(lambda power: abs(power) > .1).map(lambda power: 2.**power)

@@ -157,7 +157,7 @@ def check_activation(name: str, loss: nn.Module, student: HeadAdapter) -> None:
             f'made for {made_for} heads, but the student '
             f'{student.name} classifies with '
             f'{student.activation}: choose a loss for '
-            f'{student.activation} heads, see docs/methods.md, '
+            f'{student.activation} heads, see docs/reference/methods.md, '
             '"Which heads"')
 
 
