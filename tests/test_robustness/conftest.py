@@ -7,7 +7,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from tcal_det.datasets import write_digit_scenes
+from tools.dataset_converters.digit_scenes import write_digit_scenes
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

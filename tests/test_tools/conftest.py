@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from mmengine.visualization import Visualizer
 
-from tcal_det.datasets import write_digit_scenes
+from tools.dataset_converters.digit_scenes import write_digit_scenes
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
