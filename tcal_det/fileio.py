@@ -165,6 +165,34 @@ def replaced_atomically(path: str) -> Iterator[str]:
             f'{path!r} cannot be written: {error}') from None
 
 
+@contextmanager
+def new_folder(out: str) -> Iterator[str]:
+    """Apply :func:`renamed_when_whole` to a new folder that the user named.
+
+    Args:
+        out (str): Folder to write, which must not exist.
+
+    Yields:
+        str: Path of an empty folder next to ``out``.
+
+    Raises:
+        InvalidValueError: If ``out`` exists or cannot be created.
+    """
+    if osp.exists(out):
+        raise InvalidValueError(
+            f'`out` must not exist, but {out!r} does: remove it, or choose '
+            'another folder')
+    try:
+        with renamed_when_whole(out.rstrip(os.sep), True) as temporary:
+            yield temporary
+    except UserError:
+        raise
+    except OSError as error:
+        # If the disk is full, the message of shutil.copytree lists every file.
+        raise InvalidValueError(
+            f'`out` {out!r} cannot be made: {str(error)[:300]}') from None
+
+
 def make_output_folder(folder: str, rule: str = '`--out` must be in') -> None:
     """Create an output folder before the work that fills it starts.
 

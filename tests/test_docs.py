@@ -8,7 +8,8 @@ import pytest
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 PAGES = sorted(
-    osp.relpath(path, ROOT) for pattern in ('*.md', 'docs/**/*.md')
+    osp.relpath(path, ROOT)
+    for pattern in ('*.md', 'docs/**/*.md', 'configs/**/*.md')
     for path in glob(osp.join(ROOT, pattern), recursive=True))
 # A link's text may have one level of brackets, as that of a reference has.
 LINK = re.compile(r'\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(([^()\s]+)\)')

@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 
 from tcal_det import fileio
-from tcal_det.datasets.new_folder import new_folder
 from tcal_det.errors import InvalidValueError, MissingFileError
-from tcal_det.fileio import (make_output_folder, remove_leftovers,
+from tcal_det.fileio import (make_output_folder, new_folder, remove_leftovers,
                              replaced_atomically, write_json_atomically,
                              write_text_atomically)
 
 # Says that it has begun to write, and never ends.
 WRITER = """
 import sys, time
-from tcal_det.datasets.new_folder import new_folder
-from tcal_det.fileio import replaced_atomically
+from tcal_det.fileio import new_folder, replaced_atomically
 write = dict(file=replaced_atomically, folder=new_folder)[sys.argv[1]]
 with write(sys.argv[2]) as temporary:
     with open(temporary + '/0.txt' * (sys.argv[1] == 'folder'), 'w') as file:

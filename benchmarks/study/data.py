@@ -9,9 +9,9 @@ from typing import List
 
 import numpy as np
 
-from tcal_det.datasets import write_digit_scenes
 from tcal_det.errors import MissingFileError
 from tcal_det.fileio import write_json_atomically
+from tools.dataset_converters.digit_scenes import write_digit_scenes
 
 DIGITS = 'data/study_digits'
 BCCD = 'data/bccd'

@@ -8,10 +8,10 @@ from mmengine.config import Config
 from tcal_det.evaluation.functional import (DetectionCalibrationReport,
                                             Detections, GroundTruth)
 from tcal_det.recalibration import fit_recalibration
-from tcal_det.teachers.calibration import measure as measure_head
 from tcal_det.teachers.detections import collect_detections
 from tcal_det.teachers.fitting import fit_teacher
 from tcal_det.teachers.logits import collect_teacher_samples
+from tcal_det.teachers.softmax_measurement import measure as measure_head
 from tcal_det.teachers.sources import (annotation_files,
                                        build_calibration_dataloader)
 from .plan import Run, folder_of

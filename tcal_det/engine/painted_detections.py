@@ -1,25 +1,32 @@
 """Paint the detections of several models beside the ground truth."""
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple, Union
 
 import mmcv
 import numpy as np
+import torch
 import torch.nn as nn
 from mmdet.apis import inference_detector
 from mmdet.models.utils import samplelist_boxtype2tensor
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BaseInstanceMasks
 from mmdet.visualization import DetLocalVisualizer
 from mmdet.visualization.palette import get_palette
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
 from mmengine.utils import track_iter_progress
+from torch.nn.functional import interpolate
 
 from tcal_det.models.class_names import (ClassNames, checkpoint_class_names,
                                          dataset_class_names)
 from tcal_det.models.distillers.detector_files import (build_detector,
                                                        load_whole_checkpoint)
 
+# The visualizer's text has a fixed size in pixels. On a smaller image it would
+# hide the objects.
+MIN_LONG_SIDE = 320
 PIXEL_MASKS = ('gt_sem_seg', 'gt_panoptic_seg', 'pred_sem_seg',
                'pred_panoptic_seg')
 
@@ -47,7 +54,8 @@ def paint_detections(models: Sequence[Tuple[Config, str]],
 
     Returns:
         list[list[ndarray]]: For each image, the painted ground truth and the
-        painted detections of each model: RGB, uint8, shape (H, W, 3).
+        painted detections of each model: RGB, uint8, shape (H, W, 3). Small
+        images are enlarged.
 
     Raises:
         MissingFileError: If a checkpoint does not exist.
@@ -121,7 +129,8 @@ class DetectionPainter:
             sample (DetDataSample): Annotations of the image.
 
         Returns:
-            ndarray: Painted image, RGB, uint8, shape (H, W, 3).
+            ndarray: Painted image, RGB, uint8, shape (H', W', 3). It is
+            enlarged if its longer side has less than 320 pixels.
         """
         return self._paint(image, sample, None, draw_pred=False)
 
@@ -136,7 +145,7 @@ class DetectionPainter:
                 None for the names of the dataset.
 
         Returns:
-            ndarray: Painted image, RGB, uint8, shape (H, W, 3).
+            ndarray: Painted image, enlarged as that of the ground truth.
         """
         names = names or dataset_class_names(self.metainfo) or ()
         labels = sample.pred_instances.labels
@@ -151,6 +160,10 @@ class DetectionPainter:
                names: Optional[ClassNames], **what) -> np.ndarray:
         if not self.with_masks:
             sample = _without_masks(sample)
+        factor = MIN_LONG_SIDE / max(image.shape[:2])
+        if factor > 1:
+            image = mmcv.imrescale(image, factor)
+            sample = _enlarged(sample, image.shape[:2], factor)
         self.visualizer.dataset_meta = self._metainfo_of(names)
         self.visualizer.add_datasample(
             'comparison', image, sample, pred_score_thr=self.score_thr, **what)
@@ -184,3 +197,39 @@ def _without_masks(sample: DetDataSample) -> DetDataSample:
             del instances.masks
             setattr(sample, name, instances)
     return sample
+
+
+def _enlarged(sample: DetDataSample, shape: Tuple[int, int],
+              factor: float) -> DetDataSample:
+    """Copy a data sample for an image of another size.
+
+    Args:
+        sample (DetDataSample): Annotations or detections of the image.
+        shape (tuple[int, int]): Height and width of the enlarged image.
+        factor (float): New length over old length.
+    """
+    sample = sample.clone()
+    for name in ('gt_instances', 'pred_instances'):
+        if name in sample:
+            instances = sample.get(name).clone()
+            instances.bboxes = instances.bboxes * factor
+            if 'masks' in instances:
+                instances.masks = _resized(instances.masks, shape)
+            setattr(sample, name, instances)
+    for name in PIXEL_MASKS:
+        if name in sample:
+            labels = _resized(sample.get(name).sem_seg, shape)
+            setattr(sample, name, PixelData(sem_seg=labels))
+    return sample
+
+
+def _resized(
+    masks: Union[torch.Tensor, np.ndarray, BaseInstanceMasks],
+    shape: Tuple[int, int],
+) -> Union[torch.Tensor, BaseInstanceMasks]:
+    """Resize masks, of shape (N, H, W) if they are pixels, to (H', W')."""
+    if isinstance(masks, BaseInstanceMasks):
+        return masks.resize(shape)
+    pixels = torch.as_tensor(masks)
+    resized = interpolate(pixels[None].float(), shape, mode='nearest')
+    return resized[0].to(pixels.dtype)

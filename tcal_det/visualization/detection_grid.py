@@ -8,7 +8,7 @@ from .figures import new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CELL_INCHES = 2.6
+CELL_INCHES = 3.2
 TITLE_INCHES = 0.3
 
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData, PixelData
 
 from tcal_det.engine.painted_detections import DetectionPainter
@@ -13,22 +14,23 @@ METAINFO = dict(
 
 @pytest.fixture
 def image():
-    return np.full((80, 120, 3), 128, np.uint8)
+    return np.full((240, 480, 3), 128, np.uint8)
 
 
-def sample_of(labels, role='pred', with_masks=False):
+def sample_of(labels, role='pred', with_masks=False, size=3):
     """A detection (or an object) at the left, one at the right."""
     instances = InstanceData(
-        bboxes=torch.tensor([[10.0, 20, 50, 60], [70, 20, 110, 60]]),
+        bboxes=size * torch.tensor([[10.0, 20, 50, 60], [70, 20, 110, 60]]),
         labels=torch.tensor(labels))
     if role == 'pred':
         instances.scores = torch.tensor([0.9, 0.8])
     sample = DetDataSample()
     if with_masks:
-        instances.masks = torch.zeros(2, 80, 120, dtype=torch.bool)
-        instances.masks[:, 25:55, 15:45] = True
+        shape = 80 * size, 160 * size
+        instances.masks = torch.zeros(2, *shape, dtype=torch.bool)
+        instances.masks[:, 25 * size:55 * size, 15 * size:45 * size] = True
         setattr(sample, f'{role}_sem_seg',
-                PixelData(sem_seg=torch.ones(1, 80, 120, dtype=torch.long)))
+                PixelData(sem_seg=torch.ones(1, *shape, dtype=torch.long)))
     setattr(sample, f'{role}_instances', instances)
     return sample
 
@@ -87,5 +89,44 @@ def test_class_beyond_the_names_has_its_number(image):
 def test_scores_up_to_the_threshold_are_left_out(image):
     painter = DetectionPainter(METAINFO, 0.85, True)
     picture = painted(painter, image, sample_of([0, 1]))
-    assert not np.array_equal(picture[:, :60], image[:, :60])
-    assert np.array_equal(picture[:, 64:], image[:, 64:])
+    assert not np.array_equal(picture[:, :180], image[:, :180])
+    assert np.array_equal(picture[:, 192:], image[:, 192:])
+
+
+@pytest.fixture
+def same_colours(monkeypatch):
+    """The visualizer changes the colour of each mask by a random amount."""
+    monkeypatch.setattr('mmdet.visualization.palette.np.random.rand',
+                        lambda *shape: np.ones(shape))
+
+
+@pytest.mark.usefixtures('same_colours')
+@pytest.mark.parametrize('role', ['gt', 'pred'])
+def test_small_image_is_painted_as_one_of_twice_its_size(role):
+    painter = DetectionPainter(METAINFO, 0.5, True)
+    small, large = (
+        painted(painter, np.full((80 * size, 160 * size, 3), 128, np.uint8),
+                sample_of([0, 1], role, with_masks=True, size=size), role)
+        for size in (1, 2))
+    assert small.shape == (160, 320, 3)
+    assert np.array_equal(small, large)
+
+
+@pytest.mark.usefixtures('same_colours')
+@pytest.mark.parametrize('kind', ['bitmaps', 'polygons'])
+def test_masks_of_annotations_are_enlarged_with_their_image(kind):
+    painter = DetectionPainter(METAINFO, 0.5, True)
+
+    def picture(size):
+        sample = sample_of([0, 1], 'gt', size=size)
+        shape = 80 * size, 160 * size
+        bitmaps = np.zeros((2, *shape), np.uint8)
+        bitmaps[:, 25 * size:55 * size, 15 * size:45 * size] = 1
+        corners = np.array([15.0, 25, 45, 25, 45, 55, 15, 55]) * size
+        sample.gt_instances.masks = (
+            BitmapMasks(bitmaps, *shape) if kind == 'bitmaps' else
+            PolygonMasks([[corners], [corners]], *shape))
+        return painter.ground_truth(
+            np.full((*shape, 3), 128, np.uint8), sample)
+
+    assert np.array_equal(picture(1), picture(2))

@@ -15,10 +15,10 @@ from scipy.stats import bernoulli, entropy
 
 from tcal_det.teachers.logits import TeacherSamples
 from tcal_det.teachers.pairs import PairSelection, PlaceSelection, TeacherPairs
-from tcal_det.teachers.ranking import (TeacherRanking, measure_mean_ap,
-                                       score_teacher)
+from tcal_det.teachers.ranking import TeacherRanking, measure_mean_ap
 from tcal_det.teachers.sources import (build_calibration_dataloader,
                                        build_teacher, load_teacher_config)
+from tcal_det.teachers.teacher_score import score_teacher
 
 TOOL = os.path.join(
     os.path.dirname(__file__), '../../tools/analysis_tools/rank_teachers.py')

@@ -1,7 +1,6 @@
 # BCCD: 364 microscope images of blood cells, at half size (320 x 240).
-_base_ = './small_data.py'
+_base_ = './small_coco.py'
 
-dataset_type = 'CocoDataset'
 data_root = 'data/bccd/'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
 
@@ -25,41 +24,22 @@ test_pipeline = [
                    'scale_factor')),
 ]
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type=dataset_type,
         data_root=data_root,
-        ann_file='annotations/train.json',
         data_prefix=dict(img='images/'),
         metainfo=metainfo,
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type=dataset_type,
         data_root=data_root,
-        ann_file='annotations/val.json',
         data_prefix=dict(img='images/'),
         metainfo=metainfo,
-        test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type=dataset_type,
         data_root=data_root,
-        ann_file='annotations/test.json',
         data_prefix=dict(img='images/'),
         metainfo=metainfo,
-        test_mode=True,
         pipeline=test_pipeline))
 
 val_evaluator = [

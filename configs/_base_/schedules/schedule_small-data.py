@@ -1,6 +1,6 @@
-# Schedule and runtime of the small datasets: AdamW from scratch.
-# A derived config sets `max_epochs`; milestones and warm-up follow from it.
-_base_ = './default_runtime.py'
+# Schedule and runtime of the small data sets: AdamW from scratch. A derived
+# config sets `max_epochs`; the end of the cosine follows from it.
+_base_ = '../default_runtime.py'
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=12)
 val_cfg = dict(type='ValLoop')

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tcal_det.datasets import compose_scene, digit_scenes, write_digit_scenes
 from tcal_det.errors import InvalidValueError
+from tools.dataset_converters import digit_scenes
+from tools.dataset_converters.digit_scenes import (compose_scene,
+                                                   write_digit_scenes)
 
 SCENES = dict(train=4, val=2, test=2)
 

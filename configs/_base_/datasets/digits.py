@@ -1,7 +1,6 @@
 # Scenes of handwritten digits, see tools/dataset_converters/digits_to_coco.py
-_base_ = './small_data.py'
+_base_ = './small_coco.py'
 
-dataset_type = 'CocoDataset'
 data_root = 'data/digits/'
 metainfo = dict(classes=tuple('0123456789'))
 
@@ -23,41 +22,23 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=4,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type=dataset_type,
         data_root=data_root,
-        ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
         metainfo=metainfo,
         filter_cfg=dict(filter_empty_gt=False),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type=dataset_type,
         data_root=data_root,
-        ann_file='annotations/val.json',
         data_prefix=dict(img='val/'),
         metainfo=metainfo,
-        test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type=dataset_type,
         data_root=data_root,
-        ann_file='annotations/test.json',
         data_prefix=dict(img='test/'),
         metainfo=metainfo,
-        test_mode=True,
         pipeline=test_pipeline))
 
 val_evaluator = [

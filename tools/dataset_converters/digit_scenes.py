@@ -16,7 +16,7 @@ from mmengine.utils import ProgressBar
 
 from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
-from .new_folder import new_folder
+from tcal_det.fileio import new_folder
 
 CLASSES = tuple(str(digit) for digit in range(10))
 # Share of the digits in each split.
@@ -128,7 +128,7 @@ def split_digits(seed: int) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
     except ImportError:
         raise InvalidValueError(
             'the digits need scikit-learn, which is not installed: pip '
-            "install scikit-learn, the extra 'sklearn' of tcal_det") from None
+            'install scikit-learn') from None
     bundle = load_digits()
     order = np.random.default_rng(seed).permutation(len(bundle.target))
     splits, begin = {}, 0

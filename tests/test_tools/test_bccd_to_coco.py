@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tcal_det.datasets import convert_bccd
 from tcal_det.errors import InvalidValueError, MissingFileError
+from tools.dataset_converters.bccd_to_coco import convert_bccd
 
 OBJECT = ('<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin>'
           '<xmax>{}</xmax><ymax>{}</ymax></bndbox></object>')
