@@ -45,7 +45,8 @@ def _classification(workload: Workload, detector: nn.Module) -> Step:
 
         def forward() -> List[Tensor]:
             with torch.no_grad(), workload.autocast():
-                return adapter.answer(adapter.look(images, []), groups)
+                return adapter.classify_groups(
+                    adapter.prepare_batch(images, []), groups)
 
         return forward
 

@@ -85,7 +85,7 @@ def choose_losses(pair: DistillPair, calibrator: Optional[Dict]) -> Choice:
         loss = dict(type='QualityFocalKDLoss')
         why = ('for the sigmoid of the student; as published, with an '
                'uncalibrated teacher')
-    if pair.student.answers_by_queries and pair.transport is RoIsAtBoxes:
+    if pair.student.uses_queries and pair.transport is RoIsAtBoxes:
         loss['samples'] = 'foreground'
         why += (". Only on queries that are matched with an object: a "
                 'teacher with RoIs detects the object also at the other '

@@ -322,15 +322,16 @@ class DenseHeadAdapter(HeadAdapter):
             for level in levels
         ]
 
-    def look(self, images: Tensor,
-             data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:
+    def prepare_batch(
+            self, images: Tensor,
+            data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:
         """Compute logits and map sizes of the levels that the student has."""
-        return self.look_at(self.detector.extract_feat(images))
+        return self.prepare_maps(self.detector.extract_feat(images))
 
-    def look_at(
+    def prepare_maps(
             self,
             maps: Sequence[Tensor]) -> List[Tuple[Tensor, Tuple[int, int]]]:
-        """Do the same as :meth:`look`, with given feature maps.
+        """Do the same as :meth:`prepare_batch`, with given feature maps.
 
         Args:
             maps (sequence[Tensor]): Output of this detector's neck, one map
@@ -342,21 +343,22 @@ class DenseHeadAdapter(HeadAdapter):
             list(part) if isinstance(part, (list, tuple)) else part
             for part in self._head(maps)
         ]
-        seen = []
+        prepared = []
         for level in self._levels or range(len(outputs[0])):
             size = tuple(outputs[0][level].shape[-2:])
             logits = self._reading.logits(self._head, outputs, level)
-            seen.append((logits.flatten(0, 1), size))
+            prepared.append((logits.flatten(0, 1), size))
             for part in outputs:
                 if isinstance(part, list) and level < len(part):
                     part[level] = None
-        return seen
+        return prepared
 
-    def answer(self, seen: List[Tuple[Tensor, Tuple[int, int]]],
-               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+    def classify_groups(
+            self, prepared: List[Tuple[Tensor, Tuple[int, int]]],
+            groups: Sequence[ClassificationSamples]) -> List[Tensor]:
         answers = []
         for group in groups:
-            logits, size = seen.pop(0)
+            logits, size = prepared.pop(0)
             if size != group.where:
                 raise InvalidValueError(
                     f'the teacher {self.name} must have maps of the size of '

@@ -193,8 +193,9 @@ class QueryHeadAdapter(SetPredictionAdapter):
                     f'and the student {heads[1]}')
         return difference_of(self.detector, student.detector)
 
-    def asked(self, images: Tensor,
-              data_samples: SampleList) -> Tuple[Queries, List[Tensor]]:
+    def predict_queries(
+            self, images: Tensor,
+            data_samples: SampleList) -> Tuple[Queries, List[Tensor]]:
         """Run this teacher, and return its queries and their logits.
 
         Args:
@@ -203,8 +204,9 @@ class QueryHeadAdapter(SetPredictionAdapter):
             data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            tuple[dict[str, Tensor], list[Tensor]]: Queries, for :meth:`ask`
-            of a student; logits of each decoder layer, shape (N * Q, C).
+            tuple[dict[str, Tensor], list[Tensor]]: Queries, for
+            :meth:`classify_queries` of a student; logits of each decoder
+            layer, shape (N * Q, C).
         """
         names = sharing_of(self.detector).names
         queries: Queries = {}
@@ -218,8 +220,8 @@ class QueryHeadAdapter(SetPredictionAdapter):
             logits, _ = self._run(images, data_samples)
         return queries, [layer.flatten(0, 1) for layer in logits]
 
-    def ask(self, observation: Observation,
-            queries: Queries) -> List[ClassificationSamples]:
+    def classify_queries(self, observation: Observation,
+                         queries: Queries) -> List[ClassificationSamples]:
         """Classify a teacher's queries with this student's decoder.
 
         The decoder runs once more, on the encoder memory of the student's
@@ -228,8 +230,8 @@ class QueryHeadAdapter(SetPredictionAdapter):
         Args:
             observation (Observation): Data recorded during this student's
                 loss.
-            queries (dict[str, Tensor]): Queries that :meth:`asked` of a
-                teacher returned.
+            queries (dict[str, Tensor]): Queries that :meth:`predict_queries`
+                of a teacher returned.
 
         Returns:
             list[ClassificationSamples]: Samples of each decoder layer, with

@@ -171,13 +171,15 @@ class RoIHeadAdapter(HeadAdapter):
             group_weight=self._stage_weights[index],
             **stage.targets)
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Tensor:
+    def prepare_batch(self, images: Tensor,
+                      data_samples: SampleList) -> Tensor:
         """Return the images, which need less memory than feature maps."""
         return images
 
-    def answer(self, seen: Tensor,
-               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        features = self.detector.extract_feat(seen)
+    def classify_groups(
+            self, prepared: Tensor,
+            groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+        features = self.detector.extract_feat(prepared)
         context = self._context(features)
         return [
             self._classify(features, context, group.where, group.stage)

@@ -56,8 +56,9 @@ class RPNAdapter(DenseHeadAdapter):
                     'the strides of the student')
         return super().reason_against_student(student)
 
-    def answers_on(self, maps: Sequence[Tensor],
-                   groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+    def classify_anchors(
+            self, maps: Sequence[Tensor],
+            groups: Sequence[ClassificationSamples]) -> List[Tensor]:
         """Compute the objectness of the anchors of a student's RPN.
 
         Args:
@@ -68,4 +69,4 @@ class RPNAdapter(DenseHeadAdapter):
         Returns:
             list[Tensor]: Objectness logits for each level, shape (N * P, 1).
         """
-        return self.answer(self.look_at(maps), groups)
+        return self.classify_groups(self.prepare_maps(maps), groups)

@@ -29,7 +29,7 @@ class SetPredictionAdapter(HeadAdapter):
 
     sample_name = 'queries'
     shares_samples = False
-    answers_by_queries = True
+    uses_queries = True
 
     @property
     def scores_iou(self) -> bool:

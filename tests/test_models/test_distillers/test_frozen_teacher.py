@@ -41,7 +41,8 @@ def classify(detector, images_and_rois):
     samples = ClassificationSamples(None, rois[:, 0].long(), where=rois)
     adapter = adapter_for(detector, 'teacher')
     with torch.no_grad():
-        return adapter.answer(adapter.look(images, []), [samples])[0]
+        return adapter.classify_groups(
+            adapter.prepare_batch(images, []), [samples])[0]
 
 
 def batch_norms(model):

@@ -276,21 +276,25 @@ def test_each_query_is_matched_with_itself(tmp_path, name):
         tmp_path, tiny_model(name), kd_loss(name), decoder_layers='all')
     student.teacher.build(student)
     images, data_samples = batch(name)
-    seen = student.teacher.look(images, data_samples)
+    seen = student.teacher.prepare_batch(images, data_samples)
     with student._adapter.observe(data_samples) as observation:
         student.loss(images, data_samples)
-    lessons = student.teacher.teach(seen, observation)
-    assert [lesson.group for lesson in lessons] == list(range(NUM_LAYERS))
-    for lesson, group in zip(lessons, observation.groups):
+    distill_groups = student.teacher.classify_samples(seen, observation)
+    assert [distill_group.group_index
+            for distill_group in distill_groups] == list(range(NUM_LAYERS))
+    for distill_group, group in zip(distill_groups, observation.groups):
         probs = group.logits.sigmoid()
         if name == 'DETR':
             probs = group.logits.softmax(dim=1)[:, :-1]
         confident = probs.amax(dim=1) > 0.0501
         assert set(confident.nonzero()[:, 0].tolist()) <= set(
-            lesson.index.tolist())
+            distill_group.index.tolist())
         torch.testing.assert_close(
-            lesson.samples.logits, lesson.logits, rtol=1e-4, atol=1e-4)
-        assert lesson.samples.avg_factor is group.avg_factor
+            distill_group.samples.logits,
+            distill_group.logits,
+            rtol=1e-4,
+            atol=1e-4)
+        assert distill_group.samples.avg_factor is group.avg_factor
 
 
 def build_pair(folder, student, teacher, **options):
