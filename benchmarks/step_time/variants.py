@@ -127,7 +127,7 @@ class NaiveDistiller(BaseModel):
             self.teacher.loss(inputs, data_samples)
         samples, = observation.groups
         student_logits = self.student.roi_head._bbox_forward(
-            self._features, samples.where)['cls_score']
+            self._features, samples.location)['cls_score']
         self._features = None
         losses['loss_kd_cls'] = self.distill_loss(student_logits,
                                                   samples.logits)

@@ -325,7 +325,7 @@ def test_teacher_of_another_family(tmp_path, training_step, teacher, student,
         value = runner.message_hub.get_scalar(f'train/{name}_ece').current()
         assert value == pytest.approx(error, abs=1e-6)
     assert expected[0] != expected[1]
-    assert not model.teacher._listeners
+    assert not model.teacher._recordings
 
 
 def write_names(teacher, names):

@@ -483,7 +483,7 @@ class FrozenTeacher(BaseTeacher):
             other (FrozenTeacher): Another teacher. Both must have processed a
                 batch.
         """
-        return (self.classes.known == other.classes.known
+        return (self.classes.student_labels == other.classes.student_labels
                 and self.classifies_student_samples
                 and other.classifies_student_samples)
 

@@ -177,7 +177,7 @@ class RoIsAtBoxes(SampleTransport):
             rois.append(
                 torch.cat([image_index[:, None].to(corners), corners], dim=1))
         # One run of the head for all levels is faster than many small runs.
-        all_rois = replace(groups[0], where=torch.cat(rois), stage=0)
+        all_rois = replace(groups[0], location=torch.cat(rois), stage=0)
         with torch.no_grad():
             roi_logits, = self._teacher.classify_groups(prepared, [all_rois])
         teacher_logits = roi_logits.split(

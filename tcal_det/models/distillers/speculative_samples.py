@@ -223,7 +223,7 @@ class _MixedSamples(SampleTransport):
         images, data_samples = prepared
         group, = observation.groups
         maps = self._teacher.detector.extract_feat(images)
-        logits = convert_logits(self._teacher.classify(maps, group.where))
+        logits = convert_logits(self._teacher.classify(maps, group.location))
         scores = class_probabilities(logits, self._student.activation,
                                      num_classes).amax(dim=1)
         rejected, proposals = self._choose_replacements(
@@ -287,6 +287,6 @@ def _replaced(group: ClassificationSamples, places: Tensor,
     return replace(
         group,
         logits=replace_rows(group.logits, logits),
-        where=replace_rows(group.where, proposals.rois),
+        location=replace_rows(group.location, proposals.rois),
         labels=replace_rows(group.labels, proposals.labels),
         weight=replace_rows(group.weight, proposals.weight))

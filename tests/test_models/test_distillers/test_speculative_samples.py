@@ -157,7 +157,7 @@ def test_both_classify_the_mixed_set(make, training_step, batch, top_k):
     model = make(top_k)
     distill_group, seen, _ = heard(model, training_step)
     samples, (own, others) = distill_group.samples, seen
-    rois = samples.where
+    rois = samples.location
     assert len(rois) == len(own)
     replaced = (rois != own).any(dim=1)
     # The student's head ran a second time, on what was replaced only.
@@ -212,7 +212,7 @@ def test_others_have_the_labels_of_the_students_assigner(make, batch):
         model(**data, mode='loss')
     mixed = distill_groups[0].samples
     labels = []
-    for roi in mixed.where:
+    for roi in mixed.location:
         objects = samples[int(roi[0])].gt_instances
         overlaps = bbox_overlaps(roi[None, 1:], objects.bboxes)[0]
         best = overlaps.argmax()

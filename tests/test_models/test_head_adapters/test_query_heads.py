@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.distillers.batch_norm_folding import fold_batch_norms
 from tcal_det.models.head_adapters import adapter_for
-from tcal_det.models.head_adapters.claimed_objects import claim_objects
+from tcal_det.models.head_adapters.object_assignment import assign_objects
 
 EVERY = pytest.mark.parametrize('name', DETECTORS)
 # Of each way to choose and to refine queries.
@@ -52,13 +52,13 @@ def test_samples_are_the_queries_that_are_matched(name):
     for layer, group in enumerate(observation.groups):
         assert group.stage == layer and group.group_weight == 1
         logits = outputs[0][layer][:, first:first + NUM_QUERIES]
-        assert torch.equal(group.logits, logits.flatten(0, 1)[group.where])
+        assert torch.equal(group.logits, logits.flatten(0, 1)[group.location])
         assert group.logits.requires_grad
         assert torch.equal(
             group.image_index,
-            torch.arange(2).repeat_interleave(NUM_QUERIES)[group.where])
+            torch.arange(2).repeat_interleave(NUM_QUERIES)[group.location])
         if name != 'DDQDETR' or layer == 0:
-            assert torch.equal(group.where, torch.arange(2 * NUM_QUERIES))
+            assert torch.equal(group.location, torch.arange(2 * NUM_QUERIES))
     assert observation.features[0].shape[0] == 2
 
 
@@ -429,6 +429,6 @@ def test_labels_are_claims_of_the_detections(name):
     scores = (
         logits.softmax(dim=1)[:, :NUM_CLASSES]
         if logits.shape[1] > NUM_CLASSES else logits.sigmoid())
-    expected = claim_objects(predicted.boxes[0], scores, data_samples[0],
-                             NUM_CLASSES)
+    expected = assign_objects(predicted.boxes[0], scores, data_samples[0],
+                              NUM_CLASSES)
     assert torch.equal(group.labels[:counts[0]], expected[0])

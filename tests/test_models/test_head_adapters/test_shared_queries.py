@@ -12,8 +12,10 @@ from test_query_heads import assert_same_training
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.head_adapters import adapter_for
 
-SHARING = ['ConditionalDETR', 'DABDETR', 'TwoStageDeformableDETR', 'DINO']
-EVERY = pytest.mark.parametrize('name', SHARING)
+QUERY_SHARING = [
+    'ConditionalDETR', 'DABDETR', 'TwoStageDeformableDETR', 'DINO'
+]
+EVERY = pytest.mark.parametrize('name', QUERY_SHARING)
 # onedl's DINO encodes places in the width of the transformer.
 IS_MODERN = tuple(map(int, mmdet_version.split('.')[:2])) > (3, 3)
 
