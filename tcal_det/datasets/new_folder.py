@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Iterator
 
 from tcal_det.errors import InvalidValueError, UserError
-from tcal_det.fileio import renamed_when_whole
+from tcal_det.fileio import atomic_output_path
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def new_folder(out: str) -> Iterator[str]:
             f'`out` must not exist, but {out!r} does: remove it, or choose '
             'another folder')
     try:
-        with renamed_when_whole(out.rstrip(os.sep), True) as temporary:
+        with atomic_output_path(out.rstrip(os.sep), True) as temporary:
             yield temporary
     except UserError:
         raise

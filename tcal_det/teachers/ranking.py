@@ -106,7 +106,7 @@ class TeacherScore(metaclass=ABCMeta):
         """Text of the calibrator for the config of a student."""
 
     @abstractmethod
-    def grounds(self) -> str:
+    def reasons(self) -> str:
         """Return a sentence about the calibrated teacher."""
 
 
@@ -144,7 +144,7 @@ class SoftmaxScore(TeacherScore):
         return (f"dict(type='TemperatureScaling', temperature="
                 f'{self.temperature.value:.3f})')
 
-    def grounds(self) -> str:
+    def reasons(self) -> str:
         return (f'At its fitted temperature {_text(self.temperature, 3)} the '
                 f'ECE of `{self.name}` is {_text(self.calibrated_ece)}. A '
                 '`softening` above 1 makes it slightly under-confident, which '
@@ -189,7 +189,7 @@ class SigmoidScore(TeacherScore):
         return (f"dict(type='PlattScaling', scale={self.scale.value:.3f}, "
                 f'bias={self.bias.value:.3f})')
 
-    def grounds(self) -> str:
+    def reasons(self) -> str:
         return (f'With its fitted Platt scaling, a = {_text(self.scale, 3)} '
                 f'and b = {_text(self.bias, 3)}, the ECE of `{self.name}` is '
                 f'{_text(self.calibrated_ece)}. Each ECE is measured on the '
@@ -324,7 +324,7 @@ class TeacherRanking:
     recommended: TeacherScore
 
     @classmethod
-    def of(cls, scores: Iterable[TeacherScore]) -> 'TeacherRanking':
+    def from_scores(cls, scores: Iterable[TeacherScore]) -> 'TeacherRanking':
         """Rank teachers that were measured on the same resamples.
 
         Args:
@@ -341,15 +341,16 @@ class TeacherRanking:
                                     score.resampled_ece - first.resampled_ece)
             for score in scores
         ]
-        equals = [
+        comparable = [
             score for score, difference in zip(scores, differences)
             # `not >`, because NaN stands for an unknown difference.
             if not difference.low > 0
         ]
-        return cls(scores, differences,
-                   max(equals, key=lambda score: np.nan_to_num(score.mean_ap)))
+        return cls(
+            scores, differences,
+            max(comparable, key=lambda score: np.nan_to_num(score.mean_ap)))
 
-    def grounds(self) -> List[str]:
+    def reasons(self) -> List[str]:
         """Return the reasons for the recommendation as sentences."""
         first, chosen = self.scores[0], self.recommended
         level = f'{CONFIDENCE_LEVEL:.0%}'
@@ -367,7 +368,7 @@ class TeacherRanking:
             sentences.append(
                 f'Of those that are not distinguishable, `{chosen.name}` has '
                 f'the highest mAP, {_per_cent(chosen.mean_ap)}.')
-        sentences.append(chosen.grounds())
+        sentences.append(chosen.reasons())
         sentences.append(
             f'In brackets: {level} intervals over resampled images. They do '
             'not cover other datasets, and the paper measured the '
@@ -391,7 +392,7 @@ class TeacherRanking:
             markdown_table(rows), '', f'Recommended: `{chosen.name}` with '
             f'`calibrator={chosen.config}`', ''
         ]
-        return '\n'.join(lines + [f'- {line}' for line in self.grounds()])
+        return '\n'.join(lines + [f'- {line}' for line in self.reasons()])
 
     def to_dict(self) -> Dict[str, Any]:
         """Convert to plain numbers and strings."""
@@ -405,7 +406,7 @@ class TeacherRanking:
             recommendation=dict(
                 teacher=self.recommended.name,
                 **self.recommended.parameters,
-                grounds=self.grounds()),
+                grounds=self.reasons()),
             confidence_level=CONFIDENCE_LEVEL,
             interval='percentiles over resampled images, moved so that their '
             'mean is the value; mAP is not bootstrapped')

@@ -5,7 +5,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
 
-from tcal_det.engine.painted_detections import DetectionPainter
+from tcal_det.engine.detection_drawing import DetectionDrawer
 
 METAINFO = dict(
     classes=('a', 'b', 'c'), palette=[(250, 0, 0), (0, 250, 0), (0, 0, 250)])
@@ -43,10 +43,10 @@ def painted(painter, image, sample, role='pred', names=None):
 def test_masks_can_be_left_out(image, role):
     sample = sample_of([0, 1], role, with_masks=True)
     with_masks, boxes = (
-        painted(DetectionPainter(METAINFO, 0.5, wanted), image, sample, role)
+        painted(DetectionDrawer(METAINFO, 0.5, wanted), image, sample, role)
         for wanted in (True, False))
     expected = painted(
-        DetectionPainter(METAINFO, 0.5, True), image, sample_of([0, 1], role),
+        DetectionDrawer(METAINFO, 0.5, True), image, sample_of([0, 1], role),
         role)
     assert np.array_equal(boxes, expected)
     assert not np.array_equal(boxes, with_masks)
@@ -57,7 +57,7 @@ def test_masks_can_be_left_out(image, role):
 
 
 def test_detector_of_another_order_is_painted_under_its_own_names(image):
-    painter = DetectionPainter(METAINFO, 0.5, True)
+    painter = DetectionDrawer(METAINFO, 0.5, True)
     expected = painted(painter, image, sample_of([0, 2]))
     turned = painted(painter, image, sample_of([1, 0]), names=('c', 'a', 'b'))
     assert np.array_equal(turned, expected)
@@ -67,7 +67,7 @@ def test_detector_of_another_order_is_painted_under_its_own_names(image):
 
 def test_detector_of_more_classes_than_the_data_set(image):
     """Its first class is the data set's second; the others have a colour."""
-    painter = DetectionPainter(METAINFO, 0.5, True)
+    painter = DetectionDrawer(METAINFO, 0.5, True)
     names = ('b', *(f'class of its own {index}' for index in range(80)))
     assert np.array_equal(
         painted(painter, image, sample_of([0, 0]), names=names),
@@ -77,7 +77,7 @@ def test_detector_of_more_classes_than_the_data_set(image):
 
 
 def test_class_beyond_the_names_has_its_number(image):
-    painter = DetectionPainter(METAINFO, 0.5, True)
+    painter = DetectionDrawer(METAINFO, 0.5, True)
     unnamed = painted(painter, image, sample_of([0, 4]))
     named = ('a', 'b', 'c', 'class 3', 'class 4')
     assert np.array_equal(
@@ -85,7 +85,7 @@ def test_class_beyond_the_names_has_its_number(image):
 
 
 def test_scores_up_to_the_threshold_are_left_out(image):
-    painter = DetectionPainter(METAINFO, 0.85, True)
+    painter = DetectionDrawer(METAINFO, 0.85, True)
     picture = painted(painter, image, sample_of([0, 1]))
     assert not np.array_equal(picture[:, :60], image[:, :60])
     assert np.array_equal(picture[:, 64:], image[:, 64:])
