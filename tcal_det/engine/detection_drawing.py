@@ -18,8 +18,7 @@ from mmengine.utils import track_iter_progress
 from tcal_det.models.class_names import (ClassNames, checkpoint_class_names,
                                          dataset_class_names)
 from tcal_det.models.distillers.detector_files import (build_detector,
-                                                       load_detector_checkpoint
-                                                       )
+                                                       load_weights)
 
 PIXEL_MASKS = ('gt_sem_seg', 'gt_panoptic_seg', 'pred_sem_seg',
                'pred_panoptic_seg')
@@ -89,7 +88,7 @@ def _load_detector(
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = revert_sync_batchnorm(build_detector(cfg))
-    content = load_detector_checkpoint(
+    content = load_weights(
         detector, checkpoint, role='detector', allow_partial=allow_partial)
     # The attribute that `inference_detector` reads.
     detector.cfg = cfg

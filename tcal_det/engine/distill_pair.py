@@ -12,8 +12,10 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.class_correspondence import SharedClass
 from tcal_det.models.class_matching import describe_match, match_classes
 from tcal_det.models.class_names import ClassNames, checkpoint_class_names
-from tcal_det.models.distillers.detector_files import (
-    ZOO_PREFIX, build_detector, find_detector, load_detector_checkpoint)
+from tcal_det.models.distillers.detector_files import (ZOO_PREFIX,
+                                                       build_detector,
+                                                       find_detector,
+                                                       load_weights)
 from tcal_det.models.distillers.sample_transport import (TRANSPORTS,
                                                          SampleTransport,
                                                          choose_transport)
@@ -238,7 +240,7 @@ def compare_detectors(
     teacher_cfg, checkpoint = find_detector(teacher, checkpoint)
     student_adapter = _adapter(student_cfg, 'student')
     teacher_adapter = _adapter(teacher_cfg, 'teacher')
-    content = load_detector_checkpoint(teacher_adapter.detector, checkpoint)
+    content = load_weights(teacher_adapter.detector, checkpoint)
     transport = choose_transport(student_adapter, teacher_adapter, 'auto')
     student_names = dataset_names(student_cfg, 'train',
                                   student_adapter.num_classes)

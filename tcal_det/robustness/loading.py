@@ -8,8 +8,10 @@ from mmengine.registry import init_default_scope
 
 from tcal_det.config_file import load_config, merge_options
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.models.distillers.detector_files import (
-    ZOO_PREFIX, build_detector, find_detector, load_detector_checkpoint)
+from tcal_det.models.distillers.detector_files import (ZOO_PREFIX,
+                                                       build_detector,
+                                                       find_detector,
+                                                       load_weights)
 
 
 def load_detector_config(
@@ -78,6 +80,6 @@ def load_detector(cfg: Config,
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = build_detector(cfg)
-    load_detector_checkpoint(
+    load_weights(
         detector, checkpoint, role='detector', allow_partial=allow_partial)
     return detector.to(get_device()).eval()

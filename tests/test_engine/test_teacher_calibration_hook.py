@@ -405,7 +405,7 @@ def samples(logits, **kwargs):
     return ClassificationSamples(
         logits=logits,
         image_index=torch.zeros(len(logits), dtype=torch.long),
-        where=None,
+        location=None,
         **kwargs)
 
 

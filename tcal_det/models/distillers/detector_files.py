@@ -113,10 +113,10 @@ def without_loss_parameters(keys: KeysOrState) -> KeysOrState:
     return {key: keys[key] for key in kept} if isinstance(keys, dict) else kept
 
 
-def load_detector_checkpoint(detector: nn.Module,
-                             checkpoint: str,
-                             role: str = 'teacher',
-                             allow_partial: bool = False) -> dict:
+def load_weights(detector: nn.Module,
+                 checkpoint: str,
+                 role: str = 'teacher',
+                 allow_partial: bool = False) -> dict:
     """Load a checkpoint that must fit a detector exactly.
 
     No weight may be missing, unexpected or of another shape. Parameters of
@@ -148,7 +148,7 @@ def load_detector_state(detector: nn.Module, content: dict, where: str,
                         role: str, allow_partial: bool) -> None:
     """Load the content of a checkpoint that must fit a detector exactly.
 
-    See :func:`load_detector_checkpoint`.
+    See :func:`load_weights`.
 
     Args:
         detector (nn.Module): Detector that gets the weights.

@@ -26,7 +26,7 @@ from ..head_adapters import (HeadAdapter, ModuleCall, Observation, adapter_for,
                              recorded_calls)
 from .batch_norm_folding import fold_batch_norms
 from .detector_files import (build_detector, describe_config, find_detector,
-                             load_detector_checkpoint)
+                             load_weights)
 from .distillation_group import BaseTeacher, DistillationGroup
 from .image_normalization import ImageRenormalization
 from .sample_transport import (TRANSPORT_NAMES, SameSamples, SampleTransport,
@@ -203,7 +203,7 @@ class FrozenTeacher(BaseTeacher):
         if isinstance(self.calibrator, Calibrator):
             check_calibrator(self.calibrator, adapter)
         self._class_names = checkpoint_class_names(
-            load_detector_checkpoint(detector, checkpoint))
+            load_weights(detector, checkpoint))
         if (self._class_names is not None
                 and len(self._class_names) != adapter.num_classes):
             self._class_names = None
