@@ -99,13 +99,14 @@ class TeacherCalibration:
         ]
         for group in GROUPS:
             measured = dict(before=self.before[group], after=self.after[group])
-            if not any(one.error.num_samples for one in measured.values()):
+            if not any(measurement.error.num_samples
+                       for measurement in measured.values()):
                 lines.append(f'{group:19}{0:9d}  never predicted, so there '
                              'are no figures and no diagram')
                 continue
-            for when, one in measured.items():
-                row = one.to_dict()
-                lines.append(f'{group:12}{when:7}{row["num_samples"]:9d}' +
+            for phase, measurement in measured.items():
+                row = measurement.to_dict()
+                lines.append(f'{group:12}{phase:7}{row["num_samples"]:9d}' +
                              ''.join(f'{row[key]:10.4f}' for key in keys))
         return '\n'.join(lines)
 

@@ -37,7 +37,7 @@ class TeacherRanking:
     recommended: TeacherScore
 
     @classmethod
-    def of(cls, scores: Iterable[TeacherScore]) -> 'TeacherRanking':
+    def from_scores(cls, scores: Iterable[TeacherScore]) -> 'TeacherRanking':
         """Rank teachers that were measured on the same resamples.
 
         Args:
@@ -54,15 +54,16 @@ class TeacherRanking:
                                     score.resampled_ece - first.resampled_ece)
             for score in scores
         ]
-        equals = [
+        comparable = [
             score for score, difference in zip(scores, differences)
             # `not >`, because NaN stands for an unknown difference.
             if not difference.low > 0
         ]
-        return cls(scores, differences,
-                   max(equals, key=lambda score: np.nan_to_num(score.mean_ap)))
+        return cls(
+            scores, differences,
+            max(comparable, key=lambda score: np.nan_to_num(score.mean_ap)))
 
-    def grounds(self) -> List[str]:
+    def reasons(self) -> List[str]:
         """Return the reasons for the recommendation as sentences."""
         first, chosen = self.scores[0], self.recommended
         level = f'{CONFIDENCE_LEVEL:.0%}'
@@ -80,7 +81,7 @@ class TeacherRanking:
             sentences.append(
                 f'Of those that are not distinguishable, `{chosen.name}` has '
                 f'the highest mAP, {_per_cent(chosen.mean_ap)}.')
-        sentences.append(chosen.grounds())
+        sentences.append(chosen.reasons())
         sentences.append(
             f'In brackets: {level} intervals over resampled images. They do '
             'not cover other datasets, and the paper measured the '
@@ -104,7 +105,7 @@ class TeacherRanking:
             markdown_table(rows), '', f'Recommended: `{chosen.name}` with '
             f'`calibrator={chosen.config}`', ''
         ]
-        return '\n'.join(lines + [f'- {line}' for line in self.grounds()])
+        return '\n'.join(lines + [f'- {line}' for line in self.reasons()])
 
     def to_dict(self) -> Dict[str, Any]:
         """Convert to plain numbers and strings."""
@@ -118,7 +119,7 @@ class TeacherRanking:
             recommendation=dict(
                 teacher=self.recommended.name,
                 **self.recommended.parameters,
-                grounds=self.grounds()),
+                grounds=self.reasons()),
             confidence_level=CONFIDENCE_LEVEL,
             interval='percentiles over resampled images, moved so that their '
             'mean is the value; mAP is not bootstrapped')

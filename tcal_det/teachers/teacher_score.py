@@ -92,7 +92,7 @@ class TeacherScore(metaclass=ABCMeta):
         """Text of the calibrator for the config of a student."""
 
     @abstractmethod
-    def grounds(self) -> str:
+    def reasons(self) -> str:
         """Return a sentence about the calibrated teacher."""
 
 
@@ -130,7 +130,7 @@ class SoftmaxScore(TeacherScore):
         return (f"dict(type='TemperatureScaling', temperature="
                 f'{self.temperature.value:.3f})')
 
-    def grounds(self) -> str:
+    def reasons(self) -> str:
         return (f'At its fitted temperature {self.temperature.text(3)} the '
                 f'ECE of `{self.name}` is {self.calibrated_ece.text()}. A '
                 '`softening` above 1 makes it slightly under-confident, which '
@@ -175,7 +175,7 @@ class SigmoidScore(TeacherScore):
         return (f"dict(type='PlattScaling', scale={self.scale.value:.3f}, "
                 f'bias={self.bias.value:.3f})')
 
-    def grounds(self) -> str:
+    def reasons(self) -> str:
         return (f'With its fitted Platt scaling, a = {self.scale.text(3)} '
                 f'and b = {self.bias.text(3)}, the ECE of `{self.name}` is '
                 f'{self.calibrated_ece.text()}. Each ECE is measured on the '

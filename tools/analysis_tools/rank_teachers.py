@@ -153,7 +153,7 @@ def main():
         scores.append(
             score_teacher(name, samples, mean_ap, args.num_resamples,
                           args.seed))
-    ranking = TeacherRanking.of(scores)
+    ranking = TeacherRanking.from_scores(scores)
     write_results(
         args.out, ranking, f'Teachers on the {args.split} split, '
         f'{CONFIDENCE_LEVEL:.0%} intervals',

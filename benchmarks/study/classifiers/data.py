@@ -68,9 +68,9 @@ def label_distribution(
     """
     matrix = np.eye(NUM_CLASSES)
     for pair in SWAPPED_PAIRS:
-        for own, partner in (pair, pair[::-1]):
-            matrix[own, own] = 1 - swap_probability
-            matrix[own, partner] = swap_probability
+        for label, partner in (pair, pair[::-1]):
+            matrix[label, label] = 1 - swap_probability
+            matrix[label, partner] = swap_probability
     return matrix
 
 

@@ -105,8 +105,8 @@ class DetectionCalibrationReport:
             matches.count_by_class(FALSE_POSITIVE))
 
     @classmethod
-    def of(cls, ground_truth: GroundTruth, detections: Detections,
-           **options: Any) -> 'DetectionCalibrationReport':
+    def from_detections(cls, ground_truth: GroundTruth, detections: Detections,
+                        **options: Any) -> 'DetectionCalibrationReport':
         """Create a report from options by name; nothing is computed yet.
 
         Args:
@@ -115,7 +115,8 @@ class DetectionCalibrationReport:
             **options: Options of the evaluation, see
                 :class:`EvaluationOptions`.
         """
-        return cls(ground_truth, detections, EvaluationOptions.of(**options))
+        return cls(ground_truth, detections,
+                   EvaluationOptions.from_kwargs(**options))
 
     @property
     def settings(self) -> Dict[str, Any]:
@@ -384,7 +385,7 @@ def evaluate_detections(ground_truth: GroundTruth,
         InvalidTypeError: If an option has the wrong type.
         InvalidValueError: If an option is out of range.
     """
-    report = DetectionCalibrationReport.of(
+    report = DetectionCalibrationReport.from_detections(
         ground_truth, detections, score_thr=score_thr, **options)
     reason = report.why_undefined(report.overall)
     if reason is not None:

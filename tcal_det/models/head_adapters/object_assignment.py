@@ -20,8 +20,8 @@ LEAST_IOU = 0.5
 LEAST_SHARE = 0.5
 
 
-def claim_objects(boxes: Tensor, scores: Tensor, data_sample: DetDataSample,
-                  num_classes: int) -> Tuple[Tensor, Tensor, Tensor]:
+def assign_objects(boxes: Tensor, scores: Tensor, data_sample: DetDataSample,
+                   num_classes: int) -> Tuple[Tensor, Tensor, Tensor]:
     """Label queries by the matching rule of COCO's evaluation.
 
     For each class, the queries are matched in descending order of their
@@ -54,26 +54,26 @@ def claim_objects(boxes: Tensor, scores: Tensor, data_sample: DetDataSample,
     weight = torch.ones(len(boxes))
     # On the CPU: the loop below handles one query at a time, and a GPU would
     # have to synchronise in each iteration.
-    scores, places = scores.float().cpu(), boxes.float().cpu()
+    scores, corners = scores.float().cpu(), boxes.float().cpu()
     targets = get_box_tensor(objects.bboxes).float().cpu()
     classes = objects.labels.cpu()
     for label in classes.unique().tolist():
-        free = bbox_overlaps(places, targets[classes == label])
+        unmatched_iou = bbox_overlaps(corners, targets[classes == label])
         order = scores[:, label].sort(descending=True, stable=True).indices
-        covers_any = (free >= LEAST_IOU).any(dim=1)
-        for query in order[covers_any[order]].tolist():
-            overlap, column = free[query].max(dim=0)
+        overlaps_any = (unmatched_iou >= LEAST_IOU).any(dim=1)
+        for query in order[overlaps_any[order]].tolist():
+            overlap, column = unmatched_iou[query].max(dim=0)
             if overlap < LEAST_IOU:
                 continue
-            free[:, column] = -1
-            earlier = labels[query]
-            if (earlier == num_classes
-                    or scores[query, label] > scores[query, earlier]):
+            unmatched_iou[:, column] = -1
+            previous = labels[query]
+            if (previous == num_classes
+                    or scores[query, label] > scores[query, previous]):
                 labels[query], quality[query] = label, overlap
     ignored = data_sample.get('ignored_instances')
     if ignored is not None and len(ignored):
         share = bbox_overlaps(
-            places, get_box_tensor(ignored.bboxes).float().cpu(),
+            corners, get_box_tensor(ignored.bboxes).float().cpu(),
             mode='iof').amax(dim=1)
         weight[(share >= LEAST_SHARE) & (labels == num_classes)] = 0
     device = boxes.device

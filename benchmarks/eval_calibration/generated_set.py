@@ -37,8 +37,8 @@ def make_arrays(size_of_set: SetSize) -> Dict[str, np.ndarray]:
     num_objects = rng.poisson(_OBJECTS_PER_IMAGE, num_images)
     image = np.repeat(np.arange(num_images), num_objects)
     # An image shows few classes: two or three, repeated.
-    menu = rng.choice(num_classes, size=(num_images, 3), p=share)
-    label = menu[image, rng.integers(0, 3, len(image))]
+    image_classes = rng.choice(num_classes, size=(num_images, 3), p=share)
+    label = image_classes[image, rng.integers(0, 3, len(image))]
     boxes = _random_boxes(rng, len(image))
 
     num_results = num_images * results_per_image

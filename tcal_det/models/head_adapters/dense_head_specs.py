@@ -2,7 +2,7 @@
 
 A head calls its ``loss_cls`` with logits and targets. Heads differ in the
 order of the samples, in the form of the targets, and in the divisor of the
-loss; :data:`READINGS` has one row for each kind of head.
+loss; :data:`HEAD_SPECS` has one row for each kind of head.
 
 Shapes: N images; L levels; :math:`P_l` priors of level l in an image; M
 samples of all images and levels; C columns of logits; K classes.
@@ -131,7 +131,8 @@ def targets_of_classes(calls: List[LossCall], num_classes: int) -> Targets:
         if call.weight is not None:
             weight.append(call.weight)
     labels = torch.cat(labels)
-    weight = torch.cat([one.reshape(-1) for one in weight]) if weight else None
+    weight = torch.cat([values.reshape(-1)
+                        for values in weight]) if weight else None
     if weight is not None and len(weight) != len(labels):
         # FSAF gives one weight per class, 0 if another object hides the prior.
         weight = weight.view(len(labels), -1).amin(dim=1)
@@ -176,7 +177,7 @@ def targets_of_yolov3(calls: List[LossCall], num_classes: int) -> Targets:
 
 
 @dataclass(frozen=True)
-class DenseReading:
+class DenseHeadSpec:
     """Rule to read one kind of dense head.
 
     Attributes:
@@ -214,41 +215,42 @@ class DenseReading:
     num_attributes: str = 'cls_out_channels'
 
 
-_BY_OBJECTS = DenseReading(divisor='objects', targets=None)
+_BY_OBJECTS = DenseHeadSpec(divisor='objects', targets=None)
 # Readings by class of the head; the row of the nearest base class is used. A
 # text is the reason why a head cannot be read.
-READINGS: Dict[type, Any] = {
+HEAD_SPECS: Dict[type, Any] = {
     AnchorHead:
-    DenseReading(),
+    DenseHeadSpec(),
     AnchorFreeHead:
-    DenseReading(),
+    DenseHeadSpec(),
     SABLRetinaHead:
-    DenseReading(),
+    DenseHeadSpec(),
     PISARetinaHead:
-    DenseReading(order='image', takes_loss_input=False),
+    DenseHeadSpec(order='image', takes_loss_input=False),
     PAAHead:
-    DenseReading(order='image', takes_loss_input=False, assigns_by_score=True),
+    DenseHeadSpec(
+        order='image', takes_loss_input=False, assigns_by_score=True),
     FreeAnchorRetinaHead:
     _BY_OBJECTS,
     AutoAssignHead:
     _BY_OBJECTS,
     SSDHead:
-    DenseReading(divisor='objects', targets=None, loss_modules=()),
+    DenseHeadSpec(divisor='objects', targets=None, loss_modules=()),
     YOLACTHead:
-    DenseReading(order='image', divisor='positives', takes_loss_input=False),
+    DenseHeadSpec(order='image', divisor='positives', takes_loss_input=False),
     RTMDetHead:
-    DenseReading(divisor='quality', assigns_by_score=True),
+    DenseHeadSpec(divisor='quality', assigns_by_score=True),
     TOODHead:
-    DenseReading(
+    DenseHeadSpec(
         divisor='quality',
         loss_modules=('initial_loss_cls', 'loss_cls'),
         logits=logits_of_probabilities,
         takes_loss_input=False,
         assigns_by_score=True),
     CenterNetUpdateHead:
-    DenseReading(takes_loss_input=False),
+    DenseHeadSpec(takes_loss_input=False),
     YOLOXHead:
-    DenseReading(
+    DenseHeadSpec(
         order='image',
         divisor='positives',
         loss_modules=('loss_obj', 'loss_cls'),
@@ -257,7 +259,7 @@ READINGS: Dict[type, Any] = {
         takes_loss_input=False,
         assigns_by_score=True),
     YOLOV3Head:
-    DenseReading(
+    DenseHeadSpec(
         divisor='positives',
         loss_modules=('loss_cls', 'loss_conf'),
         logits=joint_logits_of_yolov3,
@@ -283,18 +285,18 @@ READINGS: Dict[type, Any] = {
 }
 
 
-def reading_of(head: nn.Module) -> Any:
-    """Look up the reading of a head.
+def head_spec(head: nn.Module) -> Any:
+    """Look up the rule to read a head.
 
     Args:
         head (nn.Module): A detector's ``bbox_head``.
 
     Returns:
-        DenseReading | str, optional: Reading of the head, or the reason why
-        it cannot be read; None if there is no row for its kind.
+        DenseHeadSpec | str, optional: Rule of the head, or the reason why it
+        cannot be read; None if there is no row for its kind.
     """
-    return next(
-        (READINGS[cls] for cls in type(head).__mro__ if cls in READINGS), None)
+    return next((HEAD_SPECS[cls]
+                 for cls in type(head).__mro__ if cls in HEAD_SPECS), None)
 
 
 def _as_rows(level: Tensor, columns: int) -> Tensor:

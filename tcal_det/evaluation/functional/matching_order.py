@@ -6,7 +6,7 @@ import numpy as np
 from .coco_arrays import Detections
 
 
-class ServingOrder(NamedTuple):
+class MatchingOrder(NamedTuple):
     """Detections in the order in which they are matched to objects.
 
     Shapes:
@@ -20,7 +20,7 @@ class ServingOrder(NamedTuple):
     by_score: np.ndarray
 
 
-def serving_order(detections: Detections) -> ServingOrder:
+def make_matching_order(detections: Detections) -> MatchingOrder:
     """Sort detections as COCOeval does, ties in file order.
 
     Args:
@@ -38,7 +38,7 @@ def serving_order(detections: Detections) -> ServingOrder:
     start = np.flatnonzero(is_first)
     length = np.diff(np.append(start, len(order)))
     place = np.arange(len(order)) - np.repeat(start, length)
-    return ServingOrder(order, place, by_score)
+    return MatchingOrder(order, place, by_score)
 
 
 def is_first_of_run(values: np.ndarray) -> np.ndarray:

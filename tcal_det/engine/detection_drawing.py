@@ -1,4 +1,4 @@
-"""Paint the detections of several models beside the ground truth."""
+"""Draw the detections of several models beside the ground truth."""
 from typing import List, Optional, Sequence, Tuple, Union
 
 import mmcv
@@ -22,7 +22,7 @@ from torch.nn.functional import interpolate
 from tcal_det.models.class_names import (ClassNames, checkpoint_class_names,
                                          dataset_class_names)
 from tcal_det.models.distillers.detector_files import (build_detector,
-                                                       load_whole_checkpoint)
+                                                       load_weights)
 
 # The visualizer's text has a fixed size in pixels. On a smaller image it would
 # hide the objects.
@@ -31,13 +31,13 @@ PIXEL_MASKS = ('gt_sem_seg', 'gt_panoptic_seg', 'pred_sem_seg',
                'pred_panoptic_seg')
 
 
-def paint_detections(models: Sequence[Tuple[Config, str]],
-                     num_images: int = 4,
-                     score_thr: float = 0.5,
-                     device: str = 'cpu',
-                     with_masks: bool = True,
-                     allow_partial: bool = False) -> List[List[np.ndarray]]:
-    """Paint ground truth and detections on the first model's test images.
+def draw_detections(models: Sequence[Tuple[Config, str]],
+                    num_images: int = 4,
+                    score_thr: float = 0.5,
+                    device: str = 'cpu',
+                    with_masks: bool = True,
+                    allow_partial: bool = False) -> List[List[np.ndarray]]:
+    """Draw ground truth and detections on the first model's test images.
 
     Args:
         models (Sequence[tuple[Config, str]]): Config and checkpoint (path or
@@ -47,14 +47,14 @@ def paint_detections(models: Sequence[Tuple[Config, str]],
         score_thr (float): Score threshold; detections with a score up to it
             are left out. Defaults to 0.5.
         device (str): Device of the models. Defaults to 'cpu'.
-        with_masks (bool): Whether masks are painted as well. Defaults to
+        with_masks (bool): Whether masks are drawn as well. Defaults to
             True.
         allow_partial (bool): Whether the weights of a checkpoint and its
             model may differ. Defaults to False.
 
     Returns:
-        list[list[ndarray]]: For each image, the painted ground truth and the
-        painted detections of each model: RGB, uint8, shape (H, W, 3). Small
+        list[list[ndarray]]: For each image, the drawn ground truth and the
+        drawn detections of each model: RGB, uint8, shape (H, W, 3). Small
         images are enlarged.
 
     Raises:
@@ -69,7 +69,7 @@ def paint_detections(models: Sequence[Tuple[Config, str]],
         _load_detector(model_cfg, checkpoint, device, allow_partial)
         for model_cfg, checkpoint in models
     ]
-    painter = DetectionPainter(dataset.metainfo, score_thr, with_masks)
+    drawer = DetectionDrawer(dataset.metainfo, score_thr, with_masks)
     rows = []
     for index in track_iter_progress(
             list(range(min(num_images, len(dataset))))):
@@ -77,8 +77,8 @@ def paint_detections(models: Sequence[Tuple[Config, str]],
         # The visualizer needs tensors, but the dataset returns box objects.
         samplelist_boxtype2tensor([truth])
         image = mmcv.imread(truth.img_path, channel_order='rgb')
-        rows.append([painter.ground_truth(image, truth)] + [
-            painter.detections(
+        rows.append([drawer.ground_truth(image, truth)] + [
+            drawer.detections(
                 image, inference_detector(detector, truth.img_path), names)
             for detector, names in detectors
         ])
@@ -96,21 +96,21 @@ def _load_detector(
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = revert_sync_batchnorm(build_detector(cfg))
-    content = load_whole_checkpoint(
+    content = load_weights(
         detector, checkpoint, role='detector', allow_partial=allow_partial)
     # The attribute that `inference_detector` reads.
     detector.cfg = cfg
     return detector.to(device).eval(), checkpoint_class_names(content)
 
 
-class DetectionPainter:
-    """Painter of boxes and masks with one colour per class name.
+class DetectionDrawer:
+    """Drawer of boxes and masks with one colour per class name.
 
     Args:
         metainfo (dict): Meta information of the dataset.
         score_thr (float): Score threshold; detections with a score up to it
             are left out.
-        with_masks (bool): Whether masks are painted as well.
+        with_masks (bool): Whether masks are drawn as well.
     """
 
     def __init__(self, metainfo: dict, score_thr: float,
@@ -122,21 +122,21 @@ class DetectionPainter:
 
     def ground_truth(self, image: np.ndarray,
                      sample: DetDataSample) -> np.ndarray:
-        """Paint the annotations of an image.
+        """Draw the annotations of an image.
 
         Args:
             image (ndarray): Image, RGB, uint8, shape (H, W, 3).
             sample (DetDataSample): Annotations of the image.
 
         Returns:
-            ndarray: Painted image, RGB, uint8, shape (H', W', 3). It is
+            ndarray: Image with boxes, RGB, uint8, shape (H', W', 3). It is
             enlarged if its longer side has less than 320 pixels.
         """
-        return self._paint(image, sample, None, draw_pred=False)
+        return self._draw(image, sample, None, draw_pred=False)
 
     def detections(self, image: np.ndarray, sample: DetDataSample,
                    names: Optional[ClassNames]) -> np.ndarray:
-        """Paint the detections on an image.
+        """Draw the detections on an image.
 
         Args:
             image (ndarray): Image, RGB, uint8, shape (H, W, 3).
@@ -145,7 +145,7 @@ class DetectionPainter:
                 None for the names of the dataset.
 
         Returns:
-            ndarray: Painted image, enlarged as that of the ground truth.
+            ndarray: Image with boxes, enlarged as that of the ground truth.
         """
         names = names or dataset_class_names(self.metainfo) or ()
         labels = sample.pred_instances.labels
@@ -154,10 +154,10 @@ class DetectionPainter:
                 f'class {label}'
                 for label in range(len(names),
                                    int(labels.max()) + 1))
-        return self._paint(image, sample, names, draw_gt=False)
+        return self._draw(image, sample, names, draw_gt=False)
 
-    def _paint(self, image: np.ndarray, sample: DetDataSample,
-               names: Optional[ClassNames], **what) -> np.ndarray:
+    def _draw(self, image: np.ndarray, sample: DetDataSample,
+              names: Optional[ClassNames], **options) -> np.ndarray:
         if not self.with_masks:
             sample = _without_masks(sample)
         factor = MIN_LONG_SIDE / max(image.shape[:2])
@@ -166,7 +166,11 @@ class DetectionPainter:
             sample = _enlarged(sample, image.shape[:2], factor)
         self.visualizer.dataset_meta = self._metainfo_of(names)
         self.visualizer.add_datasample(
-            'comparison', image, sample, pred_score_thr=self.score_thr, **what)
+            'comparison',
+            image,
+            sample,
+            pred_score_thr=self.score_thr,
+            **options)
         return self.visualizer.get_image()
 
     def _metainfo_of(self, names: Optional[ClassNames]) -> dict:

@@ -6,7 +6,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData, PixelData
 
-from tcal_det.engine.painted_detections import DetectionPainter
+from tcal_det.engine.detection_drawing import DetectionDrawer
 
 METAINFO = dict(
     classes=('a', 'b', 'c'), palette=[(250, 0, 0), (0, 250, 0), (0, 0, 250)])
@@ -35,20 +35,20 @@ def sample_of(labels, role='pred', with_masks=False, size=3):
     return sample
 
 
-def painted(painter, image, sample, role='pred', names=None):
+def painted(drawer, image, sample, role='pred', names=None):
     if role == 'gt':
-        return painter.ground_truth(image, sample)
-    return painter.detections(image, sample, names)
+        return drawer.ground_truth(image, sample)
+    return drawer.detections(image, sample, names)
 
 
 @pytest.mark.parametrize('role', ['gt', 'pred'])
 def test_masks_can_be_left_out(image, role):
     sample = sample_of([0, 1], role, with_masks=True)
     with_masks, boxes = (
-        painted(DetectionPainter(METAINFO, 0.5, wanted), image, sample, role)
+        painted(DetectionDrawer(METAINFO, 0.5, wanted), image, sample, role)
         for wanted in (True, False))
     expected = painted(
-        DetectionPainter(METAINFO, 0.5, True), image, sample_of([0, 1], role),
+        DetectionDrawer(METAINFO, 0.5, True), image, sample_of([0, 1], role),
         role)
     assert np.array_equal(boxes, expected)
     assert not np.array_equal(boxes, with_masks)
@@ -59,36 +59,36 @@ def test_masks_can_be_left_out(image, role):
 
 
 def test_detector_of_another_order_is_painted_under_its_own_names(image):
-    painter = DetectionPainter(METAINFO, 0.5, True)
-    expected = painted(painter, image, sample_of([0, 2]))
-    turned = painted(painter, image, sample_of([1, 0]), names=('c', 'a', 'b'))
+    drawer = DetectionDrawer(METAINFO, 0.5, True)
+    expected = painted(drawer, image, sample_of([0, 2]))
+    turned = painted(drawer, image, sample_of([1, 0]), names=('c', 'a', 'b'))
     assert np.array_equal(turned, expected)
     assert not np.array_equal(
-        painted(painter, image, sample_of([1, 0])), turned)
+        painted(drawer, image, sample_of([1, 0])), turned)
 
 
 def test_detector_of_more_classes_than_the_data_set(image):
     """Its first class is the data set's second; the others have a colour."""
-    painter = DetectionPainter(METAINFO, 0.5, True)
+    drawer = DetectionDrawer(METAINFO, 0.5, True)
     names = ('b', *(f'class of its own {index}' for index in range(80)))
     assert np.array_equal(
-        painted(painter, image, sample_of([0, 0]), names=names),
-        painted(painter, image, sample_of([1, 1])))
-    many = painted(painter, image, sample_of([0, 80]), names=names)
+        painted(drawer, image, sample_of([0, 0]), names=names),
+        painted(drawer, image, sample_of([1, 1])))
+    many = painted(drawer, image, sample_of([0, 80]), names=names)
     assert not np.array_equal(many, image)
 
 
 def test_class_beyond_the_names_has_its_number(image):
-    painter = DetectionPainter(METAINFO, 0.5, True)
-    unnamed = painted(painter, image, sample_of([0, 4]))
+    drawer = DetectionDrawer(METAINFO, 0.5, True)
+    unnamed = painted(drawer, image, sample_of([0, 4]))
     named = ('a', 'b', 'c', 'class 3', 'class 4')
     assert np.array_equal(
-        unnamed, painted(painter, image, sample_of([0, 4]), names=named))
+        unnamed, painted(drawer, image, sample_of([0, 4]), names=named))
 
 
 def test_scores_up_to_the_threshold_are_left_out(image):
-    painter = DetectionPainter(METAINFO, 0.85, True)
-    picture = painted(painter, image, sample_of([0, 1]))
+    drawer = DetectionDrawer(METAINFO, 0.85, True)
+    picture = painted(drawer, image, sample_of([0, 1]))
     assert not np.array_equal(picture[:, :180], image[:, :180])
     assert np.array_equal(picture[:, 192:], image[:, 192:])
 
@@ -103,9 +103,9 @@ def same_colours(monkeypatch):
 @pytest.mark.usefixtures('same_colours')
 @pytest.mark.parametrize('role', ['gt', 'pred'])
 def test_small_image_is_painted_as_one_of_twice_its_size(role):
-    painter = DetectionPainter(METAINFO, 0.5, True)
+    drawer = DetectionDrawer(METAINFO, 0.5, True)
     small, large = (
-        painted(painter, np.full((80 * size, 160 * size, 3), 128, np.uint8),
+        painted(drawer, np.full((80 * size, 160 * size, 3), 128, np.uint8),
                 sample_of([0, 1], role, with_masks=True, size=size), role)
         for size in (1, 2))
     assert small.shape == (160, 320, 3)
@@ -115,7 +115,7 @@ def test_small_image_is_painted_as_one_of_twice_its_size(role):
 @pytest.mark.usefixtures('same_colours')
 @pytest.mark.parametrize('kind', ['bitmaps', 'polygons'])
 def test_masks_of_annotations_are_enlarged_with_their_image(kind):
-    painter = DetectionPainter(METAINFO, 0.5, True)
+    drawer = DetectionDrawer(METAINFO, 0.5, True)
 
     def picture(size):
         sample = sample_of([0, 1], 'gt', size=size)
@@ -126,7 +126,6 @@ def test_masks_of_annotations_are_enlarged_with_their_image(kind):
         sample.gt_instances.masks = (
             BitmapMasks(bitmaps, *shape) if kind == 'bitmaps' else
             PolygonMasks([[corners], [corners]], *shape))
-        return painter.ground_truth(
-            np.full((*shape, 3), 128, np.uint8), sample)
+        return drawer.ground_truth(np.full((*shape, 3), 128, np.uint8), sample)
 
     assert np.array_equal(picture(1), picture(2))

@@ -1,6 +1,6 @@
 """Compared implementations, each in its own process.
 
-    python -m benchmarks.eval_calibration.contestants NAME SIZE
+    python -m benchmarks.eval_calibration.implementations NAME SIZE
 
 runs one of them. SIZE is a SetSize as a JSON list, and the figures are printed
 as JSON.
@@ -15,7 +15,7 @@ import warnings
 from typing import Any, Callable, Dict, Tuple
 
 from benchmarks import REPOSITORY
-from .made_up_set import SetSize, make_annotations, make_arrays, make_results
+from .generated_set import SetSize, make_annotations, make_arrays, make_results
 from .memory import peak_memory
 
 
@@ -120,7 +120,7 @@ def _timed(work: Callable[[], Any]) -> Tuple[Any, float]:
     return result, time.process_time() - start
 
 
-CONTESTANTS = {
+IMPLEMENTATIONS = {
     'tcal_det': (run_suite, 'tcal_det, AP and all calibration figures'),
     'pycocotools': (run_pycocotools, 'pycocotools COCOeval'),
     'faster-coco-eval': (run_faster_coco_eval, 'faster-coco-eval COCOeval'),
@@ -128,12 +128,12 @@ CONTESTANTS = {
 }
 
 
-def run_apart(name: str, size_of_set: SetSize,
-              repeats: int) -> Dict[str, float]:
+def run_in_process(name: str, size_of_set: SetSize,
+                   repeats: int) -> Dict[str, float]:
     """Run an implementation in new processes; the fastest run counts.
 
     Args:
-        name (str): Key of ``CONTESTANTS``.
+        name (str): Key of ``IMPLEMENTATIONS``.
         size_of_set (SetSize): Size of the set to evaluate.
         repeats (int): Number of processes, one after the other.
 
@@ -143,13 +143,13 @@ def run_apart(name: str, size_of_set: SetSize,
     """
     runs = []
     for _ in range(repeats):
-        answer = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, '-m', __name__, name,
              json.dumps(size_of_set)],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             check=True)
-        runs.append(json.loads(answer.stdout.splitlines()[-1]))
+        runs.append(json.loads(completed.stdout.splitlines()[-1]))
     return min(runs, key=lambda run: run['total'])
 
 
@@ -157,7 +157,7 @@ def main() -> None:
     """Run the named implementation and print its figures."""
     name, size_of_set = sys.argv[1:]
     warnings.simplefilter('ignore', UserWarning)
-    run, _ = CONTESTANTS[name]
+    run, _ = IMPLEMENTATIONS[name]
     print(json.dumps(run(SetSize(*json.loads(size_of_set)))))
 
 

@@ -11,7 +11,7 @@ from ..mixture import mixed_logits
 
 
 @dataclass
-class Lesson:
+class DistillationGroup:
     """Student samples and teacher logits of one group, ready for a loss.
 
     The logits of both have the columns of the shared classes, for the
@@ -24,7 +24,7 @@ class Lesson:
         logits (Tensor): Calibrated logits of the teacher for these samples,
             without gradient, shape (S, C).
         num_classes (int): Number of shared classes, without background.
-        group (int): Position of the group among the observed groups.
+        group_index (int): Position of the group among the observed groups.
             Defaults to 0.
         index (Tensor, optional): Positions of the samples in their group,
             int64, ascending, shape (S,). Defaults to None, all samples of
@@ -33,7 +33,7 @@ class Lesson:
     samples: ClassificationSamples
     logits: Tensor
     num_classes: int
-    group: int = 0
+    group_index: int = 0
     index: Optional[Tensor] = None
 
     @property
@@ -44,87 +44,94 @@ class Lesson:
         return torch.arange(len(self.logits), device=self.logits.device)
 
 
-class Lecturer:
-    """Base class of teachers, whose lessons can be recorded."""
+class BaseTeacher:
+    """Base class of teachers, whose outputs can be recorded."""
 
     def __init__(self) -> None:
-        self._listeners: List[List[Lesson]] = []
+        self._recordings: List[List[DistillationGroup]] = []
 
     @contextmanager
-    def heard(self) -> Iterator[List[Lesson]]:
-        """Record the lessons of all training steps inside the context.
+    def recorded_groups(self) -> Iterator[List[DistillationGroup]]:
+        """Record the groups of all training steps inside the context.
 
         Returns:
-            ContextManager[list[Lesson]]: Context of the list to which each
-            step appends its lessons.
+            ContextManager[list[DistillationGroup]]: Context of the list to
+            which each step appends its groups.
         """
-        lessons: List[Lesson] = []
-        self._listeners.append(lessons)
+        groups: List[DistillationGroup] = []
+        self._recordings.append(groups)
         try:
-            yield lessons
+            yield groups
         finally:
             # Compared by identity, because all empty lists are equal.
-            self._listeners = [
-                one for one in self._listeners if one is not lessons
+            self._recordings = [
+                recording for recording in self._recordings
+                if recording is not groups
             ]
 
-    def _say(self, lessons: Sequence[Lesson]) -> None:
-        for heard in self._listeners:
-            heard.extend(lessons)
+    def _record(self, groups: Sequence[DistillationGroup]) -> None:
+        for recording in self._recordings:
+            recording.extend(groups)
 
 
-def mixed_lesson(lessons: Sequence[Lesson], weights: Sequence[float],
-                 activation: str) -> Lesson:
-    """Mix the lessons of several teachers on one group of samples.
+def mix_distill_groups(distill_groups: Sequence[DistillationGroup],
+                       weights: Sequence[float],
+                       activation: str) -> DistillationGroup:
+    """Mix the logits of several teachers for one group of samples.
 
     Args:
-        lessons (sequence[Lesson]): One lesson of each teacher.
+        distill_groups (sequence[DistillationGroup]): The group with the
+            logits of each teacher.
         weights (sequence[float]): Weight of each teacher, > 0.
         activation (str): Activation of the student, 'softmax' or 'sigmoid'.
 
     Returns:
-        Lesson: Lesson on all samples for which at least one teacher has
-        logits. Its probabilities are the weighted mean over the teachers that
-        have logits for the sample.
+        DistillationGroup: All samples for which at least one teacher has
+        logits. Their probabilities are the weighted mean over the teachers
+        that have logits for the sample.
     """
-    first = lessons[0]
-    answers = [lesson.logits for lesson in lessons]
+    first = distill_groups[0]
+    teacher_logits = [distill_group.logits for distill_group in distill_groups]
     shares = [
-        one.new_full((len(one), ), weight, dtype=torch.float32)
-        for one, weight in zip(answers, weights)
+        logits.new_full((len(logits), ), weight, dtype=torch.float32)
+        for logits, weight in zip(teacher_logits, weights)
     ]
     samples, index = first.samples, None
-    if any(lesson.index is not None for lesson in lessons):
+    if any(distill_group.index is not None
+           for distill_group in distill_groups):
         index, row = torch.unique(
-            torch.cat([lesson.positions for lesson in lessons]),
+            torch.cat(
+                [distill_group.positions for distill_group in distill_groups]),
             return_inverse=True)
-        rows = row.split([len(one) for one in answers])
+        rows = row.split([len(logits) for logits in teacher_logits])
         # Samples without logits of a teacher have weight 0 for this teacher.
-        answers = [
-            one.new_zeros(len(index), one.shape[1]).index_copy(0, at, one)
-            for at, one in zip(rows, answers)
+        teacher_logits = [
+            logits.new_zeros(len(index),
+                             logits.shape[1]).index_copy(0, position, logits)
+            for position, logits in zip(rows, teacher_logits)
         ]
         shares = [
-            one.new_zeros(len(index)).index_copy(0, at, one)
-            for at, one in zip(rows, shares)
+            share.new_zeros(len(index)).index_copy(0, position, share)
+            for position, share in zip(rows, shares)
         ]
-        # A sample that occurs in several lessons is equal in all of them, so
-        # the first is taken.
+        # A sample for which several teachers have logits is equal in all of
+        # their groups, so the first is taken.
         chosen = row.new_empty(len(index)).index_copy(
             0, row.flip(0),
             torch.arange(len(row), device=row.device).flip(0))
-        samples = _joined([lesson.samples
-                           for lesson in lessons]).subset(chosen)
+        samples = _joined([
+            distill_group.samples for distill_group in distill_groups
+        ]).subset(chosen)
     with torch.no_grad():
-        logits = mixed_logits(answers, torch.stack(shares), activation)
+        logits = mixed_logits(teacher_logits, torch.stack(shares), activation)
     return replace(first, samples=samples, logits=logits, index=index)
 
 
 def _joined(parts: Sequence[ClassificationSamples]) -> ClassificationSamples:
-    """Concatenate the samples of several lessons."""
+    """Concatenate several groups of samples."""
     # Subsets of one group have the same divisor.
     divisors = [part.avg_factor for part in parts]
-    divisor = next((one for one in divisors if one is not None), None)
+    divisor = next((value for value in divisors if value is not None), None)
 
     def joined(name):
         values = [getattr(part, name) for part in parts]
