@@ -1,5 +1,6 @@
 """Notebooks are stored without outputs; ``make notebooks`` runs them."""
 import ast
+import importlib
 import json
 import os.path as osp
 import re
@@ -51,3 +52,17 @@ def test_links_lead_to_files_and_headings(path):
         target = osp.join(osp.dirname(path), target)
         assert osp.exists(target), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=osp.basename)
+def test_imported_names_exist(path):
+    code = '\n'.join(''.join(one['source']) for one in cells(path, 'code'))
+    imports = [
+        node for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and node.module[:8] == 'tcal_det'
+    ]
+    assert imports
+    for node in imports:
+        module = importlib.import_module(node.module)
+        for name in node.names:
+            assert hasattr(module, name.name), f'{node.module}.{name.name}'
