@@ -17,6 +17,7 @@ extensions = [
     'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
     'sphinx_copybutton',
+    'sphinx-mathjax-offline',
     'command_help',
     'config_list',
     'config_keys',

@@ -7,6 +7,11 @@ from glob import glob
 
 import pytest
 
+from tcal_det.evaluation.file_comparison import compare_files
+from tcal_det.evaluation.file_evaluation import evaluate_files
+from tcal_det.evaluation.formats import load_annotations_and_results
+from tcal_det.recalibration import fit_recalibration
+
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 PAGES = sorted(
     osp.relpath(path, ROOT) for pattern in ('*.md', 'docs/**/*.md')
@@ -192,3 +197,30 @@ def test_every_type_has_its_keys_in_the_reference():
         name
         for name in types if not name.endswith('Loss') and name not in page
     } == set()
+
+
+def test_keys_of_written_files_are_in_the_reference():
+    ground_truth, results = (
+        osp.join(ROOT, 'tests/data/golden', f'det_small_{name}.json')
+        for name in ('gt', 'dt'))
+    objects, detections, categories = load_annotations_and_results(
+        ground_truth, results)
+    evaluation = evaluate_files(ground_truth, results, position_min_samples=1)
+    recalibration = fit_recalibration(objects, detections, categories, 'platt')
+    comparison = compare_files(
+        ground_truth, [results] * 2, num_resamples=40, num_workers=1)
+    contents = [
+        evaluation.to_dict(),
+        evaluation.to_dict()['bins']['overall']['d_ece'],
+        recalibration.to_json_dict(),
+        *recalibration.to_json_dict()['classes'],
+        comparison.to_dict(),
+        *comparison.to_dict()['results'],
+        comparison.to_dict()['results'][0]['figures']['d_ece'],
+        comparison.to_dict()['differences'][0]['d_ece'],
+    ]
+    page = read('docs/reference/file_formats.md')
+    assert [
+        key for content in contents for key in content
+        if f'`{key}`' not in page
+    ] == []

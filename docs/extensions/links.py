@@ -1,10 +1,10 @@
 """Links that Sphinx does not resolve itself.
 
 Pages are also read on GitHub, where a relative link may lead to any file of
-the repository. On the site a link to a page in the root of the repository leads
-to the page that includes it, and to README.md to the first page. MyST makes a
-link to another file outside of ``docs/`` a download. Of a link to a folder, the
-text is kept.
+the repository. On the site a link to a page in the root of the repository
+leads to the page that includes it; a link to README.md to the first page. MyST
+makes a link to another file outside of ``docs/`` a download. Of a link to a
+folder, the text is kept.
 
 Docstrings name functions and classes of other modules by their short names. A
 short name becomes a link if only one documented object has it. A name that
