@@ -1,6 +1,8 @@
 # make setup   create .venv with all dependencies (PYTHON=, STACK=classic|modern
 #              choose another Python or stack)
 # make demo    digits: teacher, baseline, KD and TCal student, table, picture
+# make notebooks
+#              docs/notebooks from the first cell to the last, minutes
 # make test    the whole test suite (TESTS=, MARKS= choose a part)
 # make test-lite
 #              tests of the half without torch, in an environment with only the
@@ -36,8 +38,8 @@ PYTHONS ?= $(shell bash requirements/find_pythons.sh 8 13)
 # Each Python from 3.8 to 3.13 that is found.
 RELEASE_PYTHONS ?= $(foreach minor,8 9 10 11 12 13,$(shell bash requirements/find_pythons.sh $(minor) $(minor)))
 
-.PHONY: setup demo test test-lite test-zoo lint typecheck release-check docs \
-	mutate
+.PHONY: setup demo notebooks test test-lite test-zoo lint typecheck \
+	release-check docs mutate
 
 setup: $(STAMP)
 
@@ -47,6 +49,11 @@ $(STAMP): requirements/install.sh $(wildcard requirements/*.txt) setup.py pyproj
 
 demo: setup
 	PATH="$(abspath $(VENV))/bin:$$PATH" bash tools/demo.sh
+
+# The outputs are not stored.
+notebooks: setup
+	$(RUN) -m pip install --quiet -r requirements/notebooks.txt
+	$(RUN) -m pytest --nbmake --nbmake-timeout=1800 docs/notebooks --durations=2
 
 test: setup
 	$(RUN) -m pytest --doctest-modules tcal_det
