@@ -76,16 +76,16 @@ def compare(name, num_classes, num_images):
     for index in range(-WARM_UP, num_images):
         took = [0.0, 0.0]
         # The order of the two changes from image to image.
-        for which in (index % 2, 1 - index % 2):
+        for index_of_detector in (index % 2, 1 - index % 2):
             images, samples = make_image(index + WARM_UP)
             begin = time.process_time()
-            results = detectors[which].predict(images, samples)
-            took[which] = time.process_time() - begin
+            results = detectors[index_of_detector].predict(images, samples)
+            took[index_of_detector] = time.process_time() - begin
         if index >= 0:
             counts.append(len(results[0].pred_instances))
             for values, value in zip(times, took):
                 values.append(1e3 * value)
-    ratios = [mine / plain for plain, mine in zip(*times)]
+    ratios = [with_probs / plain for plain, with_probs in zip(*times)]
     return (*map(statistics.median, times), statistics.quantiles(ratios, n=4),
             statistics.median(counts))
 
@@ -109,9 +109,10 @@ def main():
     print(f'{"detector":<10}{"detections":>12}{"without, ms":>14}'
           f'{"with, ms":>12}{"ratio, quartiles":>26}')
     for name in MODEL_FILES:
-        plain, mine, ratio, count = compare(name, args.classes, args.images)
+        plain, with_probs, ratio, count = compare(name, args.classes,
+                                                  args.images)
         low, middle, high = (f'{value:.3f}' for value in ratio)
-        print(f'{name:<10}{count:>12.0f}{plain:>14.1f}{mine:>12.1f}'
+        print(f'{name:<10}{count:>12.0f}{plain:>14.1f}{with_probs:>12.1f}'
               f'{middle:>12} ({low} to {high})')
 
 

@@ -18,8 +18,9 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
 
 from tcal_det.errors import InvalidValueError, MissingFileError
-from tcal_det.restricted_pickle import (Described, LeftOut, PlainValues,
-                                        RestrictedUnpickler, StandIn)
+from tcal_det.restricted_pickle import (DataDescription, PlainValues,
+                                        RestrictedUnpickler, SkippedEntry,
+                                        StandIn)
 from tcal_det.torch_pickle import load_torch_file
 
 SAFETENSORS_SUFFIX = '.safetensors'
@@ -62,10 +63,10 @@ def read_checkpoint(checkpoint: str,
     return content
 
 
-def read_with_left_out(
-        checkpoint: str,
-        name: str,
-        remedy: str = 'give a path or a URL') -> Tuple[dict, List[LeftOut]]:
+def read_with_left_out(checkpoint: str,
+                       name: str,
+                       remedy: str = 'give a path or a URL'
+                       ) -> Tuple[dict, List[SkippedEntry]]:
     """Read a checkpoint and report the entries that were left out.
 
     Like :func:`read_checkpoint`, for callers that must know whether the
@@ -79,8 +80,8 @@ def read_with_left_out(
             Defaults to 'give a path or a URL'.
 
     Returns:
-        tuple[dict, list[LeftOut]]: Content of the checkpoint, and the entries
-        that were left out.
+        tuple[dict, list[SkippedEntry]]: Content of the checkpoint, and the
+        entries that were left out.
 
     Raises:
         MissingFileError: If the file does not exist or cannot be downloaded.
@@ -257,7 +258,7 @@ def _stand_in(origin: str) -> type:
     return type('StandIn', (StandIn, ), dict(origin=origin))
 
 
-class PlainHistoryBuffer(Described):
+class PlainHistoryBuffer(DataDescription):
     """Log history of numbers, without the methods that the file names."""
     __slots__ = ('_state', )
 

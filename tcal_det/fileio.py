@@ -24,7 +24,7 @@ TEMPORARY_SUFFIX = re.compile(r'\.tmp-([0-9a-f]{8}|\d+)$')
 
 
 @contextmanager
-def renamed_when_whole(path: str, is_folder: bool = False) -> Iterator[str]:
+def atomic_output_path(path: str, is_folder: bool = False) -> Iterator[str]:
     """Yield a temporary path and rename it to ``path`` at the end.
 
     If the ``with`` block fails, ``path`` stays unchanged and the temporary
@@ -45,11 +45,11 @@ def renamed_when_whole(path: str, is_folder: bool = False) -> Iterator[str]:
     path = osp.abspath(path)
     os.makedirs(osp.dirname(path), exist_ok=True)
     remove_leftovers(osp.dirname(path), osp.basename(path))
-    temporary, lock = _claim_temporary(path, is_folder)
+    temporary, lock = _create_temporary(path, is_folder)
     try:
         yield temporary
         if not is_folder:
-            _reach_the_disk(temporary)
+            _sync_to_disk(temporary)
         os.replace(temporary, path)
     finally:
         if lock is not None:
@@ -89,7 +89,7 @@ def remove_leftovers(folder: str, name: Optional[str] = None) -> List[str]:
     return removed
 
 
-def _claim_temporary(path: str, is_folder: bool) -> Tuple[str, Optional[int]]:
+def _create_temporary(path: str, is_folder: bool) -> Tuple[str, Optional[int]]:
     """Create an empty file or folder under a new name, and lock it."""
     while True:
         # Not tempfile: its files can be read by their owner only.
@@ -128,7 +128,7 @@ def _open_locked(path: str, exclusive: bool) -> Optional[int]:
     return descriptor
 
 
-def _reach_the_disk(path: str) -> None:
+def _sync_to_disk(path: str) -> None:
     """Flush a file to disk, so that the rename cannot happen before."""
     with open(path, 'rb+') as file:
         os.fsync(file.fileno())
@@ -143,8 +143,8 @@ def _remove(path: str) -> None:
 
 
 @contextmanager
-def replaced_atomically(path: str) -> Iterator[str]:
-    """Apply :func:`renamed_when_whole` to a file that the user named.
+def atomic_output_file(path: str) -> Iterator[str]:
+    """Apply :func:`atomic_output_path` to a file that the user named.
 
     Args:
         path (str): File to write. Its folder is created if it is missing.
@@ -156,13 +156,41 @@ def replaced_atomically(path: str) -> Iterator[str]:
         InvalidValueError: If the file cannot be written.
     """
     try:
-        with renamed_when_whole(path) as temporary:
+        with atomic_output_path(path) as temporary:
             yield temporary
     except UserError:
         raise
     except OSError as error:
         raise InvalidValueError(
             f'{path!r} cannot be written: {error}') from None
+
+
+@contextmanager
+def new_folder(out: str) -> Iterator[str]:
+    """Apply :func:`atomic_output_path` to a new folder that the user named.
+
+    Args:
+        out (str): Folder to write, which must not exist.
+
+    Yields:
+        str: Path of an empty folder next to ``out``.
+
+    Raises:
+        InvalidValueError: If ``out`` exists or cannot be created.
+    """
+    if osp.exists(out):
+        raise InvalidValueError(
+            f'`out` must not exist, but {out!r} does: remove it, or choose '
+            'another folder')
+    try:
+        with atomic_output_path(out.rstrip(os.sep), True) as temporary:
+            yield temporary
+    except UserError:
+        raise
+    except OSError as error:
+        # If the disk is full, the message of shutil.copytree lists every file.
+        raise InvalidValueError(
+            f'`out` {out!r} cannot be made: {str(error)[:300]}') from None
 
 
 def make_output_folder(folder: str, rule: str = '`--out` must be in') -> None:
@@ -215,7 +243,7 @@ def write_text_atomically(path: str, text: str) -> None:
     Raises:
         InvalidValueError: If the file cannot be written.
     """
-    with replaced_atomically(path) as temporary, open(
+    with atomic_output_file(path) as temporary, open(
             temporary, 'w', encoding='utf-8') as file:
         file.write(text)
 

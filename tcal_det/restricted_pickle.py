@@ -31,7 +31,7 @@ _SCALARS = (type(None), bool, float, complex, str, bytes)
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 
 
-class Sealed:
+class ImmutableObject:
     """Object that a pickle may pass as an argument, but not change."""
     __slots__ = ()
 
@@ -40,7 +40,7 @@ class Sealed:
             'it sets attributes of objects, which could run code')
 
 
-class Maker(Sealed):
+class CallableReplacement(ImmutableObject):
     """Replacement of a function or a class that a pickle names.
 
     Args:
@@ -55,7 +55,7 @@ class Maker(Sealed):
         return self._make(*args)
 
 
-class Described(Sealed):
+class DataDescription(ImmutableObject):
     """Description of data that the second pass builds."""
     __slots__ = ()
 
@@ -116,7 +116,7 @@ def load_plain_pickle(file: BinaryIO) -> Any:
         Exception: If the pickle is damaged; the type depends on the damage.
     """
     plain = PlainValues()
-    content = plain.of(RestrictedUnpickler(file).load())
+    content = plain.build_content(RestrictedUnpickler(file).load())
     if plain.left_out:
         raise pickle.UnpicklingError(_refusal(plain.left_out[0].origin))
     return content
@@ -127,7 +127,7 @@ def _refusal(origin: str) -> str:
             'containers of them are read, as anything else could run code')
 
 
-class LeftOut(NamedTuple):
+class SkippedEntry(NamedTuple):
     """Entry of a file that was not read.
 
     Attributes:
@@ -181,16 +181,17 @@ class PlainValues:
     """Second pass: build values of the known types again.
 
     Attributes:
-        left_out (list[LeftOut]): Entries of dicts that could not be built.
+        left_out (list[SkippedEntry]): Entries of dicts that could not be
+            built.
     """
 
     def __init__(self) -> None:
-        self.left_out: List[LeftOut] = []
+        self.left_out: List[SkippedEntry] = []
         # By identity, so that shared objects stay shared. The original value
         # is kept as well: otherwise Python could reuse its identity.
         self._built: Dict[int, Tuple[Any, Any]] = {}
 
-    def of(self, value: Any) -> Any:
+    def build_content(self, value: Any) -> Any:
         """Build the complete content of a file.
 
         Args:
@@ -206,7 +207,8 @@ class PlainValues:
         try:
             return self.build(value, '')
         except _Unreadable as error:
-            self.left_out.append(LeftOut('', error.origin, error.is_function))
+            self.left_out.append(
+                SkippedEntry('', error.origin, error.is_function))
             return None
 
     def build(self, value: Any, where: str) -> Any:
@@ -253,14 +255,14 @@ class PlainValues:
             return deque(self._build_items(value, where), value.maxlen)
         if kind in _CONTAINERS:
             return kind(self._build_items(value, where))
-        if isinstance(value, Described):
+        if isinstance(value, DataDescription):
             return value.build(self, where)
         if isinstance(value, StandIn):
             raise _Unreadable(value.origin,
                               value.origin.split('.')[-1] == 'getattr')
         if isinstance(value, type) and issubclass(value, StandIn):
             raise _Unreadable(value.origin, True)
-        is_function = isinstance(value, (Maker, type))
+        is_function = isinstance(value, (CallableReplacement, type))
         raise _Unreadable(
             'function or class' if is_function else
             f'{kind.__module__}.{kind.__name__}', is_function)
@@ -274,7 +276,7 @@ class PlainValues:
                 built[self.build(key, place)] = self.build(item, place)
             except _Unreadable as error:
                 self.left_out.append(
-                    LeftOut(place, error.origin, error.is_function))
+                    SkippedEntry(place, error.origin, error.is_function))
         if kind is OrderedDict:
             # torch's state dicts keep the versions of their modules here.
             metadata = object.__getattribute__(value,
@@ -293,7 +295,7 @@ class PlainValues:
 _IN_PROGRESS = object()
 
 
-class PlainDtype(Sealed):
+class PlainDtype(ImmutableObject):
     """Numpy dtype of an array's items, without subtypes and fields.
 
     Args:
@@ -324,7 +326,7 @@ class PlainDtype(Sealed):
         self.dtype = self.dtype.newbyteorder(byte_order)
 
 
-class PlainArray(Described):
+class PlainArray(DataDescription):
     """Array, described by the state that numpy pickles."""
     __slots__ = ('_shape', '_dtype', '_is_fortran', '_items')
 
@@ -426,7 +428,7 @@ def _plain_globals() -> Dict[Tuple[str, str], Any]:
                '_reconstruct'] = (lambda *_: PlainArray())
         makers[f'{core}.multiarray', 'scalar'] = _scalar
         makers[f'{core}.numeric', '_frombuffer'] = _array_of_buffer
-    return {names: Maker(make) for names, make in makers.items()}
+    return {names: CallableReplacement(make) for names, make in makers.items()}
 
 
 def _not_called(*_: Any) -> Optional[Any]:

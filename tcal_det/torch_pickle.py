@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, Dict, Optional, Tuple, Type
 
 import torch
 
-from tcal_det.restricted_pickle import (Described, Maker, PlainValues,
-                                        RestrictedUnpickler)
+from tcal_det.restricted_pickle import (CallableReplacement, DataDescription,
+                                        PlainValues, RestrictedUnpickler)
 
 # First bytes of a zip file.
 _ARCHIVE_START = b'PK\x03\x04'
@@ -62,7 +62,7 @@ def load_torch_file(file: BinaryIO, plain: PlainValues,
     Raises:
         Exception: If the file is damaged; the type depends on the damage.
     """
-    return plain.of(_load(file, unpickler))
+    return plain.build_content(_load(file, unpickler))
 
 
 def _load(file: BinaryIO, unpickler: Type[RestrictedUnpickler]) -> Any:
@@ -192,7 +192,7 @@ def _with_storages(unpickler: Type[RestrictedUnpickler], file: BinaryIO,
     return Loader(file)
 
 
-class Storage(Described):
+class Storage(DataDescription):
     """Flat memory with numbers, of which tensors are views.
 
     Args:
@@ -237,7 +237,7 @@ class Storage(Described):
         return self.flat(self.dtype)
 
 
-class PlainTensor(Described):
+class PlainTensor(DataDescription):
     """Tensor, described by its place in a storage.
 
     Args:
@@ -282,7 +282,7 @@ class PlainTensor(Described):
         return flat.as_strided(self._size, self._stride, self._offset)
 
 
-class PlainParameter(Described):
+class PlainParameter(DataDescription):
     """Parameter without the hooks and the state that the file may hold.
 
     Args:
@@ -350,18 +350,18 @@ def _rebuild_tensor_v3(storage: Storage, offset: int, size: tuple,
 # Hooks that the file sets on a tensor are dropped.
 _TENSOR_GLOBALS = {
     'torch._utils._rebuild_tensor':
-    Maker(PlainTensor),
+    CallableReplacement(PlainTensor),
     'torch._utils._rebuild_tensor_v2':
-    Maker(lambda storage, offset, size, stride, *_: PlainTensor(
+    CallableReplacement(lambda storage, offset, size, stride, *_: PlainTensor(
         storage, offset, size, stride)),
     'torch._utils._rebuild_tensor_v3':
-    Maker(_rebuild_tensor_v3),
+    CallableReplacement(_rebuild_tensor_v3),
     'torch._utils._rebuild_parameter':
-    Maker(PlainParameter),
+    CallableReplacement(PlainParameter),
     'torch._utils._rebuild_parameter_with_state':
-    Maker(PlainParameter),
+    CallableReplacement(PlainParameter),
     'torch.storage._load_from_bytes':
-    Maker(_storage_of_bytes),
+    CallableReplacement(_storage_of_bytes),
     'torch.Size':
-    Maker(lambda sizes=(): tuple(sizes)),
+    CallableReplacement(lambda sizes=(): tuple(sizes)),
 }

@@ -99,8 +99,7 @@ def test_config_builds_and_takes_a_step(path, batch, tmp_path):
                              read_config)(teacher))
         with mock.patch.multiple(
                 frozen_teacher,
-                load_whole_checkpoint=lambda *_: dict(
-                    meta=dict(dataset_meta=names)),
+                load_weights=lambda *_: dict(meta=dict(dataset_meta=names)),
                 fold_batch_norms=lambda detector: detector):
             model.teacher.build(model)
     detectors = [model]

@@ -14,7 +14,8 @@ from tcal_det.recalibration import fit_recalibration
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 PAGES = sorted(
-    osp.relpath(path, ROOT) for pattern in ('*.md', 'docs/**/*.md')
+    osp.relpath(path, ROOT)
+    for pattern in ('*.md', 'docs/**/*.md', 'configs/**/*.md')
     for path in glob(osp.join(ROOT, pattern), recursive=True))
 # A link's text may have one level of brackets, as that of a reference has.
 LINK = re.compile(r'\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(([^()\s]+)\)')

@@ -10,18 +10,16 @@ import numpy as np
 import pytest
 
 from tcal_det import fileio
-from tcal_det.datasets.new_folder import new_folder
 from tcal_det.errors import InvalidValueError, MissingFileError
-from tcal_det.fileio import (make_output_folder, remove_leftovers,
-                             replaced_atomically, write_json_atomically,
-                             write_text_atomically)
+from tcal_det.fileio import (atomic_output_file, make_output_folder,
+                             new_folder, remove_leftovers,
+                             write_json_atomically, write_text_atomically)
 
 # Says that it has begun to write, and never ends.
 WRITER = """
 import sys, time
-from tcal_det.datasets.new_folder import new_folder
-from tcal_det.fileio import replaced_atomically
-write = dict(file=replaced_atomically, folder=new_folder)[sys.argv[1]]
+from tcal_det.fileio import new_folder, atomic_output_file
+write = dict(file=atomic_output_file, folder=new_folder)[sys.argv[1]]
 with write(sys.argv[2]) as temporary:
     with open(temporary + '/0.txt' * (sys.argv[1] == 'folder'), 'w') as file:
         file.write('half')
@@ -75,7 +73,7 @@ def test_json_has_null_where_there_is_no_number(tmp_path):
 def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, error, seen):
     path = tmp_path / 'file.json'
     write_json_atomically(str(path), dict(temperature=2.0))
-    with pytest.raises(seen), replaced_atomically(str(path)) as temporary:
+    with pytest.raises(seen), atomic_output_file(str(path)) as temporary:
         with open(temporary, 'w') as file:
             file.write('{"temperature": 1')
         raise error
@@ -130,7 +128,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
 def test_errors_that_say_more_are_left_alone(tmp_path):
     with pytest.raises(
             MissingFileError,
-            match='^the source$'), replaced_atomically(str(tmp_path / 'file')):
+            match='^the source$'), atomic_output_file(str(tmp_path / 'file')):
         raise MissingFileError('the source')
 
 
@@ -232,7 +230,7 @@ class TestWhatKilledWritersLeave:
             return open_locked(path, exclusive)
 
         monkeypatch.setattr(fileio, '_open_locked', take_the_first)
-        with replaced_atomically(str(tmp_path / 'out')) as temporary:
+        with atomic_output_file(str(tmp_path / 'out')) as temporary:
             assert taken and temporary != taken[0]
             assert remove_leftovers(str(tmp_path)) == []
 

@@ -77,8 +77,9 @@ def installed(request, sdist, tmp_path_factory):
 def test_source_distribution_holds_configs_and_tools(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.partition('/')[2] for name in archive.getnames()}
-    assert {'configs/_base_/digits.py', 'tools/train.py',
-            *PROJECT_FILES} <= names
+    assert {
+        'configs/_base_/datasets/digits.py', 'tools/train.py', *PROJECT_FILES
+    } <= names
     assert not [name for name in names if name.endswith('.pyc')]
 
 

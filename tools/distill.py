@@ -76,7 +76,8 @@ def main():
 def write(args, path, work_dir):
     """Choose calibrator and losses, print the choice, write the config."""
     from tcal_det.engine.distill_config import config_text, write_config
-    from tcal_det.engine.distill_pair import meet, read_class_map, read_student
+    from tcal_det.engine.distill_pair import (compare_detectors,
+                                              read_class_map, read_student)
     from tcal_det.engine.distill_recipe import (choose_calibrator_for,
                                                 choose_losses, fit_calibrator)
     from tcal_det.fileio import make_output_folder
@@ -85,7 +86,8 @@ def write(args, path, work_dir):
     student_cfg = read_student(args.student, args.cfg_options)
     if args.calibrate or not args.dry_run:
         make_output_folder(work_dir, '`--work-dir` must be')
-    pair = meet(student_cfg, args.teacher, args.checkpoint, class_map)
+    pair = compare_detectors(student_cfg, args.teacher, args.checkpoint,
+                             class_map)
     teacher = dict(config=args.teacher, checkpoint=args.checkpoint)
     print('\n'.join(pair.lines()))
 
@@ -95,19 +97,19 @@ def write(args, path, work_dir):
             pair,
             osp.join(work_dir, 'teacher_calibration'),
             dict(teacher),
-            keep=args.resume is not None)
+            keep_existing=args.resume is not None)
         print(found if fitted else f'not fitted (--calibrate): {found}')
         calibrator = fitted or calibrator
     losses = choose_losses(pair, calibrator.cfg)
     for name, choice in (('calibrator', calibrator), ('losses', losses)):
-        print(f'{name}: {choice.cfg}\n    {choice.why}')
+        print(f'{name}: {choice.cfg}\n    {choice.reason}')
 
     comments = dict(
         teacher=pair.summary(),
-        calibrator=calibrator.why,
+        calibrator=calibrator.reason,
         check='the training stops if the teacher is not better than chance '
         'on the first batches',
-        distill_losses=losses.why)
+        distill_losses=losses.reason)
     if pair.class_map:
         teacher['classes'] = pair.class_map
     teacher.update(calibrator=calibrator.cfg, check=True)

@@ -21,8 +21,8 @@ import numpy as np
 
 from . import tables
 from .commands import is_importable, run_commands
-from .contestants import run_apart
-from .made_up_set import SetSize
+from .generated_set import SetSize
+from .implementations import run_in_process
 
 
 def parse_args() -> argparse.Namespace:
@@ -100,7 +100,7 @@ def main() -> None:
         print(tables.command_table(commands))
     elif not (args.only_tcal_det and args.growth):
         rows = {
-            name: run_apart(name, size_of_set, args.repeats)
+            name: run_in_process(name, size_of_set, args.repeats)
             for name in names
         }
         print(f'{args.images} images, {rows["tcal_det"]["objects"]} objects, '
@@ -110,8 +110,9 @@ def main() -> None:
     if args.growth is not None:
         growth = {
             num_images:
-            run_apart('tcal_det-arrays',
-                      size_of_set._replace(images=num_images), args.repeats)
+            run_in_process('tcal_det-arrays',
+                           size_of_set._replace(images=num_images),
+                           args.repeats)
             for num_images in args.growth or (500, 5000, 50000)
         }
         print('\n' + tables.growth_table(growth))

@@ -9,7 +9,7 @@ import time
 from typing import Dict, List
 
 from benchmarks import REPOSITORY
-from .made_up_set import SetSize, make_annotations, make_arrays, make_results
+from .generated_set import SetSize, make_annotations, make_arrays, make_results
 from .memory import in_gb
 
 _TCAL_EVAL = """

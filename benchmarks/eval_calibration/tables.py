@@ -1,7 +1,7 @@
 """Markdown tables of the figures."""
 from typing import Dict
 
-from .contestants import CONTESTANTS
+from .implementations import IMPLEMENTATIONS
 
 
 def comparison_table(rows: Dict[str, Dict[str, float]]) -> str:
@@ -13,7 +13,7 @@ def comparison_table(rows: Dict[str, Dict[str, float]]) -> str:
         '|---|---|---|---|---|---|'
     ]
     lines += [
-        f'| {CONTESTANTS[name][1]} | {row["load"]:.2f} | '
+        f'| {IMPLEMENTATIONS[name][1]} | {row["load"]:.2f} | '
         f'{row["evaluate"]:.2f} | {row["total"]:.2f} | '
         f'{row["memory"]:.2f} | {row["memory_before"]:.2f} |'
         for name, row in rows.items()

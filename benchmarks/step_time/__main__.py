@@ -51,7 +51,7 @@ from tcal_det.commands import run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import write_json_atomically
 from . import tables
-from .comparison import compare, compare_methods, grow
+from .comparison import compare, compare_methods, measure_growth
 from .workload import Case
 
 PAIRS = {
@@ -211,8 +211,8 @@ def main() -> None:
         factors = {name: GROWTH[name] for name in args.growth or GROWTH}
         report['growth'] = {factor: [] for factor in factors}
         case = make_case(GROWTH_PAIR, 'small', args.device)
-        for factor, point in grow(case, factors, args.repeats or 3,
-                                  show_progress):
+        for factor, point in measure_growth(case, factors, args.repeats or 3,
+                                            show_progress):
             report['growth'][factor].append(point)
             save()
     if args.methods is not None:

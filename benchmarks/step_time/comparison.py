@@ -134,16 +134,16 @@ def compare_methods(cases: Dict[str, Case], repetitions: int,
     """
     for name, case in cases.items():
 
-        def tell(text: str, name: str = name) -> None:
+        def report_progress(text: str, name: str = name) -> None:
             progress(f'{name}: {text}')
 
         figures = measure(case, ('plain', 'teacher_as_ours', 'ours'),
-                          repetitions, tell)
+                          repetitions, report_progress)
         yield name, _against_limit(figures)
 
 
-def grow(base: Case, factors: Dict[str, Sequence], repetitions: int,
-         progress: Progress) -> Iterator[Tuple[str, Dict[str, Any]]]:
+def measure_growth(base: Case, factors: Dict[str, Sequence], repetitions: int,
+                   progress: Progress) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Measure student and distiller, with one factor varied at a time.
 
     Args:

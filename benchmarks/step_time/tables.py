@@ -36,7 +36,7 @@ def comparison_table(pairs: Dict[str, Dict[str, Dict[str, Any]]]) -> str:
             reasons.update(entry['unavailable'].items())
     return '\n\n'.join(
         [_table(header, rows)] +
-        [f'{name} did not run: {why}' for name, why in sorted(reasons)])
+        [f'{name} did not run: {reason}' for name, reason in sorted(reasons)])
 
 
 def _comparison_row(pair: str, images: str, figures: Dict[str,

@@ -45,7 +45,8 @@ def _classification(workload: Workload, detector: nn.Module) -> Step:
 
         def forward() -> List[Tensor]:
             with torch.no_grad(), workload.autocast():
-                return adapter.answer(adapter.look(images, []), groups)
+                return adapter.classify_groups(
+                    adapter.prepare_batch(images, []), groups)
 
         return forward
 
@@ -126,7 +127,7 @@ class NaiveDistiller(BaseModel):
             self.teacher.loss(inputs, data_samples)
         samples, = observation.groups
         student_logits = self.student.roi_head._bbox_forward(
-            self._features, samples.where)['cls_score']
+            self._features, samples.location)['cls_score']
         self._features = None
         losses['loss_kd_cls'] = self.distill_loss(student_logits,
                                                   samples.logits)

@@ -43,11 +43,13 @@ class Worker:
         # Imported once instead of by every worker.
         context.set_forkserver_preload(['mmdet.models', 'mmengine.runner'])
         self._variant = variant
-        self._connection, theirs = context.Pipe()
+        self._connection, worker_connection = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, variant, case), daemon=True)
+            target=_run_worker,
+            args=(worker_connection, variant, case),
+            daemon=True)
         self._process.start()
-        theirs.close()
+        worker_connection.close()
         try:
             self._receive()
         except Exception:
@@ -86,31 +88,32 @@ class Worker:
 
     def _receive(self) -> Dict[str, Any]:
         try:
-            answer = self._connection.recv()
+            response = self._connection.recv()
         except EOFError:
             raise RuntimeError(
                 f'the process of {self._variant} was killed, perhaps because '
                 'it ran out of memory') from None
-        if 'unavailable' in answer:
-            raise UnavailableError(answer['unavailable'])
-        if 'failure' in answer:
-            raise RuntimeError(answer['failure'])
-        return answer
+        if 'unavailable' in response:
+            raise UnavailableError(response['unavailable'])
+        if 'failure' in response:
+            raise RuntimeError(response['failure'])
+        return response
 
 
-def _serve(connection: Connection, variant: str, case: Case) -> None:
+def _run_worker(connection: Connection, variant: str, case: Case) -> None:
     warnings.simplefilter('ignore')
-    with open(os.devnull, 'w') as nowhere, redirect_stdout(
-            nowhere), redirect_stderr(nowhere):
+    with open(os.devnull, 'w') as devnull, redirect_stdout(
+            devnull), redirect_stderr(devnull):
         try:
-            _answer(connection, variant, case)
+            _process_requests(connection, variant, case)
         except UnavailableError as error:
             connection.send(dict(unavailable=str(error)))
         except Exception:
             connection.send(dict(failure=traceback.format_exc()))
 
 
-def _answer(connection: Connection, variant: str, case: Case) -> None:
+def _process_requests(connection: Connection, variant: str,
+                      case: Case) -> None:
     workload = Workload(case)
     prepare = VARIANTS[variant](workload)
     # Creates the optimizer's state, and allocates the memory of a step.
@@ -166,7 +169,7 @@ def step_memory(step: Callable[[], Any], device: str) -> int:
         return 0
     # The total may include memory of an earlier profile.
     _, total, first = min(totals)
-    return max(one for _, one, _ in totals) - (total - first)
+    return max(allocated for _, allocated, _ in totals) - (total - first)
 
 
 def _synchronize(device: str) -> None:

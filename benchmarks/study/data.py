@@ -9,9 +9,9 @@ from typing import List
 
 import numpy as np
 
-from tcal_det.datasets import write_digit_scenes
 from tcal_det.errors import MissingFileError
 from tcal_det.fileio import write_json_atomically
+from tools.dataset_converters.digit_scenes import write_digit_scenes
 
 DIGITS = 'data/study_digits'
 BCCD = 'data/bccd'
@@ -98,17 +98,17 @@ def split_in_folds(contents: List[dict]) -> List[dict]:
 
 def _annotations(members: np.ndarray, images: List[dict],
                  objects: List[List[dict]], categories: List[dict]) -> dict:
-    own_images, own_objects = [], []
+    fold_images, fold_objects = [], []
     for image_id in members.tolist():
-        own_images.append(dict(images[image_id], id=image_id))
-        own_objects += [
+        fold_images.append(dict(images[image_id], id=image_id))
+        fold_objects += [
             dict(annotation, image_id=image_id)
             for annotation in objects[image_id]
         ]
     return dict(
-        images=own_images,
+        images=fold_images,
         annotations=[
             dict(annotation, id=number)
-            for number, annotation in enumerate(own_objects, 1)
+            for number, annotation in enumerate(fold_objects, 1)
         ],
         categories=categories)

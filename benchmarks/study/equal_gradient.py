@@ -64,7 +64,7 @@ class EqualGradientKDLoss(LogitLoss):
                                                     reference_temperature)
         self.momentum = momentum
         # Of its own gradient and of the reference's; 0 before the first step.
-        self.register_buffer('gradients', torch.zeros(2))
+        self.register_buffer('mean_gradients', torch.zeros(2))
 
     def reduced_loss(self, student: Tensor, teacher: Tensor,
                      labels: Optional[Tensor], weight: Optional[Tensor],
@@ -75,21 +75,21 @@ class EqualGradientKDLoss(LogitLoss):
             return loss
         if self.training:
             self._update(student.detach(), teacher)
-        own, reference = self.gradients
+        kd_gradient, reference = self.mean_gradients
         # A student that equals its teacher has no gradient to scale.
-        return loss * (reference / own if own > 0 else 1.0)
+        return loss * (reference / kd_gradient if kd_gradient > 0 else 1.0)
 
     def _update(self, student: Tensor, teacher: Tensor) -> None:
-        now = torch.stack([
+        current = torch.stack([
             root_mean_square_gradient(student, teacher, self.temperature,
                                       self.temperature),
             root_mean_square_gradient(student, teacher, 1.0,
                                       self.reference_temperature)
-        ]).to(self.gradients)
-        if not self.gradients.any():
-            self.gradients.copy_(now)
+        ]).to(self.mean_gradients)
+        if not self.mean_gradients.any():
+            self.mean_gradients.copy_(current)
         else:
-            self.gradients.lerp_(now, 1 - self.momentum)
+            self.mean_gradients.lerp_(current, 1 - self.momentum)
 
     def per_sample_loss(self, student: Tensor, teacher: Tensor,
                         labels: Optional[Tensor]) -> Tensor:

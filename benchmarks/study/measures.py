@@ -8,10 +8,10 @@ from mmengine.config import Config
 from tcal_det.evaluation.functional import (DetectionCalibrationReport,
                                             Detections, GroundTruth)
 from tcal_det.recalibration import fit_recalibration
-from tcal_det.teachers.calibration import measure as measure_head
 from tcal_det.teachers.detections import collect_detections
 from tcal_det.teachers.fitting import fit_teacher
 from tcal_det.teachers.logits import collect_teacher_samples
+from tcal_det.teachers.softmax_measurement import measure as measure_head
 from tcal_det.teachers.sources import (annotation_files,
                                        build_calibration_dataloader)
 from .plan import Run, folder_of
@@ -69,7 +69,8 @@ def figures(val: Split, split: Split) -> Dict[str, float]:
         'temperature', that of D-ECE.
     """
     ground_truth, detections = split
-    raw = DetectionCalibrationReport.of(ground_truth, detections).figures(RAW)
+    raw = DetectionCalibrationReport.from_detections(ground_truth,
+                                                     detections).figures(RAW)
     found = {RAW[key]: float(value) for key, value in raw.items()}
     categories = [
         dict(id=category_id, name=name) for category_id, name in zip(
@@ -81,14 +82,15 @@ def figures(val: Split, split: Split) -> Dict[str, float]:
             *val, categories, method='temperature', target=target)
         rescaled = replace(
             detections, scores=fitted.score_map(detections.scores))
-        report = DetectionCalibrationReport.of(ground_truth, rescaled)
+        report = DetectionCalibrationReport.from_detections(
+            ground_truth, rescaled)
         found[f'{name}, T'] = float(report.figures([key])[key])
         if name == 'D-ECE':
             found['temperature'] = float(fitted.score_map.temperature)
     thresholds = fit_recalibration(
         *val, categories, method='temperature',
         score_thr='lrp_optimal').score_thresholds
-    above = DetectionCalibrationReport.of(
+    above = DetectionCalibrationReport.from_detections(
         ground_truth, detections,
         score_thr=thresholds).figures(['laece_0', 'lrp_0'])
     found['LaECE_0, thr'] = float(above['laece_0'])

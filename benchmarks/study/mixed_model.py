@@ -61,7 +61,7 @@ def fit_mixed_model(rows: Sequence[Row],
     """
     rows = [row for row in rows if row['test'].get(figure) is not None]
     arms, teachers, design = _design(rows, reference)
-    problem = _too_little(rows, reference, design)
+    problem = _reason_against_fit(rows, reference, design)
     if problem:
         return MixedModel(len(rows), problem=problem)
     fitted, problem = _fit(
@@ -92,8 +92,8 @@ def _design(rows: Sequence[Row],
     return arms, teachers, design
 
 
-def _too_little(rows: Sequence[Row], reference: str,
-                design: np.ndarray) -> Optional[str]:
+def _reason_against_fit(rows: Sequence[Row], reference: str,
+                        design: np.ndarray) -> Optional[str]:
     if all(row['arm'] != reference for row in rows):
         return f'there is no run of `{reference}`'
     if len({row['seed'] for row in rows}) < 3:

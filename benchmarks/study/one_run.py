@@ -19,7 +19,7 @@ from .data import make_digits, make_folds
 from .origin import describe_origin
 
 PACKAGES = ('torch', 'mmcv', 'mmengine', 'mmdet')
-CODE = ('tcal_det', 'configs', 'benchmarks/study')
+CODE = ('tcal_det', 'configs', 'tools/dataset_converters', 'benchmarks/study')
 # Attributes of a run that its row has, too.
 SETTINGS = ('name', 'block', 'data', 'head', 'arm', 'teacher', 'epochs',
             'seed', 'fold', 'loss_weight')

@@ -364,7 +364,7 @@ def in_order(blocks: str) -> List[Run]:
     """
     order = {name: place for place, name in enumerate('T' + blocks)}
     runs = [run for name in order for run in BLOCKS[name].runs]
-    wanted = {need for run in runs for need in run.needs}
+    needed = {need for run in runs for need in run.needs}
     return sorted((run for run in runs if run.block != 'T' or any(
-        need.startswith(folder_of(run.name) + '/') for need in wanted)),
+        need.startswith(folder_of(run.name) + '/') for need in needed)),
                   key=lambda run: (run.round, order[run.block]))

@@ -80,15 +80,16 @@ class Scheduler:
         self.failed: List[str] = []
         self.children: Dict[subprocess.Popen, plan.Run] = {}
 
-    def work(self, until: float) -> None:
+    def work(self, deadline: float) -> None:
         """Make runs until all are made, or no more may begin.
 
         Args:
-            until (float): Time in seconds since the epoch.
+            deadline (float): Time in seconds since the epoch.
         """
         try:
             while self.waiting or self.children:
-                while len(self.children) < self.jobs and time.time() < until:
+                while len(
+                        self.children) < self.jobs and time.time() < deadline:
                     run = self._next()
                     if run is None:
                         break
@@ -122,7 +123,10 @@ class Scheduler:
         self.children[child] = run
 
     def _collect(self) -> None:
-        for child in [one for one in self.children if one.poll() is not None]:
+        for child in [
+                process for process in self.children
+                if process.poll() is not None
+        ]:
             run = self.children.pop(child)
             self.done += 1
             print(

@@ -259,11 +259,11 @@ def pairs_needed(difference: float, sd: float) -> float:
     if not reaches(MOST_PAIRS):
         return math.inf
     # Power rises with the number of pairs.
-    few, many = 1, MOST_PAIRS
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if reaches(middle) else (middle, many)
-    return many
+    low, high = 1, MOST_PAIRS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reaches(middle) else (middle, high)
+    return high
 
 
 def pooled_sd(samples: Sequence[Sequence[float]]) -> float:

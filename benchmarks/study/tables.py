@@ -15,8 +15,9 @@ from .statistics import (NAN, equivalence_p, has_folds, least_detectable,
 
 Blocks = Mapping[str, Any]
 _UNIT = 'On test x 100, with 95 % intervals'
-_TAKEN = ('`T` after a figure: after one temperature fitted on val; `thr`: '
-          'at score thresholds chosen on val.')
+_SUFFIX_NOTE = (
+    '`T` after a figure: after one temperature fitted on val; `thr`: '
+    'at score thresholds chosen on val.')
 
 
 def tests_table(rows: Sequence[Row], family: Sequence[Contrast],
@@ -95,7 +96,7 @@ def contrast_tables(rows: Sequence[Row], contrasts: Sequence[Contrast]) -> str:
             ] for contrast in measured], 2))
     if measured:
         parts.append(f'{_UNIT}, not corrected for their number. All but mAP, '
-                     f'AP50 and AP75 are better when lower. {_TAKEN}')
+                     f'AP50 and AP75 are better when lower. {_SUFFIX_NOTE}')
     absent = [
         f'{contrast.label} ({contrast.side.block})' for contrast in contrasts
         if contrast not in measured
@@ -132,7 +133,7 @@ def arms_table(rows: Sequence[Row]) -> str:
     heading = ['block', 'arm', 'runs', *FIGURES, 'temperature']
     return table(heading, cells, 2) + (
         '\n\nMean ± standard deviation over runs, on test x 100; the '
-        f'temperature is the one fitted to the student on val. {_TAKEN}')
+        f'temperature is the one fitted to the student on val. {_SUFFIX_NOTE}')
 
 
 def _spread(rows: Sequence[Row], figure: str, scale: float = 100.0) -> str:
@@ -199,10 +200,12 @@ def runs_table(rows: Sequence[Row], blocks: Blocks) -> str:
         ], cells, 2),
         f'{len(planned & set(by_name))} of {len(planned)} runs are complete.'
     ]
-    others = sorted(set(by_name) - planned)
-    if others:
-        more = f' and {len(others) - 3} more' if len(others) > 3 else ''
-        parts.append(f'Not in the plan: {", ".join(others[:3])}{more}.')
+    unplanned = sorted(set(by_name) - planned)
+    if unplanned:
+        remainder = f' and {len(unplanned) - 3} more' if len(
+            unplanned) > 3 else ''
+        parts.append(
+            f'Not in the plan: {", ".join(unplanned[:3])}{remainder}.')
     if rows:
         commits = sorted({row['commit'] for row in rows})
         parts.append('Commits: ' + ', '.join(f'`{commit}`'

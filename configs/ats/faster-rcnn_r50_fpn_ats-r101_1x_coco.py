@@ -1,11 +1,7 @@
-_base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
+# No calibrator: the loss has its own temperatures.
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    # The loss has its own temperatures.
-    teacher=dict(calibrator=None),
     distill_losses=dict(
         loss_kd_cls=dict(
-            _delete_=True,
-            type='ATSLoss',
-            target_temperature=4.0,
-            other_temperature=2.0)))
+            type='ATSLoss', target_temperature=4.0, other_temperature=2.0)))

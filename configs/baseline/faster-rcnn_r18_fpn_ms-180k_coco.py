@@ -1,4 +1,5 @@
 _base_ = [
     '../_base_/models/faster-rcnn_r18_fpn.py',
-    '../_base_/coco_ms-180k.py',
+    '../_base_/datasets/coco_detection_ms.py',
+    '../_base_/schedules/schedule_180k.py',
 ]

@@ -1,5 +1,5 @@
-_base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    distill_losses=dict(
-        loss_kd_cls=dict(_delete_=True, type='CKDLoss', loss_weight=0.1)))
+    teacher=dict(calibrator=dict(type='TemperatureScaling', temperature=1.5)),
+    distill_losses=dict(loss_kd_cls=dict(type='CKDLoss', loss_weight=0.1)))

@@ -1,5 +1,4 @@
-_base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    distill_losses=dict(
-        _delete_=True, loss_cwd=dict(type='CWDLoss', loss_weight=10.0)))
+    distill_losses=dict(loss_cwd=dict(type='CWDLoss', loss_weight=10.0)))

@@ -1,11 +1,6 @@
-_base_ = './cascade-rcnn_r18-quarter_fpn_24e_digits.py'
+_base_ = ('../_base_/distilled/'
+          'cascade-rcnn_r18-quarter_fpn_r18-half_24e_digits.py')
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='CascadeRCNN',
-    teacher=dict(
-        config='configs/demo/cascade-rcnn_r18-half_fpn_12e_digits.py',
-        checkpoint='work_dirs/demo/cascade/teacher/epoch_12.pth',
-        check=True),
     distill_losses=dict(
         loss_kd_cls=dict(type='LogitKLDivLoss', temperature=4.0)))

@@ -2,7 +2,8 @@
 # that the student does not have.
 _base_ = [
     '../_base_/models/faster-rcnn_r18-half_fpn64.py',
-    '../_base_/digits_other-classes.py',
+    '../_base_/datasets/digits_other-classes.py',
+    '../_base_/schedules/schedule_small-data.py',
 ]
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=10)))

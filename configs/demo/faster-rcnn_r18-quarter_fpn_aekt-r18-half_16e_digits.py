@@ -1,5 +1,6 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+_base_ = ('../_base_/distilled/'
+          'faster-rcnn_r18-quarter_fpn_r18-half_16e_digits.py')
 
 model = dict(
-    distill_losses=dict(
-        loss_kd_cls=dict(_delete_=True, type='AEKTLoss', cls_channels=11)))
+    teacher=dict(calibrator=dict(type='TemperatureScaling', temperature=1.5)),
+    distill_losses=dict(loss_kd_cls=dict(type='AEKTLoss', cls_channels=11)))

@@ -1,8 +1,8 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_pkd-r18-half_24e_digits.py'
+_base_ = ('../_base_/distilled/'
+          'faster-rcnn_r18-quarter_fpn_r18-half_24e_digits.py')
 
 model = dict(
     distill_losses=dict(
-        _delete_=True,
         loss_fgd=dict(
             type='FGDLoss',
             student_channels=[32] * 5,

@@ -1,8 +1,7 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+# No calibrator: the loss has its own temperatures.
+_base_ = ('../_base_/distilled/'
+          'faster-rcnn_r18-quarter_fpn_r18-half_16e_digits.py')
 
 model = dict(
-    # The loss has its own temperatures.
-    teacher=dict(calibrator=None),
     distill_losses=dict(
-        loss_kd_cls=dict(
-            _delete_=True, type='ISATSLoss', target_temperature=4.0)))
+        loss_kd_cls=dict(type='ISATSLoss', target_temperature=4.0)))

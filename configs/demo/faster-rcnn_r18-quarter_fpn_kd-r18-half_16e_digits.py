@@ -1,6 +1,8 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+_base_ = ('../_base_/distilled/'
+          'faster-rcnn_r18-quarter_fpn_r18-half_16e_digits.py')
 
 # Classic KD: uncalibrated logits, softened on both sides, loss times T^2.
 model = dict(
-    teacher=dict(calibrator=None),
-    distill_losses=dict(loss_kd_cls=dict(temperature=4.0)))
+    distill_losses=dict(
+        loss_kd_cls=dict(
+            type='LogitKLDivLoss', temperature=4.0, loss_weight=1.0)))

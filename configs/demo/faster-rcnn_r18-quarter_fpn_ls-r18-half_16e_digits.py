@@ -1,8 +1,7 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+# No calibrator: a temperature of the teacher has no effect on this loss.
+_base_ = ('../_base_/distilled/'
+          'faster-rcnn_r18-quarter_fpn_r18-half_16e_digits.py')
 
 model = dict(
-    # A temperature of the teacher would have no effect on this loss.
-    teacher=dict(calibrator=None),
     distill_losses=dict(
-        loss_kd_cls=dict(
-            _delete_=True, type='LogitStandardizationLoss', temperature=2.0)))
+        loss_kd_cls=dict(type='LogitStandardizationLoss', temperature=2.0)))

@@ -1,11 +1,7 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_24e_digits.py'
+_base_ = ('../_base_/distilled/'
+          'faster-rcnn_r18-quarter_fpn_r18-half_24e_digits.py')
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='FasterRCNN',
-    teacher=dict(
-        config='configs/demo/faster-rcnn_r18-half_fpn_8e_digits.py',
-        checkpoint='work_dirs/demo/teacher/epoch_8.pth'),
     distill_losses=dict(
         loss_pkd=dict(
             type='PKDLoss',

@@ -1,9 +1,8 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_24e_digits.py'
 
 model = dict(
     distill_losses=dict(
         loss_igdm=dict(type='IGDMLoss', epsilon=2.0, loss_weight=1.0)))
-train_cfg = dict(max_epochs=24, val_interval=8)
 # The weight grows from 0, as in the public code of the method.
 custom_hooks = [
     dict(

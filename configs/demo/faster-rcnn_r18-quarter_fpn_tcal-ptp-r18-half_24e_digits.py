@@ -1,10 +1,9 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_24e_digits.py'
 
 model = dict(
     distill_losses=dict(
         loss_state=dict(
             type='PretrainingStateLoss', in_features=128, threshold=0.8)))
-train_cfg = dict(max_epochs=24, val_interval=8)
 # Replaces the paper's separate training before this one.
 custom_hooks = [
     dict(

@@ -1,12 +1,7 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_16e_digits.py'
+_base_ = ('../_base_/distilled/'
+          'faster-rcnn_r18-quarter_fpn_r18-half_16e_digits.py')
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='FasterRCNN',
-    teacher=dict(
-        config='configs/demo/faster-rcnn_r18-half_fpn_8e_digits.py',
-        checkpoint='work_dirs/demo/teacher/epoch_8.pth',
-        calibrator=dict(type='TemperatureScaling', temperature=1.5),
-        check=True),
+    teacher=dict(calibrator=dict(type='TemperatureScaling', temperature=1.5)),
     distill_losses=dict(
         loss_kd_cls=dict(type='LogitKLDivLoss', loss_weight=1.0)))

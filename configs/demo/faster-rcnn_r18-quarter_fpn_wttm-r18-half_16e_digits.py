@@ -1,7 +1,7 @@
-_base_ = './faster-rcnn_r18-quarter_fpn_tcal-r18-half_16e_digits.py'
+# No calibrator: the weight needs raw logits, and the loss has its own
+# temperature.
+_base_ = ('../_base_/distilled/'
+          'faster-rcnn_r18-quarter_fpn_r18-half_16e_digits.py')
 
 model = dict(
-    # The weight needs raw logits; the loss has its own temperature.
-    teacher=dict(calibrator=None),
-    distill_losses=dict(
-        loss_kd_cls=dict(_delete_=True, type='WTTMLoss', temperature=1.5)))
+    distill_losses=dict(loss_kd_cls=dict(type='WTTMLoss', temperature=1.5)))

@@ -1,10 +1,3 @@
-_base_ = './gfl_r18-quarter_fpn_24e_digits.py'
+_base_ = '../_base_/distilled/gfl_r18-quarter_fpn_r18-half_24e_digits.py'
 
-model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='GFL',
-    teacher=dict(
-        config='configs/demo/gfl_r18-half_fpn_24e_digits.py',
-        checkpoint='work_dirs/demo/gfl/teacher/epoch_24.pth',
-        check=True),
-    distill_losses=dict(loss_kd_cls=dict(type='QualityFocalKDLoss')))
+model = dict(distill_losses=dict(loss_kd_cls=dict(type='QualityFocalKDLoss')))

@@ -1,7 +1,8 @@
 # The baseline student: smaller, trained on the first 200 scenes only.
 _base_ = [
     '../_base_/models/rtmdet_s-quarter.py',
-    '../_base_/digits.py',
+    '../_base_/datasets/digits.py',
+    '../_base_/schedules/schedule_small-data.py',
 ]
 
 model = dict(bbox_head=dict(num_classes=10))

@@ -1,10 +1,3 @@
-_base_ = './rtmdet_s-quarter_24e_digits.py'
+_base_ = '../_base_/distilled/rtmdet_s-quarter_s-half_24e_digits.py'
 
-model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='RTMDet',
-    teacher=dict(
-        config='configs/demo/rtmdet_s-half_24e_digits.py',
-        checkpoint='work_dirs/demo/rtmdet/teacher/epoch_24.pth',
-        check=True),
-    distill_losses=dict(loss_kd_cls=dict(type='QualityFocalKDLoss')))
+model = dict(distill_losses=dict(loss_kd_cls=dict(type='QualityFocalKDLoss')))

@@ -1,5 +1,6 @@
-_base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
+    teacher=dict(calibrator=dict(type='TemperatureScaling', temperature=1.5)),
     distill_losses=dict(
-        loss_kd_cls=dict(_delete_=True, type='DKDLoss', alpha=1.0, beta=0.25)))
+        loss_kd_cls=dict(type='DKDLoss', alpha=1.0, beta=0.25)))

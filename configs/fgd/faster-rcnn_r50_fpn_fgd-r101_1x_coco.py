@@ -1,9 +1,8 @@
 # The authors' weights for two-stage detectors.
-_base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
     distill_losses=dict(
-        _delete_=True,
         loss_fgd=dict(
             type='FGDLoss',
             student_channels=[256] * 5,

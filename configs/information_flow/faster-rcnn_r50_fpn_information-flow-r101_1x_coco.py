@@ -1,11 +1,10 @@
 # The last stage is distilled all the time, the earlier stages only at the
 # beginning, and the first, which is frozen, never. An auxiliary teacher as
 # deep as the student is configured like any other teacher.
-_base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
     distill_losses=dict(
-        _delete_=True,
         loss_flow_last=dict(type='InformationFlowLoss', levels=[-1]),
         loss_flow_early=dict(type='InformationFlowLoss', levels=[1, 2])))
 

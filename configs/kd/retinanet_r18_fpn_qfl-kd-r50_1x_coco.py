@@ -1,8 +1,7 @@
-_base_ = '../tcal/retinanet_r18_fpn_tcal-r50_1x_coco.py'
+_base_ = '../_base_/distilled/retinanet_r18_fpn_r50_1x_coco.py'
 
 # KD of a sigmoid head, after BCKD and CrossKD: uncalibrated logits, and a
 # small weight for classes on which both models agree.
 model = dict(
-    teacher=dict(calibrator=None),
     distill_losses=dict(
         loss_kd_cls=dict(type='QualityFocalKDLoss', loss_weight=1.0)))

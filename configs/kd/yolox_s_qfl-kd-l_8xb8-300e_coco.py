@@ -1,8 +1,7 @@
-_base_ = '../tcal/yolox_s_tcal-l_8xb8-300e_coco.py'
+_base_ = '../_base_/distilled/yolox_s_l_8xb8-300e_coco.py'
 
 # KD of a sigmoid head, after BCKD and CrossKD: uncalibrated logits, and a
 # small weight for classes on which both models agree.
 model = dict(
-    teacher=dict(calibrator=None),
     distill_losses=dict(
         loss_kd_cls=dict(type='QualityFocalKDLoss', loss_weight=1.0)))

@@ -1,8 +1,6 @@
-_base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
+# No calibrator: a temperature of the teacher has no effect on this loss.
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    # A temperature of the teacher would have no effect on this loss.
-    teacher=dict(calibrator=None),
     distill_losses=dict(
-        loss_kd_cls=dict(
-            _delete_=True, type='LogitStandardizationLoss', temperature=2.0)))
+        loss_kd_cls=dict(type='LogitStandardizationLoss', temperature=2.0)))

@@ -1,10 +1,9 @@
 # The weight is alpha D H W on P3, with the authors' alpha for two-stage
 # detectors.
-_base_ = '../pkd/faster-rcnn_r50_fpn_pkd-r101_1x_coco.py'
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
     distill_losses=dict(
-        _delete_=True,
         loss_mgd=dict(
             type='MGDLoss',
             loss_weight=2.0,

@@ -1,9 +1,4 @@
-_base_ = '../baseline/faster-rcnn_r50_fpn_1x_coco.py'
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='FasterRCNN',
-    teacher=dict(
-        config='mmdet::faster_rcnn/faster-rcnn_r101_fpn_ms-3x_coco.py',
-        checkpoint='auto'),
     distill_losses=dict(loss_pkd=dict(type='PKDLoss', loss_weight=6.0)))

@@ -5,8 +5,12 @@
 # python tools/calibrate_teacher.py \
 #     mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py auto \
 #     --calibrator PlattScaling --out work_dirs/gfl_r101_fpn_ms-2x_coco
-_base_ = '../tcal/gfl_r50_fpn_tcal-r101_1x_coco.py'
+_base_ = '../_base_/distilled/gfl_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    distill_losses=dict(
-        _delete_=True, loss_score_weighted=dict(type='ScoreWeightedL2Loss')))
+    teacher=dict(
+        calibrator=dict(
+            type='PlattScaling',
+            load_from='work_dirs/gfl_r101_fpn_ms-2x_coco/'
+            'teacher_calibration.json')),
+    distill_losses=dict(loss_score_weighted=dict(type='ScoreWeightedL2Loss')))

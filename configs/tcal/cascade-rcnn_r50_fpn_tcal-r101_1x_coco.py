@@ -1,11 +1,6 @@
-_base_ = '../baseline/cascade-rcnn_r50_fpn_1x_coco.py'
+_base_ = '../_base_/distilled/cascade-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='CascadeRCNN',
-    teacher=dict(
-        config='mmdet::cascade_rcnn/cascade-rcnn_r101_fpn_20e_coco.py',
-        checkpoint='auto',
-        calibrator=dict(type='TemperatureScaling', temperature=1.5)),
+    teacher=dict(calibrator=dict(type='TemperatureScaling', temperature=1.5)),
     distill_losses=dict(
         loss_kd_cls=dict(type='LogitKLDivLoss', loss_weight=1.0)))

@@ -1,12 +1,6 @@
-# The teacher's logits are the mean over its stages, as in its detections.
-_base_ = '../baseline/faster-rcnn_r50_fpn_1x_coco.py'
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_cascade-r101_1x_coco.py'
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='FasterRCNN',
-    teacher=dict(
-        config='mmdet::cascade_rcnn/cascade-rcnn_r101_fpn_20e_coco.py',
-        checkpoint='auto',
-        calibrator=dict(type='TemperatureScaling', temperature=1.5)),
+    teacher=dict(calibrator=dict(type='TemperatureScaling', temperature=1.5)),
     distill_losses=dict(
         loss_kd_cls=dict(type='LogitKLDivLoss', loss_weight=1.0)))

@@ -1,11 +1,6 @@
-_base_ = '../baseline/faster-rcnn_r50_fpn_1x_coco.py'
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='FasterRCNN',
-    teacher=dict(
-        config='mmdet::faster_rcnn/faster-rcnn_r101_fpn_ms-3x_coco.py',
-        checkpoint='auto',
-        calibrator=dict(type='TemperatureScaling', temperature=1.5)),
+    teacher=dict(calibrator=dict(type='TemperatureScaling', temperature=1.5)),
     distill_losses=dict(
         loss_kd_cls=dict(type='LogitKLDivLoss', loss_weight=1.0)))

@@ -3,14 +3,10 @@
 # python tools/calibrate_teacher.py \
 #     mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py auto \
 #     --calibrator PlattScaling --out work_dirs/gfl_r101_fpn_ms-2x_coco
-_base_ = '../baseline/gfl_r50_fpn_1x_coco.py'
+_base_ = '../_base_/distilled/gfl_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='GFL',
     teacher=dict(
-        config='mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py',
-        checkpoint='auto',
         calibrator=dict(
             type='PlattScaling',
             load_from='work_dirs/gfl_r101_fpn_ms-2x_coco/'

@@ -1,12 +1,7 @@
-_base_ = '../baseline/mask-rcnn_r50_fpn_seesaw-loss_random-ms-2x_lvis-v1.py'
+_base_ = ('../_base_/distilled/'
+          'mask-rcnn_r50_fpn_seesaw-loss_r101_random-ms-2x_lvis-v1.py')
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='MaskRCNN',
-    teacher=dict(
-        config='mmdet::seesaw_loss/'
-        'mask-rcnn_r101_fpn_seesaw-loss_random-ms-2x_lvis-v1.py',
-        checkpoint='auto',
-        calibrator=dict(type='TemperatureScaling', temperature=1.5)),
+    teacher=dict(calibrator=dict(type='TemperatureScaling', temperature=1.5)),
     distill_losses=dict(
         loss_kd_cls=dict(type='LogitKLDivLoss', loss_weight=1.0)))

@@ -3,14 +3,10 @@
 # python tools/calibrate_teacher.py \
 #     mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py auto \
 #     --calibrator PlattScaling --out work_dirs/rtmdet_m_8xb32-300e_coco
-_base_ = '../baseline/rtmdet_tiny_8xb32-300e_coco.py'
+_base_ = '../_base_/distilled/rtmdet_tiny_m_8xb32-300e_coco.py'
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='RTMDet',
     teacher=dict(
-        config='mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py',
-        checkpoint='auto',
         calibrator=dict(
             type='PlattScaling',
             load_from='work_dirs/rtmdet_m_8xb32-300e_coco/'

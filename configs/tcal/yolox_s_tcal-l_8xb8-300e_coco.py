@@ -3,14 +3,10 @@
 # python tools/calibrate_teacher.py \
 #     mmdet::yolox/yolox_l_8xb8-300e_coco.py auto \
 #     --calibrator PlattScaling --out work_dirs/yolox_l_8xb8-300e_coco
-_base_ = '../baseline/yolox_s_8xb8-300e_coco.py'
+_base_ = '../_base_/distilled/yolox_s_l_8xb8-300e_coco.py'
 
 model = dict(
-    type='tcal_det.CalibratedTeacherDistiller',
-    student_type='YOLOX',
     teacher=dict(
-        config='mmdet::yolox/yolox_l_8xb8-300e_coco.py',
-        checkpoint='auto',
         calibrator=dict(
             type='PlattScaling',
             load_from='work_dirs/yolox_l_8xb8-300e_coco/'

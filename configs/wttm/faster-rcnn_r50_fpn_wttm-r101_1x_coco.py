@@ -1,7 +1,6 @@
-_base_ = '../tcal/faster-rcnn_r50_fpn_tcal-r101_1x_coco.py'
+# No calibrator: the weight needs raw logits, and the loss has its own
+# temperature.
+_base_ = '../_base_/distilled/faster-rcnn_r50_fpn_r101_1x_coco.py'
 
 model = dict(
-    # The weight needs raw logits; the loss has its own temperature.
-    teacher=dict(calibrator=None),
-    distill_losses=dict(
-        loss_kd_cls=dict(_delete_=True, type='WTTMLoss', temperature=1.5)))
+    distill_losses=dict(loss_kd_cls=dict(type='WTTMLoss', temperature=1.5)))

@@ -4,7 +4,7 @@ Pages are also read on GitHub, where a relative link may lead to any file of
 the repository. On the site a link to a page in the root of the repository
 leads to the page that includes it; a link to README.md to the first page. MyST
 makes a link to another file outside of ``docs/`` a download. Of a link to a
-folder, the text is kept.
+folder or to a page in it, the text is kept.
 
 Docstrings name functions and classes of other modules by their short names. A
 short name becomes a link if only one documented object has it. A name that
@@ -34,14 +34,17 @@ def defined_names():
 
 
 def lead_to_including_page(app, doctree):
-    """Change links to pages in the root of the repository."""
-    for node in doctree.findall(addnodes.pending_xref):
+    """Change links to pages of the repository that are not of the site."""
+    for node in list(doctree.findall(addnodes.pending_xref)):
         folder, name = osp.split(node['reftarget'])
-        if node.get('refdomain') == 'doc' and folder == ROOT:
-            is_readme = name == 'README'
-            node['reftarget'] = 'index' if is_readme else f'contribute/{name}'
-            if is_readme:
-                node['reftargetid'] = None
+        if node.get('refdomain') != 'doc' or not osp.isabs(folder):
+            continue
+        if folder != ROOT:
+            node.replace_self(node.children)
+        elif name == 'README':
+            node['reftarget'], node['reftargetid'] = 'index', None
+        else:
+            node['reftarget'] = f'contribute/{name}'
 
 
 def resolve_name(app, env, node, text):

@@ -115,8 +115,8 @@ def fit(args):
 
 def apply(args):
     recalibration = Recalibration.from_file(args.recalibration)
-    results = read_results(args.results,
-                           [one.category_id for one in recalibration.classes])
+    results = read_results(
+        args.results, [entry.category_id for entry in recalibration.classes])
     sizes = None
     if args.ground_truth is not None:
         annotations = read_json(args.ground_truth, 'ground truth')

@@ -100,7 +100,8 @@ def _check_order(key: str, dataset: BaseDataset) -> None:
         raise InvalidValueError(
             f'`{key}.metainfo.classes` must be in the order of the '
             f'categories of {dataset.ann_file!r}, by which CocoDataset '
-            f'numbers its labels, but is {_some(list(names), numbered)}: '
+            'numbers its labels, but is '
+            f'{_first_difference(list(names), numbered)}: '
             f'set it to {tuple(numbered)}')
 
 
@@ -112,17 +113,20 @@ def _in_order_of_labels(ann_file: str,
     try:
         with open(ann_file, encoding='utf-8') as file:
             categories = json.load(file)['categories']
-        return [one['name'] for one in categories if one['name'] in names]
+        return [
+            category['name'] for category in categories
+            if category['name'] in names
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidValueError(
             f'{ann_file!r} must have `categories` in the COCO format, but '
             f'cannot be read ({type(error).__name__}: {error})') from None
 
 
-def _some(names: List[str], numbered: List[str]) -> str:
+def _first_difference(names: List[str], numbered: List[str]) -> str:
     """Describe the first name at the wrong label."""
     for label, name in enumerate(names):
-        there = numbered[label] if label < len(numbered) else None
-        if name != there:
-            return f'{name!r} at label {label}, where the file has {there!r}'
+        actual = numbered[label] if label < len(numbered) else None
+        if name != actual:
+            return f'{name!r} at label {label}, where the file has {actual!r}'
     return str(names)

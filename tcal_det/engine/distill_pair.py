@@ -15,14 +15,14 @@ from tcal_det.models.class_names import ClassNames, checkpoint_class_names
 from tcal_det.models.distillers.detector_files import (ZOO_PREFIX,
                                                        build_detector,
                                                        find_detector,
-                                                       load_whole_checkpoint)
+                                                       load_weights)
 from tcal_det.models.distillers.sample_transport import (TRANSPORTS,
                                                          SampleTransport,
                                                          choose_transport)
 from tcal_det.models.head_adapters import HeadAdapter, adapter_for
 from .dataset_classes import dataset_names
 
-TRANSPORTS_IN_WORDS = dict(
+TRANSPORT_DESCRIPTIONS = dict(
     same_samples='the teacher classifies the same {samples} as the student',
     rois_at_boxes='the teacher classifies the boxes that the student predicts',
     matched_predictions="predictions of the teacher are matched with the "
@@ -83,39 +83,42 @@ class DistillPair:
         if not (len(self.shared) == self.student.num_classes ==
                 self.teacher.num_classes):
             return None
-        if any(len(one.teacher) > 1 for one in self.shared):
+        if any(len(shared_class.teacher) > 1 for shared_class in self.shared):
             return None
-        return {one.student: one.teacher[0] for one in self.shared}
+        return {
+            shared_class.student: shared_class.teacher[0]
+            for shared_class in self.shared
+        }
 
     def lines(self) -> List[str]:
         """Return lines of text that describe the comparison."""
         return [
-            *(f'{role}: {one.name}, {one.num_classes} classes by '
-              f'{one.activation}, classifies {one.sample_name}'
-              for role, one in (('student', self.student),
-                                ('teacher', self.teacher))),
+            *(f'{role}: {adapter.name}, {adapter.num_classes} classes by '
+              f'{adapter.activation}, classifies {adapter.sample_name}'
+              for role, adapter in (('student', self.student),
+                                    ('teacher', self.teacher))),
             *self._class_lines(),
-            f'transport: {self.transport.name}, {self.transport_in_words}',
+            f'transport: {self.transport.name}, {self.transport_description}',
             # Transports that come earlier in the list are more exact.
-            *(f'    not {one.name}: the two '
-              f'{one.reason_against(self.student, self.teacher)}'
-              for one in TRANSPORTS[:TRANSPORTS.index(self.transport)]),
+            *(f'    not {adapter.name}: the two '
+              f'{adapter.reason_against(self.student, self.teacher)}'
+              for adapter in TRANSPORTS[:TRANSPORTS.index(self.transport)]),
         ]
 
     @property
-    def transport_in_words(self) -> str:
-        return TRANSPORTS_IN_WORDS[self.transport.name].format(
+    def transport_description(self) -> str:
+        return TRANSPORT_DESCRIPTIONS[self.transport.name].format(
             samples=self.student.sample_name)
 
     def summary(self) -> str:
         """Return the comparison as one sentence, without the class table."""
         first = self._class_lines()[0]
-        return f'{self.transport_in_words} ({self.transport.name}); {first}'
+        return f'{self.transport_description} ({self.transport.name}); {first}'
 
     def _class_lines(self) -> List[str]:
         number = self.student.num_classes
         if self.shared is None:
-            who = [
+            unnamed = [
                 name
                 for name, names in (('the checkpoint of the teacher',
                                      self.teacher_names), ('the train dataset',
@@ -124,8 +127,8 @@ class DistillPair:
             ]
             return [
                 f'classes: {number} on both sides, assumed to be the same in '
-                f'the same order, because {" and ".join(who)} '
-                f'do{"es" * (len(who) == 1)} not name them'
+                f'the same order, because {" and ".join(unnamed)} '
+                f'do{"es" * (len(unnamed) == 1)} not name them'
             ]
         if self.has_equal_classes:
             return [f'classes: the same {number} in the same order']
@@ -208,10 +211,11 @@ def read_student(path: str, options: Optional[Dict] = None) -> Config:
     return cfg
 
 
-def meet(student_cfg: Config,
-         teacher: str,
-         checkpoint: str,
-         class_map: Optional[Dict[str, str]] = None) -> DistillPair:
+def compare_detectors(
+        student_cfg: Config,
+        teacher: str,
+        checkpoint: str,
+        class_map: Optional[Dict[str, str]] = None) -> DistillPair:
     """Build both detectors, load the teacher, and compare the two.
 
     Args:
@@ -236,7 +240,7 @@ def meet(student_cfg: Config,
     teacher_cfg, checkpoint = find_detector(teacher, checkpoint)
     student_adapter = _adapter(student_cfg, 'student')
     teacher_adapter = _adapter(teacher_cfg, 'teacher')
-    content = load_whole_checkpoint(teacher_adapter.detector, checkpoint)
+    content = load_weights(teacher_adapter.detector, checkpoint)
     transport = choose_transport(student_adapter, teacher_adapter, 'auto')
     student_names = dataset_names(student_cfg, 'train',
                                   student_adapter.num_classes)
@@ -244,8 +248,9 @@ def meet(student_cfg: Config,
     if (teacher_names is not None
             and len(teacher_names) != teacher_adapter.num_classes):
         teacher_names = None
-    shared, known = _share(student_adapter, teacher_adapter, student_names,
-                           teacher_names, class_map or {})
+    shared, known = _match_classes(student_adapter, teacher_adapter,
+                                   student_names, teacher_names, class_map
+                                   or {})
     return DistillPair(student_adapter, teacher_adapter, student_cfg,
                        teacher_cfg, student_names, teacher_names, known,
                        shared, transport)
@@ -256,10 +261,10 @@ def _adapter(cfg: Config, role: str) -> HeadAdapter:
     return adapter_for(build_detector(cfg), role)
 
 
-def _share(student: HeadAdapter, teacher: HeadAdapter,
-           student_names: Optional[ClassNames],
-           teacher_names: Optional[ClassNames],
-           class_map: Dict[str, str]) -> Tuple[Optional[list], Dict]:
+def _match_classes(student: HeadAdapter, teacher: HeadAdapter,
+                   student_names: Optional[ClassNames],
+                   teacher_names: Optional[ClassNames],
+                   class_map: Dict[str, str]) -> Tuple[Optional[list], Dict]:
     """Return the paired classes, and ``teacher.classes`` of the config."""
     if student_names is None or (teacher_names is None and not class_map):
         unnamed = ('the checkpoint of the teacher' if teacher_names is None

@@ -24,31 +24,31 @@ PAPER_TEMPERATURE = 1.5
 
 
 @dataclass(frozen=True)
-class Choice:
+class ConfigChoice:
     """Part of a config with the reason for it.
 
     Attributes:
         cfg (dict, optional): Part of the config; None for no entry.
-        why (str): Reason for the choice, in one or two sentences.
+        reason (str): Reason for the choice, in one or two sentences.
     """
     cfg: Optional[Dict[str, Any]]
-    why: str
+    reason: str
 
 
-def choose_calibrator_for(pair: DistillPair) -> Choice:
+def choose_calibrator_for(pair: DistillPair) -> ConfigChoice:
     """Choose the calibrator of a teacher without fitting one.
 
     Args:
         pair (DistillPair): Teacher with its student.
 
     Returns:
-        Choice: Temperature of the paper for a softmax head, no calibrator for
-        a sigmoid head.
+        ConfigChoice: Temperature of the paper for a softmax head, no
+        calibrator for a sigmoid head.
     """
     command = ('--calibrate' if _reason_against_fitting(pair) is None else
                'tools/calibrate_teacher.py')
     if pair.teacher.activation == 'softmax':
-        return Choice(
+        return ConfigChoice(
             dict(type='TemperatureScaling', temperature=PAPER_TEMPERATURE),
             f'the temperature of the paper; {command} fits one to images')
     focal = ''
@@ -57,12 +57,13 @@ def choose_calibrator_for(pair: DistillPair) -> Choice:
         focal = (
             f"dict(type='FocalPosterior', alpha={parameters['alpha']}, "
             f"gamma={parameters['gamma']}) calibrates it without images, ")
-    return Choice(
+    return ConfigChoice(
         None, 'none, the uncalibrated scores: a temperature above 1 makes a '
         f'sigmoid head worse. {focal}{command} fits a PlattScaling to images')
 
 
-def choose_losses(pair: DistillPair, calibrator: Optional[Dict]) -> Choice:
+def choose_losses(pair: DistillPair,
+                  calibrator: Optional[Dict]) -> ConfigChoice:
     """Choose the losses for the head of the student.
 
     Args:
@@ -70,34 +71,36 @@ def choose_losses(pair: DistillPair, calibrator: Optional[Dict]) -> Choice:
         calibrator (dict, optional): Config of the teacher's calibrator.
 
     Returns:
-        Choice: Value of the key ``distill_losses``.
+        ConfigChoice: Value of the key ``distill_losses``.
     """
     if pair.student.activation == 'softmax':
         loss = dict(type='LogitKLDivLoss')
-        why = ("the paper's KL from the teacher's probabilities to the "
-               "student's, for the softmax of the student")
+        reason = ("the paper's KL from the teacher's probabilities to the "
+                  "student's, for the softmax of the student")
     elif calibrator is not None:
         loss = dict(type='LogitBinaryKLDivLoss')
-        why = ("KL from the teacher's probabilities to the student's, class "
-               'by class, for the sigmoid of the student; its optimum is the '
-               'output of the calibrated teacher')
+        reason = (
+            "KL from the teacher's probabilities to the student's, class "
+            'by class, for the sigmoid of the student; its optimum is the '
+            'output of the calibrated teacher')
     else:
         loss = dict(type='QualityFocalKDLoss')
-        why = ('for the sigmoid of the student; as published, with an '
-               'uncalibrated teacher')
-    if pair.student.answers_by_queries and pair.transport is RoIsAtBoxes:
+        reason = ('for the sigmoid of the student; as published, with an '
+                  'uncalibrated teacher')
+    if pair.student.uses_queries and pair.transport is RoIsAtBoxes:
         loss['samples'] = 'foreground'
-        why += (". Only on queries that are matched with an object: a "
-                'teacher with RoIs detects the object also at the other '
-                'queries, which the student must classify as background')
+        reason += (". Only on queries that are matched with an object: a "
+                   'teacher with RoIs detects the object also at the other '
+                   'queries, which the student must classify as background')
     loss['loss_weight'] = 1.0
-    return Choice(dict(loss_kd_cls=loss), why)
+    return ConfigChoice(dict(loss_kd_cls=loss), reason)
 
 
-def fit_calibrator(pair: DistillPair,
-                   out: str,
-                   teacher: Dict[str, str],
-                   keep: bool = False) -> Tuple[Optional[Choice], str]:
+def fit_calibrator(
+        pair: DistillPair,
+        out: str,
+        teacher: Dict[str, str],
+        keep_existing: bool = False) -> Tuple[Optional[ConfigChoice], str]:
     """Fit the teacher's calibrator to the val images of the student.
 
     The images pass through the student's test pipeline, so they have the size
@@ -109,19 +112,19 @@ def fit_calibrator(pair: DistillPair,
         out (str): Folder of ``teacher_calibration.json``.
         teacher (dict[str, str]): Config and checkpoint of the teacher, for
             that file.
-        keep (bool): Whether an existing file is used, for a training that is
-            resumed. Defaults to False.
+        keep_existing (bool): Whether an existing file is used, for a training
+            that is resumed. Defaults to False.
 
     Returns:
-        tuple[Choice, str]: Calibrator, and its figures as text. If the
+        tuple[ConfigChoice, str]: Calibrator, and its figures as text. If the
         calibrator cannot be fitted: None, and the reason.
     """
     path = osp.normpath(osp.join(out, CALIBRATION_FILE))
-    choice = Choice(
+    choice = ConfigChoice(
         dict(
             type=CALIBRATORS_BY_ACTIVATION[pair.teacher.activation][0],
             load_from=path), 'fitted to the val images of the student')
-    if keep and osp.isfile(path):
+    if keep_existing and osp.isfile(path):
         return choice, f'existing calibration: {path}'
     reason = _reason_against_fitting(pair)
     if reason is not None:
@@ -147,10 +150,10 @@ def fit_calibrator(pair: DistillPair,
 def _reason_against_fitting(pair: DistillPair) -> Optional[str]:
     if not pair.student_cfg.get('val_dataloader'):
         return 'the config of the student has no `val_dataloader`'
-    for whose, trained_by in (('student', pair.student_cfg),
-                              ('teacher', pair.teacher_cfg)):
+    for role, trained_by in (('student', pair.student_cfg),
+                             ('teacher', pair.teacher_cfg)):
         if shares_annotations(pair.student_cfg, 'val', trained_by):
-            return (f'the {whose} is trained on the val split, and a '
+            return (f'the {role} is trained on the val split, and a '
                     'teacher looks better calibrated there than it is')
     reason = pair.teacher.reason_against_labelling()
     if reason is not None:

@@ -14,7 +14,7 @@ from tcal_det.checkpoint_file import import_safetensors, read_checkpoint
 from tcal_det.config_file import parse_config_text
 from tcal_det.engine.plain_config import plain_detector_config
 from tcal_det.errors import InvalidValueError
-from tcal_det.fileio import plain_json, replaced_atomically
+from tcal_det.fileio import atomic_output_file, plain_json
 from tcal_det.models.distillers.detector_files import detector_state
 
 FORMATS = ('pth', 'safetensors')
@@ -64,7 +64,7 @@ def publish_student(checkpoint: str, out: str, format: str = 'pth') -> str:
         _as_safetensors(state, meta)
         if format == 'safetensors' else _as_torch_file(state, meta))
     path = f'{stem}-{hashlib.sha256(published).hexdigest()[:8]}.{format}'
-    with replaced_atomically(path) as temporary, open(temporary, 'wb') as file:
+    with atomic_output_file(path) as temporary, open(temporary, 'wb') as file:
         file.write(published)
     return path
 

@@ -204,8 +204,9 @@ def resample_figures(ground_truth: GroundTruth,
     check_count('num_resamples', num_resamples)
     check_count('seed', seed, 0)
     reports, values, functions = [], [], []
-    for one in detections:
-        report = DetectionCalibrationReport.of(ground_truth, one, **options)
+    for detection_set in detections:
+        report = DetectionCalibrationReport.from_detections(
+            ground_truth, detection_set, **options)
         figures = report.figures(RESAMPLED_FIGURES)
         reason = report.why_undefined(figures)
         if reason is not None:
@@ -213,9 +214,10 @@ def resample_figures(ground_truth: GroundTruth,
         reports.append(report)
         values.append(figures)
         functions.append(
-            _Figures((WeightedAveragePrecision(
-                *precision_tables(ground_truth, one)),
-                      *_calibration_parts(ground_truth, one, report))))
+            _Figures(
+                (WeightedAveragePrecision(
+                    *precision_tables(ground_truth, detection_set)),
+                 *_calibration_parts(ground_truth, detection_set, report))))
     if ground_truth.num_images < 2:
         resampled = [dict.fromkeys(RESAMPLED_FIGURES, np.zeros(0))
                      ] * len(functions)
@@ -223,8 +225,8 @@ def resample_figures(ground_truth: GroundTruth,
         resampled = resample_images(functions, ground_truth.num_images,
                                     num_resamples, seed, num_workers, progress)
     return [
-        ResampledFigures(of_all, figures, report.counts, report.settings)
-        for report, of_all, figures in zip(reports, values, resampled)
+        ResampledFigures(resamples, figures, report.counts, report.settings)
+        for report, resamples, figures in zip(reports, values, resampled)
     ]
 
 

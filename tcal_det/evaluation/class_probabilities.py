@@ -71,9 +71,9 @@ def class_probabilities_from_coco(results: Sequence[Mapping[str, Any]],
         chain.from_iterable(rows), np.float64,
         len(rows) * length).reshape(-1, length)
     # Written so that NaN fails it.
-    good = ((probs >= 0) & (probs <= 1)).all(axis=1)
-    if not good.all():
-        number = int(np.argmin(good))
+    is_valid = ((probs >= 0) & (probs <= 1)).all(axis=1)
+    if not is_valid.all():
+        number = int(np.argmin(is_valid))
         raise InvalidValueError(
             f'`results[{number}]`: `scores` must be in [0, 1], but got '
             f'{shortened(rows[number])}; write probabilities, not logits')
@@ -94,11 +94,11 @@ def _warn_of_other_classes(results: Sequence[Mapping[str,
                            ground_truth: GroundTruth) -> None:
     if len(probs) == 0:
         return
-    own = positions(
+    class_index = positions(
         field_column(results, 'results', 'category_id'),
         ground_truth.category_ids, 'results', 'category_id')
     largest = probs[:, :ground_truth.num_classes].max(axis=1)
-    share = float(np.mean(probs[np.arange(len(probs)), own] < largest))
+    share = float(np.mean(probs[np.arange(len(probs)), class_index] < largest))
     if share > LARGEST_SHARE_OF_OTHER_CLASSES:
         warnings.warn(
             f'for {share:.0%} of the detections the most probable class in '

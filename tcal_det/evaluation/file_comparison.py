@@ -46,7 +46,9 @@ class Comparison:
     @property
     def intervals(self) -> List[Dict[str, Interval]]:
         """Intervals of each results file, by figure."""
-        return [one.intervals(self.confidence) for one in self.resampled]
+        return [
+            figures.intervals(self.confidence) for figures in self.resampled
+        ]
 
     @property
     def differences(self) -> List[Dict[str, PairedDifference]]:
@@ -56,15 +58,16 @@ class Comparison:
         """
         reference, *others = self.resampled
         return [
-            one.differences_from(reference, self.confidence) for one in others
+            other.differences_from(reference, self.confidence)
+            for other in others
         ]
 
     def to_dict(self) -> Dict[str, Any]:
         """Convert to plain values, with ``results`` and ``differences``."""
         return dict(
             results=[
-                dict(counts=one.counts, figures=_plain(figures))
-                for one, figures in zip(self.resampled, self.intervals)
+                dict(counts=resampled.counts, figures=_plain(figures))
+                for resampled, figures in zip(self.resampled, self.intervals)
             ],
             differences=[_plain(figures) for figures in self.differences])
 
@@ -132,9 +135,9 @@ class FileComparison:
             f'{self.settings["num_resamples"]} resamples of the images'
         ]
         lines += [
-            f'{letter}: {one.counts["detections"]} detections, {file}'
-            for letter, file, one in zip(ascii_uppercase, self.files,
-                                         self.overall.resampled)
+            f'{letter}: {resampled.counts["detections"]} detections, {file}'
+            for letter, file, resampled in zip(ascii_uppercase, self.files,
+                                               self.overall.resampled)
         ]
         lines += _table_lines(self.overall, RESAMPLED_FIGURES)
         for attribute, parts in self.slices.items():
@@ -202,9 +205,9 @@ def compare_files(ground_truth_path: str,
             f'{len(results_paths)}')
     detections = []
     for path in results_paths:
-        ground_truth, one, _ = load_annotations_and_results(
+        ground_truth, detections_of_file, _ = load_annotations_and_results(
             ground_truth_path, path, class_names, images, names)
-        detections.append(one)
+        detections.append(detections_of_file)
     # Images are sorted before the long computation, as the rules may be wrong.
     parts_of = {}
     annotations = read_annotations(ground_truth_path, images,
@@ -257,7 +260,7 @@ def _slices(rule: SliceRule, ground_truth_path: str,
 
 
 def _plain(figures: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
-    return {key: one.to_dict() for key, one in figures.items()}
+    return {key: figure.to_dict() for key, figure in figures.items()}
 
 
 def _table_lines(comparison: Comparison, keys: Sequence[str]) -> List[str]:

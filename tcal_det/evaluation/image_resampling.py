@@ -124,12 +124,12 @@ class ProgressLine:
         self._write, self._seconds = write, seconds
         self._last = time.monotonic()
 
-    def __call__(self, done: int, wanted: int) -> None:
+    def __call__(self, done: int, total: int) -> None:
         """Write a line if enough time has passed."""
         now = time.monotonic()
         if now - self._last >= self._seconds:
             self._last = now
-            self._write(f'{done} of {wanted} resamples')
+            self._write(f'{done} of {total} resamples')
 
 
 def _gather(results: Iterator[List[Figures]], groups: List[Tuple[int, int]],

@@ -50,15 +50,15 @@ def warn_of_boxes_outside(ground_truth: GroundTruth,
     boxes, sizes = boxes_of.boxes[known], sizes[has_size]
     ends = boxes[:, :2] + boxes[:, 2:]
     overhang = np.maximum(ends - sizes, -boxes[:, :2])
-    leaves = (overhang > _OVERHANG * sizes).any(axis=1)
-    share = leaves.mean()
+    is_outside = (overhang > _OVERHANG * sizes).any(axis=1)
+    share = is_outside.mean()
     if share >= _DOUBTED_SHARE:
-        row = int(np.argmax(leaves))
-        corners = boxes[leaves]
-        slack = _OVERHANG * sizes[leaves]
+        row = int(np.argmax(is_outside))
+        corners = boxes[is_outside]
+        slack = _OVERHANG * sizes[is_outside]
         fit_as_corners = ((corners[:, :2] >= -slack) &
                           (corners[:, 2:] >= corners[:, :2]) &
-                          (corners[:, 2:] <= sizes[leaves] + slack)).all(
+                          (corners[:, 2:] <= sizes[is_outside] + slack)).all(
                               axis=1)
         remedy = ('they would fit as x1, y1, x2, y2, but must be x, y, width, '
                   'height: write [x1, y1, x2 - x1, y2 - y1]'

@@ -141,11 +141,11 @@ def number_array(value: Any) -> np.ndarray:
 
 
 def _leaves(rows: Sequence[Any]) -> Iterator[Any]:
-    for one in rows:
-        if isinstance(one, (list, tuple)):
-            yield from _leaves(one)
+    for item in rows:
+        if isinstance(item, (list, tuple)):
+            yield from _leaves(item)
         else:
-            yield one
+            yield item
 
 
 def _check(where: str, boxes: np.ndarray, scores: np.ndarray,
@@ -154,7 +154,7 @@ def _check(where: str, boxes: np.ndarray, scores: np.ndarray,
     classes = ('not be negative' if num_classes is None else
                f'be one of the {num_classes} classes, counted from 0')
     # All comparisons are written so that NaN fails.
-    for good, values, allowed in (
+    for is_valid, values, allowed in (
         (labels >= 0 if num_classes is None else
          (labels >= 0) & (labels < num_classes), labels, f'label must '
          f'{classes}; were the detector and the annotations made for the '
@@ -167,9 +167,9 @@ def _check(where: str, boxes: np.ndarray, scores: np.ndarray,
         (((sides == 0) | (sides >= SMALLEST_SIDE)).all(axis=1), boxes,
          'box must have x1 <= x2 and y1 <= y2, equal or at least '
          f'{SMALLEST_SIDE:g} apart; it is written as x1, y1, x2, y2')):
-        if not good.all():
-            number = int(np.argmin(good))
-            demand, _, remedy = allowed.partition('; ')
+        if not is_valid.all():
+            number = int(np.argmin(is_valid))
+            condition, _, remedy = allowed.partition('; ')
             raise InvalidValueError(
-                f'{where}: {demand}, but got {values[number].tolist()} at '
+                f'{where}: {condition}, but got {values[number].tolist()} at '
                 f'[{number}]{"; " * bool(remedy)}{remedy}')

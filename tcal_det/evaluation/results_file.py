@@ -322,7 +322,10 @@ def _warn_of_few_labels(records: Sequence[Record],
     The labels of a detector of some of the classes are indices into these
     classes. Without their names its labels mean other categories.
     """
-    label_of = {one: label for label, one in enumerate(category_ids)}
+    label_of = {
+        category_id: label
+        for label, category_id in enumerate(category_ids)
+    }
     used = [label_of[record['category_id']] for record in records]
     if used and max(used) + 1 <= len(category_ids) / 2:
         warnings.warn(

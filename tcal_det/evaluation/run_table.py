@@ -187,10 +187,11 @@ def as_markdown(runs: List[RunResult], baseline: int = 0) -> str:
             row.append(cell)
         rows.append([*row, run.source])
     lines = [markdown_table(rows)]
-    others = [run.name for run in runs if run.split != reference.split]
-    if others:
+    other_runs = [run.name for run in runs if run.split != reference.split]
+    if other_runs:
         lines += [
-            '', f'No differences for {", ".join(others)}: measured on another '
+            '',
+            f'No differences for {", ".join(other_runs)}: measured on another '
             f'split than the baseline {reference.name} '
             f'({reference.split}).'
         ]

@@ -224,7 +224,7 @@ def attribute_from_file(path: str,
 def _checked_values(attribute: Mapping[Any, Any],
                     image_ids: Sequence[Any]) -> List[Any]:
     """Get the value of each image, all of one type; None if there is none."""
-    if attribute and not any(one in attribute for one in image_ids):
+    if attribute and not any(image_id in attribute for image_id in image_ids):
         raise InvalidValueError(
             'the attribute must have values for ids of the images (such as '
             f'{shortened(image_ids[:3])}), but has them for '
@@ -291,8 +291,8 @@ def _select(
     new_index = np.cumsum(is_chosen) - 1
     is_kept = is_chosen[ground_truth.image_index]
     selected = [
-        _kept_detections(one, is_chosen[one.image_index], new_index)
-        for one in detections
+        _kept_detections(detection_set, is_chosen[detection_set.image_index],
+                         new_index) for detection_set in detections
     ]
     return replace(
         ground_truth,

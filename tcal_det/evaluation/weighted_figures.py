@@ -132,10 +132,10 @@ class WeightedAnyOverlap:
                  objects: csr_matrix) -> None:
         self._iou_thr, self._objects = matches.iou_thr, objects
 
-        def by_class(which, values=None):
-            return sums_by_image(matches.class_index[which],
-                                 image_index[which], objects.shape,
-                                 None if values is None else values[which])
+        def by_class(mask, values=None):
+            return sums_by_image(matches.class_index[mask], image_index[mask],
+                                 objects.shape,
+                                 None if values is None else values[mask])
 
         is_tp = matches.is_tp
         self._num_tp = by_class(is_tp)
@@ -195,9 +195,9 @@ class WeightedOptimalLRP:
         is_above = np.append(cut_class, -1)[cut] == class_index
         shape = len(runs_with_tp), objects.shape[1]
 
-        def by_cut(which, values=None):
-            rows = order[which]
-            return sums_by_image(cut[which], image_index[rows], shape,
+        def by_cut(mask, values=None):
+            rows = order[mask]
+            return sums_by_image(cut[mask], image_index[rows], shape,
                                  None if values is None else values[rows])
 
         self._objects = objects
@@ -262,6 +262,7 @@ class WeightedAveragePrecision:
             for column in weights.T
         ]
         return {
-            key: np.array([one[key] for one in figures])
+            key:
+            np.array([figures_of_class[key] for figures_of_class in figures])
             for key in figures[0]
         }

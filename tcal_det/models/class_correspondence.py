@@ -62,8 +62,8 @@ class ClassCorrespondence:
 
     Attributes:
         num_classes (int): Number of shared classes M.
-        known (list[int]): Labels of the shared classes in the student,
-            ascending.
+        student_labels (list[int]): Labels of the shared classes in the
+            student, ascending.
     """
 
     def __init__(self,
@@ -77,21 +77,27 @@ class ClassCorrespondence:
             ]
         self._student, self._teacher = student, teacher
         self.num_classes = len(shared)
-        self.known = [one.student for one in shared]
-        self._meanings = [one.teacher for one in shared]
-        knows_all = self.known == list(range(student.num_classes))
-        of_one = all(len(labels) == 1 for labels in self._meanings)
-        is_onto = knows_all and of_one and (len(shared) == teacher.num_classes)
+        self.student_labels = [shared_class.student for shared_class in shared]
+        self._teacher_labels = [
+            shared_class.teacher for shared_class in shared
+        ]
+        covers_student = self.student_labels == list(
+            range(student.num_classes))
+        is_one_to_one = all(
+            len(labels) == 1 for labels in self._teacher_labels)
+        is_onto = covers_student and is_one_to_one and (len(shared)
+                                                        == teacher.num_classes)
         # Only some sigmoid heads have a background column.
         self._keeps_background = (
             is_onto and student.has_background and teacher.has_background)
         kept = student.num_classes + (
             student.activation == 'softmax' or self._keeps_background)
-        self._keeps_student = knows_all and kept == student.cls_channels
+        self._keeps_student = covers_student and kept == student.cls_channels
         self._keeps_teacher = (
             is_onto and student.activation == teacher.activation
             and student.cls_channels == teacher.cls_channels
-            and [labels[0] for labels in self._meanings] == self.known)
+            and [labels[0]
+                 for labels in self._teacher_labels] == self.student_labels)
 
     @property
     def is_identity(self) -> bool:
@@ -110,8 +116,8 @@ class ClassCorrespondence:
             teacher, shape (S,) each. If several labels of the teacher mean
             one class, the first of them.
         """
-        first = [labels[0] for labels in self._meanings]
-        return (shared.new_tensor(self.known)[shared],
+        first = [labels[0] for labels in self._teacher_labels]
+        return (shared.new_tensor(self.student_labels)[shared],
                 shared.new_tensor(first)[shared])
 
     def of_student(self,
@@ -131,7 +137,7 @@ class ClassCorrespondence:
         if self._keeps_student:
             return samples
         logits = self._merged(samples.logits, self._student,
-                              [(label, ) for label in self.known])
+                              [(label, ) for label in self.student_labels])
         labels, quality = samples.labels, samples.quality
         if labels is not None:
             labels = self._shared_labels(labels)
@@ -152,22 +158,23 @@ class ClassCorrespondence:
         """
         if self._keeps_teacher:
             return logits
-        logits = self._merged(logits, self._teacher, self._meanings)
-        to, own = self._student.activation, self._teacher.activation
-        if to == 'sigmoid' and own == 'softmax':
+        logits = self._merged(logits, self._teacher, self._teacher_labels)
+        student_activation, teacher_activation = (self._student.activation,
+                                                  self._teacher.activation)
+        if student_activation == 'sigmoid' and teacher_activation == 'softmax':
             logits = one_vs_rest_logits(logits)
             # The last column is 'rest': more than the background.
             kept = self.num_classes + self._keeps_background
             return logits[:, :kept]
-        if to == 'softmax' and own == 'sigmoid':
+        if student_activation == 'softmax' and teacher_activation == 'sigmoid':
             return with_background(logits[:, :self.num_classes])
         return logits
 
     def _merged(self, logits: Tensor, columns: LogitColumns,
-                meanings: Sequence[Tuple[int, ...]]) -> Tensor:
+                labels_of_classes: Sequence[Tuple[int, ...]]) -> Tensor:
         """Merge the columns into shared classes and, if any, 'rest'."""
         is_softmax = columns.activation == 'softmax'
-        groups = list(meanings)
+        groups = list(labels_of_classes)
         if is_softmax:
             used = {label for labels in groups for label in labels}
             groups.append(
@@ -183,16 +190,16 @@ class ClassCorrespondence:
         merged = logits[:, [group[0] for group in groups]]
         for column, group in enumerate(groups):
             if len(group) > 1:
-                several = logits[:, list(group)]
+                group_logits = logits[:, list(group)]
                 merged[:, column] = (
-                    several.logsumexp(dim=1) if is_softmax else several.amax(
-                        dim=1))
+                    group_logits.logsumexp(
+                        dim=1) if is_softmax else group_logits.amax(dim=1))
         return merged
 
     def _shared_labels(self, labels: Tensor) -> Tensor:
         table = labels.new_full((self._student.num_classes + 1, ),
                                 self.num_classes)
-        table[self.known] = torch.arange(
+        table[self.student_labels] = torch.arange(
             self.num_classes, device=labels.device)
         is_known = (labels >= 0) & (labels < self._student.num_classes)
         return table[labels.where(

@@ -60,25 +60,25 @@ def match_classes(teacher: Sequence[str],
         InvalidValueError: If the dict names a class that does not exist, or
             if no class is shared.
     """
-    known = {
+    given = {
         _label(key, teacher, 'the teacher'):
         None if value is None else _label(value, student, 'the train dataset')
         for key, value in ({} if classes == 'auto' else classes).items()
     }
     exact = {name: label for label, name in enumerate(student)}
-    spelled = {
+    by_spelling = {
         plain_spelling(name): label
         for label, name in reversed(list(enumerate(student)))
     }
-    meanings: Dict[int, List[int]] = {}
+    teacher_labels: Dict[int, List[int]] = {}
     for label, name in enumerate(teacher):
-        if label in known:
-            target = known[label]
+        if label in given:
+            target = given[label]
         else:
-            target = exact.get(name, spelled.get(plain_spelling(name)))
+            target = exact.get(name, by_spelling.get(plain_spelling(name)))
         if target is not None:
-            meanings.setdefault(target, []).append(label)
-    if not meanings:
+            teacher_labels.setdefault(target, []).append(label)
+    if not teacher_labels:
         raise InvalidValueError(
             'teacher and student must share a class, but the teacher has '
             f'{_listed(teacher)} and the train dataset has '
@@ -86,8 +86,8 @@ def match_classes(teacher: Sequence[str],
             f'`teacher.classes={{{teacher[0]!r}: {student[0]!r}}}`, or choose '
             'another teacher')
     return [
-        SharedClass(label, tuple(meanings[label]))
-        for label in sorted(meanings)
+        SharedClass(label, tuple(teacher_labels[label]))
+        for label in sorted(teacher_labels)
     ]
 
 
@@ -105,20 +105,28 @@ def describe_match(shared: Sequence[SharedClass], teacher: Sequence[str],
     Returns:
         list[str]: Lines of the table, without line breaks.
     """
-    used = {label for one in shared for label in one.teacher}
-    known = {one.student for one in shared}
+    teacher_labels = {
+        label
+        for shared_class in shared
+        for label in shared_class.teacher
+    }
+    student_labels = {shared_class.student for shared_class in shared}
     rows = [('student', 'teacher')]
-    rows += [(f'{one.student} {student[one.student]}',
-              ', '.join(f'{label} {teacher[label]}' for label in one.teacher))
-             for one in shared]
+    rows += [(f'{shared_class.student} {student[shared_class.student]}',
+              ', '.join(f'{label} {teacher[label]}'
+                        for label in shared_class.teacher))
+             for shared_class in shared]
     width = max(len(left) for left, _ in rows)
     lines = [f'{left:<{width}}  {right}' for left, right in rows]
-    for who, names in (('student', [
-            name for label, name in enumerate(student) if label not in known
-    ]), ('teacher',
-         [name for label, name in enumerate(teacher) if label not in used])):
+    for role, names in (('student', [
+            name for label, name in enumerate(student)
+            if label not in student_labels
+    ]), ('teacher', [
+            name for label, name in enumerate(teacher)
+            if label not in teacher_labels
+    ])):
         if names:
-            lines.append(f'classes of the {who} only: {_listed(names)}')
+            lines.append(f'classes of the {role} only: {_listed(names)}')
     return lines
 
 
@@ -126,22 +134,22 @@ def _is_class(value: Any) -> bool:
     return isinstance(value, (str, int)) and not isinstance(value, bool)
 
 
-def _label(value: Union[str, int], names: Sequence[str], whose: str) -> int:
+def _label(value: Union[str, int], names: Sequence[str], owner: str) -> int:
     if isinstance(value, int):
         if 0 <= value < len(names):
             return value
     elif value in names:
         return list(names).index(value)
     else:
-        spelled = [plain_spelling(name) for name in names]
-        if plain_spelling(value) in spelled:
-            return spelled.index(plain_spelling(value))
+        spellings = [plain_spelling(name) for name in names]
+        if plain_spelling(value) in spellings:
+            return spellings.index(plain_spelling(value))
     raise InvalidValueError(
-        f'`teacher.classes` must name classes of {whose}, but {value!r} is '
+        f'`teacher.classes` must name classes of {owner}, but {value!r} is '
         f'not one of {_listed(names)}')
 
 
 def _listed(names: Sequence[str]) -> str:
     shown = ', '.join(map(repr, names[:NAMES_SHOWN]))
-    more = ', ...' if len(names) > NAMES_SHOWN else ''
-    return f'{len(names)} ({shown}{more})'
+    ellipsis = ', ...' if len(names) > NAMES_SHOWN else ''
+    return f'{len(names)} ({shown}{ellipsis})'

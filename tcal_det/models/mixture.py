@@ -33,11 +33,11 @@ def mixed_logits(logits: Sequence[Tensor], weights: Tensor,
         >>> print(f'{mixed.sigmoid().item():.4f}')
         0.5952
     """
-    stacked = torch.stack([at_least_float32(one) for one in logits])
+    stacked = torch.stack([at_least_float32(values) for values in logits])
     shares = (weights / weights.sum(dim=0)).to(stacked).log()[..., None]
     if activation == 'softmax':
         return torch.logsumexp(stacked.log_softmax(dim=2) + shares, dim=0)
-    yes, no = (
+    positive, negative = (
         torch.logsumexp(F.logsigmoid(sign * stacked) + shares, dim=0)
         for sign in (1, -1))
-    return yes - no
+    return positive - negative

@@ -8,12 +8,13 @@ from .methods import METHODS
 from .recalibration import (FEWEST_DETECTIONS, TARGETS, ClassRecalibration,
                             Recalibration, fit_recalibration)
 from .score_maps import (SCORE_MAPS, BetaMap, HistogramMap, IsotonicMap,
-                         PlattMap, ScoreMap, TemperatureMap, score_map_from)
+                         PlattMap, ScoreMap, TemperatureMap,
+                         score_map_from_dict)
 from .size_dependent_map import SizeDependentPlattMap, relative_areas
 
 __all__ = [
     'BetaMap', 'ClassRecalibration', 'FEWEST_DETECTIONS', 'HistogramMap',
     'IsotonicMap', 'METHODS', 'PlattMap', 'Recalibration', 'SCORE_MAPS',
     'ScoreMap', 'SizeDependentPlattMap', 'TARGETS', 'TemperatureMap',
-    'fit_recalibration', 'relative_areas', 'score_map_from'
+    'fit_recalibration', 'relative_areas', 'score_map_from_dict'
 ]

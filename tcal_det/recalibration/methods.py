@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional, Union
 import numpy as np
 
 from tcal_det.errors import InvalidValueError
-from .score_maps import SCORE_MAPS, ScoreMap, score_map_from
+from .score_maps import SCORE_MAPS, ScoreMap, score_map_from_dict
 from .size_dependent_map import SizeDependentPlattMap
 
 METHODS = {**SCORE_MAPS, SizeDependentPlattMap.type: SizeDependentPlattMap}
@@ -58,14 +58,14 @@ def apply_map(score_map: AnyMap, scores: np.ndarray,
     return score_map(scores, relative_areas)
 
 
-def map_from(form: Dict[str, Any]) -> AnyMap:
+def map_from_dict(form: Dict[str, Any]) -> AnyMap:
     """Build a map of any method from its JSON form.
 
     Args:
         form (dict[str, Any]): Result of ``to_json_dict``.
 
     Raises:
-        InvalidTypeError: See :func:`score_map_from`.
-        InvalidValueError: See :func:`score_map_from`.
+        InvalidTypeError: See :func:`score_map_from_dict`.
+        InvalidValueError: See :func:`score_map_from_dict`.
     """
-    return score_map_from(form, METHODS)
+    return score_map_from_dict(form, METHODS)

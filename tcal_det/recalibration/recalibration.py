@@ -22,7 +22,7 @@ from tcal_det.evaluation.functional import (DetectionMatches, Detections,
 from tcal_det.evaluation.functional.array_checks import as_unit_interval
 from tcal_det.evaluation.functional.record_ids import is_id
 from tcal_det.evaluation.results_file import Record, read_json
-from .methods import METHODS, AnyMap, apply_map, fit_map, map_from
+from .methods import METHODS, AnyMap, apply_map, fit_map, map_from_dict
 from .size_dependent_map import relative_areas
 
 # Quantity that a recalibrated score estimates, with the default IoU threshold
@@ -69,7 +69,7 @@ class Recalibration:
     @property
     def score_thresholds(self) -> Dict[Any, Optional[float]]:
         """Score thresholds by category id, for `evaluate_detections`."""
-        return {one.category_id: one.score_thr for one in self.classes}
+        return {entry.category_id: entry.score_thr for entry in self.classes}
 
     def recalibrate(
         self,
@@ -106,17 +106,17 @@ class Recalibration:
                 f'{labels[has_no_class.argmax()]}: '
                 f'{REFIT} for the classes of this detector')
         recalibrated = apply_map(self.score_map, scores, relative_areas)
-        for label, one in enumerate(self.classes):
-            if one.score_map is not None:
+        for label, entry in enumerate(self.classes):
+            if entry.score_map is not None:
                 members = labels == label
                 areas = None if relative_areas is None else relative_areas[
                     members]
-                recalibrated[members] = apply_map(one.score_map,
+                recalibrated[members] = apply_map(entry.score_map,
                                                   scores[members], areas)
         # NaN for no threshold: every comparison with it is false.
         thresholds = np.array([
-            np.nan if one.score_thr is None else one.score_thr
-            for one in self.classes
+            np.nan if entry.score_thr is None else entry.score_thr
+            for entry in self.classes
         ])
         return recalibrated, ~(scores < thresholds[labels])
 
@@ -177,14 +177,16 @@ class Recalibration:
         # Invalid ids, and ids of another type than the first, are left out
         # here, so that the check below reports them.
         image_ids = {
-            one
-            for one in image_ids if is_id(one)
-            and isinstance(one, str) == isinstance(image_ids[0], str)
+            image_id
+            for image_id in image_ids if is_id(image_id)
+            and isinstance(image_id, str) == isinstance(image_ids[0], str)
         }
         known = ground_truth_from_coco(
             dict(
                 images=[dict(id=image_id) for image_id in image_ids],
-                categories=[dict(id=one.category_id) for one in self.classes],
+                categories=[
+                    dict(id=image_id.category_id) for image_id in self.classes
+                ],
                 annotations=[]))
         return detections_from_coco(results, known)
 
@@ -195,11 +197,12 @@ class Recalibration:
             recalibrator=self.score_map.to_json_dict(),
             classes=[
                 dict(
-                    category_id=one.category_id,
-                    name=one.name,
-                    score_thr=one.score_thr,
-                    recalibrator=one.score_map
-                    and one.score_map.to_json_dict()) for one in self.classes
+                    category_id=entry.category_id,
+                    name=entry.name,
+                    score_thr=entry.score_thr,
+                    recalibrator=entry.score_map
+                    and entry.score_map.to_json_dict())
+                for entry in self.classes
             ])
 
     @classmethod
@@ -223,7 +226,7 @@ class Recalibration:
                                        f'{shortened(content["settings"])}')
             return cls(
                 settings=content['settings'],
-                score_map=_read_part('recalibrator', map_from,
+                score_map=_read_part('recalibrator', map_from_dict,
                                      content['recalibrator']),
                 classes=_read_classes(content['classes']))
         except UserError as error:
@@ -256,12 +259,15 @@ def _read_classes(
     classes = tuple(
         _read_part(f'classes[{label}]', _read_class, form)
         for label, form in enumerate(forms))
-    ids = [one.category_id for one in classes]
+    ids = [category_id.category_id for category_id in classes]
     if len({isinstance(category_id, str) for category_id in ids}) > 1:
         raise InvalidTypeError(
             '`category_id` of `classes` must be all whole numbers or all '
             f'texts, but got {shortened(ids)}')
-    repeated = [one for k, one in enumerate(ids) if one in ids[:k]]
+    repeated = [
+        category_id for k, category_id in enumerate(ids)
+        if category_id in ids[:k]
+    ]
     if repeated:
         raise InvalidValueError(
             '`category_id` of `classes` must differ from class to class, but '
@@ -284,7 +290,7 @@ def _read_class(form: Dict[str, Any]) -> ClassRecalibration:
         score_thr = check_fraction('score_thr', score_thr)
     score_map = form['recalibrator']
     if score_map is not None:
-        score_map = _read_part('recalibrator', map_from, score_map)
+        score_map = _read_part('recalibrator', map_from_dict, score_map)
     return ClassRecalibration(category_id, name, score_thr, score_map)
 
 
@@ -296,12 +302,12 @@ def _read_part(key: str, read: Callable[[Any], Any], form: Any) -> Any:
         raise type(error)(f'`{key}`: {error}') from None
 
 
-def _check_keys(what: str, form: Any, keys: Tuple[str, ...]) -> None:
+def _check_keys(subject: str, form: Any, keys: Tuple[str, ...]) -> None:
     if not isinstance(form, dict) or set(form) != set(keys):
         given = (f'has the keys {shortened(sorted(form, key=str))}'
                  if isinstance(form, dict) else f'is {shortened(form)}')
         raise InvalidValueError(
-            f'{what} must be an object with the keys {list(keys)}, but '
+            f'{subject} must be an object with the keys {list(keys)}, but '
             f'{given}')
 
 
@@ -378,25 +384,26 @@ def fit_recalibration(ground_truth: GroundTruth,
         category_id: k
         for k, category_id in enumerate(ground_truth.category_ids.tolist())
     }
-    classes, sharing = [], []
+    classes, classes_without_map = [], []
     for category in categories:
         k = index_of[category['id']]
         members = matches.class_index[counted] == k
-        own_map = None
+        class_map = None
         if classwise and members.sum() >= FEWEST_DETECTIONS:
-            own_map = fit_map(method, matches.scores[counted][members],
-                              targets[members], areas[members])
+            class_map = fit_map(method, matches.scores[counted][members],
+                                targets[members], areas[members])
         name = ground_truth.category_names[k]
-        if classwise and own_map is None:
-            sharing.append(name)
+        if classwise and class_map is None:
+            classes_without_map.append(name)
         classes.append(
             ClassRecalibration(
                 category['id'], name,
                 None if np.isnan(thresholds[k]) else float(thresholds[k]),
-                own_map))
-    if sharing:
+                class_map))
+    if classes_without_map:
         warnings.warn(
-            f'{len(sharing)} class(es) (such as {", ".join(sharing[:3])}) '
+            f'{len(classes_without_map)} class(es) (such as '
+            f'{", ".join(classes_without_map[:3])}) '
             f'have fewer than {FEWEST_DETECTIONS} detections and use the '
             'map of all classes',
             stacklevel=2)

@@ -66,10 +66,10 @@ class ScoreMap:
         raise NotImplementedError
 
     def to_json_dict(self) -> Dict[str, Any]:
-        """JSON form of the map, which :func:`score_map_from` reads."""
+        """JSON form of the map, which :func:`score_map_from_dict` reads."""
         return dict(type=self.type, **asdict(self))
 
-    def _keep(self, **parameters: Any) -> None:
+    def _replace_fields(self, **parameters: Any) -> None:
         """Replace the given parameters by the checked ones."""
         for name, value in parameters.items():
             object.__setattr__(self, name, value)  # the dataclass is frozen
@@ -86,7 +86,8 @@ class TemperatureMap(ScoreMap):
     type: ClassVar[str] = 'temperature'
 
     def __post_init__(self):
-        self._keep(temperature=check_positive('temperature', self.temperature))
+        self._replace_fields(
+            temperature=check_positive('temperature', self.temperature))
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'TemperatureMap':
@@ -111,7 +112,7 @@ class PlattMap(ScoreMap):
     type: ClassVar[str] = 'platt'
 
     def __post_init__(self):
-        self._keep(
+        self._replace_fields(
             scale=check_positive('scale', self.scale),
             bias=check_finite('bias', self.bias))
 
@@ -144,7 +145,7 @@ class BetaMap(ScoreMap):
     type: ClassVar[str] = 'beta'
 
     def __post_init__(self):
-        self._keep(
+        self._replace_fields(
             a=check_positive('a', self.a),
             b=check_positive('b', self.b),
             c=check_finite('c', self.c))
@@ -196,7 +197,7 @@ class IsotonicMap(ScoreMap):
                 raise InvalidValueError(
                     f'`{name}` must be sorted, each {order}, but got '
                     f'{numbers[position + 1]!r} after {numbers[position]!r}')
-        self._keep(scores=scores, values=values)
+        self._replace_fields(scores=scores, values=values)
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'IsotonicMap':
@@ -229,7 +230,8 @@ class HistogramMap(ScoreMap):
     type: ClassVar[str] = 'histogram'
 
     def __post_init__(self):
-        self._keep(values=_fractions('values', self.values, with_none=True))
+        self._replace_fields(
+            values=_fractions('values', self.values, with_none=True))
 
     @classmethod
     def fit(cls, scores: np.ndarray, targets: np.ndarray) -> 'HistogramMap':
@@ -251,7 +253,7 @@ SCORE_MAPS = {
 }
 
 
-def score_map_from(
+def score_map_from_dict(
         form: Dict[str, Any],
         maps: Mapping[str, Type[ScoreMap]] = SCORE_MAPS) -> ScoreMap:
     """Build a map from its JSON form.
@@ -267,7 +269,7 @@ def score_map_from(
             unknown, or its value is out of range.
 
     Example:
-        >>> half = score_map_from({'type': 'temperature', 'temperature': 2})
+        >>> half = score_map_from_dict(dict(type='temperature', temperature=2))
         >>> half(np.array([0.5, 0.8])).round(3)
         array([0.5  , 0.667])
     """

@@ -56,7 +56,7 @@ class SizeDependentPlattMap(ScoreMap):
     type: ClassVar[str] = 'size_platt'
 
     def __post_init__(self):
-        self._keep(
+        self._replace_fields(
             log_areas=_pair('log_areas', self.log_areas, check_finite),
             scales=_pair('scales', self.scales, check_positive),
             biases=_pair('biases', self.biases, check_finite))

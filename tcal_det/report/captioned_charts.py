@@ -65,15 +65,15 @@ class Chart:
 
 
 def reliability_charts(identity: str, ground_truth: GroundTruth,
-                       one: Measurement) -> List[Chart]:
+                       measurement: Measurement) -> List[Chart]:
     """Reliability diagrams of D-ECE and LaECE.
 
     Args:
         identity (str): Prefix of the ids of the HTML elements.
         ground_truth (GroundTruth): Annotations with the class names.
-        one (Measurement): Measurement of one results file.
+        measurement (Measurement): Measurement of one results file.
     """
-    report = one.report
+    report = measurement.report
     frequent = np.argsort(-report.num_detections, kind='stable')
     shown = np.sort(frequent[:_MOST_DIAGRAMS]).tolist()
     names = tuple(ground_truth.category_names[k] for k in shown)
@@ -96,8 +96,8 @@ def reliability_charts(identity: str, ground_truth: GroundTruth,
         tables = [error.bins, *(error.per_class[k].bins for k in shown)]
         diagrams.append(
             Chart(
-                f'{identity}-{key}',
-                f'{figure(key).title} {_number(one.report.overall[key])}',
+                f'{identity}-{key}', f'{figure(key).title} '
+                f'{_number(measurement.report.overall[key])}',
                 f'Blue bars: {target} of the detections in a bin of scores. '
                 'The line across a bin is their mean score, orange where it '
                 'is too high and grey where it is too low; the shaded part '
@@ -112,23 +112,23 @@ def reliability_charts(identity: str, ground_truth: GroundTruth,
 
 
 def error_charts(identity: str, ground_truth: GroundTruth,
-                 one: Measurement) -> List[Chart]:
+                 measurement: Measurement) -> List[Chart]:
     """Charts of the errors by score, kind, size and, if known, position.
 
     Args:
         identity (str): Prefix of the ids of the HTML elements.
         ground_truth (GroundTruth): Annotated objects.
-        one (Measurement): Measurement of one results file.
+        measurement (Measurement): Measurement of one results file.
     """
-    threshold = one.operating_point.threshold
-    at = f'at threshold {_number(threshold)}'
-    sizes = errors_by_size(ground_truth, one.matches, threshold)
+    threshold = measurement.operating_point.threshold
+    at_threshold = f'at threshold {_number(threshold)}'
+    sizes = errors_by_size(ground_truth, measurement.matches, threshold)
     kinds = [
         dict(
             kind=KINDS_OF_ERROR[kind],
             cost=cost,
-            number=one.split.num_errors[kind])
-        for kind, cost in one.split.d_ap.items()
+            number=measurement.split.num_errors[kind])
+        for kind, cost in measurement.split.d_ap.items()
     ]
     places = [
         Chart(
@@ -136,7 +136,7 @@ def error_charts(identity: str, ground_truth: GroundTruth,
             'By score',
             'Right and wrong detections by their score. The axis has a '
             'square-root scale, so that small numbers are visible.',
-            (charts.score_chart(detections_by_score(one.matches)), ),
+            (charts.score_chart(detections_by_score(measurement.matches)), ),
             is_wide=True),
         Chart(
             f'{identity}-kinds', 'By kind of error',
@@ -149,8 +149,8 @@ def error_charts(identity: str, ground_truth: GroundTruth,
              Column('number', 'Errors', kind='count')), kinds),
         Chart(
             f'{identity}-sizes', 'By size',
-            f'Objects missed and detections that are wrong {at}. Small is '
-            'below 32 x 32 pixels, large above 96 x 96.',
+            f'Objects missed and detections that are wrong {at_threshold}. '
+            'Small is below 32 x 32 pixels, large above 96 x 96.',
             (charts.size_chart(sizes), ), (),
             (Column('size', 'Size',
                     kind='text'), Column('objects', 'Objects', kind='count'),
@@ -160,15 +160,16 @@ def error_charts(identity: str, ground_truth: GroundTruth,
              Column('score', 'Mean score'),
              Column('gap', 'Score minus precision', kind='signed')), sizes),
     ]
-    misses = misses_by_position(ground_truth, one.matches, threshold)
+    misses = misses_by_position(ground_truth, measurement.matches, threshold)
     if misses:
         places.append(
             Chart(
                 f'{identity}-misses', 'Missed objects by position',
-                f'Share of the objects missed {at}, by the position of their '
-                'centre in the image. Cells with fewer than 5 objects are '
-                'blank.', (charts.position_chart(misses, 'Missed', False), )))
-    gaps = gaps_by_position(one.report)
+                f'Share of the objects missed {at_threshold}, by the '
+                'position of their centre in the image. Cells with fewer than '
+                '5 objects are blank.',
+                (charts.position_chart(misses, 'Missed', False), )))
+    gaps = gaps_by_position(measurement.report)
     if gaps:
         limit = max(0.05, max(abs(row['value']) for row in gaps))
         places.append(
@@ -183,21 +184,22 @@ def error_charts(identity: str, ground_truth: GroundTruth,
     return places
 
 
-def threshold_curve_chart(identity: str, one: Measurement) -> Chart:
+def threshold_curve_chart(identity: str, measurement: Measurement) -> Chart:
     """Chart of precision and recall over the score threshold.
 
     Args:
         identity (str): Prefix of the id of the HTML element.
-        one (Measurement): Measurement of one results file.
+        measurement (Measurement): Measurement of one results file.
     """
-    curve = threshold_curve(one.matches)
+    curve = threshold_curve(measurement.matches)
     return Chart(
         f'{identity}-threshold-curve', 'Precision and recall by threshold',
         'Precision and recall if detections with scores below the threshold '
         'are left out: the share of the other detections that are right, and '
         'the share of the objects that they find. '
         'The dashed line marks the threshold with the least LRP error.',
-        (charts.threshold_chart(curve, one.operating_point.threshold), ), (),
+        (charts.threshold_chart(curve,
+                                measurement.operating_point.threshold), ), (),
         (Column('threshold',
                 'Threshold'), Column('precision', 'Precision', kind='share'),
          Column('recall', 'Recall', kind='share'),

@@ -315,8 +315,9 @@ def size_chart(rows: List[Dict[str, Any]]) -> Spec:
     return _chart(
         60 * len(rows) - 24,
         data=dict(values=[
-            dict(size=row['size'], what=what, value=row[key]) for row in rows
-            for what, key in zip(titles, ('missed', 'false'))
+            dict(size=row['size'], what=quantity, value=row[key])
+            for row in rows
+            for quantity, key in zip(titles, ('missed', 'false'))
         ]),
         mark=dict(type='bar', cornerRadiusEnd=2),
         encoding=dict(

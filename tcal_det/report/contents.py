@@ -20,7 +20,7 @@ from .explanations import CLASS_COLUMNS, HEADLINES, figure
 from .measurement import Measurement
 from .operating_point import class_operating_points
 from .recalibration_gain import TARGETS, best_gain
-from .summary import compared_in_short, in_short, is_certain
+from .summary import is_certain, summarize_difference, summarize_results
 
 # Bound of the share of missed objects or of wrong detections, and probability
 # that the bound of the wrong detections does not hold.
@@ -70,8 +70,9 @@ def page_contents(title: str, ground_truth: GroundTruth,
         dict[str, Any]: Variables by name.
     """
     chapters = [
-        _chapter(f'r{number}', ground_truth, one, image_files, num_images)
-        for number, one in enumerate(measurements, 1)
+        _chapter(f'r{number}', ground_truth, measurement, image_files,
+                 num_images)
+        for number, measurement in enumerate(measurements, 1)
     ]
     return dict(
         title=title,
@@ -80,56 +81,62 @@ def page_contents(title: str, ground_truth: GroundTruth,
         chapters=chapters,
         comparison=_comparison(measurements),
         compared_short=[
-            compared_in_short(measurements[0], one) for one in measurements[1:]
+            summarize_difference(measurements[0], measurement)
+            for measurement in measurements[1:]
         ],
         figures=HEADLINES,
         settings=measurements[0].report.settings,
         num_resamples=num_resamples,
         seed=seed,
         has_images=image_files is not None,
-        data={one.name: _data(one)
-              for one in measurements})
+        data={
+            measurement.name: _data(measurement)
+            for measurement in measurements
+        })
 
 
-def _data(one: Measurement) -> Dict[str, Any]:
+def _data(measurement: Measurement) -> Dict[str, Any]:
     """Evaluation as `tcal-eval` writes it, without the bins of classes."""
-    content = one.report.to_dict()
+    content = measurement.report.to_dict()
     content['bins'].pop('per_class')
     content['intervals'] = {
         key: dict(low=interval.low, high=interval.high)
-        for key, interval in one.intervals.items()
+        for key, interval in measurement.intervals.items()
     }
-    content['error_split'] = one.split.to_dict()
+    content['error_split'] = measurement.split.to_dict()
     return content
 
 
-def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
-             image_files: Optional[Mapping[Any,
-                                           str]], num_images: int) -> Chapter:
-    point = one.operating_point
+def _chapter(identity: str, ground_truth: GroundTruth,
+             measurement: Measurement, image_files: Optional[Mapping[Any,
+                                                                     str]],
+             num_images: int) -> Chapter:
+    point = measurement.operating_point
     false_positives, missed = [], []
     if image_files is not None:
-        false_positives = false_positive_images(ground_truth, one.detections,
-                                                one.matches, one.split,
-                                                image_files, num_images)
-        missed = missed_object_images(ground_truth, one.matches,
+        false_positives = false_positive_images(ground_truth,
+                                                measurement.detections,
+                                                measurement.matches,
+                                                measurement.split, image_files,
+                                                num_images)
+        missed = missed_object_images(ground_truth, measurement.matches,
                                       point.threshold, image_files, num_images)
     return Chapter(
         id=identity,
-        name=one.name,
-        short=in_short(one),
-        counts=one.report.counts,
-        headlines=_headlines(one),
-        diagrams=reliability_charts(identity, ground_truth, one),
+        name=measurement.name,
+        short=summarize_results(measurement),
+        counts=measurement.report.counts,
+        headlines=_headlines(measurement),
+        diagrams=reliability_charts(identity, ground_truth, measurement),
         class_columns=[
             Column('name', 'Class', kind='text'),
             Column('num_objects', 'Objects', kind='count'),
             Column('num_detections', 'Detections', kind='count'),
             *(Column(f.key, f.title, f.sentence) for f in CLASS_COLUMNS)
         ],
-        class_rows=one.report.to_dict()['per_class'],
-        places=error_charts(identity, ground_truth, one),
-        threshold=threshold_curve_chart(identity, one),
+        class_rows=measurement.report.to_dict()['per_class'],
+        places=error_charts(identity, ground_truth, measurement),
+        threshold=threshold_curve_chart(identity, measurement),
         threshold_columns=[
             Column('name', 'Class', kind='text'),
             Column('threshold', 'Threshold',
@@ -148,7 +155,7 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
                 'threshold at which at most 20 % of the detections of a '
                 'new image are wrong, on average, with 90 % confidence.')
         ],
-        threshold_rows=_threshold_rows(ground_truth, one),
+        threshold_rows=_threshold_rows(ground_truth, measurement),
         false_positives=false_positives,
         missed=missed,
         gain_columns=[
@@ -157,20 +164,21 @@ def _chapter(identity: str, ground_truth: GroundTruth, one: Measurement,
             Column('d_ece', 'D-ECE', 'After a map to precision.'),
             Column('laece_0', 'LaECE_0', 'After a map to precision times IoU.')
         ],
-        gain_rows=_gain_rows(one),
+        gain_rows=_gain_rows(measurement),
         best={
             target: best
             for target in TARGETS
-            for best in [_best_row(one, target)] if best is not None
+            for best in [_best_row(measurement, target)] if best is not None
         })
 
 
-def _headlines(one: Measurement) -> List[Dict[str, Any]]:
-    overall = one.report.overall
+def _headlines(measurement: Measurement) -> List[Dict[str, Any]]:
+    overall = measurement.report.overall
     return [
         dict(
-            figure=f, value=overall[f.key], interval=one.intervals.get(f.key))
-        for f in HEADLINES
+            figure=f,
+            value=overall[f.key],
+            interval=measurement.intervals.get(f.key)) for f in HEADLINES
     ]
 
 
@@ -182,9 +190,10 @@ def _comparison(measurements: Sequence[Measurement]) -> List[Dict[str, Any]]:
     for f in HEADLINES:
         cells = [
             dict(
-                value=one.report.overall[f.key],
-                interval=one.intervals.get(f.key),
-                difference=one.differences.get(f.key)) for one in measurements
+                value=measurement.report.overall[f.key],
+                interval=measurement.intervals.get(f.key),
+                difference=measurement.differences.get(f.key))
+            for measurement in measurements
         ]
         for cell in cells:
             cell['verdict'] = _verdict(cell['difference'], f.higher_is_better)
@@ -200,13 +209,14 @@ def _verdict(difference: Optional[PairedDifference],
 
 
 def _threshold_rows(ground_truth: GroundTruth,
-                    one: Measurement) -> List[Dict[str, Any]]:
+                    measurement: Measurement) -> List[Dict[str, Any]]:
     """One threshold for all classes, then one for each class."""
-    for_recall = recall_thresholds(ground_truth, one.matches, _RISK)
-    for_precision = precision_thresholds(one.detections, one.matches, _RISK,
-                                         _CHANCE)
+    for_recall = recall_thresholds(ground_truth, measurement.matches, _RISK)
+    for_precision = precision_thresholds(measurement.detections,
+                                         measurement.matches, _RISK, _CHANCE)
     names = ('All classes', *ground_truth.category_names)
-    points = (one.operating_point, *class_operating_points(one.report))
+    points = (measurement.operating_point,
+              *class_operating_points(measurement.report))
     rows = [
         dict(
             name=name,
@@ -222,11 +232,11 @@ def _threshold_rows(ground_truth: GroundTruth,
     return rows
 
 
-def _gain_rows(one: Measurement) -> List[Dict[str, Any]]:
+def _gain_rows(measurement: Measurement) -> List[Dict[str, Any]]:
     """One row for the raw scores, then one row per kind of map."""
-    if not one.gains:
+    if not measurement.gains:
         return []
-    overall = one.report.overall
+    overall = measurement.report.overall
     rows = [
         dict(
             method='Raw scores',
@@ -236,7 +246,7 @@ def _gain_rows(one: Measurement) -> List[Dict[str, Any]]:
             is_total=True)
     ]
     by_map = {}
-    for gain in one.gains:
+    for gain in measurement.gains:
         row = by_map.setdefault(
             (gain.method, gain.classwise),
             dict(
@@ -246,15 +256,16 @@ def _gain_rows(one: Measurement) -> List[Dict[str, Any]]:
     return rows + list(by_map.values())
 
 
-def _best_row(one: Measurement, target: str) -> Optional[Dict[str, Any]]:
-    best = best_gain(one.gains, target)
+def _best_row(measurement: Measurement,
+              target: str) -> Optional[Dict[str, Any]]:
+    best = best_gain(measurement.gains, target)
     if best is None:
         return None
     return dict(
         figure=figure(best.figure),
-        before=one.report.overall[best.figure],
+        before=measurement.report.overall[best.figure],
         after=best.value,
         method=best.method,
         classwise=best.classwise,
-        helps=is_certain(one, best),
-        difference=one.gain_differences.get(target))
+        helps=is_certain(measurement, best),
+        difference=measurement.gain_differences.get(target))

@@ -103,9 +103,9 @@ def false_positive_images(ground_truth: GroundTruth, detections: Detections,
         examples.append(
             _example(ground_truth, image, image_files,
                      f'{name}, score {top:.2f}: {KINDS_OF_ERROR[kind]}', [
-                         _marked('false', detections.boxes[one],
-                                 _scored_label(ground_truth, matches, one))
-                         for one in members.tolist()
+                         _marked('false', detections.boxes[index],
+                                 _scored_label(ground_truth, matches, index))
+                         for index in members.tolist()
                      ]))
     return examples
 
@@ -137,9 +137,9 @@ def missed_object_images(ground_truth: GroundTruth, matches: DetectionMatches,
             _example(ground_truth, image, image_files,
                      f'{count[image]} of {objects[image]} objects missed', [
                          _marked(
-                             'missed', ground_truth.boxes[one], ground_truth.
-                             category_names[ground_truth.class_index[one]])
-                         for one in members[:_MOST_BOXES].tolist()
+                             'missed', ground_truth.boxes[index], ground_truth.
+                             category_names[ground_truth.class_index[index]])
+                         for index in members[:_MOST_BOXES].tolist()
                      ]))
     return examples
 

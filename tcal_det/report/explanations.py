@@ -33,8 +33,8 @@ def figure(key: str) -> ExplainedFigure:
         key (str): Key in the catalogue.
     """
     known = BY_KEY[key]
-    whole = f'{BY_KEY[known.part_of].title} ' if known.part_of else ''
-    return ExplainedFigure(key, whole + known.title, known.meaning,
+    prefix = f'{BY_KEY[known.part_of].title} ' if known.part_of else ''
+    return ExplainedFigure(key, prefix + known.title, known.meaning,
                            known.better == 'higher')
 
 

@@ -91,31 +91,31 @@ def _with_intervals(measurements: List[Measurement], ground_truth: GroundTruth,
                     num_resamples: int, seed: int) -> List[Measurement]:
     """Add intervals from resamples that all results share."""
     sets: Dict[tuple, Detections] = {}
-    for index, one in enumerate(measurements):
-        sets[index, None] = one.detections
+    for index, measurement in enumerate(measurements):
+        sets[index, None] = measurement.detections
         for target in TARGETS:
-            best = best_gain(one.gains, target)
+            best = best_gain(measurement.gains, target)
             if best is not None:
                 sets[index, target] = replace(
-                    one.detections, scores=best.scores)
+                    measurement.detections, scores=best.scores)
     resampled = dict(
         zip(
             sets,
             resample_figures(ground_truth, list(sets.values()), num_resamples,
                              seed)))
     measured = []
-    for index, one in enumerate(measurements):
+    for index, measurement in enumerate(measurements):
         before = resampled[index, None]
         gain_differences = {
             target:
             resampled[index,
                       target].differences_from(before, CONFIDENCE)[best_gain(
-                          one.gains, target).figure]
+                          measurement.gains, target).figure]
             for target in TARGETS if (index, target) in resampled
         }
         measured.append(
             replace(
-                one,
+                measurement,
                 intervals=before.intervals(CONFIDENCE),
                 gain_differences=gain_differences,
                 differences=before.differences_from(

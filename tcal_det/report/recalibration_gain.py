@@ -80,14 +80,14 @@ def cross_fitted_gains(ground_truth: GroundTruth,
     gains = []
     for target, iou_thr in TARGETS.items():
         matches = at_half if iou_thr == 0.5 else at_zero
-        goal = matches.is_tp if target == 'precision' else matches.iou
+        targets = matches.is_tp if target == 'precision' else matches.iou
         for method, score_map in _ORDER_KEEPING.items():
             for classwise in (False, True):
                 if classwise and not (1 < ground_truth.num_classes <=
                                       _MOST_CLASSES):
                     continue
-                scores = _cross_fitted(matches, goal.astype(np.float64), half,
-                                       score_map, classwise, rng)
+                scores = _cross_fitted(matches, targets.astype(np.float64),
+                                       half, score_map, classwise, rng)
                 gains.append(
                     RecalibrationGain(method, target, classwise,
                                       _measured(target, matches, scores),
@@ -98,11 +98,11 @@ def cross_fitted_gains(ground_truth: GroundTruth,
 def best_gain(gains: List[RecalibrationGain],
               target: str) -> Optional[RecalibrationGain]:
     """Gain with the smallest figure of a target; None if there is no gain."""
-    mine = [gain for gain in gains if gain.target == target]
-    return min(mine, key=lambda gain: gain.value, default=None)
+    candidates = [gain for gain in gains if gain.target == target]
+    return min(candidates, key=lambda gain: gain.value, default=None)
 
 
-def _cross_fitted(matches: DetectionMatches, goal: np.ndarray,
+def _cross_fitted(matches: DetectionMatches, targets: np.ndarray,
                   half: np.ndarray, score_map: Type[ScoreMap], classwise: bool,
                   rng: np.random.Generator) -> np.ndarray:
     """Scores from the map of the other half, shape (D,)."""
@@ -110,23 +110,23 @@ def _cross_fitted(matches: DetectionMatches, goal: np.ndarray,
     for fitted in (0, 1):
         pool = np.flatnonzero(matches.is_counted & (half == fitted))
         applied = half != fitted
-        scores[applied] = _fit(score_map, matches.scores, goal, pool, rng)(
+        scores[applied] = _fit(score_map, matches.scores, targets, pool, rng)(
             matches.scores[applied])
         for k in range(matches.num_classes if classwise else 0):
-            mine = pool[matches.class_index[pool] == k]
-            if len(mine) >= FEWEST_DETECTIONS:
+            class_pool = pool[matches.class_index[pool] == k]
+            if len(class_pool) >= FEWEST_DETECTIONS:
                 members = applied & (matches.class_index == k)
-                scores[members] = _fit(score_map, matches.scores, goal, mine,
-                                       rng)(
+                scores[members] = _fit(score_map, matches.scores, targets,
+                                       class_pool, rng)(
                                            matches.scores[members])
     return np.clip(scores, 0, 1)
 
 
-def _fit(score_map: Type[ScoreMap], scores: np.ndarray, goal: np.ndarray,
+def _fit(score_map: Type[ScoreMap], scores: np.ndarray, targets: np.ndarray,
          pool: np.ndarray, rng: np.random.Generator) -> ScoreMap:
     if len(pool) > _MOST_TO_FIT:
         pool = rng.choice(pool, _MOST_TO_FIT, replace=False)
-    return score_map.fit(scores[pool], goal[pool])
+    return score_map.fit(scores[pool], targets[pool])
 
 
 def _measured(target: str, matches: DetectionMatches,
@@ -136,10 +136,10 @@ def _measured(target: str, matches: DetectionMatches,
     The maps keep the order of the scores in an image and class, so the matches
     do not change.
     """
-    mended = replace(matches, scores=scores)
+    recalibrated = replace(matches, scores=scores)
     with warnings.catch_warnings():
         # The headline figures already warned of undefined values.
         warnings.simplefilter('ignore', UserWarning)
         if target == 'precision':
-            return detection_calibration_error(mended).ece
-        return laece(mended).laece
+            return detection_calibration_error(recalibrated).ece
+        return laece(recalibrated).laece

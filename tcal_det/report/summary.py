@@ -11,18 +11,19 @@ from .recalibration_gain import TARGETS, RecalibrationGain, best_gain
 _FEWEST_DETECTIONS = 100
 
 
-def in_short(one: Measurement) -> List[str]:
+def summarize_results(measurement: Measurement) -> List[str]:
     """Sentences about accuracy, calibration, threshold and recalibration.
 
     Args:
-        one (Measurement): Measurement of one results file.
+        measurement (Measurement): Measurement of one results file.
     """
-    sentences = (_accuracy(one), _calibration(one), _worst_class(one),
-                 _kind_of_error(one), _threshold(one), *_recalibration(one))
+    sentences = (_accuracy(measurement), _calibration(measurement),
+                 _worst_class(measurement), _kind_of_error(measurement),
+                 _threshold(measurement), *_recalibration(measurement))
     return [sentence for sentence in sentences if sentence]
 
 
-def compared_in_short(first: Measurement, other: Measurement) -> str:
+def summarize_difference(first: Measurement, other: Measurement) -> str:
     """Compare accuracy and calibration of two results in one sentence.
 
     Args:
@@ -47,16 +48,16 @@ def compared_in_short(first: Measurement, other: Measurement) -> str:
     return f'{other.name} compared with {first.name}: {"; ".join(parts)}.'
 
 
-def _accuracy(one: Measurement) -> str:
-    figures = one.report.overall
+def _accuracy(measurement: Measurement) -> str:
+    figures = measurement.report.overall
     if math.isnan(figures['mAP']):
         return 'There is no annotated object, so AP is undefined.'
-    return (f'Accuracy: mAP {figures["mAP"]:.3f}{_range(one, "mAP")}; AP50 '
-            f'{figures["AP50"]:.3f}.')
+    return (f'Accuracy: mAP {figures["mAP"]:.3f}{_range(measurement, "mAP")}; '
+            f'AP50 {figures["AP50"]:.3f}.')
 
 
-def _calibration(one: Measurement) -> str:
-    figures = one.report.overall
+def _calibration(measurement: Measurement) -> str:
+    figures = measurement.report.overall
     error, over, under = (
         figures[key] for key in ('d_ece', 'd_ece_over', 'd_ece_under'))
     if math.isnan(error):
@@ -69,12 +70,12 @@ def _calibration(one: Measurement) -> str:
         tendency = 'too high in some places and too low in others'
     return (f'Calibration: scores differ from precision by {100 * error:.1f} '
             f'percentage points on average, {tendency} (D-ECE {error:.3f}'
-            f'{_range(one, "d_ece")}).')
+            f'{_range(measurement, "d_ece")}).')
 
 
-def _worst_class(one: Measurement) -> str:
+def _worst_class(measurement: Measurement) -> str:
     rows = [
-        row for row in one.report.per_class
+        row for row in measurement.report.per_class
         if row['num_detections'] >= _FEWEST_DETECTIONS
     ]
     if len(rows) < 2:
@@ -84,8 +85,8 @@ def _worst_class(one: Measurement) -> str:
             f'{worst["d_ece"]:.3f}.')
 
 
-def _kind_of_error(one: Measurement) -> str:
-    kind, cost = max(one.split.d_ap.items(), key=lambda item: item[1])
+def _kind_of_error(measurement: Measurement) -> str:
+    kind, cost = max(measurement.split.d_ap.items(), key=lambda item: item[1])
     if not cost > 0:
         return ''
     return (f'The kind of error with the largest effect is '
@@ -93,8 +94,8 @@ def _kind_of_error(one: Measurement) -> str:
             'higher.')
 
 
-def _threshold(one: Measurement) -> str:
-    point = one.operating_point
+def _threshold(measurement: Measurement) -> str:
+    point = measurement.operating_point
     if math.isnan(point.threshold):
         return ''
     return (f'Threshold: keep detections with a score of at least '
@@ -103,15 +104,15 @@ def _threshold(one: Measurement) -> str:
             f'{100 * point.recall:.0f} % of the objects are found.')
 
 
-def _recalibration(one: Measurement) -> List[str]:
+def _recalibration(measurement: Measurement) -> List[str]:
     sentences = []
     for target in TARGETS:
-        best = best_gain(one.gains, target)
+        best = best_gain(measurement.gains, target)
         if best is None:
             continue
         name = 'D-ECE' if target == 'precision' else 'LaECE_0'
-        before = one.report.overall[best.figure]
-        if is_certain(one, best):
+        before = measurement.report.overall[best.figure]
+        if is_certain(measurement, best):
             kind = f'{best.method}{", a map for each class" * best.classwise}'
             sentences.append(
                 f'Recalibration ({kind}) is expected to lower {name} from '
@@ -122,21 +123,21 @@ def _recalibration(one: Measurement) -> List[str]:
     return sentences
 
 
-def is_certain(one: Measurement, gain: RecalibrationGain) -> bool:
+def is_certain(measurement: Measurement, gain: RecalibrationGain) -> bool:
     """Whether a map lowers its figure and the interval excludes 0.
 
     Args:
-        one (Measurement): Measurement of one results file.
+        measurement (Measurement): Measurement of one results file.
         gain (RecalibrationGain): Best gain of its target.
     """
-    difference = one.gain_differences.get(gain.target)
+    difference = measurement.gain_differences.get(gain.target)
     if difference is not None and not difference.high < 0:
         return False
-    return gain.value < one.report.overall[gain.figure]
+    return gain.value < measurement.report.overall[gain.figure]
 
 
-def _range(one: Measurement, key: str) -> str:
-    interval = one.intervals.get(key)
+def _range(measurement: Measurement, key: str) -> str:
+    interval = measurement.intervals.get(key)
     if interval is None or math.isnan(interval.low):
         return ''
     return f', 95 % interval {interval.low:.3f} to {interval.high:.3f}'

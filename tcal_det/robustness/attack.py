@@ -117,9 +117,9 @@ def ascend(loss_of: Loss,
         points = [point.detach().requires_grad_() for point in points]
         with torch.enable_grad():
             gradients = torch.autograd.grad(loss_of(points), points)
-        points = changed(
-            [point.detach() for point in points],
-            [step * torch.nan_to_num(one.sign()) for one in gradients])
+        points = changed([point.detach() for point in points], [
+            step * torch.nan_to_num(gradient.sign()) for gradient in gradients
+        ])
     return points
 
 

@@ -40,26 +40,28 @@ class CellFile:
             self.path,
             dict(
                 settings=self._settings,
-                cells=[one.to_dict() for one in self.cells.values()]),
+                cells=[finished.to_dict()
+                       for finished in self.cells.values()]),
             indent=None)
 
     def _read(self) -> List[Cell]:
         try:
             content = load_json(self.path)
             settings = dict(content['settings'])
-            cells = [Cell.from_dict(one) for one in content['cells']]
+            cells = [Cell.from_dict(cell) for cell in content['cells']]
         except (OSError, AttributeError, KeyError, TypeError, ValueError,
                 RecursionError) as error:
             raise InvalidValueError(
                 f'{self.path!r} must hold the finished cells of an earlier '
                 f'run, but cannot be read ({type(error).__name__}: {error}): '
                 'remove it, or choose another `--out`') from None
-        others = [
+        differing = [
             key for key in self._settings
             if settings.get(key) != self._settings[key]
         ]
-        if others:
+        if differing:
             raise InvalidValueError(
                 f'{self.path!r} holds cells that were measured with another '
-                f'{", ".join(others)}: remove it, or choose another `--out`')
+                f'{", ".join(differing)}: remove it, or choose another `--out`'
+            )
         return cells

@@ -47,11 +47,13 @@ class Figures:
             Figures: Results of the function with the same keys.
         """
         values = {
-            key: function(np.array([[one.values[key]] for one in parts]))
+            key:
+            function(np.array([[figures.values[key]] for figures in parts]))
             for key in parts[0].values
         }
         resamples = {
-            key: function(np.stack([one.resamples[key] for one in parts]))
+            key:
+            function(np.stack([figures.resamples[key] for figures in parts]))
             for key in parts[0].resamples
         }
         return cls({

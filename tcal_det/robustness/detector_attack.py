@@ -97,7 +97,9 @@ def check_losses(detector: nn.Module, dataloader: Iterable[dict]) -> None:
             'pipeline centres the image (RandomCenterCropPad) and does not '
             'move its boxes: leave the attacks out with --attacks none')
     device = next(detector.parameters()).device
-    images = [one.clone().requires_grad_() for one in _pixels(data, device)]
+    images = [
+        image.clone().requires_grad_() for image in _pixels(data, device)
+    ]
     try:
         with prepared_for_loss(detector), torch.enable_grad():
             loss = detector_loss(detector, images, data['data_samples'])
@@ -149,7 +151,7 @@ def prepared_for_loss(detector: nn.Module) -> Iterator[None]:
     Args:
         detector (nn.Module): Detector in eval mode.
     """
-    told = [
+    loss_modules = [
         module for module in detector.modules()
         if callable(getattr(module, 'loss', None))
         # Modules without a loss that must match the mode of their detector:
@@ -158,35 +160,39 @@ def prepared_for_loss(detector: nn.Module) -> Iterator[None]:
         or hasattr(module, 'test_branch_idx') or module is getattr(
             detector, 'decoder', None)
     ]
-    were_training = [module.training for module in told]
+    training_flags = [module.training for module in loss_modules]
     hub = MessageHub.get_current_instance()
     progress = {key: hub.get_info(key, None) for key in ('epoch', 'iter')}
-    learning = [one for one in detector.parameters() if one.requires_grad]
-    buffers = [(one, one.clone()) for one in detector.buffers()]
-    for module in told:
+    trainable = [
+        parameter for parameter in detector.parameters()
+        if parameter.requires_grad
+    ]
+    buffers = [(buffer, buffer.clone()) for buffer in detector.buffers()]
+    for module in loss_modules:
         module.training = True
     for key in progress:
         hub.update_info(key, _AFTER_TRAINING)
-    for parameter in learning:
+    for parameter in trainable:
         parameter.requires_grad_(False)
     # With activation checkpointing there is no gradient to the images.
-    recomputing = [
-        one for one in detector.modules() if getattr(one, 'with_cp', False)
+    checkpointed = [
+        module for module in detector.modules()
+        if getattr(module, 'with_cp', False)
     ]
-    for module in recomputing:
+    for module in checkpointed:
         module.with_cp = False
     try:
         yield
     finally:
-        for module, was_training in zip(told, were_training):
+        for module, was_training in zip(loss_modules, training_flags):
             module.training = was_training
-        for module in recomputing:
+        for module in checkpointed:
             module.with_cp = True
         for key, value in progress.items():
             hub.pop_info(key)
             if value is not None:
                 hub.update_info(key, value)
-        for parameter in learning:
+        for parameter in trainable:
             parameter.requires_grad_(True)
         with torch.no_grad():
             for buffer, content in buffers:

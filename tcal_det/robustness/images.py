@@ -110,8 +110,8 @@ def _innermost(dataset: Any) -> Iterator[Any]:
     else:
         inner: List[Any] = getattr(dataset, 'datasets',
                                    None) or [dataset.dataset]
-        for one in inner:
-            yield from _innermost(one)
+        for wrapped in inner:
+            yield from _innermost(wrapped)
 
 
 def _trains_on_masks(cfg: Config) -> bool:

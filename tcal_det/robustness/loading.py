@@ -11,7 +11,7 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.distillers.detector_files import (ZOO_PREFIX,
                                                        build_detector,
                                                        find_detector,
-                                                       load_whole_checkpoint)
+                                                       load_weights)
 
 
 def load_detector_config(
@@ -80,6 +80,6 @@ def load_detector(cfg: Config,
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = build_detector(cfg)
-    load_whole_checkpoint(
+    load_weights(
         detector, checkpoint, role='detector', allow_partial=allow_partial)
     return detector.to(get_device()).eval()

@@ -104,8 +104,8 @@ def measured_figures(collected: CollectedDetections, num_resamples: int,
     """
     ground_truth, detections, _ = collected
     if num_resamples == 0:
-        values = DetectionCalibrationReport.of(ground_truth,
-                                               detections).figures(FIGURES)
+        values = DetectionCalibrationReport.from_detections(
+            ground_truth, detections).figures(FIGURES)
         return Figures(values, dict.fromkeys(FIGURES, np.zeros(0)))
     resampled, = resample_figures(ground_truth, [detections], num_resamples,
                                   seed)
@@ -117,10 +117,10 @@ def measured_figures(collected: CollectedDetections, num_resamples: int,
 
 def _check_num_classes(detector: nn.Module, num_classes: int) -> None:
     for name, module in detector.named_modules():
-        own = getattr(module, 'num_classes', num_classes)
-        if 'bbox_head' in name.split('.')[-2:] and own != num_classes:
+        head_classes = getattr(module, 'num_classes', num_classes)
+        if 'bbox_head' in name.split('.')[-2:] and head_classes != num_classes:
             raise InvalidValueError(
                 f'the data set must have the classes of the detector, but '
-                f'names {num_classes} and `{name}` has {own}: set '
+                f'names {num_classes} and `{name}` has {head_classes}: set '
                 '`metainfo.classes` of the dataset, or the `num_classes` of '
                 'the head')

@@ -24,7 +24,7 @@ _SPEED_KEYS = ('num_workers', 'persistent_workers', 'pin_memory',
 def measure_all(shifted: ShiftedDetector,
                 shifts: Sequence[Shift],
                 cell_file: CellFile,
-                say: Callable[[str], None] = print) -> List[Cell]:
+                log: Callable[[str], None] = print) -> List[Cell]:
     """Measure the shifts that a file does not hold yet.
 
     Args:
@@ -32,24 +32,24 @@ def measure_all(shifted: ShiftedDetector,
         shifts (Sequence[Shift]): All shifts of the result.
         cell_file (CellFile): File of the measured cells; each new cell is
             added at once.
-        say (Callable): Function that prints a line about the progress.
+        log (Callable): Function that prints a line about the progress.
             Defaults to print.
 
     Returns:
         list[Cell]: Measured cells in the order of the shifts.
     """
-    missing = [one for one in shifts if one not in cell_file.cells]
-    taken = [one for one in shifts if one in cell_file.cells]
-    if taken:
-        say(f'{len(taken)} cells taken over from {cell_file.path}: '
-            f'{_listed(taken)}')
+    missing = [shift for shift in shifts if shift not in cell_file.cells]
+    reused = [shift for shift in shifts if shift in cell_file.cells]
+    if reused:
+        log(f'{len(reused)} cells taken over from {cell_file.path}: '
+            f'{_listed(reused)}')
     remaining = _RemainingTime(missing)
     for number, shift in enumerate(missing):
-        say(f'{shift} (cell {number + 1} of {len(missing)}'
+        log(f'{shift} (cell {number + 1} of {len(missing)}'
             f'{remaining.text(number)})')
         cell_file.add(shifted.measure(shift))
         remaining.done(shift)
-    return [cell_file.cells[one] for one in shifts]
+    return [cell_file.cells[shift] for shift in shifts]
 
 
 def _listed(shifts: Sequence[Shift]) -> str:
@@ -57,8 +57,8 @@ def _listed(shifts: Sequence[Shift]) -> str:
     strengths: Dict[str, List[str]] = {}
     for shift in shifts:
         strengths.setdefault(shift.name, []).append(f'{shift.strength:g}')
-    return ', '.join(name if name == CLEAN.name else ' '.join([name, *those])
-                     for name, those in strengths.items())
+    return ', '.join(name if name == CLEAN.name else ' '.join([name, *values])
+                     for name, values in strengths.items())
 
 
 class _RemainingTime:
@@ -71,22 +71,23 @@ class _RemainingTime:
 
     def done(self, shift: Shift) -> None:
         now = time.monotonic()
-        self._seconds.setdefault(_pace(shift), []).append(now - self._last)
+        self._seconds.setdefault(_duration_group(shift),
+                                 []).append(now - self._last)
         self._last = now
 
     def text(self, number: int) -> str:
         """Remaining time from a shift on; '' if there is no estimate yet."""
         means = {key: np.mean(times) for key, times in self._seconds.items()}
-        ahead = [_pace(shift) for shift in self._shifts[number:]]
-        if not set(ahead) & set(means):
+        groups = [_duration_group(shift) for shift in self._shifts[number:]]
+        if not set(groups) & set(means):
             return ''
-        known = sum(means[pace] for pace in ahead if pace in means)
-        unknown = sorted(set(ahead) - set(means))
+        known = sum(means[group] for group in groups if group in means)
+        unknown = sorted(set(groups) - set(means))
         text = f', about {math.ceil(known / 60)} min left'
         return text + (f' before {", ".join(unknown)}' if unknown else '')
 
 
-def _pace(shift: Shift) -> str:
+def _duration_group(shift: Shift) -> str:
     """Name of a group of shifts that take about the same time."""
     return {
         'attack': shift.name.upper(),

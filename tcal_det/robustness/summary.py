@@ -42,7 +42,7 @@ class RobustnessSummary:
     by_corruption: Dict[str, Figures]
 
     @classmethod
-    def of(cls, cells: Sequence[Cell]) -> 'RobustnessSummary':
+    def from_cells(cls, cells: Sequence[Cell]) -> 'RobustnessSummary':
         """Summarise the cells of one detector.
 
         Args:
@@ -52,18 +52,18 @@ class RobustnessSummary:
         Returns:
             RobustnessSummary: Cells and their means.
         """
-        corrupted = [one for one in cells if one.shift.kind == 'corruption']
+        corrupted = [cell for cell in cells if cell.shift.kind == 'corruption']
 
         def means_by(attribute, kind):
             groups: Dict[Any, List[Figures]] = {}
-            for one in corrupted:
-                group = kind(getattr(one.shift, attribute))
-                groups.setdefault(group, []).append(one.figures)
+            for cell in corrupted:
+                group = kind(getattr(cell.shift, attribute))
+                groups.setdefault(group, []).append(cell.figures)
             return {key: mean_of(parts) for key, parts in groups.items()}
 
         mean = relative = None
         if corrupted:
-            mean = mean_of([one.figures for one in corrupted])
+            mean = mean_of([cell.figures for cell in corrupted])
             relative = ratio_of(
                 *(Figures({key: figures.values[key]
                            for key in ACCURACY},
@@ -82,7 +82,7 @@ class RobustnessSummary:
     @property
     def attacked(self) -> List[Cell]:
         """Cells of the attacks."""
-        return [one for one in self.cells if one.shift.kind == 'attack']
+        return [cell for cell in self.cells if cell.shift.kind == 'attack']
 
     def to_dict(self) -> Dict[str, Any]:
         """Plain numbers, each figure with its interval; NaN stays NaN."""
@@ -95,8 +95,12 @@ class RobustnessSummary:
                 rPC=_plain(self.relative.intervals(highest=float('inf'))),
                 difference_to_clean={
                     key:
-                    dict(value=one.difference, low=one.low, high=one.high)
-                    for key, one in self.mean.differences_from(clean).items()
+                    dict(
+                        value=figure.difference,
+                        low=figure.low,
+                        high=figure.high)
+                    for key, figure in self.mean.differences_from(
+                        clean).items()
                 },
                 by_severity={
                     severity: _plain(figures.intervals())
@@ -110,14 +114,15 @@ class RobustnessSummary:
             content,
             cells=[
                 dict(
-                    one.shift.to_dict(),
-                    num_detections=one.num_detections,
-                    **_plain(one.figures.intervals())) for one in self.cells
+                    figure.shift.to_dict(),
+                    num_detections=figure.num_detections,
+                    **_plain(figure.figures.intervals()))
+                for figure in self.cells
             ])
 
 
 def _plain(intervals: Dict[str, Interval]) -> Dict[str, Dict[str, float]]:
     return {
-        key: dict(value=one.value, low=one.low, high=one.high)
-        for key, one in intervals.items() if key in FIGURES
+        key: dict(value=figure.value, low=figure.low, high=figure.high)
+        for key, figure in intervals.items() if key in FIGURES
     }

@@ -21,9 +21,10 @@ def robustness_tables(summary: RobustnessSummary) -> str:
     if summary.by_corruption:
         parts += [
             '## Corruptions, mean over severities',
-            markdown_table([['corruption', *_HEADER],
-                            *(_row(name, one.intervals())
-                              for name, one in summary.by_corruption.items())])
+            markdown_table(
+                [['corruption', *_HEADER],
+                 *(_row(name, figures.intervals())
+                   for name, figures in summary.by_corruption.items())])
         ]
     parts += ['## Every cell', _cell_table(summary.cells)]
     return '\n\n'.join(parts)
@@ -49,8 +50,8 @@ def overview_table(summary: RobustnessSummary) -> str:
             for severity, figures in sorted(summary.by_severity.items())
         ]
     rows += [
-        _row(str(one.shift), one.figures.intervals())
-        for one in summary.attacked
+        _row(str(cell.shift), cell.figures.intervals())
+        for cell in summary.attacked
     ]
     return markdown_table([['images', *_HEADER], *rows])
 
@@ -73,9 +74,9 @@ def _overview(summary: RobustnessSummary) -> str:
 def _cell_table(cells: Sequence[Cell]) -> str:
     """Table with the number of detections, as few make an error uncertain."""
     return markdown_table([['images', *_HEADER, 'detections'], *([
-        *_row(str(one.shift), one.figures.intervals()),
-        str(one.num_detections)
-    ] for one in cells)])
+        *_row(str(cell.shift), cell.figures.intervals()),
+        str(cell.num_detections)
+    ] for cell in cells)])
 
 
 def _row(

@@ -7,6 +7,7 @@ image, and the samples are read only once.
 
 Shapes: N samples of I images; B resamples; C classes; M bins; R ranges.
 """
+import math
 from dataclasses import dataclass
 from typing import Dict, Tuple
 
@@ -66,6 +67,19 @@ class Estimate:
     def to_dict(self) -> Dict[str, float]:
         """Convert to plain numbers."""
         return dict(value=self.value, low=self.low, high=self.high)
+
+    def text(self, digits: int = 4) -> str:
+        """Format the value and its interval.
+
+        Args:
+            digits (int): Number of decimal places. Defaults to 4.
+        """
+        if math.isnan(self.value):
+            return 'n/a'
+        interval = 'no interval'
+        if not math.isnan(self.low):
+            interval = f'{self.low:.{digits}f}, {self.high:.{digits}f}'
+        return f'{self.value:.{digits}f} [{interval}]'
 
 
 def draw_images(num_images: int, num_resamples: int, seed: int) -> np.ndarray:

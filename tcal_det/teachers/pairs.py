@@ -214,9 +214,9 @@ class PairCollector:
                 f'{self._threshold:g}, but gave none of them in {num_images} '
                 'images: check that the checkpoint is one of a trained '
                 'detector')
-        scored, every = (
-            PairSelection(**one.columns(), num_seen=one.num_seen)
-            for one in (self._scored, self._all))
+        scored, all_pairs = (
+            PairSelection(**reservoir.columns(), num_seen=reservoir.num_seen)
+            for reservoir in (self._scored, self._all))
         places = dict(
             dict(
                 non_target_variance=np.empty(0),
@@ -224,7 +224,7 @@ class PairCollector:
             **self._scored_places.columns())
         return TeacherPairs(
             scored=scored,
-            all=every,
+            all=all_pairs,
             scored_places=PlaceSelection(
                 **places, num_seen=self._scored_places.num_seen),
             score_threshold=self._threshold,

@@ -77,21 +77,21 @@ class Reservoir:
             num_small = self._rng.binomial(count, self._threshold)
             chosen = np.sort(self._rng.choice(count, num_small, replace=False))
         keys = self._threshold * self._rng.random(num_small)
-        room = self.max_samples - self._num_kept
-        if num_small <= room:
+        num_free = self.max_samples - self._num_kept
+        if num_small <= num_free:
             places = self._num_kept + np.arange(num_small)
         else:
-            every = np.concatenate([self._keys[:self._num_kept], keys])
-            stays = np.zeros(len(every), bool)
-            stays[np.argpartition(every, self.max_samples -
-                                  1)[:self.max_samples]] = True
-            freed = np.flatnonzero(~stays[:self._num_kept])
-            enters = stays[self._num_kept:]
+            all_keys = np.concatenate([self._keys[:self._num_kept], keys])
+            is_kept = np.zeros(len(all_keys), bool)
+            is_kept[np.argpartition(all_keys, self.max_samples -
+                                    1)[:self.max_samples]] = True
+            freed = np.flatnonzero(~is_kept[:self._num_kept])
+            is_new_kept = is_kept[self._num_kept:]
             places = np.concatenate(
                 [freed, np.arange(self._num_kept, self.max_samples)])
-            chosen, keys = chosen[enters], keys[enters]
+            chosen, keys = chosen[is_new_kept], keys[is_new_kept]
         self._keys[places] = keys
-        if num_small >= room:
+        if num_small >= num_free:
             self._num_kept = self.max_samples
             self._threshold = self._keys.max()
         else:

@@ -156,9 +156,9 @@ class SigmoidCalibration:
             f'{"":19}{"samples":>9}' + ''.join(f'{key:>10}' for key in COLUMNS)
         ]
         for name in SELECTIONS:
-            for when in ('before', 'after'):
-                row = getattr(self, when)[name].to_dict()
-                lines.append(f'{name:12}{when:7}{row["num_samples"]:9d}' +
+            for phase in ('before', 'after'):
+                row = getattr(self, phase)[name].to_dict()
+                lines.append(f'{name:12}{phase:7}{row["num_samples"]:9d}' +
                              ''.join(f'{row[key]:10.4f}' for key in COLUMNS))
         rules = self._rules()
         lines += [f'{name}: {rules[name]}' for name in SELECTIONS]
@@ -248,12 +248,12 @@ def calibrate_pairs(pairs: TeacherPairs,
     """
 
     def fit(selection: PairSelection, rows: Any = ...) -> Calibrator:
-        made = _make(calibrator, softening, focal)
-        made.fit(
+        fitted = _make(calibrator, softening, focal)
+        fitted.fit(
             selection.logits[rows, None],
             selection.targets[rows, None],
             base_rate=pairs.base_rate)
-        return made
+        return fitted
 
     check_choice('fit_to', fit_to, SELECTIONS)
     selections = {name: getattr(pairs, name) for name in SELECTIONS}
@@ -271,18 +271,19 @@ def calibrate_pairs(pairs: TeacherPairs,
     after = {}
     for name, selection in selections.items():
         calibrated = np.empty_like(selection.logits)
-        for index, of_fold in enumerate(fold_calibrators):
+        for index, fold_calibrator in enumerate(fold_calibrators):
             held_out = fold[selection.image_ids] == index
-            calibrated[held_out] = apply(of_fold, selection.logits[held_out])
+            calibrated[held_out] = apply(fold_calibrator,
+                                         selection.logits[held_out])
         after[name] = measure_pairs(calibrated, selection.targets)
     before = {
         name: measure_pairs(selection.logits, selection.targets)
         for name, selection in selections.items()
     }
     _warn_of_background(before['all'], after['all'], fit_to)
-    for made in (*calibrators.values(), *fold_calibrators):
+    for fitted in (*calibrators.values(), *fold_calibrators):
         # Fitted to a single column, but applied to each column of the head.
-        made.cls_channels = pairs.cls_channels
+        fitted.cls_channels = pairs.cls_channels
     return SigmoidCalibration(
         fitted_to=fit_to,
         calibrators=calibrators,

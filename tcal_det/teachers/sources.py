@@ -15,7 +15,7 @@ from tcal_det.dataset_files import check_data, innermost_datasets
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.distillers.detector_files import (build_detector,
                                                        find_detector,
-                                                       load_whole_checkpoint)
+                                                       load_weights)
 from tcal_det.teacher_options import SPLITS
 
 
@@ -64,7 +64,7 @@ def build_teacher(cfg: Config, checkpoint: str) -> nn.Module:
     _check_dict('model', cfg['model'])
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = build_detector(cfg)
-    load_whole_checkpoint(detector, checkpoint)
+    load_weights(detector, checkpoint)
     return detector.to(get_device()).eval()
 
 

@@ -8,7 +8,7 @@ from .figures import new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CELL_INCHES = 2.6
+CELL_INCHES = 3.2
 TITLE_INCHES = 0.3
 
 
@@ -36,8 +36,8 @@ def detection_grid(images: List[List[np.ndarray]],
         len(titles),
         squeeze=False,
         gridspec_kw=dict(height_ratios=heights))
-    for row, painted in zip(axes, images):
-        for axis, image in zip(row, painted):
+    for row, row_images in zip(axes, images):
+        for axis, image in zip(row, row_images):
             axis.imshow(image)
             axis.set_axis_off()
     for axis, title in zip(axes[0], titles):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Tuple
 import numpy as np
 
 from tcal_det.errors import InvalidValueError
-from tcal_det.fileio import replaced_atomically
+from tcal_det.fileio import atomic_output_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,5 +91,5 @@ def save_figure(figure: 'Figure', path: str, dpi: int = 150) -> None:
             be written.
     """
     suffix = check_figure_path(path)
-    with replaced_atomically(path) as temporary:
+    with atomic_output_file(path) as temporary:
         figure.savefig(temporary, format=suffix[1:], dpi=dpi)

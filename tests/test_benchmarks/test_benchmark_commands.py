@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.eval_calibration import __main__ as command
-from benchmarks.eval_calibration import commands, contestants
-from benchmarks.eval_calibration.made_up_set import (SetSize, make_annotations,
-                                                     make_arrays, make_results)
+from benchmarks.eval_calibration import commands, implementations
+from benchmarks.eval_calibration.generated_set import (SetSize,
+                                                       make_annotations,
+                                                       make_arrays,
+                                                       make_results)
 
 SIZE = SetSize(images=30, seed=1, classes=5, results_per_image=8)
 
@@ -47,7 +49,7 @@ def test_made_up_set_follows_from_its_size_and_seed():
 @pytest.mark.parametrize('name', ['tcal_det', 'tcal_det-arrays'])
 def test_contestants_evaluate_the_whole_set(name):
     crowds = make_arrays(SIZE)['iscrowd']
-    row = contestants.run_apart(name, SIZE, repeats=1)
+    row = implementations.run_in_process(name, SIZE, repeats=1)
     # A crowd is not an object to be found.
     assert row['objects'] == (~crowds).sum()
     assert row['results'] == 30 * 8
@@ -64,8 +66,9 @@ def test_fastest_of_repeated_runs_counts(monkeypatch):
     def run(*args, **kwargs):
         return SimpleNamespace(stdout=answers.pop(0))
 
-    monkeypatch.setattr(contestants.subprocess, 'run', run)
-    assert contestants.run_apart('tcal_det', SIZE, 3) == dict(total=1.0)
+    monkeypatch.setattr(implementations.subprocess, 'run', run)
+    assert implementations.run_in_process('tcal_det', SIZE,
+                                          3) == dict(total=1.0)
 
 
 def run_main(monkeypatch, *arguments):

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from benchmarks.study.classifiers import data
 from benchmarks.study.classifiers.data import (draw_labels, label_distribution,
                                                make_crops, tempered)
-from tcal_det.datasets import digit_scenes
+from tools.dataset_converters import digit_scenes
 
 PARTNER = {3: 8, 8: 3, 4: 9, 9: 4, 1: 7, 7: 1}
 

@@ -79,10 +79,10 @@ def test_weight_multiplies():
 def test_evaluation_leaves_the_running_means():
     loss = EqualGradientKDLoss()
     loss(logits(0), logits(1))
-    before = loss.gradients.clone()
+    before = loss.mean_gradients.clone()
     loss.eval()(logits(2), logits(3))
-    assert torch.equal(loss.gradients, before)
-    assert set(loss.state_dict()) == {'gradients'}
+    assert torch.equal(loss.mean_gradients, before)
+    assert set(loss.state_dict()) == {'mean_gradients'}
 
 
 def test_no_samples_and_a_perfect_student():

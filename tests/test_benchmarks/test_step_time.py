@@ -10,7 +10,8 @@ from mmengine.hub import get_config
 
 from benchmarks.step_time import __main__ as command
 from benchmarks.step_time import tables, workers
-from benchmarks.step_time.comparison import compare, compare_methods, grow
+from benchmarks.step_time.comparison import (compare, compare_methods,
+                                             measure_growth)
 from benchmarks.step_time.variants import VARIANTS
 from benchmarks.step_time.workload import Case, Workload
 from tcal_det.errors import InvalidValueError
@@ -94,7 +95,7 @@ def test_one_step_is_taken_before_the_clock_starts(case, monkeypatch):
         return lambda seed: lambda: events.append(seed)
 
     monkeypatch.setitem(VARIANTS, 'plain', variant)
-    workers._answer(Connection(), 'plain', case)
+    workers._process_requests(Connection(), 'plain', case)
     assert events == [0, [], 0, ['seconds'], 0, ['logits', 'peak', 'step']]
 
 
@@ -181,7 +182,8 @@ def test_memory_of_a_step_is_what_its_tensors_took_at_once():
 
 
 def test_growth(case):
-    factors, points = zip(*grow(case, dict(num_classes=(3, 7)), 1, silent))
+    factors, points = zip(*measure_growth(case, dict(
+        num_classes=(3, 7)), 1, silent))
     assert factors == ('num_classes', 'num_classes')
     growth = dict(num_classes=points)
     assert [point['value'] for point in growth['num_classes']] == [3, 7]
@@ -214,7 +216,7 @@ def test_what_was_measured_before_a_failure_is_kept(monkeypatch, tmp_path):
 
     monkeypatch.setattr(command, 'compare_pair',
                         lambda pair, size, *args: dict(size=size))
-    monkeypatch.setattr(command, 'grow', grow_and_fail)
+    monkeypatch.setattr(command, 'measure_growth', grow_and_fail)
     with pytest.raises(RuntimeError, match='out of memory'):
         command.main()
     report = json.loads(out.read_text())

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from tcal_det.engine.hooks import atomic_checkpoint_hook
 from tcal_det.engine.training_state import find_training_state
 from tcal_det.errors import InvalidValueError
-from tcal_det.fileio import renamed_when_whole
+from tcal_det.fileio import atomic_output_path
 
 
 class Line(BaseModel):
@@ -134,7 +134,7 @@ class TestWhatAKilledRunLeft:
         for name in ('epoch_2.pth.tmp-4711', 'best_x.pth.tmp-0123abcd',
                      'notes.tmp-old', 'epoch_9.pth.tmp'):
             (tmp_path / name).write_text('')
-        with renamed_when_whole(str(tmp_path / 'epoch_8.pth')) as living:
+        with atomic_output_path(str(tmp_path / 'epoch_8.pth')) as living:
             train(1)
             assert osp.isfile(living)
             os.remove(living)

@@ -270,22 +270,23 @@ def logged(runner):
                   if key.endswith('_ece'))
 
 
-def errors_of(lessons, activation):
+def errors_of(distill_groups, activation):
     """ECE of teacher and student, from what was taught, with NumPy."""
     scores, targets = [], []
-    for logits in (lambda lesson: lesson.logits,
-                   lambda lesson: lesson.samples.logits.detach()):
+    for logits in (
+            lambda distill_group: distill_group.logits,
+            lambda distill_group: distill_group.samples.logits.detach()):
         confidence, right = [], []
-        for lesson in lessons:
-            labels = lesson.samples.labels.numpy()
-            rows = logits(lesson).double()
+        for distill_group in distill_groups:
+            labels = distill_group.samples.labels.numpy()
+            rows = logits(distill_group).double()
             if activation == 'softmax':
                 pairs = top_label(rows.softmax(1).numpy(), labels)
                 confidence.append(pairs[0])
                 right.append(pairs[1])
                 continue
             rows = rows.sigmoid().numpy()
-            is_scored = (rows > 0.05) & (lesson.samples.weight.numpy()
+            is_scored = (rows > 0.05) & (distill_group.samples.weight.numpy()
                                          > 0)[:, None]
             is_right = labels[:, None] == np.arange(rows.shape[1])
             confidence.append(rows[is_scored])
@@ -316,15 +317,15 @@ def test_teacher_of_another_family(tmp_path, training_step, teacher, student,
     model = build_tiny(cfg, MODELS)
     model.teacher.build(model)
     runner = make_runner(model)
-    with model.teacher.heard() as lessons:
+    with model.teacher.recorded_groups() as distill_groups:
         train(TeacherCalibrationHook(interval=1), runner, training_step, 1)
     assert logged(runner) == ['calibrated_teacher', 'student']
-    expected = errors_of(lessons, activation)
+    expected = errors_of(distill_groups, activation)
     for name, error in zip(logged(runner), expected):
         value = runner.message_hub.get_scalar(f'train/{name}_ece').current()
         assert value == pytest.approx(error, abs=1e-6)
     assert expected[0] != expected[1]
-    assert not model.teacher._listeners
+    assert not model.teacher._recordings
 
 
 def write_names(teacher, names):
@@ -345,11 +346,12 @@ def test_teacher_of_other_classes(distiller_cfg, teacher_files, training_step,
     monkeypatch.setitem(hub.runtime_info, 'dataset_meta',
                         dict(classes=tuple('abc')))
     runner = make_runner(model)
-    with model.teacher.heard() as lessons:
+    with model.teacher.recorded_groups() as distill_groups:
         train(TeacherCalibrationHook(interval=1), runner, training_step, 1)
     assert logged(runner) == ['calibrated_teacher', 'student'
                               ] + (['teacher'] if is_same else [])
-    for name, error in zip(logged(runner), errors_of(lessons, 'softmax')):
+    for name, error in zip(
+            logged(runner), errors_of(distill_groups, 'softmax')):
         value = runner.message_hub.get_scalar(f'train/{name}_ece').current()
         assert value == pytest.approx(error, abs=1e-6)
 
@@ -371,8 +373,8 @@ def test_several_teachers(distiller_cfg, teacher_files, training_step,
     runner = make_runner(model)
     hook = TeacherCalibrationHook(interval=1)
     teachers = model.teacher.teachers
-    with model.teacher.heard() as mixture, \
-            teachers['second'].heard() as second:
+    with model.teacher.recorded_groups() as mixture, \
+            teachers['second'].recorded_groups() as second:
         hook.before_train_iter(runner, 0)
         training_step(model)
         hook.after_train_iter(runner, 0)
@@ -380,9 +382,9 @@ def test_several_teachers(distiller_cfg, teacher_files, training_step,
     assert logged(runner) == sorted(
         [f'{name}/{key}' for name in ('first', 'second')
          for key in NAMES] + ['calibrated_teacher', 'student'])
-    for folder, lessons in (('', mixture), ('second/', second)):
+    for folder, distill_groups in (('', mixture), ('second/', second)):
         for name, error in zip(('calibrated_teacher', 'student'),
-                               errors_of(lessons, 'softmax')):
+                               errors_of(distill_groups, 'softmax')):
             value = runner.message_hub.get_scalar(
                 f'train/{folder}{name}_ece').current()
             assert value == pytest.approx(error, abs=1e-6)
@@ -403,7 +405,7 @@ def samples(logits, **kwargs):
     return ClassificationSamples(
         logits=logits,
         image_index=torch.zeros(len(logits), dtype=torch.long),
-        where=None,
+        location=None,
         **kwargs)
 
 

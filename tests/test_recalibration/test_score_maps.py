@@ -7,7 +7,7 @@ from scipy.special import expit, logit
 from tcal_det.errors import UserError
 from tcal_det.recalibration import (SCORE_MAPS, BetaMap, HistogramMap,
                                     IsotonicMap, PlattMap, TemperatureMap,
-                                    score_map_from)
+                                    score_map_from_dict)
 
 MONOTONE = [name for name in SCORE_MAPS if name != 'histogram']
 
@@ -90,7 +90,7 @@ def test_json_form(name):
     fitted = SCORE_MAPS[name].fit(scores, targets)
     form = fitted.to_json_dict()
     assert form['type'] == name
-    assert (score_map_from(form)(scores) == fitted(scores)).all()
+    assert (score_map_from_dict(form)(scores) == fitted(scores)).all()
 
 
 @pytest.mark.parametrize('name', SCORE_MAPS)
@@ -165,7 +165,7 @@ def test_scores_are_not_changed(name):
     ])
 def test_another_form(form, message):
     with pytest.raises(UserError, match=message) as caught:
-        score_map_from(form)
+        score_map_from_dict(form)
     assert len(str(caught.value)) < 300
 
 
@@ -206,7 +206,7 @@ FORMS = st.one_of(
 @pytest.mark.filterwarnings('error')
 def test_every_accepted_map_is_one_of_the_unit_interval(form, scores):
     """And all but the histogram never turn the order round."""
-    score_map = score_map_from(form)
+    score_map = score_map_from_dict(form)
     knots = form.get('scores', [])
     scores = np.sort([*scores, *knots, *np.linspace(0, 1, 1001)])
     calibrated = score_map(scores)
@@ -243,7 +243,7 @@ def test_a_corrupted_map_fails_or_is_the_same(name):
     accepted = 0
     for form in corruptions(fitted.to_json_dict()):
         try:
-            score_map = score_map_from(form)
+            score_map = score_map_from_dict(form)
         except UserError as error:
             assert '\n' not in str(error)
             continue

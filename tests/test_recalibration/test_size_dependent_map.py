@@ -12,7 +12,7 @@ from tcal_det.evaluation.functional import (DetectionMatches,
 from tcal_det.evaluation.functional.size_calibration import \
     calibration_error_by_size
 from tcal_det.recalibration import PlattMap
-from tcal_det.recalibration.methods import map_from
+from tcal_det.recalibration.methods import map_from_dict
 from tcal_det.recalibration.size_dependent_map import (SizeDependentPlattMap,
                                                        relative_areas)
 
@@ -159,7 +159,7 @@ def test_json_form():
     fitted = SizeDependentPlattMap.fit(*samples(by_size, 500))
     form = json.loads(json.dumps(fitted.to_json_dict()))
     assert form['type'] == 'size_platt'
-    assert map_from(form) == fitted
+    assert map_from_dict(form) == fitted
 
 
 @pytest.mark.parametrize('change, message', [

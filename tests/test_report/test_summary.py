@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from tcal_det.report.recalibration_gain import RecalibrationGain
-from tcal_det.report.summary import compared_in_short, in_short
+from tcal_det.report.summary import summarize_difference, summarize_results
 
 NAN = float('nan')
 
@@ -40,7 +40,9 @@ def gain(value, target='precision'):
 
 
 def test_sentences():
-    assert in_short(measured(intervals=dict(d_ece=between(0.09, 0.11)))) == [
+    assert summarize_results(
+        measured(intervals=dict(d_ece=between(0.09, 0.11)))
+    ) == [
         'Accuracy: mAP 0.300; AP50 0.500.',
         'Calibration: scores differ from precision by 10.0 percentage points '
         'on average, mostly too high (D-ECE 0.100, 95 % interval 0.090 to '
@@ -58,11 +60,11 @@ def test_sentences():
                           (0.09, 0.01, 'mostly too high')])
 def test_direction_of_the_error(over, under, words):
     overall = dict(d_ece_over=over, d_ece_under=under)
-    assert words in in_short(measured(overall))[1]
+    assert words in summarize_results(measured(overall))[1]
 
 
 def test_undefined_figures_are_not_printed():
-    sentences = in_short(
+    sentences = summarize_results(
         measured(
             dict.fromkeys(
                 ('mAP', 'AP50', 'd_ece', 'd_ece_over', 'd_ece_under'), NAN),
@@ -80,7 +82,7 @@ def test_undefined_figures_are_not_printed():
 ])
 def test_recalibration_is_advised_where_it_helps(gains, differences, words):
     one = measured(gains=gains, gain_differences=differences)
-    assert words in in_short(one)[-1]
+    assert words in summarize_results(one)[-1]
 
 
 def test_rare_classes_are_not_called_the_worst():
@@ -91,12 +93,13 @@ def test_rare_classes_are_not_called_the_worst():
     ]
     one = measured()
     one.report.per_class = rows
-    assert "The class 'b' is calibrated worst: D-ECE 0.300." in in_short(one)
+    sentence = "The class 'b' is calibrated worst: D-ECE 0.300."
+    assert sentence in summarize_results(one)
 
 
 def test_comparison():
     first = measured(dict(mAP=0.25, d_ece=0.12), name='first')
-    text = compared_in_short(
+    text = summarize_difference(
         first,
         measured(
             differences=dict(
@@ -105,6 +108,6 @@ def test_comparison():
         'other compared with first: mAP 0.050 higher (95 % interval of the '
         'difference +0.010 to +0.090); D-ECE 0.020 lower (95 % interval of '
         'the difference -0.050 to +0.010, may be chance).')
-    assert compared_in_short(first, measured()).count('%') == 0
+    assert summarize_difference(first, measured()).count('%') == 0
     nothing = measured(dict(mAP=NAN, d_ece=NAN))
-    assert compared_in_short(first, nothing) == ''
+    assert summarize_difference(first, nothing) == ''

@@ -7,7 +7,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from tcal_det.datasets import write_digit_scenes
+from tools.dataset_converters.digit_scenes import write_digit_scenes
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -49,7 +49,7 @@ def scenes(tmp_path_factory):
 @pytest.fixture
 def digits_cfg(scenes):
     """Config of a tiny Faster R-CNN on these images."""
-    cfg = Config.fromfile(osp.join(REPOSITORY, 'configs/_base_/digits.py'))
+    cfg = Config.fromfile(osp.join(REPOSITORY, 'tests/data/digits.py'))
     cfg.model = head_families.detector_cfg('faster', num_classes=10)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']

@@ -64,7 +64,7 @@ class TestPlan:
 class TestSummary:
 
     def test_means_by_hand(self):
-        summary = RobustnessSummary.of(make_cells())
+        summary = RobustnessSummary.from_cells(make_cells())
         # (0.30 + 0.10 + 0.24 + 0.00) / 4, and 0.16 / 0.40.
         assert summary.mean.values['mAP'] == pytest.approx(0.16)
         assert summary.mean.values['AP50'] == pytest.approx(0.32)
@@ -87,13 +87,14 @@ class TestSummary:
 
     def test_the_attack_is_in_no_mean(self):
         cells = make_cells()
-        assert (RobustnessSummary.of(
-            cells[:-1]).mean.values == RobustnessSummary.of(cells).mean.values)
+        assert (RobustnessSummary.from_cells(cells[:-1]).mean.values ==
+                RobustnessSummary.from_cells(cells).mean.values)
 
     def test_intervals_of_means_are_those_of_the_same_resamples(self):
         """The mean of mirrored resamples is always the same."""
         cells = make_cells(num_resamples=81, spread=0.04)
-        interval = RobustnessSummary.of(cells).mean.intervals()['d_ece']
+        interval = RobustnessSummary.from_cells(
+            cells).mean.intervals()['d_ece']
         # Quantiles of an even grid from -0.04 to 0.04.
         assert (interval.low, interval.high) == pytest.approx(
             (0.19 - 0.038, 0.19 + 0.038))
@@ -115,24 +116,26 @@ class TestSummary:
     def test_nothing_is_relative_to_nothing(self):
         cells = make_cells()
         cells[0] = make_cell(CLEAN, 0.0, 0.0)
-        assert np.isnan(RobustnessSummary.of(cells).relative.values['mAP'])
+        assert np.isnan(
+            RobustnessSummary.from_cells(cells).relative.values['mAP'])
 
     def test_undefined_cell_leaves_its_mean_undefined(self):
         cells = make_cells()
         cells[4] = make_cell(cells[4].shift, 0.0, np.nan)
-        summary = RobustnessSummary.of(cells)
+        summary = RobustnessSummary.from_cells(cells)
         assert np.isnan(summary.mean.values['d_ece'])
         assert summary.mean.values['mAP'] == pytest.approx(0.16)
         assert 'n/a' in overview_table(summary)
 
     def test_without_corruptions(self):
-        summary = RobustnessSummary.of([make_cells()[0], make_cells()[-1]])
+        summary = RobustnessSummary.from_cells(
+            [make_cells()[0], make_cells()[-1]])
         assert summary.mean is None and summary.relative is None
         assert set(summary.to_dict()) == {'clean', 'confidence_level', 'cells'}
         assert 'mPC' not in robustness_tables(summary)
 
     def test_plain_numbers(self):
-        content = RobustnessSummary.of(
+        content = RobustnessSummary.from_cells(
             make_cells(num_resamples=81, spread=0.04)).to_dict()
         assert content['mPC']['mAP']['value'] == pytest.approx(0.16)
         assert content['rPC']['mAP']['value'] == pytest.approx(0.4)
@@ -148,7 +151,8 @@ class TestSummary:
 class TestTable:
 
     def test_overview(self):
-        lines = overview_table(RobustnessSummary.of(make_cells())).splitlines()
+        lines = overview_table(RobustnessSummary.from_cells(
+            make_cells())).splitlines()
         rows = {
             cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
             for cells in (line.split('|') for line in lines)
@@ -165,7 +169,8 @@ class TestTable:
 
     def test_every_cell_with_its_interval(self):
         text = robustness_tables(
-            RobustnessSummary.of(make_cells(num_resamples=81, spread=0.04)))
+            RobustnessSummary.from_cells(
+                make_cells(num_resamples=81, spread=0.04)))
         row, = [line for line in text.splitlines() if '| fog 5' in line]
         assert '| 10.0 [6.2, 13.8]' in row
         # Of make_cell's.

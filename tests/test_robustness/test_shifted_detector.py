@@ -169,8 +169,8 @@ class TestMeasurement:
         figures = shifted().measure(CLEAN).figures.values
         loader = build_calibration_dataloader(digits_cfg, 'test')
         collected = collect_detections(detector, loader, 10)
-        report = DetectionCalibrationReport.of(collected.ground_truth,
-                                               collected.detections)
+        report = DetectionCalibrationReport.from_detections(
+            collected.ground_truth, collected.detections)
         assert figures == report.figures(FIGURES)
         assert figures['d_ece'] > 0
 

@@ -14,10 +14,11 @@ from tcal_det.models.calibrators import (MaxLogitScaling, TemperatureScaling,
                                          VectorScaling)
 from tcal_det.registry import MODELS
 from tcal_det.teachers import calibration as teacher_calibration
-from tcal_det.teachers.calibration import (calibrate_teacher, measure_groups,
+from tcal_det.teachers.calibration import (calibrate_teacher,
                                            write_teacher_calibration)
 from tcal_det.teachers.image_folds import fold_of_image
 from tcal_det.teachers.logits import TeacherSamples
+from tcal_det.teachers.softmax_measurement import measure_groups
 
 TOOL = os.path.join(
     os.path.dirname(__file__), '../../tools/calibrate_teacher.py')

@@ -30,7 +30,7 @@ def make_group(count=40, seed=0, columns=K, num_images=2):
     return ClassificationSamples(
         logits=4 * torch.randn(count, columns, generator=generator) - 3,
         image_index=torch.arange(count) % num_images,
-        where=None,
+        location=None,
         labels=labels,
         quality=torch.where(labels < K, quality, torch.tensor(0.)),
         weight=(torch.rand(count, generator=generator) < .7).float())

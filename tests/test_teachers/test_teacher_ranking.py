@@ -15,10 +15,10 @@ from scipy.stats import bernoulli, entropy
 
 from tcal_det.teachers.logits import TeacherSamples
 from tcal_det.teachers.pairs import PairSelection, PlaceSelection, TeacherPairs
-from tcal_det.teachers.ranking import (TeacherRanking, measure_mean_ap,
-                                       score_teacher)
+from tcal_det.teachers.ranking import TeacherRanking, measure_mean_ap
 from tcal_det.teachers.sources import (build_calibration_dataloader,
                                        build_teacher, load_teacher_config)
+from tcal_det.teachers.teacher_score import score_teacher
 
 TOOL = os.path.join(
     os.path.dirname(__file__), '../../tools/analysis_tools/rank_teachers.py')
@@ -165,12 +165,12 @@ class TestSigmoidScore:
             scored_places=PlaceSelection(np.empty(0), np.empty(0, int), 0))
         alone = score_teacher('alone', pairs, .3, 20)
         assert np.isnan(alone.non_target_variance.value)
-        table = TeacherRanking.of([alone]).as_markdown()
+        table = TeacherRanking.from_scores([alone]).as_markdown()
         assert '| n/a |' in ' '.join(table.split()) and 'nan' not in table
 
     def test_ranking(self, sharp):
         calibrated = score_teacher('calibrated', make_pairs(), .3, 200)
-        ranking = TeacherRanking.of([sharp, calibrated])
+        ranking = TeacherRanking.from_scores([sharp, calibrated])
         assert ranking.recommended.name == 'calibrated'
         lines = ranking.as_markdown().splitlines()
         assert len({line.count('|') for line in lines[:4]}) == 1
@@ -189,32 +189,32 @@ class TestSigmoidScore:
 class TestRanking:
 
     def test_overconfident_copy_ranks_below(self):
-        ranking = TeacherRanking.of(
+        ranking = TeacherRanking.from_scores(
             [score('copy', 3.0, mean_ap=0.5),
              score('original')])
         assert [one.name for one in ranking.scores] == ['original', 'copy']
         assert ranking.recommended.name == 'original'
         assert ranking.differences[0].value == 0
         assert ranking.differences[1].low > 0.1
-        grounds = ' '.join(ranking.grounds())
+        grounds = ' '.join(ranking.reasons())
         assert 'R^2 = .92' in grounds and 'it is larger' in grounds
 
     def test_equals_are_told_apart_by_map(self):
-        ranking = TeacherRanking.of([
+        ranking = TeacherRanking.from_scores([
             score('a', 1.0, mean_ap=0.3),
             score('b', 1.08, mean_ap=0.4),
             score('c', 3.0, mean_ap=0.5)
         ])
         assert [one.name for one in ranking.scores] == ['a', 'b', 'c']
         assert ranking.recommended.name == 'b'
-        grounds = ' '.join(ranking.grounds())
+        grounds = ' '.join(ranking.reasons())
         assert 'not distinguishable on these images' in grounds
         assert '`b` has the highest mAP, 40.0' in grounds
 
     def test_difference_is_paired(self):
         """A copy with other errors on the same images differs by less."""
         one, other = score('one', 3.0), score('other', 2.9)
-        difference = TeacherRanking.of([one, other]).differences[1]
+        difference = TeacherRanking.from_scores([one, other]).differences[1]
         width = one.ece.high - one.ece.low
         assert difference.high - difference.low < 0.5 * width
 
@@ -224,7 +224,7 @@ class TestRanking:
         samples.logits[:] = 0
         with pytest.warns(UserWarning, match='the temperature has no effect'):
             silent = score_teacher('silent', samples, float('nan'), 200)
-        ranking = TeacherRanking.of([silent, score('original')])
+        ranking = TeacherRanking.from_scores([silent, score('original')])
         table = ranking.as_markdown()
         assert '1.000 [no interval]' in table and '| n/a ' in table
         assert 'nan' not in table
@@ -233,11 +233,12 @@ class TestRanking:
         one, other = score('one'), score('other', seed=1)
         for teacher in (one, other):
             teacher.resampled_ece[:] = float('nan')
-        ranking = TeacherRanking.of([one, other])
-        assert 'not distinguishable' in ' '.join(ranking.grounds())
+        ranking = TeacherRanking.from_scores([one, other])
+        assert 'not distinguishable' in ' '.join(ranking.reasons())
 
     def test_table_and_dict(self):
-        ranking = TeacherRanking.of([score('copy', 3.0), score('original')])
+        ranking = TeacherRanking.from_scores(
+            [score('copy', 3.0), score('original')])
         lines = ranking.as_markdown().splitlines()
         assert len({line.count('|') for line in lines[:4]}) == 1
         assert lines[2].startswith('| **original** | 40.0 |')

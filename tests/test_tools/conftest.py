@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from mmengine.visualization import Visualizer
 
-from tcal_det.datasets import write_digit_scenes
+from tools.dataset_converters.digit_scenes import write_digit_scenes
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -40,7 +40,7 @@ def run_configs(tmp_path, digits, detector_cfg, teacher_files):
     draws no random number after the initialisation: two runs that do the
     same have the same weights, bit for bit.
     """
-    base = Config.fromfile(osp.join(REPOSITORY, 'configs/_base_/digits.py'))
+    base = Config.fromfile(osp.join(REPOSITORY, 'tests/data/digits.py'))
     student = detector_cfg(num_classes=10)
     student.train_cfg.rpn.sampler.num = 10**6
     student.train_cfg.rcnn.sampler.num = 10**6

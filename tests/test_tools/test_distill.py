@@ -22,7 +22,7 @@ def student(tmp_path, digits):
     """Write the config of a student of a family; its path."""
 
     def write(family, edit=None, name='student', **model):
-        cfg = Config.fromfile(osp.join(REPOSITORY, 'configs/_base_/digits.py'))
+        cfg = Config.fromfile(osp.join(REPOSITORY, 'tests/data/digits.py'))
         for split in ('train', 'val', 'test'):
             loader = cfg[f'{split}_dataloader']
             loader.update(

@@ -24,8 +24,7 @@ def family_configs(tmp_path, digits):
 
     def write(family, calibrator='own', **options):
         teacher = write_teacher(tmp_path, family, num_classes=10)
-        base = Config.fromfile(
-            osp.join(REPOSITORY, 'configs/_base_/digits.py'))
+        base = Config.fromfile(osp.join(REPOSITORY, 'tests/data/digits.py'))
         for split in ('train', 'val', 'test'):
             loader = base[f'{split}_dataloader']
             loader.update(

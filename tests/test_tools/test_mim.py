@@ -47,6 +47,21 @@ def test_command_needs_nothing_of_the_repository(package, tmp_path):
     assert '--calibrate' in process.stdout
 
 
+def test_digits_are_composed_from_an_install(package, tmp_path):
+    """As `mim run tcal_det digits_to_coco`: the file beside it is imported."""
+    pytest.importorskip('sklearn')
+    subprocess.run([
+        sys.executable,
+        osp.join(package, '.mim', 'tools', 'dataset_converters',
+                 'digits_to_coco.py'), '--out', 'digits', '--train', '1',
+        '--val', '1', '--test', '1', '--size', '64'
+    ],
+                   cwd=str(tmp_path),
+                   env=dict(os.environ, PYTHONPATH=osp.dirname(package)),
+                   check=True)
+    assert (tmp_path / 'digits' / 'annotations' / 'test.json').is_file()
+
+
 def test_configs_and_their_index_are_there(package):
     folder = osp.join(package, '.mim')
     with open(osp.join(folder, 'model-index.yml')) as file:

@@ -90,7 +90,7 @@ def test_full_disk(train, tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(fileio, '_reach_the_disk', full)
+    monkeypatch.setattr(fileio, '_sync_to_disk', full)
     status, line = train()
     assert status == 2
     assert "epoch_1.pth' cannot be written: [Errno 28] No space" in line

@@ -69,7 +69,7 @@ def main():
     # Slow to import; not needed for --help and wrong arguments.
     from tcal_det.config_file import load_config
     from tcal_det.dataset_files import check_data
-    from tcal_det.engine.painted_detections import paint_detections
+    from tcal_det.engine.detection_drawing import draw_detections
     from tcal_det.fileio import make_output_folder
     from tcal_det.visualization import save_figure
     from tcal_det.visualization.detection_grid import detection_grid
@@ -80,7 +80,7 @@ def main():
               for _, config, checkpoint in args.model]
     check_data(models[0][0], 'test_dataloader')
     make_output_folder(osp.dirname(osp.abspath(args.out)))
-    rows = paint_detections(
+    rows = draw_detections(
         models,
         num_images=args.num_images,
         score_thr=args.score_thr,

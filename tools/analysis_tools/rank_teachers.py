@@ -118,11 +118,12 @@ def main():
     # Slow to import.
     from tcal_det.teachers.logits import collect_teacher_samples
     from tcal_det.teachers.ranking import (TeacherRanking, check_comparable,
-                                           measure_mean_ap, score_teacher)
+                                           measure_mean_ap)
     from tcal_det.teachers.sources import (annotation_files,
                                            build_calibration_dataloader,
                                            build_teacher, load_teacher_config,
                                            shares_annotations)
+    from tcal_det.teachers.teacher_score import score_teacher
 
     sources = {
         name: load_teacher_config(config, checkpoint, args.cfg_options)
@@ -152,7 +153,7 @@ def main():
         scores.append(
             score_teacher(name, samples, mean_ap, args.num_resamples,
                           args.seed))
-    ranking = TeacherRanking.of(scores)
+    ranking = TeacherRanking.from_scores(scores)
     write_results(
         args.out, ranking, f'Teachers on the {args.split} split, '
         f'{CONFIDENCE_LEVEL:.0%} intervals',

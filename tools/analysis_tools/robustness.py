@@ -169,7 +169,8 @@ def main():
 
     shifts = plan_shifts(corruptions, args.severities or SEVERITIES, attacks,
                          args.epsilons or EPSILONS)
-    summary = RobustnessSummary.of(measure_all(shifted, shifts, cell_file))
+    summary = RobustnessSummary.from_cells(
+        measure_all(shifted, shifts, cell_file))
     content = dict(
         summary.to_dict(),
         config=args.config,

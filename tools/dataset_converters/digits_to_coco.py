@@ -46,8 +46,7 @@ def parse_args():
 def main():
     args = parse_args()
     # Slow to import.
-    from tcal_det.datasets import write_digit_scenes
-    from tcal_det.datasets.digit_scenes import CLASSES
+    from digit_scenes import CLASSES, write_digit_scenes
     write_digit_scenes(
         args.out,
         dict(train=args.train, val=args.val, test=args.test),

@@ -109,9 +109,9 @@ def _explanations(teachers: Teachers, rows: Sequence[Row]) -> str:
     states = {1: 'yes', 0: 'not shown', -1: 'the opposite'}
     table = [['explanation', 'verdict', 'demands']]
     for name, conditions in explanations(teachers, rows).items():
-        demands = '; '.join(f'{condition.text}: {states[condition.state]}'
-                            for condition in conditions)
-        table.append([name, f'**{verdict(conditions)}**', demands])
+        requirements = '; '.join(f'{condition.text}: {states[condition.state]}'
+                                 for condition in conditions)
+        table.append([name, f'**{verdict(conditions)}**', requirements])
     return markdown_table(table)
 
 

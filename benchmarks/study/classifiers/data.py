@@ -1,6 +1,6 @@
 """Crops of digits whose labels are noisy in a known way.
 
-The crops are of one-digit scenes of :mod:`tcal_det.datasets.digit_scenes`.
+The crops are of one-digit scenes of tools/dataset_converters/digit_scenes.py.
 The label of a 3, 8, 4, 9, 1 or 7 is swapped with that of its partner with
 probability 0.3, so what a perfectly calibrated teacher would say of each crop
 is known: 0.7 for the digit that was drawn, 0.3 for its partner.
@@ -13,7 +13,8 @@ from typing import List, Tuple
 import cv2
 import numpy as np
 
-from tcal_det.datasets.digit_scenes import CLASSES, compose_scene, split_digits
+from tools.dataset_converters.digit_scenes import (CLASSES, compose_scene,
+                                                   split_digits)
 
 NUM_CLASSES = len(CLASSES)
 SWAPPED_PAIRS = ((3, 8), (4, 9), (1, 7))
@@ -67,9 +68,9 @@ def label_distribution(
     """
     matrix = np.eye(NUM_CLASSES)
     for pair in SWAPPED_PAIRS:
-        for own, partner in (pair, pair[::-1]):
-            matrix[own, own] = 1 - swap_probability
-            matrix[own, partner] = swap_probability
+        for label, partner in (pair, pair[::-1]):
+            matrix[label, label] = 1 - swap_probability
+            matrix[label, partner] = swap_probability
     return matrix
 
 

@@ -56,9 +56,9 @@ class Teachers:
         """Fitted temperatures."""
         return np.array([row['fitted_temperature'] for row in self.rows])
 
-    def where(self, chosen: Sequence[bool]) -> 'Teachers':
+    def select(self, mask: Sequence[bool]) -> 'Teachers':
         """Some of the teachers."""
-        kept = np.flatnonzero(chosen)
+        kept = np.flatnonzero(mask)
         return Teachers([self.rows[place] for place in kept], {
             arm: values[kept]
             for arm, values in self.accuracy.items()
@@ -66,7 +66,7 @@ class Teachers:
 
     def of_data(self, data: str) -> 'Teachers':
         """The seen or the unseen ones."""
-        return self.where([row['data'] == data for row in self.rows])
+        return self.select([row['data'] == data for row in self.rows])
 
 
 def students_by_arm(rows: Sequence[Row]) -> Dict[Tuple, Dict[int, Row]]:
@@ -170,10 +170,10 @@ def primary(teachers: Teachers) -> Tuple[Estimate, str]:
     difference = bootstrap(r_squared_difference,
                            teachers.figure('ace'), teachers.accuracy['t1'],
                            teachers.figure('accuracy'))
-    falls = line_of(teachers, 'ace').slope.sign < 0
+    is_decreasing = line_of(teachers, 'ace').slope.sign < 0
     if difference.sign < 0:
         return difference, 'no'
-    return difference, 'yes' if difference.sign > 0 and falls else (
+    return difference, 'yes' if difference.sign > 0 and is_decreasing else (
         'not settled')
 
 
@@ -195,7 +195,7 @@ def interventions(teachers: Teachers) -> Dict[str, Estimate]:
         'slope over KL': bootstrap(slope, kl, gain),
         'slope over KL given log T': bootstrap(slope_given, kl, gain, log_t),
     }
-    sharpened = teachers.where(teachers.fitted < 1)
+    sharpened = teachers.select(teachers.fitted < 1)
     found['sharpened'] = bootstrap(mean, sharpened.gain('fitted'))
     for arm in ('fitted', 't3'):
         found[arm] = bootstrap(mean, teachers.gain(arm))

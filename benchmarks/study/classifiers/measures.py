@@ -59,7 +59,7 @@ def teacher_figures(val_logits: np.ndarray, val: Crops,
     probs = softmax(val_logits / temperature, axis=1)
     confidence, correct = top_label(probs, val.labels)
     log_probs = log_softmax(val_logits / temperature, axis=1)
-    taught = softmax(student_logits / temperature, axis=1)
+    student_targets = softmax(student_logits / temperature, axis=1)
     return dict(
         accuracy=float(np.mean(probs.argmax(axis=1) == val.clean_labels)),
         noisy_accuracy=float(correct.mean()),
@@ -68,8 +68,8 @@ def teacher_figures(val_logits: np.ndarray, val: Crops,
         nll=float(-log_probs[np.arange(len(probs)), val.labels].mean()),
         kl=mean_kl(student.posterior, student_logits / temperature),
         non_target_variance=float(
-            non_target_variance(taught, student.labels).mean()),
-        entropy=float(softmax_entropy(taught).mean()))
+            non_target_variance(student_targets, student.labels).mean()),
+        entropy=float(softmax_entropy(student_targets).mean()))
 
 
 def mean_kl(probs: np.ndarray, logits: np.ndarray) -> float:

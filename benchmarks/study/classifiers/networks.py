@@ -74,7 +74,7 @@ class Networks:
             Networks: Itself.
         """
         samples = torch.from_numpy(pixels)
-        wanted = torch.as_tensor(targets, dtype=samples.dtype)
+        target_probs = torch.as_tensor(targets, dtype=samples.dtype)
         num_batches = len(pixels) // BATCH_SIZE
         num_steps = epochs * num_batches
         optimizer = torch.optim.AdamW(
@@ -92,7 +92,7 @@ class Networks:
                 chosen = order[:, batch * BATCH_SIZE:(batch + 1) * BATCH_SIZE]
                 logits = self._forward(self._weights, samples[chosen])
                 # Summed over networks, so that each has its own gradient.
-                loss = -(wanted[rows, chosen] *
+                loss = -(target_probs[rows, chosen] *
                          logits.log_softmax(dim=-1)).sum() / BATCH_SIZE
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

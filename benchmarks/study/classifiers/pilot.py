@@ -49,17 +49,17 @@ def main():
     crops = make_all_crops(PILOT)
     targets = targets_of(crops)
     runs = [(arm, seed) for arm in targets for seed in STUDENT_SEEDS]
-    wanted = np.stack([targets[arm] for arm, _ in runs])
+    target_probs = np.stack([targets[arm] for arm, _ in runs])
     table = [['taught'] + list(targets)]
     for length in LENGTHS:
         epochs = int(length * PILOT.student_epochs)
         students = Networks(PILOT.student_width, [seed for _, seed in runs])
-        students.train(crops['student'].pixels, wanted, epochs,
+        students.train(crops['student'].pixels, target_probs, epochs,
                        PILOT.student_rate)
         fitted = students.logits(crops['student'].pixels)
         # KL(target || student): 0 where nothing is left to learn.
-        left = -(wanted * log_softmax(fitted, axis=2)).sum(axis=2).mean(
-            axis=1) - entr(wanted).sum(axis=2).mean(axis=1)
+        left = -(target_probs * log_softmax(fitted, axis=2)).sum(axis=2).mean(
+            axis=1) - entr(target_probs).sum(axis=2).mean(axis=1)
         accuracy = [
             student_figures(logits, crops['val'])['accuracy']
             for logits in students.logits(crops['val'].pixels)

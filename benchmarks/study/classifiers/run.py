@@ -24,7 +24,7 @@ from .units import make_all_crops, make_unit
 
 RESULTS = 'benchmarks/study/classifier_results.jsonl'
 PACKAGES = ('torch', 'numpy', 'scipy', 'sklearn')
-CODE = ('tcal_det', 'benchmarks/study')
+CODE = ('tcal_det', 'tools/dataset_converters', 'benchmarks/study')
 
 
 def parse_args():

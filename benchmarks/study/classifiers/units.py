@@ -94,10 +94,10 @@ def train_teacher(teacher: Teacher, plan: Plan,
     Returns:
         Networks: One network.
     """
-    own = crops[teacher.data]
-    targets = smoothed(own.labels, teacher.label_smoothing)
+    teacher_crops = crops[teacher.data]
+    targets = smoothed(teacher_crops.labels, teacher.label_smoothing)
     return Networks(teacher.width,
-                    [teacher.seed]).train(own.pixels, targets[None],
+                    [teacher.seed]).train(teacher_crops.pixels, targets[None],
                                           teacher.epochs, plan.teacher_rate)
 
 

@@ -1,6 +1,9 @@
 # BCCD in five folds, made by benchmarks/study/data.py. The plan names the fold,
 # and of its training images those of students or those of teachers.
-_base_ = '../../../configs/_base_/bccd.py'
+_base_ = [
+    '../../../configs/_base_/datasets/bccd.py',
+    '../../../configs/_base_/schedules/schedule_small-data.py',
+]
 
 train_pipeline = [
     dict(step, scale=(256, 192)) if step.type == 'Resize' else step

@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook
 
 from tcal_det.engine.training_state import read_training_state
 from tcal_det.errors import InvalidValueError, UserError
-from tcal_det.fileio import (remove_leftovers, renamed_when_whole,
+from tcal_det.fileio import (atomic_output_path, remove_leftovers,
                              write_text_atomically)
 from tcal_det.registry import HOOKS
 
@@ -28,7 +28,7 @@ class AtomicLocalBackend(LocalBackend):
             InvalidValueError: If the file cannot be written.
         """
         try:
-            with renamed_when_whole(str(filepath)) as temporary:
+            with atomic_output_path(str(filepath)) as temporary:
                 super().put(obj, temporary)
         except OSError as error:
             raise InvalidValueError(
@@ -89,13 +89,13 @@ class AtomicCheckpointHook(CheckpointHook):
                 self.save_begin or self.interval, min(listed), self.interval)
         ]
         outdated = sorted(set(names) & set(os.listdir(self.out_dir)))
-        if not outdated or not all(map(self._is_whole, listed)):
+        if not outdated or not all(map(self._is_complete, listed)):
             return []
         for name in outdated:
             self.file_backend.remove(osp.join(self.out_dir, name))
         return outdated
 
-    def _is_whole(self, step: int) -> bool:
+    def _is_complete(self, step: int) -> bool:
         try:
             read_training_state(self._path(step))
         except UserError:

@@ -3,7 +3,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
-from tcal_det.models.distillers.detector_files import load_whole_state
+from tcal_det.models.distillers.detector_files import load_detector_state
 
 
 class CheckpointFitHook(Hook):
@@ -39,6 +39,6 @@ class CheckpointFitHook(Hook):
         detector = runner.model
         while is_model_wrapper(detector) or isinstance(detector, BaseTTAModel):
             detector = detector.module
-        load_whole_state(detector, checkpoint,
-                         f'detector checkpoint {self.checkpoint!r}',
-                         'detector', self.allow_partial)
+        load_detector_state(detector, checkpoint,
+                            f'detector checkpoint {self.checkpoint!r}',
+                            'detector', self.allow_partial)

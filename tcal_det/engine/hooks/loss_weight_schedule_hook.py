@@ -17,7 +17,7 @@ from tcal_det.registry import HOOKS
 class Schedule:
     """Base class of the schedules."""
 
-    def _keep(self, **parameters: Any) -> None:
+    def _replace_fields(self, **parameters: Any) -> None:
         """Replace given arguments by the plain numbers of the checks."""
         for name, value in parameters.items():
             object.__setattr__(self, name, value)  # of a frozen dataclass
@@ -62,7 +62,7 @@ class LinearSchedule(Schedule):
     duration: Optional[int] = None
 
     def __post_init__(self):
-        self._keep(
+        self._replace_fields(
             start_factor=check_non_negative('schedule.start_factor',
                                             self.start_factor),
             end_factor=check_non_negative('schedule.end_factor',
@@ -75,10 +75,10 @@ class LinearSchedule(Schedule):
         # The first of n steps has progress 0, the last one progress 1.
         last = (self.duration or total) - 1
         progress = min(step / last, 1.0) if last > 0 else float(step > 0)
-        return self.start_factor + (self.end_factor -
-                                    self.start_factor) * self.bend(progress)
+        return self.start_factor + (
+            self.end_factor - self.start_factor) * self.interpolate(progress)
 
-    def bend(self, progress: float) -> float:
+    def interpolate(self, progress: float) -> float:
         """Map progress to the fraction of the change that is done.
 
         Args:
@@ -102,8 +102,8 @@ class CosineSchedule(LinearSchedule):
         [1.0, 0.8536, 0.5, 0.1464, 0.0]
     """
 
-    def bend(self, progress: float) -> float:
-        """See :meth:`LinearSchedule.bend`."""
+    def interpolate(self, progress: float) -> float:
+        """See :meth:`LinearSchedule.interpolate`."""
         return (1 - math.cos(math.pi * progress)) / 2
 
 
@@ -130,7 +130,7 @@ class StepSchedule(Schedule):
             raise InvalidTypeError(
                 '`schedule.milestones` must be a list of steps, but got '
                 f'{shortened(self.milestones)}')
-        self._keep(
+        self._replace_fields(
             milestones=[
                 check_count('schedule.milestones', milestone, lowest=0)
                 for milestone in self.milestones
@@ -185,7 +185,7 @@ class EarlyDecaySchedule(Schedule):
         if gamma > 1:
             raise InvalidValueError(
                 f'`schedule.gamma` must be in (0, 1], but got {self.gamma!r}')
-        self._keep(
+        self._replace_fields(
             gamma=gamma,
             hold=check_count('schedule.hold', self.hold, lowest=0))
 

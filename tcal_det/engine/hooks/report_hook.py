@@ -56,6 +56,6 @@ class ReportHook(Hook):
         raise InvalidValueError(
             '`--report` needs a tcal_det.DetectionCalibrationMetric in '
             '`test_evaluator`, but got '
-            f'{[type(one).__name__ for one in runner.test_evaluator.metrics]}'
+            f'{[type(m).__name__ for m in runner.test_evaluator.metrics]}'
             ": add dict(type='tcal_det.DetectionCalibrationMetric', "
             'ann_file=...)')

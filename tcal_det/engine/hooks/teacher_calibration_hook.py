@@ -20,8 +20,9 @@ from tcal_det.checks import check_count
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional.binning import BinTable, make_bin_table
 from tcal_det.evaluation.functional.calibration_error import CalibrationError
+from tcal_det.models.distillers.distillation_group import (BaseTeacher,
+                                                           DistillationGroup)
 from tcal_det.models.distillers.frozen_teacher import FrozenTeacher
-from tcal_det.models.distillers.lesson import Lecturer, Lesson
 from tcal_det.models.distillers.teacher_ensemble import TeacherEnsemble
 from tcal_det.models.head_adapters import ClassificationSamples, adapter_for
 from tcal_det.registry import HOOKS
@@ -96,8 +97,8 @@ class TeacherCalibrationHook(Hook):
     def __init__(self, interval: int = 50, num_bins: int = 15) -> None:
         self.interval = check_count('interval', interval)
         self.num_bins = check_count('num_bins', num_bins)
-        self._listening: Optional[ExitStack] = None
-        self._heard: List[_Heard] = []
+        self._exit_stack: Optional[ExitStack] = None
+        self._recordings: List[_Recording] = []
         self._make_predictions = top_classes
         # Tables by teacher, of each step by the names of HEADINGS.
         self._tables: Dict[str, List[Dict[str, BinTable]]] = {}
@@ -111,7 +112,7 @@ class TeacherCalibrationHook(Hook):
                 'with `distill_losses`, but the model is a '
                 f'{type(model).__name__} without: remove the '
                 'hook from `custom_hooks`')
-        if not model.teacher.answers:
+        if not model.teacher.needs_logits:
             raise InvalidValueError(
                 'TeacherCalibrationHook needs a loss on logits in '
                 '`distill_losses`, whose calibration it measures, but there '
@@ -130,20 +131,22 @@ class TeacherCalibrationHook(Hook):
         self._make_predictions = (
             scored_pairs if adapter.activation == 'sigmoid' else top_classes)
 
-        self._listening = ExitStack()
-        self._heard = [
-            self._listen(name, lecturer)
-            for name, lecturer in _lecturers(model.teacher).items()
+        self._exit_stack = ExitStack()
+        self._recordings = [
+            self._start_recording(name, teacher)
+            for name, teacher in _recorded_teachers(model.teacher).items()
         ]
 
-    def _listen(self, name: str, lecturer: Lecturer) -> '_Heard':
-        lessons = self._listening.enter_context(lecturer.heard())
-        heard = _Heard(name, lecturer, lessons, [])
-        if isinstance(lecturer, FrozenTeacher):
-            hook = lecturer.calibrator.register_forward_hook(
-                lambda _, args, output: heard.uncalibrated.append(args[0]))
-            self._listening.callback(hook.remove)
-        return heard
+    def _start_recording(self, name: str,
+                         teacher: BaseTeacher) -> '_Recording':
+        distill_groups = self._exit_stack.enter_context(
+            teacher.recorded_groups())
+        recording = _Recording(name, teacher, distill_groups, [])
+        if isinstance(teacher, FrozenTeacher):
+            hook = teacher.calibrator.register_forward_hook(
+                lambda _, args, output: recording.uncalibrated.append(args[0]))
+            self._exit_stack.callback(hook.remove)
+        return recording
 
     def after_train_iter(self,
                          runner: Runner,
@@ -151,20 +154,22 @@ class TeacherCalibrationHook(Hook):
                          data_batch: DATA_BATCH = None,
                          outputs: dict = None) -> None:
         """Measure and log the recorded logits."""
-        if self._listening is None:
+        if self._exit_stack is None:
             return
-        self._listening.close()
-        for heard in self._heard:
+        self._exit_stack.close()
+        for recording in self._recordings:
             predictions = [
-                self._make_predictions(lesson.samples, teacher, lesson.logits)
-                for lesson, teacher in zip(heard.lessons, heard.teacher())
+                self._make_predictions(distill_group.samples, logits,
+                                       distill_group.logits)
+                for distill_group, logits in zip(recording.distill_groups,
+                                                 recording.teacher_logits())
             ]
             tables = _gathered(make_tables(predictions, self.num_bins))
             if tables:
-                self._tables.setdefault(heard.name, []).append(tables)
-            self._log(runner, heard.name, tables)
-        self._listening = None
-        self._heard = []
+                self._tables.setdefault(recording.name, []).append(tables)
+            self._log(runner, recording.name, tables)
+        self._exit_stack = None
+        self._recordings = []
 
     def _log(self, runner: Runner, teacher: str,
              tables: Dict[str, BinTable]) -> None:
@@ -189,7 +194,8 @@ class TeacherCalibrationHook(Hook):
     def _draw(self, runner: Runner) -> None:
         for teacher, steps in self._tables.items():
             merged = {
-                HEADINGS[name]: BinTable.merge([one[name] for one in steps])
+                HEADINGS[name]:
+                BinTable.merge([tables[name] for tables in steps])
                 for name in steps[0]
             }
             if is_main_process():
@@ -203,36 +209,38 @@ class TeacherCalibrationHook(Hook):
         self._tables.clear()
 
 
-class _Heard(NamedTuple):
+class _Recording(NamedTuple):
     """Recorded outputs of one teacher, or of the mixture, in a step.
 
     Attributes:
         name (str): Name of the teacher if there are several; else ''.
-        lecturer (Lecturer): Teacher or mixture that is recorded.
-        lessons (list[Lesson]): Recorded samples with their logits.
+        teacher (BaseTeacher): Teacher or mixture that is recorded.
+        distill_groups (list[DistillationGroup]): Recorded samples with their
+            logits.
         uncalibrated (list[Tensor]): Inputs of the teacher's calibrator.
     """
     name: str
-    lecturer: Lecturer
-    lessons: List[Lesson]
+    teacher: BaseTeacher
+    distill_groups: List[DistillationGroup]
     uncalibrated: List[Tensor]
 
-    def teacher(self) -> Sequence[Optional[Tensor]]:
-        """Return the logits of each lesson before the calibrator.
+    def teacher_logits(self) -> Sequence[Optional[Tensor]]:
+        """Return the logits of each group before the calibrator.
 
-        An entry is None if the calibrator has other samples than the lesson.
+        An entry is None if the calibrator has other samples than the group.
         """
-        if (isinstance(self.lecturer, FrozenTeacher)
-                and self.lecturer.calibrates_own_samples):
+        if (isinstance(self.teacher, FrozenTeacher)
+                and self.teacher.calibrates_own_samples):
             return self.uncalibrated
-        return [None] * len(self.lessons)
+        return [None] * len(self.distill_groups)
 
 
-def _lecturers(
-        teacher: Union[FrozenTeacher, TeacherEnsemble]) -> Dict[str, Lecturer]:
+def _recorded_teachers(
+        teacher: Union[FrozenTeacher,
+                       TeacherEnsemble]) -> Dict[str, BaseTeacher]:
     """Return teachers by name; a single teacher or the mixture has ''."""
     if isinstance(teacher, TeacherEnsemble):
-        return {'': teacher, **teacher.asked}
+        return {'': teacher, **teacher.used_teachers}
     return {'': teacher}
 
 
@@ -320,13 +328,13 @@ def make_tables(predictions: Sequence[Predictions],
         dict[str, BinTable]: Bin tables by the names of ``HEADINGS``; empty if
         there is no prediction, or if a prediction is NaN.
     """
-    predictions = [one for one in predictions if one]
+    predictions = [prediction for prediction in predictions if prediction]
     if not predictions:
         return {}
     names = list(predictions[0])
     counts, rows = [], []
     for name in names:
-        parts = [one[name] for one in predictions]
+        parts = [prediction[name] for prediction in predictions]
         counts.append(sum(len(confidence) for confidence, _ in parts))
         rows.append(torch.stack([torch.cat(part) for part in zip(*parts)]))
     # One transfer for all, and therefore one synchronisation.

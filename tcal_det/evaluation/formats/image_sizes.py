@@ -12,7 +12,7 @@ IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff',
                   '.webp')
 _EXIF_ORIENTATION = 0x0112
 # EXIF orientations that exchange width and height.
-_TURNED = (5, 6, 7, 8)
+_ROTATED = (5, 6, 7, 8)
 
 
 class ImageSize(NamedTuple):
@@ -104,7 +104,7 @@ def _sizes_of_folder(folder: str) -> Iterator[ImageSize]:
             raise InvalidValueError(
                 f'image {path!r} cannot be read: {error}; sizes can be given '
                 'in a .json or .csv file instead') from None
-        if orientation in _TURNED:
+        if orientation in _ROTATED:
             width, height = height, width
         yield ImageSize(name, width, height)
 

@@ -65,11 +65,11 @@ def map_by_order(categories: Sequence[Record]) -> LabelMapping:
     """
     return LabelMapping(
         {
-            label: one['id']
-            for label, one in enumerate(categories)
+            label: category['id']
+            for label, category in enumerate(categories)
         }, {
-            label: name_of(one)
-            for label, one in enumerate(categories)
+            label: name_of(category)
+            for label, category in enumerate(categories)
         }, 'without class names, labels count the categories of the '
         'annotations in their order')
 

@@ -53,7 +53,7 @@ def find_format(path: str, what: str) -> str:
     if bool(texts) == has_xml:
         raise InvalidValueError(
             f'{what} must be {_FORMS}, but got the folder {path!r} '
-            f'{_holding(path) if not texts else "with .txt and .xml files"}')
+            f'{_describe(path) if not texts else "with .txt and .xml files"}')
     if has_xml:
         return 'voc'
     if not results:
@@ -131,7 +131,7 @@ def read_records(path: str,
         return read_yolo_results(path, annotations, categories, images, names)
     if kind == 'voc_results':
         return read_voc_results(path, annotations)
-    results = read_results(path, [one['id'] for one in categories])
+    results = read_results(path, [category['id'] for category in categories])
     return _with_known_images(results, annotations)
 
 
@@ -226,7 +226,7 @@ def _load_as_records(
     if class_names is not None:
         ground_truth, detections = keep_classes(
             annotations, ground_truth, detections,
-            [one['id'] for one in categories])
+            [category['id'] for category in categories])
     return ground_truth, detections, categories
 
 
@@ -250,7 +250,7 @@ def _with_known_images(results: Any, annotations: Record) -> Any:
     ]
 
 
-def _holding(folder: str) -> str:
+def _describe(folder: str) -> str:
     """Describe the content of a folder without labels, for a message."""
     entries = sorted(os.listdir(folder))
     if not entries:

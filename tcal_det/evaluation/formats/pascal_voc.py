@@ -89,21 +89,21 @@ def read_voc_annotations(folder: str,
                     _object_record(element, f'`object[{number}]` of {path!r}'),
                     id=len(objects) + 1,
                     image_id=stem))
-    found = sorted({one['name'] for one in objects})
+    found = sorted({record['name'] for record in objects})
     class_names = found if names is None else read_class_names(names)
     id_of_name = {name: number for number, name in enumerate(class_names, 1)}
-    for one in objects:
-        name = one.pop('name')
+    for record in objects:
+        name = record.pop('name')
         if name not in id_of_name:
             raise InvalidValueError(
                 f'class names must have every class of the annotations, but '
                 f'lack {shortened(name)} of image '
-                f'{shortened(one["image_id"])} (in {names!r})')
-        one['category_id'] = id_of_name[name]
+                f'{shortened(record["image_id"])} (in {names!r})')
+        record['category_id'] = id_of_name[name]
     return dict(
         images=image_records,
         categories=[
-            dict(id=one, name=name) for name, one in id_of_name.items()
+            dict(id=number, name=name) for name, number in id_of_name.items()
         ],
         annotations=objects)
 
@@ -228,8 +228,8 @@ def _box(texts: Sequence[Optional[str]], where: str) -> List[float]:
     corners = [_number(text) for text in texts]
     # Written so that NaN fails.
     if not all(
-            one is not None and abs(one) <= LARGEST_COORDINATE
-            for one in corners):
+            corner is not None and abs(corner) <= LARGEST_COORDINATE
+            for corner in corners):
         raise InvalidValueError(
             f'{where} must have {", ".join(_CORNERS)}, numbers of at most '
             f'{LARGEST_COORDINATE:g}, but got {shortened(list(texts))}')

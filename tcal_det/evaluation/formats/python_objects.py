@@ -60,9 +60,9 @@ def from_torchvision(results: Sequence[Mapping[str, Any]],
     mapping = _mapping(label_names, ground_truth)
     if label_names is None:
         ids = {
-            one: one
-            for one in ground_truth.category_ids.tolist()
-            if not isinstance(one, str)
+            category_id: category_id
+            for category_id in ground_truth.category_ids.tolist()
+            if not isinstance(category_id, str)
         }
         mapping = LabelMapping(
             ids, dict(zip(ids, ground_truth.category_names)),
@@ -175,13 +175,14 @@ def _id_of_path(result: Any, where: str, ground_truth: GroundTruth) -> Any:
             'none; give `image_ids`')
     stem = stem_of(str(path))
     are_texts = any(
-        isinstance(one, str) for one in ground_truth.image_ids[:1].tolist())
+        isinstance(image_id, str)
+        for image_id in ground_truth.image_ids[:1].tolist())
     return stem if are_texts or not stem.isdecimal() else int(stem)
 
 
 def _categories(ground_truth: GroundTruth) -> List[Dict[str, Any]]:
     return [
-        dict(id=one, name=name) for one, name in zip(
+        dict(id=category_id, name=name) for category_id, name in zip(
             ground_truth.category_ids.tolist(), ground_truth.category_names)
     ]
 
@@ -220,7 +221,7 @@ def _joined(split: Sequence[_ImageResult],
             dict(
                 bboxes=_numbers(result.boxes, where, 'boxes'),
                 scores=_numbers(result.scores, where, 'scores'),
-                labels=_whole(_numbers(result.labels, where, 'labels'))),
+                labels=_as_integers(_numbers(result.labels, where, 'labels'))),
             where)
         for box, score, label in zip(*(part.tolist() for part in found)):
             category_id = mapping.category_of(label, where)
@@ -268,7 +269,7 @@ def _numbers(values: Any, where: str, name: str) -> np.ndarray:
             f'{shortened(values)}') from None
 
 
-def _whole(labels: np.ndarray) -> np.ndarray:
+def _as_integers(labels: np.ndarray) -> np.ndarray:
     """Convert whole floats to integers, as Ultralytics returns such labels."""
     if labels.dtype.kind == 'f' and (labels == np.floor(labels)).all():
         return labels.astype(np.int64)

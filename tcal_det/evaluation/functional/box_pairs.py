@@ -14,8 +14,8 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from .coco_arrays import Detections, GroundTruth
-from .serving_order import (ServingOrder, is_first_of_run, is_last_of_run,
-                            serving_order)
+from .matching_order import (MatchingOrder, is_first_of_run, is_last_of_run,
+                             make_matching_order)
 
 # Number of pairs whose overlap is computed at a time, to limit memory.
 _PAIRS_PER_BLOCK = 2**19
@@ -28,17 +28,17 @@ class BoxPairs(NamedTuple):
     object: np.ndarray  # index of the object, shape (P,)
     iou: np.ndarray  # shape (P,)
 
-    def select(self, which: np.ndarray) -> 'BoxPairs':
+    def select(self, index: np.ndarray) -> 'BoxPairs':
         """Select pairs by a mask or by indices."""
-        if which.dtype == bool:
+        if index.dtype == bool:
             # Faster than a mask for each column.
-            which = np.flatnonzero(which)
-        return BoxPairs(*(part[which] for part in self))
+            index = np.flatnonzero(index)
+        return BoxPairs(*(part[index] for part in self))
 
 
 class RankedPairs(NamedTuple):
     """Detections in matching order, with the objects that they may match."""
-    turns: ServingOrder
+    matching_order: MatchingOrder
     max_dets: int  # detections per image and class that have pairs
     pairs: BoxPairs  # by rank, IoU descending, the later object first
 
@@ -52,7 +52,7 @@ class _BoxColumns(NamedTuple):
     area: np.ndarray
 
     @classmethod
-    def of(cls, boxes: np.ndarray) -> '_BoxColumns':
+    def from_boxes(cls, boxes: np.ndarray) -> '_BoxColumns':
         """Create columns from boxes x, y, width, height, shape (D, 4)."""
         x, y, width, height = (np.ascontiguousarray(c) for c in boxes.T)
         return cls(x, y, width + x, height + y, width * height)
@@ -72,11 +72,11 @@ def rank_pairs(ground_truth: GroundTruth,
         keeps_disjoint (bool): Whether to include disjoint pairs. Defaults to
             False.
     """
-    turns = serving_order(detections)
-    pairs = overlapping_pairs(ground_truth, detections, turns.order,
+    matching_order = make_matching_order(detections)
+    pairs = overlapping_pairs(ground_truth, detections, matching_order.order,
                               keeps_disjoint,
-                              np.flatnonzero(turns.place < max_dets))
-    return RankedPairs(turns, max_dets, _by_preference(pairs))
+                              np.flatnonzero(matching_order.place < max_dets))
+    return RankedPairs(matching_order, max_dets, _by_preference(pairs))
 
 
 def overlapping_pairs(ground_truth: GroundTruth,
@@ -119,8 +119,8 @@ def overlapping_pairs(ground_truth: GroundTruth,
     num_partners = np.repeat(object_count, last - first)
     partner_start = np.repeat(object_start, last - first)
 
-    detection_columns = _BoxColumns.of(detections.boxes)
-    object_columns = _BoxColumns.of(ground_truth.boxes)
+    detection_columns = _BoxColumns.from_boxes(detections.boxes)
+    object_columns = _BoxColumns.from_boxes(ground_truth.boxes)
     blocks = []
     num_pairs_so_far = np.cumsum(num_partners)
     total = int(num_pairs_so_far[-1]) if len(rank) else 0
@@ -162,13 +162,15 @@ def paired_iou(detections: _BoxColumns, detection: np.ndarray,
     width = (
         np.minimum(detections.right[detection], objects.right[object_]) -
         np.maximum(detections.left[detection], objects.left[object_]))
-    some = np.flatnonzero(width > 0)
-    detection, object_, width = detection[some], object_[some], width[some]
+    overlapping = np.flatnonzero(width > 0)
+    detection, object_, width = detection[overlapping], object_[
+        overlapping], width[overlapping]
     height = (
         np.minimum(detections.bottom[detection], objects.bottom[object_]) -
         np.maximum(detections.top[detection], objects.top[object_]))
     overlaps = height > 0
-    some, width, height = some[overlaps], width[overlaps], height[overlaps]
+    overlapping, width, height = overlapping[overlaps], width[
+        overlaps], height[overlaps]
     detection, object_ = detection[overlaps], object_[overlaps]
 
     intersection = width * height
@@ -177,19 +179,22 @@ def paired_iou(detections: _BoxColumns, detection: np.ndarray,
                      detection_area + objects.area[object_] - intersection)
     # Far from the origin, rounding can make the union of equal boxes 0. Such
     # boxes get an infinite overlap, the largest one.
-    iou[some] = np.divide(
-        intersection, union, out=np.full(len(some), np.inf), where=union > 0)
+    iou[overlapping] = np.divide(
+        intersection,
+        union,
+        out=np.full(len(overlapping), np.inf),
+        where=union > 0)
     return iou
 
 
 def _by_preference(pairs: BoxPairs) -> BoxPairs:
     """Sort by rank, then by IoU descending, the later object first."""
     # Most detections overlap one object and need no sorting.
-    is_alone = is_first_of_run(pairs.rank) & is_last_of_run(pairs.rank)
-    several = np.flatnonzero(~is_alone)
-    order = np.arange(len(is_alone))
-    order[several] = several[np.lexsort(
-        (-pairs.object[several], -pairs.iou[several], pairs.rank[several]))]
+    is_single = is_first_of_run(pairs.rank) & is_last_of_run(pairs.rank)
+    multiple = np.flatnonzero(~is_single)
+    order = np.arange(len(is_single))
+    order[multiple] = multiple[np.lexsort(
+        (-pairs.object[multiple], -pairs.iou[multiple], pairs.rank[multiple]))]
     return pairs.select(order)
 
 

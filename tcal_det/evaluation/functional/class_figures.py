@@ -57,4 +57,4 @@ def figures_by_class(matches: DetectionMatches,
     members = np.split(order, ends)[:-1]
     return FiguresByClass(
         measure(scores, target),
-        tuple(measure(scores[which], target[which]) for which in members))
+        tuple(measure(scores[index], target[index]) for index in members))

@@ -134,8 +134,10 @@ def class_probability_calibration(
     """
     all_probs = _checked_probs(probs, detections, ground_truth.num_classes)
     num_classes = ground_truth.num_classes
-    own = all_probs[np.arange(len(all_probs)), detections.class_index]
-    is_primary = own >= all_probs[:, :num_classes].max(axis=1, initial=0.0)
+    predicted_probs = all_probs[np.arange(len(all_probs)),
+                                detections.class_index]
+    is_primary = predicted_probs >= all_probs[:, :num_classes].max(
+        axis=1, initial=0.0)
     labels, is_measured = _labels_by_box(ground_truth,
                                          _select(detections, is_primary),
                                          iou_thr)

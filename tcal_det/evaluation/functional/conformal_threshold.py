@@ -28,7 +28,7 @@ from .array_checks import as_unit_interval, check_same_length
 from .coco_arrays import Detections, GroundTruth
 from .learn_then_test import ROUNDING, check_level, fixed_sequence_tests
 from .matching import DetectionMatches
-from .serving_order import is_first_of_run, is_last_of_run
+from .matching_order import is_first_of_run, is_last_of_run
 
 # Number of candidate thresholds of the precision tests; fixed before any data
 # is known.
@@ -89,7 +89,8 @@ class ConformalThresholds:
     @property
     def thresholds(self) -> np.ndarray:
         """Threshold of each class, NaN where there is none, shape (K,)."""
-        return np.array([one.threshold for one in self.per_class], dtype=float)
+        return np.array([threshold.threshold for threshold in self.per_class],
+                        dtype=float)
 
     def to_dict(self) -> Dict[str, Any]:
         """Convert to plain values; NaN stays NaN."""
@@ -98,7 +99,7 @@ class ConformalThresholds:
             alpha=self.alpha,
             delta=self.delta,
             iou_thr=self.iou_thr,
-            per_class=[one.to_dict() for one in self.per_class],
+            per_class=[threshold.to_dict() for threshold in self.per_class],
             overall=self.overall.to_dict())
 
 
@@ -246,10 +247,10 @@ def _checked_starts(starts: Sequence[float]) -> List[int]:
     return np.unique(steps).tolist()
 
 
-def _members(class_index: np.ndarray, wanted: np.ndarray,
+def _members(class_index: np.ndarray, mask: np.ndarray,
              num_classes: int) -> List[np.ndarray]:
     """Indices of the selected entries of each class."""
-    chosen = np.flatnonzero(wanted)
+    chosen = np.flatnonzero(mask)
     order = chosen[np.argsort(class_index[chosen], kind='stable')]
     cuts = np.searchsorted(class_index[order], np.arange(1, num_classes))
     return np.split(order, cuts) if num_classes else []
@@ -285,10 +286,10 @@ def _risk_controlled(found_at: np.ndarray, image_index: np.ndarray,
     allowed = alpha * (num_images + 1) - 1
     is_safe = (total_below <= allowed + ROUNDING) & (scores > -np.inf)
     if not is_safe.any():
-        never = total[np.searchsorted(scores, -np.inf, side='right')]
+        never_found = total[np.searchsorted(scores, -np.inf, side='right')]
         return _none(
             num_images, 'even without a threshold, the share of objects that '
-            f'no detection matches is {never / num_images:.4g}')
+            f'no detection matches is {never_found / num_images:.4g}')
     best = int(np.flatnonzero(is_safe)[-1])
     return GuaranteedThreshold(
         float(scores[best]), float(total_below[best] / num_images), num_images)

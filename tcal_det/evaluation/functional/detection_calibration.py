@@ -344,8 +344,8 @@ def _bins_per_dimension(num_bins: Union[int, Sequence[int]],
         return tuple(
             check_count('num_bins', bins, 1, MAX_BINS) for bins in num_bins)
     # Another sequence is refused, which is the point.
-    one: Any = num_bins
-    return (check_count('num_bins', one, 1, MAX_BINS), ) * num_dims
+    bins: Any = num_bins
+    return (check_count('num_bins', bins, 1, MAX_BINS), ) * num_dims
 
 
 def _check_num_cells(shape: Sequence[int], num_classes: int) -> None:

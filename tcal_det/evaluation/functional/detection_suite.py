@@ -14,7 +14,6 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 import numpy as np
 
 from tcal_det.checks import check_count
-from tcal_det.errors import InvalidValueError
 from .average_precision import AveragePrecision, average_precision
 from .box_pairs import rank_pairs
 from .coco_arrays import Detections, GroundTruth
@@ -33,6 +32,7 @@ from .matching import (DROPPED, FALSE_POSITIVE, IGNORED, TRUE_POSITIVE,
 from .object_calibration_error import (ObjectCalibrationError,
                                        object_calibration_error)
 from .score_decomposition import ScoreDecomposition, brier_score_decomposition
+from .score_thresholds import class_thresholds
 from .scoring_rules import SMALLEST_LIKELIHOOD
 from .size_calibration import (CalibrationErrorBySize,
                                calibration_error_by_size,
@@ -87,9 +87,9 @@ class DetectionCalibrationReport:
                 match_at_thresholds(ground_truth, detections, iou_thrs,
                                     options.max_dets, options.zero_iou,
                                     self._pairs)))
-        self.score_thresholds = _class_thresholds(options.score_thr,
-                                                  ground_truth,
-                                                  self._matches[_ANY_OVERLAP])
+        self.score_thresholds = class_thresholds(options.score_thr,
+                                                 ground_truth,
+                                                 self._matches[_ANY_OVERLAP])
         if options.score_thr is not None:
             self._matches = {
                 thr: matches.above(self.score_thresholds)
@@ -105,8 +105,8 @@ class DetectionCalibrationReport:
             matches.count_by_class(FALSE_POSITIVE))
 
     @classmethod
-    def of(cls, ground_truth: GroundTruth, detections: Detections,
-           **options: Any) -> 'DetectionCalibrationReport':
+    def from_detections(cls, ground_truth: GroundTruth, detections: Detections,
+                        **options: Any) -> 'DetectionCalibrationReport':
         """Create a report from options by name; nothing is computed yet.
 
         Args:
@@ -115,7 +115,8 @@ class DetectionCalibrationReport:
             **options: Options of the evaluation, see
                 :class:`EvaluationOptions`.
         """
-        return cls(ground_truth, detections, EvaluationOptions.of(**options))
+        return cls(ground_truth, detections,
+                   EvaluationOptions.from_kwargs(**options))
 
     @property
     def settings(self) -> Dict[str, Any]:
@@ -384,7 +385,7 @@ def evaluate_detections(ground_truth: GroundTruth,
         InvalidTypeError: If an option has the wrong type.
         InvalidValueError: If an option is out of range.
     """
-    report = DetectionCalibrationReport.of(
+    report = DetectionCalibrationReport.from_detections(
         ground_truth, detections, score_thr=score_thr, **options)
     reason = report.why_undefined(report.overall)
     if reason is not None:
@@ -398,47 +399,6 @@ def _most_position_bins(num_classes: int) -> int:
     while num_bins > 1 and num_bins**3 * num_classes > MAX_CELLS:
         num_bins -= 1
     return num_bins
-
-
-def _class_thresholds(score_thr: ScoreThreshold, ground_truth: GroundTruth,
-                      matches: DetectionMatches) -> np.ndarray:
-    """Score threshold of each class, NaN if there is none, shape (K,)."""
-    num_classes = ground_truth.num_classes
-    if score_thr is None:
-        return np.full(num_classes, np.nan)
-    if isinstance(score_thr, str):
-        thresholds = olrp(matches).threshold
-    elif isinstance(score_thr, Mapping):
-        thresholds = _thresholds_of_mapping(score_thr, ground_truth)
-    else:
-        return np.full(num_classes, float(score_thr))
-    has_detections = np.bincount(
-        matches.class_index, minlength=num_classes) > 0
-    unlimited = np.flatnonzero(np.isnan(thresholds) & has_detections)
-    if len(unlimited):
-        names = [ground_truth.category_names[k] for k in unlimited]
-        warnings.warn(
-            f'no score threshold is known for {len(unlimited)} class(es) '
-            f'(such as {", ".join(names[:3])}), so all of their detections '
-            'are kept',
-            stacklevel=3)
-    return thresholds
-
-
-def _thresholds_of_mapping(score_thr: Mapping[Any, float],
-                           ground_truth: GroundTruth) -> np.ndarray:
-    # JSON converts the keys of a dict to texts: '7' is category 7.
-    by_text = {str(key): value for key, value in score_thr.items()}
-    category_ids = [str(key) for key in ground_truth.category_ids.tolist()]
-    unknown = sorted(set(by_text) - set(category_ids))
-    if unknown:
-        raise InvalidValueError(
-            '`score_thr` must have category ids of the annotations as keys, '
-            f'but got {unknown[0]}; were the thresholds chosen on the same '
-            'classes?')
-    values = [by_text.get(key) for key in category_ids]
-    return np.array([np.nan if value is None else value for value in values],
-                    dtype=np.float64)
 
 
 def _scoring_rules(matches: DetectionMatches) -> Tuple[np.ndarray, np.ndarray]:

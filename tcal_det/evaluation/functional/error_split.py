@@ -66,7 +66,7 @@ class ErrorSplit:
     per_class: Dict[str, np.ndarray]
     error_type: np.ndarray
     is_missed: np.ndarray
-    _curves: '_Curves'
+    _curve_data: '_CurveData'
 
     def ap_when_fixed(self, types: Sequence[str]) -> float:
         """AP if the errors of several types were corrected together.
@@ -79,9 +79,9 @@ class ErrorSplit:
         Raises:
             InvalidValueError: If a type is unknown.
         """
-        for one in types:
-            check_choice('types', one, ERROR_TYPES)
-        return self._curves.when_fixed(types)
+        for error_type in types:
+            check_choice('types', error_type, ERROR_TYPES)
+        return self._curve_data.when_fixed(types)
 
     def to_dict(self) -> Dict[str, Any]:
         """Convert to plain numbers and lists, without arrays of detections."""
@@ -189,12 +189,13 @@ def error_split(ground_truth: GroundTruth,
     has_target[has_target] = is_free[target[has_target]]
     # COCO's order: by score, then image, then file.
     order = np.lexsort((detections.image_index, -detections.scores))
-    pointing = order[has_target[order]]
-    pointed_at, first = np.unique(target[pointing], return_index=True)
-    becomes = np.full(len(detections), -1)
-    becomes[pointing[first]] = ground_truth.class_index[pointed_at]
+    targeting = order[has_target[order]]
+    target_objects, first = np.unique(target[targeting], return_index=True)
+    corrected_class = np.full(len(detections), -1)
+    corrected_class[
+        targeting[first]] = ground_truth.class_index[target_objects]
     is_missed = is_free.copy()
-    is_missed[pointed_at] = False
+    is_missed[target_objects] = False
 
     num_classes = ground_truth.num_classes
     per_class = {
@@ -206,11 +207,11 @@ def error_split(ground_truth: GroundTruth,
     per_class['missed'] = np.bincount(
         ground_truth.class_index[is_missed], minlength=num_classes)
 
-    exists = order[matches.is_counted[order]]
-    curves = _Curves(detections.class_index[exists], error_type[exists],
-                     becomes[exists], ground_truth.num_objects,
-                     per_class['missed'])
-    ap = curves.when_fixed(())
+    counted = order[matches.is_counted[order]]
+    curve_data = _CurveData(detections.class_index[counted],
+                            error_type[counted], corrected_class[counted],
+                            ground_truth.num_objects, per_class['missed'])
+    ap = curve_data.when_fixed(())
     return ErrorSplit(
         iou_thr=matches.iou_thr,
         background_iou_thr=float(background_iou_thr),
@@ -219,14 +220,16 @@ def error_split(ground_truth: GroundTruth,
             name: int(counts.sum())
             for name, counts in per_class.items()
         },
-        d_ap={name: curves.when_fixed([name]) - ap
-              for name in ERROR_TYPES},
-        d_ap_false_positive=curves.without_false_positives() - ap,
-        d_ap_false_negative=curves.without_false_negatives() - ap,
+        d_ap={
+            name: curve_data.when_fixed([name]) - ap
+            for name in ERROR_TYPES
+        },
+        d_ap_false_positive=curve_data.without_false_positives() - ap,
+        d_ap_false_negative=curve_data.without_false_negatives() - ap,
         per_class=per_class,
         error_type=error_type,
         is_missed=is_missed,
-        _curves=curves)
+        _curve_data=curve_data)
 
 
 def _error_types(same: np.ndarray, other: np.ndarray, iou_thr: float,
@@ -262,22 +265,22 @@ def _best(pairs: BoxPairs,
 
 
 @dataclass(frozen=True, eq=False)
-class _Curves:
+class _CurveData:
     """Data from which AP is computed, after any correction.
 
     Attributes:
         class_index (ndarray): Class of each counted detection, by descending
             score.
         error_type (ndarray): Index of the error type, -1 for a true positive.
-        becomes (ndarray): Class of the true positive that a correction makes
-            of the detection; -1 if the correction removes it.
+        corrected_class (ndarray): Class of the true positive that a
+            correction makes of the detection; -1 if the correction removes it.
         num_objects (ndarray): Number of objects of each class, shape (K,).
         num_missed (ndarray): Number of missed objects of each class, shape
             (K,).
     """
     class_index: np.ndarray
     error_type: np.ndarray
-    becomes: np.ndarray
+    corrected_class: np.ndarray
     num_objects: np.ndarray
     num_missed: np.ndarray
 
@@ -287,12 +290,13 @@ class _Curves:
             code for code, name in enumerate(DETECTION_ERRORS) if name in types
         ]
         is_fixed = np.isin(self.error_type, codes)
-        stays = ~is_fixed | (self.becomes >= 0)
+        is_kept = ~is_fixed | (self.corrected_class >= 0)
         is_tp = is_fixed | (self.error_type < 0)
-        class_index = np.where(is_fixed, self.becomes, self.class_index)
+        class_index = np.where(is_fixed, self.corrected_class,
+                               self.class_index)
         num_objects = self.num_objects - (
             self.num_missed if 'missed' in types else 0)
-        return self._ap(class_index[stays], is_tp[stays], num_objects)
+        return self._ap(class_index[is_kept], is_tp[is_kept], num_objects)
 
     def without_false_positives(self) -> float:
         """AP with true positives ranked before false positives."""

@@ -93,18 +93,18 @@ class EvaluationOptions:
         'D-ECE; cells with fewer are not used', check_count)
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            if 'check' in one.metadata:
-                checked = one.metadata['check'](one.name,
-                                                getattr(self, one.name),
-                                                *one.metadata['args'])
-                object.__setattr__(self, one.name, checked)
+        for option in fields(self):
+            if 'check' in option.metadata:
+                checked = option.metadata['check'](option.name,
+                                                   getattr(self, option.name),
+                                                   *option.metadata['args'])
+                object.__setattr__(self, option.name, checked)
         _check_score_thr(self.score_thr)
 
     @classmethod
-    def of(cls, **options: Any) -> 'EvaluationOptions':
+    def from_kwargs(cls, **options: Any) -> 'EvaluationOptions':
         """Create options from keyword arguments and check their names."""
-        known = [one.name for one in fields(cls)]
+        known = [option.name for option in fields(cls)]
         unknown = sorted(set(options) - set(known))
         if unknown:
             raise InvalidTypeError(
@@ -114,7 +114,10 @@ class EvaluationOptions:
 
     def to_dict(self) -> Dict[str, Any]:
         """Convert to plain values by name; category ids become texts."""
-        options = {one.name: getattr(self, one.name) for one in fields(self)}
+        options = {
+            option.name: getattr(self, option.name)
+            for option in fields(self)
+        }
         if isinstance(self.score_thr, Mapping):
             options['score_thr'] = {
                 str(category_id): None if value is None else float(value)

@@ -8,19 +8,19 @@ from .coco_arrays import Detections, GroundTruth
 
 
 def image_pairs(ground_truth: GroundTruth, detections: Detections,
-                wanted: np.ndarray) -> BoxPairs:
+                mask: np.ndarray) -> BoxPairs:
     """Find all overlapping pairs within each image, of equal or other class.
 
     Args:
         ground_truth (GroundTruth): Annotated objects.
         detections (Detections): Detections on the same images and classes.
-        wanted (ndarray): Mask of the detections to pair, boolean, shape (D,).
+        mask (ndarray): Mask of the detections to pair, boolean, shape (D,).
 
     Returns:
         BoxPairs: Pairs without crowds. The pairs of a detection are adjacent,
         with objects in file order.
     """
-    chosen = np.flatnonzero(wanted)
+    chosen = np.flatnonzero(mask)
     order = chosen[np.argsort(
         _narrowed(detections.image_index[chosen]), kind='stable')]
     # All classes are treated as one.

@@ -126,16 +126,16 @@ def _pooled(first: np.ndarray, total: np.ndarray,
 def _pooled_in_turn(first: np.ndarray, total: np.ndarray,
                     num_samples: int) -> Tuple[np.ndarray, np.ndarray]:
     """Do the same as :func:`_pooled`, always in time linear in B."""
-    firsts: List[int] = []
+    starts: List[int] = []
     totals: List[float] = []
     counts: List[int] = []
     for begin, sum_, count in zip(first.tolist(), total.tolist(),
                                   np.diff(first, append=num_samples).tolist()):
         while counts and totals[-1] / counts[-1] >= sum_ / count:
-            begin = firsts.pop()
+            begin = starts.pop()
             sum_ += totals.pop()
             count += counts.pop()
-        firsts.append(begin)
+        starts.append(begin)
         totals.append(sum_)
         counts.append(count)
-    return np.array(firsts), np.array(totals)
+    return np.array(starts), np.array(totals)

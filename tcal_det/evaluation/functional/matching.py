@@ -18,7 +18,7 @@ import numpy as np
 from tcal_det.checks import check_choice, check_count, check_iou_thr
 from .box_pairs import BoxPairs, RankedPairs, rank_pairs
 from .coco_arrays import Detections, GroundTruth
-from .serving_order import is_first_of_run
+from .matching_order import is_first_of_run
 
 FALSE_POSITIVE = 0
 TRUE_POSITIVE = 1
@@ -174,25 +174,25 @@ def match_at_thresholds(
     keeps_disjoint = zero_iou == 'accept' and min(iou_thrs, default=1) == 0
     if pairs is None or pairs.max_dets != max_dets or keeps_disjoint:
         pairs = rank_pairs(ground_truth, detections, max_dets, keeps_disjoint)
-    order = pairs.turns.order
+    order = pairs.matching_order.order
     status_before = np.full(len(detections), FALSE_POSITIVE, dtype=np.int8)
-    status_before[order[pairs.turns.place >= max_dets]] = DROPPED
+    status_before[order[pairs.matching_order.place >= max_dets]] = DROPPED
     num_objects = ground_truth.num_objects
     image_sizes = ground_truth.image_sizes[detections.image_index]
 
     matches = []
     for iou_thr in iou_thrs:
-        won, on_crowd = serve(
+        true_positives, on_crowd = match_pairs(
             pairs.pairs.select(reaches(pairs.pairs.iou, iou_thr)),
             ground_truth.iscrowd, ground_truth.iscrowd)
         status = status_before.copy()
         iou = np.zeros(len(detections))
         object_index = np.full(len(detections), -1, dtype=np.int64)
-        found = order[won.rank]
+        found = order[true_positives.rank]
         status[found] = TRUE_POSITIVE
         # Rounding may make the IoU of equal boxes slightly larger than 1.
-        iou[found] = np.minimum(won.iou, 1.0)
-        object_index[found] = won.object
+        iou[found] = np.minimum(true_positives.iou, 1.0)
+        object_index[found] = true_positives.object
         ignored = order[on_crowd.rank]
         status[ignored] = IGNORED
         object_index[ignored] = on_crowd.object
@@ -213,8 +213,8 @@ def reaches(iou: np.ndarray, iou_thr: float) -> np.ndarray:
     return iou >= min(iou_thr, 1 - 1e-10)
 
 
-def serve(pairs: BoxPairs, is_ignored: np.ndarray,
-          iscrowd: np.ndarray) -> Tuple[BoxPairs, BoxPairs]:
+def match_pairs(pairs: BoxPairs, is_ignored: np.ndarray,
+                iscrowd: np.ndarray) -> Tuple[BoxPairs, BoxPairs]:
     """Match detections, first to counted objects, then to ignored ones.
 
     Args:
@@ -231,20 +231,21 @@ def serve(pairs: BoxPairs, is_ignored: np.ndarray,
         objects, and those with ignored objects.
     """
     ignored = is_ignored[pairs.object]
-    real = pairs.select(~ignored)
-    won = real.select(_serve_in_turn(real.rank, real.object, len(iscrowd)))
+    counted = pairs.select(~ignored)
+    matched = counted.select(
+        _deferred_acceptance(counted.rank, counted.object, len(iscrowd)))
 
-    rest = pairs.select(ignored)
-    rest = rest.select(~_is_among(rest.rank, won.rank))
+    remaining = pairs.select(ignored)
+    remaining = remaining.select(~_is_among(remaining.rank, matched.rank))
     # Any number of detections can match a crowd, so each pair gets a crowd of
     # its own.
-    wanted = rest.object.copy()
-    on_crowd = np.flatnonzero(iscrowd[wanted])
-    wanted[on_crowd] = len(iscrowd) + on_crowd
-    on_ignored = rest.select(
-        _serve_in_turn(rest.rank, wanted,
-                       len(iscrowd) + len(wanted)))
-    return won, on_ignored
+    object_index = remaining.object.copy()
+    on_crowd = np.flatnonzero(iscrowd[object_index])
+    object_index[on_crowd] = len(iscrowd) + on_crowd
+    on_ignored = remaining.select(
+        _deferred_acceptance(remaining.rank, object_index,
+                             len(iscrowd) + len(object_index)))
+    return matched, on_ignored
 
 
 def _is_among(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
@@ -255,8 +256,8 @@ def _is_among(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
     return ascending[np.minimum(place, len(ascending) - 1)] == values
 
 
-def _serve_in_turn(rank: np.ndarray, object_: np.ndarray,
-                   num_objects: int) -> np.ndarray:
+def _deferred_acceptance(rank: np.ndarray, object_: np.ndarray,
+                         num_objects: int) -> np.ndarray:
     """Match each detection, in order of rank, to its best unmatched object.
 
     This sequential matching is a stable matching in which every object prefers
@@ -280,21 +281,22 @@ def _serve_in_turn(rank: np.ndarray, object_: np.ndarray,
         return start
     end = np.append(start[1:], len(rank))
     # Detections that have a pair are renumbered; their order is unchanged.
-    nobody = len(start)
-    keeper = np.full(num_objects, nobody)
-    wish = start.copy()
-    asking = np.arange(len(start))
-    while len(asking):
-        wanted = object_[wish[asking]]
-        previous = keeper[wanted]
+    unheld = len(start)
+    holder = np.full(num_objects, unheld)
+    proposal = start.copy()
+    proposing = np.arange(len(start))
+    while len(proposing):
+        target = object_[proposal[proposing]]
+        previous = holder[target]
         # For repeated indices numpy keeps the last value. That is the lowest
-        # rank, as `asking` is ascending and is reversed here.
-        keeper[wanted[::-1]] = np.minimum(asking, previous)[::-1]
-        turned_away = asking[keeper[wanted] != asking]
-        ousted = previous[(previous != nobody) & (keeper[wanted] != previous)]
+        # rank, as `proposing` is ascending and is reversed here.
+        holder[target[::-1]] = np.minimum(proposing, previous)[::-1]
+        rejected = proposing[holder[target] != proposing]
+        displaced = previous[(previous != unheld)
+                             & (holder[target] != previous)]
         # Several detections may have proposed to the object that a detection
         # has lost, hence `unique`.
-        asking = np.concatenate((turned_away, np.unique(ousted)))
-        wish[asking] += 1
-        asking = np.sort(asking[wish[asking] < end[asking]])
-    return np.sort(wish[keeper[keeper != nobody]])
+        proposing = np.concatenate((rejected, np.unique(displaced)))
+        proposal[proposing] += 1
+        proposing = np.sort(proposing[proposal[proposing] < end[proposing]])
+    return np.sort(proposal[holder[holder != unheld]])

@@ -196,10 +196,11 @@ def _binary_cost(ground_truth: GroundTruth, detections: Detections,
     votes, num_votes = np.unique(
         near.object * num_classes + detections.class_index[near.detection],
         return_counts=True)
-    voted, label = np.divmod(votes, num_classes)
+    voted_object, label = np.divmod(votes, num_classes)
     # The last assignment is kept: the most votes, and among equally many the
     # smallest label.
     order = np.lexsort((-label, num_votes))
-    winner = np.full(len(count), -1)
-    winner[voted[order]] = label[order]
-    return 2 * np.where(winner == ground_truth.class_index, 1 - mean, mean)**2
+    predicted_class = np.full(len(count), -1)
+    predicted_class[voted_object[order]] = label[order]
+    return 2 * np.where(predicted_class == ground_truth.class_index, 1 - mean,
+                        mean)**2

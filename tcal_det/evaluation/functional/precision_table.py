@@ -22,8 +22,8 @@ import numpy as np
 
 from .box_pairs import BoxPairs, RankedPairs, rank_pairs
 from .coco_arrays import Detections, GroundTruth
-from .matching import reaches, serve
-from .serving_order import ServingOrder, is_first_of_run
+from .matching import match_pairs, reaches
+from .matching_order import MatchingOrder, is_first_of_run
 
 # The expressions of COCOeval: the second value of this linspace is not exactly
 # 0.55.
@@ -40,7 +40,7 @@ class AreaRange(NamedTuple):
     lowest: float
     highest: float
 
-    def holds(self, area: np.ndarray) -> np.ndarray:
+    def contains(self, area: np.ndarray) -> np.ndarray:
         """Whether areas lie in the range, boolean, shape of ``area``."""
         return (area >= self.lowest) & (area <= self.highest)
 
@@ -117,35 +117,37 @@ def precision_tables(
     """
     if pairs is None or pairs.max_dets != MAX_DETS:
         pairs = rank_pairs(ground_truth, detections, MAX_DETS)
-    rows = _rows(ground_truth, detections, pairs.turns)
+    rows = _rows(ground_truth, detections, pairs.matching_order)
     close = pairs.pairs.select(reaches(pairs.pairs.iou, IOU_THRS[0]))
     iscrowd = ground_truth.iscrowd
     of_any_area = [
-        serve(close.select(reaches(close.iou, iou_thr)), iscrowd, iscrowd)
+        match_pairs(
+            close.select(reaches(close.iou, iou_thr)), iscrowd, iscrowd)
         for iou_thr in IOU_THRS
     ]
     tables = []
     for area_range in area_ranges:
-        is_outside = ~area_range.holds(ground_truth.area)
+        is_outside = ~area_range.contains(ground_truth.area)
         is_ignored = iscrowd | is_outside
         # Only for these few pairs the matches differ from those of any area.
-        others = close.select(_is_entangled(close, is_outside & ~iscrowd))
+        dependent = close.select(
+            _depends_on_area(close, is_outside & ~iscrowd))
         outcomes = []
         for iou_thr, matched in zip(IOU_THRS, of_any_area):
             outcome = np.zeros(len(rows.place), dtype=np.int8)
             for part in matched:
                 outcome[rows.of_rank[part.rank]] = np.where(
                     is_ignored[part.object], _IGNORED, _TRUE)
-            outcome[rows.of_rank[others.rank]] = 0
-            won, on_ignored = serve(
-                others.select(reaches(others.iou, iou_thr)), is_ignored,
+            outcome[rows.of_rank[dependent.rank]] = 0
+            true_positives, on_ignored = match_pairs(
+                dependent.select(reaches(dependent.iou, iou_thr)), is_ignored,
                 iscrowd)
-            outcome[rows.of_rank[won.rank]] = _TRUE
+            outcome[rows.of_rank[true_positives.rank]] = _TRUE
             outcome[rows.of_rank[on_ignored.rank]] = _IGNORED
             outcomes.append(outcome)
         tables.append(
-            _table(ground_truth, rows, area_range.holds(rows.area), outcomes,
-                   np.flatnonzero(~is_ignored)))
+            _table(ground_truth, rows, area_range.contains(rows.area),
+                   outcomes, np.flatnonzero(~is_ignored)))
     return tuple(tables)
 
 
@@ -159,15 +161,15 @@ class _Rows(NamedTuple):
 
 
 def _rows(ground_truth: GroundTruth, detections: Detections,
-          turns: ServingOrder) -> _Rows:
-    place = np.empty_like(turns.place)
-    place[turns.order] = turns.place
-    index = turns.by_score[place[turns.by_score] < MAX_DETS]
-    row_of = np.zeros_like(turns.order)
+          matching_order: MatchingOrder) -> _Rows:
+    place = np.empty_like(matching_order.place)
+    place[matching_order.order] = matching_order.place
+    index = matching_order.by_score[place[matching_order.by_score] < MAX_DETS]
+    row_of = np.zeros_like(matching_order.order)
     row_of[index] = np.arange(len(index))
     width, height = detections.boxes[index, 2:].T
     return _Rows(
-        of_rank=row_of[turns.order],
+        of_rank=row_of[matching_order.order],
         class_start=np.searchsorted(detections.class_index[index],
                                     np.arange(ground_truth.num_classes + 1)),
         image=detections.image_index[index],
@@ -175,7 +177,7 @@ def _rows(ground_truth: GroundTruth, detections: Detections,
         area=width * height)
 
 
-def _is_entangled(pairs: BoxPairs, is_outside: np.ndarray) -> np.ndarray:
+def _depends_on_area(pairs: BoxPairs, is_outside: np.ndarray) -> np.ndarray:
     """Find the pairs whose matches depend on the area range.
 
     A detection that reaches objects inside and outside the range may match
@@ -198,16 +200,16 @@ def _is_entangled(pairs: BoxPairs, is_outside: np.ndarray) -> np.ndarray:
     outside = is_outside[pairs.object]
     if not outside.any():
         return outside
-    entangled = (
+    depends = (
         np.logical_or.reduceat(outside, start)
         & ~np.logical_and.reduceat(outside, start))
     num_before = -1
-    while np.count_nonzero(entangled) > num_before:
-        num_before = np.count_nonzero(entangled)
+    while np.count_nonzero(depends) > num_before:
+        num_before = np.count_nonzero(depends)
         reached = np.zeros(len(is_outside), dtype=bool)
-        reached[pairs.object[entangled[run]]] = True
-        entangled = np.logical_or.reduceat(reached[pairs.object], start)
-    return entangled[run]
+        reached[pairs.object[depends[run]]] = True
+        depends = np.logical_or.reduceat(reached[pairs.object], start)
+    return depends[run]
 
 
 def _table(ground_truth: GroundTruth, rows: _Rows, is_candidate: np.ndarray,

@@ -40,24 +40,25 @@ def sorted_ids(ids: Sequence[Any], list_name: str) -> np.ndarray:
         InvalidValueError: If an id occurs twice.
     """
     first_place: Dict[Any, int] = {}
-    for place, one in enumerate(ids):
-        if not is_id(one):
+    for place, value in enumerate(ids):
+        if not is_id(value):
             raise InvalidTypeError(
                 f'`{list_name}[{place}]`: `id` must be a whole number or a '
-                f'text, but got {shortened(one)}')
-        if isinstance(one, str) != isinstance(ids[0], str):
+                f'text, but got {shortened(value)}')
+        if isinstance(value, str) != isinstance(ids[0], str):
             raise InvalidTypeError(
                 f'`{list_name}[{place}]`: `id` must be like the others, all '
                 'whole numbers or all texts, but got '
-                f'{shortened(one)} after {shortened(ids[0])}')
-        if one in first_place:
+                f'{shortened(value)} after {shortened(ids[0])}')
+        if value in first_place:
             raise InvalidValueError(
                 f'`{list_name}[{place}]`: `{list_name}` must have unique '
-                f'ids, but got {shortened(one)} again, which '
-                f'`{list_name}[{first_place[one]}]` has')
-        first_place[one] = place
+                f'ids, but got {shortened(value)} again, which '
+                f'`{list_name}[{first_place[value]}]` has')
+        first_place[value] = place
     return _as_array(
-        sorted(one if isinstance(one, str) else int(one) for one in ids))
+        sorted(
+            value if isinstance(value, str) else int(value) for value in ids))
 
 
 def positions(ids: Union[Sequence[Any], np.ndarray], known: np.ndarray,
@@ -78,7 +79,7 @@ def positions(ids: Union[Sequence[Any], np.ndarray], known: np.ndarray,
         InvalidValueError: If an id is unknown; the message names the record.
     """
     ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
-    place_of = {one: place for place, one in enumerate(known.tolist())}
+    place_of = {value: place for place, value in enumerate(known.tolist())}
     try:
         found = np.fromiter(map(place_of.__getitem__, ids), np.int64, len(ids))
     except (KeyError, TypeError):  # unknown or unhashable
@@ -86,31 +87,31 @@ def positions(ids: Union[Sequence[Any], np.ndarray], known: np.ndarray,
     # True equals 1, but is not a valid id.
     if found is not None and not {bool, np.bool_} & set(map(type, ids)):
         return found
-    record = next(number for number, one in enumerate(ids)
-                  if not is_id(one) or one not in place_of)
-    of_what = 'category' if field == 'category_id' else 'image'
+    record = next(number for number, value in enumerate(ids)
+                  if not is_id(value) or value not in place_of)
+    kind = 'category' if field == 'category_id' else 'image'
     raise InvalidValueError(
         f'`{list_name}[{record}]`: `{field}` must be one of the {len(known)} '
-        f'{of_what} ids of the annotations (such as '
+        f'{kind} ids of the annotations (such as '
         f'{shortened(known[:3].tolist())}), but got '
         f'{shortened(ids[record])}; were both files made from the same data '
         'set and split?')
 
 
-def subset_mask(wanted: Optional[Sequence[Any]], known: np.ndarray,
+def subset_mask(requested: Optional[Sequence[Any]], known: np.ndarray,
                 name: str) -> np.ndarray:
     """Mask of the known ids that were requested, with shape of ``known``.
 
     Args:
-        wanted (Sequence[Any], optional): Requested ids. None means all.
+        requested (Sequence[Any], optional): Requested ids. None means all.
         known (ndarray): Known ids from :func:`sorted_ids`.
         name (str): Name of the argument ('image_ids' or 'category_ids'), for
             the message.
     """
-    if wanted is None:
+    if requested is None:
         return np.ones(len(known), dtype=bool)
     mask = np.zeros(len(known), dtype=bool)
-    mask[positions(wanted, known, name, name[:-1])] = True
+    mask[positions(requested, known, name, name[:-1])] = True
     return mask
 
 

@@ -66,7 +66,8 @@ def _lacks_instances(pipeline: List[dict]) -> bool:
         transform.get('meta_keys') or () for transform in pipeline
         if _type_name(transform) == PACKING
     ]
-    return bool(keys) and not any('instances' in some for some in keys)
+    return bool(keys) and not any('instances' in meta_keys
+                                  for meta_keys in keys)
 
 
 def _type_name(part: Any) -> str:

@@ -141,8 +141,8 @@ class DetectionCalibrationMetric(BaseMetric):
         detections = detections_of_records(results, category_ids, ground_truth)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter('always', UserWarning)
-            report = DetectionCalibrationReport.of(ground_truth, detections,
-                                                   **self.options)
+            report = DetectionCalibrationReport.from_detections(
+                ground_truth, detections, **self.options)
         for warning in caught:
             self._warn(warning.message)
         return report
@@ -161,12 +161,12 @@ class DetectionCalibrationMetric(BaseMetric):
             annotations = dict(images=[], categories=[], annotations=[])
             if isinstance(options.get('score_thr'), Mapping):
                 # Only the values are checked, as the categories are not known.
-                EvaluationOptions.of(**options)
+                EvaluationOptions.from_kwargs(**options)
                 options['score_thr'] = None
         ground_truth = ground_truth_from_coco(annotations)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)
-            DetectionCalibrationReport.of(
+            DetectionCalibrationReport.from_detections(
                 ground_truth, detections_from_coco([], ground_truth),
                 **options)
 

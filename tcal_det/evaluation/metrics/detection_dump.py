@@ -5,7 +5,7 @@ from mmdet.evaluation import DumpDetResults
 from mmengine.fileio import dump
 from mmengine.logging import print_log
 
-from tcal_det.fileio import replaced_atomically
+from tcal_det.fileio import atomic_output_file
 
 
 class AtomicDumpDetResults(DumpDetResults):
@@ -30,7 +30,7 @@ class AtomicDumpDetResults(DumpDetResults):
         Raises:
             InvalidValueError: If the file cannot be written.
         """
-        with replaced_atomically(self.out_file_path) as temporary:
+        with atomic_output_file(self.out_file_path) as temporary:
             dump(results, temporary, file_format='pkl')
         print_log(
             f'predictions written: {self.out_file_path}', logger='current')

@@ -151,8 +151,8 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
         stored = read_calibrator_dict(load_from)
         kind = stored.pop('type').rpartition('.')[2]
         if kind != type(self).__name__:
-            known = [one.__name__ for one in Calibrator.__subclasses__()]
-            remedy = f'write type={kind!r}' if kind in known else REFIT
+            names = [cls.__name__ for cls in Calibrator.__subclasses__()]
+            remedy = f'write type={kind!r}' if kind in names else REFIT
             raise InvalidValueError(
                 f'`load_from` {load_from!r} holds a {kind[:80]}, but '
                 f'the config has the type {type(self).__name__}: {remedy}')

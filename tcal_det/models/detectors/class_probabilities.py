@@ -21,7 +21,7 @@ _LOCKS: MutableMapping[nn.Module, Any] = WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
 
 
-def wants_class_probabilities(detector: nn.Module, option: Any) -> bool:
+def check_class_probabilities(detector: nn.Module, option: Any) -> bool:
     """Check the option ``test_cfg.class_probabilities``.
 
     Args:
@@ -55,7 +55,7 @@ def predict_with_class_probabilities(detector: nn.Module,
 
     Args:
         detector (nn.Module): Detector for which
-            :func:`wants_class_probabilities` is True.
+            :func:`check_class_probabilities` raised no error.
         predict (callable): Method of the detector that predicts.
         images (Tensor): Images, shape (N, 3, H, W).
         data_samples (list[DetDataSample]): Data samples of the images, with

@@ -24,8 +24,8 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .replaced_methods import (Replacement, TensorCalls, calls, global_of,
-                               with_function)
+from .replaced_methods import (Replacement, TensorCalls, calls_function,
+                               copy_method, global_function)
 
 SINGLE = '_predict_by_feat_single'
 POST_PROCESS = '_bbox_post_process'
@@ -75,7 +75,7 @@ def kept_rows(detector: nn.Module) -> Union[KeptRows, str]:
     return _of_dense_head(head)
 
 
-def _unknown(part: str, head: Any) -> str:
+def _reason_unsupported(part: str, head: Any) -> str:
     return (f'has the `{part}` {type(head).__name__}, which does not choose '
             "its detections as mmdet's other heads do, so that the "
             'probabilities of a box cannot be identified')
@@ -92,8 +92,8 @@ def _of_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
     heads = getattr(roi_head, 'bbox_head', None)
     heads = heads if isinstance(heads, nn.ModuleList) else [heads]
     for bbox_head in heads:
-        if not calls(bbox_head, SINGLE, 'multiclass_nms'):
-            return _unknown('roi_head.bbox_head', bbox_head)
+        if not calls_function(bbox_head, SINGLE, 'multiclass_nms'):
+            return _reason_unsupported('roi_head.bbox_head', bbox_head)
     columns = heads[-1].num_classes + 1
     replacements = [
         Replacement(bbox_head, SINGLE, _rows_of_nms(bbox_head, columns))
@@ -101,8 +101,8 @@ def _of_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
     ]
     if isinstance(roi_head, TridentRoIHead):
         name = 'merge_trident_bboxes'
-        if not calls(roi_head, name, 'batched_nms'):
-            return _unknown('roi_head', roi_head)
+        if not calls_function(roi_head, name, 'batched_nms'):
+            return _reason_unsupported('roi_head', roi_head)
         replacements.append(
             Replacement(roi_head, name, _rows_of_branches(roi_head, name)))
     return KeptRows(replacements, columns)
@@ -110,7 +110,7 @@ def _of_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
 
 def _rows_of_nms(head: nn.Module, num_columns: int) -> Callable:
     """Replace ``_predict_by_feat_single`` of a head with multiclass NMS."""
-    multiclass_nms = global_of(head, SINGLE, 'multiclass_nms')
+    multiclass_nms = global_function(head, SINGLE, 'multiclass_nms')
     rows: List[Tensor] = []
 
     def nms(boxes: Tensor, scores: Tensor, *args, **kwargs) -> tuple:
@@ -119,7 +119,7 @@ def _rows_of_nms(head: nn.Module, num_columns: int) -> Callable:
         rows.append(scores[_row_of(index, scores)])
         return tuple(kept)
 
-    single = with_function(head, SINGLE, multiclass_nms=nms)
+    single = copy_method(head, SINGLE, multiclass_nms=nms)
 
     def predict_single(*args, **kwargs) -> InstanceData:
         rows.clear()
@@ -145,7 +145,7 @@ def _row_of(index: Tensor, scores_with_background: Tensor) -> Tensor:
 
 def _rows_of_branches(roi_head: nn.Module, name: str) -> Callable:
     """Replace the method that merges TridentNet's branches by another NMS."""
-    batched_nms = global_of(roi_head, name, 'batched_nms')
+    batched_nms = global_function(roi_head, name, 'batched_nms')
     kept: List[Tensor] = []
 
     def nms(*args, **kwargs) -> tuple:
@@ -153,7 +153,7 @@ def _rows_of_branches(roi_head: nn.Module, name: str) -> Callable:
         kept.append(found[1])
         return found
 
-    merge = with_function(roi_head, name, batched_nms=nms)
+    merge = copy_method(roi_head, name, batched_nms=nms)
 
     def merge_branches(branches: InstanceList) -> InstanceData:
         if 'class_probs' not in branches[0]:  # no image had an RoI
@@ -178,15 +178,15 @@ def _of_queries(head: nn.Module) -> Union[KeptRows, str]:
     A softmax head chooses the best queries, a sigmoid head the best pairs of
     a query and a class.
     """
-    if not calls(head, SINGLE, 'topk'):
-        return _unknown('bbox_head', head)
-    own = getattr(head, SINGLE)
+    if not calls_function(head, SINGLE, 'topk'):
+        return _reason_unsupported('bbox_head', head)
+    original = getattr(head, SINGLE)
     is_sigmoid = head.loss_cls.use_sigmoid
 
     def predict_single(cls_score: Tensor, *args, **kwargs) -> InstanceData:
         chosen: List[Tensor] = []
         with TensorCalls(topk=lambda _, result: chosen.append(result.indices)):
-            results = own(cls_score, *args, **kwargs)
+            results = original(cls_score, *args, **kwargs)
         if is_sigmoid:
             rows = cls_score.sigmoid()
             index = torch.div(chosen[0], rows.shape[1], rounding_mode='floor')
@@ -204,9 +204,9 @@ def _of_sparse_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
 
     They choose the best pairs of a query and a class.
     """
-    if not calls(roi_head, 'predict_bbox', 'topk'):
-        return _unknown('roi_head', roi_head)
-    own = roi_head.predict_bbox
+    if not calls_function(roi_head, 'predict_bbox', 'topk'):
+        return _reason_unsupported('roi_head', roi_head)
+    original = roi_head.predict_bbox
     bbox_head = roi_head.bbox_head[-1]
     num_classes = bbox_head.num_classes
     is_sigmoid = bbox_head.loss_cls.use_sigmoid
@@ -227,7 +227,7 @@ def _of_sparse_rois(roi_head: nn.Module) -> Union[KeptRows, str]:
         with TensorCalls(
                 topk=record_topk,
                 softmax=lambda _, result: softmax.update(last=result)):
-            results_list = own(*args, **kwargs)
+            results_list = original(*args, **kwargs)
         for results, of_image in zip(results_list, rows):
             results.class_probs = of_image
         return results_list
@@ -251,7 +251,7 @@ def _of_dense_head(head: nn.Module) -> Union[KeptRows, str]:
         _rows_of_levels)
     replacements = make(head)
     if not replacements:
-        return _unknown('bbox_head', head)
+        return _reason_unsupported('bbox_head', head)
     is_sigmoid = getattr(head, 'use_sigmoid_cls', True)
     return KeptRows(replacements, head.num_classes + (not is_sigmoid))
 
@@ -262,16 +262,18 @@ def _rows_of_levels(head: nn.Module) -> List[Replacement]:
     NMS selects all fields of its ``results`` together with the boxes, and so
     also a field with the index of the row.
     """
-    selecting = next((name for name in ('predict_by_feat', SINGLE)
-                      if calls(head, name, 'filter_scores_and_topk')), None)
-    if selecting is None:
+    selection_method = next(
+        (name for name in ('predict_by_feat', SINGLE)
+         if calls_function(head, name, 'filter_scores_and_topk')), None)
+    if selection_method is None:
         return []
-    post_process = next((name
-                         for name in ('_bbox_mask_post_process', POST_PROCESS)
-                         if calls(head, selecting, name)), None)
+    post_process = next(
+        (name for name in ('_bbox_mask_post_process', POST_PROCESS)
+         if calls_function(head, selection_method, name)), None)
     if post_process is None:
         return []
-    filter_scores = global_of(head, selecting, 'filter_scores_and_topk')
+    filter_scores = global_function(head, selection_method,
+                                    'filter_scores_and_topk')
     is_sigmoid = getattr(head, 'use_sigmoid_cls', True)
     levels: List[Tensor] = []
     softmax: Dict[str, Tensor] = {}
@@ -283,23 +285,23 @@ def _rows_of_levels(head: nn.Module) -> List[Replacement]:
         levels.append(rows[found[2]])
         return found
 
-    select = with_function(
-        head, selecting, filter_scores_and_topk=filter_and_record)
+    select = copy_method(
+        head, selection_method, filter_scores_and_topk=filter_and_record)
 
     def select_from_softmax(*args, **kwargs) -> InstanceData:
         with TensorCalls(
                 softmax=lambda _, result: softmax.update(last=result)):
             return select(*args, **kwargs)
 
-    own = getattr(head, post_process)
+    original = getattr(head, post_process)
 
     def with_rows(results: InstanceData, *args, **kwargs) -> InstanceData:
         rows = torch.cat(levels)
         levels.clear()
-        return _with_rows_of_kept(own, results, rows, *args, **kwargs)
+        return _with_rows_of_kept(original, results, rows, *args, **kwargs)
 
     return [
-        Replacement(head, selecting,
+        Replacement(head, selection_method,
                     select if is_sigmoid else select_from_softmax),
         Replacement(head, post_process, with_rows)
     ]
@@ -319,9 +321,9 @@ def _rows_of_paa(head: nn.Module) -> List[Replacement]:
 
     Its NMS uses products with predicted IoUs, and is followed by a vote.
     """
-    if not calls(head, POST_PROCESS, 'multiclass_nms'):
+    if not calls_function(head, POST_PROCESS, 'multiclass_nms'):
         return []
-    multiclass_nms = global_of(head, POST_PROCESS, 'multiclass_nms')
+    multiclass_nms = global_function(head, POST_PROCESS, 'multiclass_nms')
     kept: List[Tensor] = []
 
     def nms(boxes: Tensor, scores: Tensor, *args, **kwargs) -> tuple:
@@ -330,7 +332,7 @@ def _rows_of_paa(head: nn.Module) -> List[Replacement]:
         kept.append(_row_of(index, scores))
         return tuple(found)
 
-    process = with_function(head, POST_PROCESS, multiclass_nms=nms)
+    process = copy_method(head, POST_PROCESS, multiclass_nms=nms)
     vote = head.score_voting
 
     def with_rows(results: InstanceData, *args, **kwargs) -> InstanceData:
@@ -357,17 +359,17 @@ def _rows_of_yolox(head: nn.Module) -> List[Replacement]:
     It takes the best class of each cell, and selects cells by a mask of their
     scores.
     """
-    if not calls(head, 'predict_by_feat', POST_PROCESS):
+    if not calls_function(head, 'predict_by_feat', POST_PROCESS):
         return []
     predict, process = head.predict_by_feat, getattr(head, POST_PROCESS)
     last: Dict[str, Tensor] = {}
-    listeners = dict(
+    callbacks = dict(
         max=lambda args, _: last.update(rows=args[0]),
         ge=lambda _, result: last.update(mask=result),
         __ge__=lambda _, result: last.update(mask=result))
 
     def predict_by_feat(*args, **kwargs) -> InstanceList:
-        with TensorCalls(**listeners):
+        with TensorCalls(**callbacks):
             return predict(*args, **kwargs)
 
     def with_rows(results: InstanceData, *args, **kwargs) -> InstanceData:
@@ -385,9 +387,9 @@ def _rows_of_yolact(head: nn.Module) -> List[Replacement]:
 
     Its NMS also selects the mask coefficients; the rows are appended to them.
     """
-    if not calls(head, POST_PROCESS, 'fast_nms'):
+    if not calls_function(head, POST_PROCESS, 'fast_nms'):
         return []
-    fast_nms = global_of(head, POST_PROCESS, 'fast_nms')
+    fast_nms = global_function(head, POST_PROCESS, 'fast_nms')
     columns = head.num_classes + (not head.use_sigmoid_cls)
     rows: List[Tensor] = []
 
@@ -398,7 +400,7 @@ def _rows_of_yolact(head: nn.Module) -> List[Replacement]:
         rows.append(both[:, -columns:])
         return (*found, both[:, :-columns])
 
-    process = with_function(head, POST_PROCESS, fast_nms=nms)
+    process = copy_method(head, POST_PROCESS, fast_nms=nms)
 
     def with_rows(*args, **kwargs) -> InstanceData:
         rows.clear()

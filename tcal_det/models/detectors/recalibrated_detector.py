@@ -14,8 +14,8 @@ from torch import Tensor
 from tcal_det.errors import InvalidTypeError
 from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
-from .class_probabilities import (predict_with_class_probabilities,
-                                  wants_class_probabilities)
+from .class_probabilities import (check_class_probabilities,
+                                  predict_with_class_probabilities)
 from .detector_subclass import detector_subclass
 
 
@@ -48,7 +48,7 @@ class RecalibratedScoresMixin:
             self._recalibrator = build_configured_part(
                 'test_cfg.recalibrator',
                 dict(dict(type='ScoreRecalibrator'), **cfg))
-        self._gives_class_probs = wants_class_probabilities(
+        self._adds_class_probs = check_class_probabilities(
             self, (test_cfg or {}).get('class_probabilities', False))
 
     def predict(self,
@@ -68,7 +68,7 @@ class RecalibratedScoresMixin:
             list[DetDataSample]: Data samples with ``pred_instances``.
         """
         predict = super().predict
-        if self._gives_class_probs:
+        if self._adds_class_probs:
             predict = partial(predict_with_class_probabilities, self, predict)
         samples = predict(batch_inputs, batch_data_samples, rescale=rescale)
         if self._recalibrator is not None:

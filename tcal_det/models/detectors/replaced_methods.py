@@ -46,7 +46,7 @@ def methods_replaced(replacements: List[Replacement]) -> Iterator[None]:
                 vars(owner).pop(name, None)
 
 
-def calls(owner: Any, method: str, function: str) -> bool:
+def calls_function(owner: Any, method: str, function: str) -> bool:
     """Check whether the body of an object's method contains a name.
 
     Args:
@@ -58,12 +58,12 @@ def calls(owner: Any, method: str, function: str) -> bool:
     return ismethod(bound) and function in bound.__func__.__code__.co_names
 
 
-def global_of(owner: Any, method: str, function: str) -> Callable:
+def global_function(owner: Any, method: str, function: str) -> Callable:
     """Look up the function that a method calls by a global name."""
     return getattr(owner, method).__func__.__globals__[function]
 
 
-def with_function(owner: Any, method: str, **functions: Callable) -> Callable:
+def copy_method(owner: Any, method: str, **functions: Callable) -> Callable:
     """Copy a method, with other functions under some global names.
 
     Args:
@@ -75,10 +75,12 @@ def with_function(owner: Any, method: str, **functions: Callable) -> Callable:
     Returns:
         callable: Copy of the method, bound to the object.
     """
-    own = getattr(owner, method).__func__
-    copied = FunctionType(own.__code__, dict(own.__globals__, **functions),
-                          own.__name__, own.__defaults__, own.__closure__)
-    copied.__kwdefaults__ = own.__kwdefaults__
+    original = getattr(owner, method).__func__
+    copied = FunctionType(original.__code__,
+                          dict(original.__globals__,
+                               **functions), original.__name__,
+                          original.__defaults__, original.__closure__)
+    copied.__kwdefaults__ = original.__kwdefaults__
     return MethodType(copied, owner)
 
 
@@ -86,13 +88,13 @@ class TensorCalls(TorchFunctionMode):
     """Context that observes calls of torch functions in this thread.
 
     Args:
-        **listeners (callable): Functions by the name of a torch function;
+        **callbacks (callable): Functions by the name of a torch function;
             called with the arguments and the result of each of its calls.
     """
 
-    def __init__(self, **listeners: Callable[[tuple, Any], None]) -> None:
+    def __init__(self, **callbacks: Callable[[tuple, Any], None]) -> None:
         super().__init__()
-        self._listeners = listeners
+        self._callbacks = callbacks
 
     def __torch_function__(self,
                            func: Callable,
@@ -100,7 +102,7 @@ class TensorCalls(TorchFunctionMode):
                            args: tuple = (),
                            kwargs: Optional[Dict[str, Any]] = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        listener = self._listeners.get(getattr(func, '__name__', None))
-        if listener is not None:
-            listener(args, result)
+        callback = self._callbacks.get(getattr(func, '__name__', None))
+        if callback is not None:
+            callback(args, result)
         return result

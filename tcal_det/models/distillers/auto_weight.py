@@ -88,7 +88,7 @@ class AutoWeight(nn.Module):
         self.register_buffer('steps', torch.zeros((), dtype=torch.long))
         # Cached, because reading the buffer `steps` waits for the GPU.
         self._is_measured = False
-        self._unknown = 0
+        self._num_failed = 0
 
     @property
     def factor(self) -> Tensor:
@@ -103,8 +103,8 @@ class AutoWeight(nn.Module):
         return self._is_measured
 
     def _warn_of_no_gradient(self) -> None:
-        self._unknown += 1
-        if self._unknown == STEPS:
+        self._num_failed += 1
+        if self._num_failed == STEPS:
             print_log(
                 f'{self._name}: {AUTO}{self.ratio:g} could not be measured in '
                 f'{STEPS} steps, as a gradient was 0 or not finite: the '
@@ -112,24 +112,24 @@ class AutoWeight(nn.Module):
                 'current',
                 level=logging.WARNING)
 
-    def measure(self, term: Tensor, task: Tensor, acted_on: Sequence[Tensor],
+    def measure(self, term: Tensor, task: Tensor, tensors: Sequence[Tensor],
                 maps: Sequence[Tensor]) -> None:
         """Update the factor with one of the first steps.
 
         Args:
             term (Tensor): The term without a factor, a scalar.
             task (Tensor): The student's classification loss, a scalar.
-            acted_on (sequence[Tensor]): Tensors of the student on which the
+            tensors (sequence[Tensor]): Tensors of the student on which the
                 term acts.
             maps (sequence[Tensor]): Input maps of the heads, used instead if
-                the classification loss does not depend on ``acted_on``.
+                the classification loss does not depend on ``tensors``.
         """
-        term_norm, task_norm = gradient_norms(term, task, acted_on)
+        term_norm, task_norm = gradient_norms(term, task, tensors)
         # All processes must use the maps or none of them, because gradients
         # for the maps run through parts of the model.
-        is_apart = (task_norm == 0).float()
-        all_reduce(is_apart, 'min')
-        if is_apart:
+        is_independent = (task_norm == 0).float()
+        all_reduce(is_independent, 'min')
+        if is_independent:
             term_norm, task_norm = gradient_norms(term, task, maps)
         log_ratio = (self.ratio * task_norm / term_norm).log()
         # A step without objects may have no gradient at all.
@@ -170,7 +170,7 @@ def gradient_norms(term: Tensor, task: Tensor,
 
     def gradients_of(loss: Tensor, tensors: Sequence[Tensor]) -> list:
         # Outputs of frozen stages have no graph.
-        tensors = [one for one in tensors if one.requires_grad]
+        tensors = [tensor for tensor in tensors if tensor.requires_grad]
         if not tensors or not loss.requires_grad:
             return []
         gradients = torch.autograd.grad(
@@ -184,7 +184,8 @@ def gradient_norms(term: Tensor, task: Tensor,
 
     def norm(gradients: list) -> Tensor:
         zero = term.new_zeros((), dtype=torch.float32)
-        return sum((one.square().sum() for _, one in gradients), zero).sqrt()
+        return sum((tensor.square().sum() for _, tensor in gradients),
+                   zero).sqrt()
 
     of_term = gradients_of(term, tensors)
     return norm(of_term), norm(
@@ -209,7 +210,7 @@ def classification_losses(losses: Losses) -> Losses:
     } or losses
 
 
-class SizeWatch:
+class TermSizeCheck:
     """Warn of terms that are much larger than the student's own losses.
 
     The means over the first 10 steps are compared.
@@ -218,7 +219,7 @@ class SizeWatch:
     def __init__(self) -> None:
         self._steps = 0
         self._sums: Dict[str, Tensor] = {}
-        self._own: Union[float, Tensor] = 0.0
+        self._student_loss: Union[float, Tensor] = 0.0
 
     def observe(self, terms: Dict[str, Tensor], step: TrainingStep) -> None:
         """Add a step; only the last of the first 10 steps reads a tensor.
@@ -232,11 +233,13 @@ class SizeWatch:
         self._steps += 1
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
-        self._own = self._own + step.total_loss.detach()
+        self._student_loss = self._student_loss + step.total_loss.detach()
         if self._steps < STEPS:
             return
         for name, value in self._sums.items():
-            ratio = float(value / self._own) if self._own > 0 else math.inf
+            ratio = float(
+                value /
+                self._student_loss) if self._student_loss > 0 else math.inf
             if ratio > LARGE:
                 print_log(
                     f'{name} is {ratio:.3g} times as large as all losses of '

@@ -23,12 +23,12 @@ from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from ..detectors import RecalibratedScoresMixin, detector_subclass
 from ..head_adapters import adapter_for, recorded_calls
-from .auto_weight import (AutoWeight, SizeWatch, classification_losses,
+from .auto_weight import (AutoWeight, TermSizeCheck, classification_losses,
                           parse_loss_weight)
 from .frozen_teacher import FrozenTeacher
 from .teacher_ensemble import TeacherEnsemble
 from .terms import Term, check_mixture, term_of
-from .training_step import Taught, TrainingStep
+from .training_step import TeacherOutput, TrainingStep
 
 TEACHER_KEYS = tuple(inspect.signature(FrozenTeacher).parameters)
 # Values of the old key `roi_weighting`, and the values of `samples` that
@@ -129,8 +129,8 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
                     _build_loss(name, cfg)
                     for name, cfg in distill_losses.items()
                 })
-            self._size_watch = SizeWatch()
-            self._serve_losses()
+            self._size_check = TermSizeCheck()
+            self._set_teacher_outputs()
 
     def _terms(self) -> Dict[str, Term]:
         """Create the term of each loss.
@@ -143,23 +143,24 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
             for name, loss in self.distill_losses.items()
         }
 
-    def _serve_losses(self) -> None:
+    def _set_teacher_outputs(self) -> None:
         """Set for each teacher which of its outputs the losses use."""
         terms = self._terms()
         for teacher in set(self._teacher_of.values()):
-            served = [
+            teacher_terms = [
                 term for name, term in terms.items()
                 if self._teacher_of[name] == teacher
             ]
-            needs = (any(term.needs_answers for term in served),
-                     [part for term in served for part in term.teacher_parts])
+            outputs = (any(term.needs_logits for term in teacher_terms), [
+                part for term in teacher_terms for part in term.teacher_parts
+            ])
             if isinstance(self.teacher, FrozenTeacher):
-                self.teacher.serve(*needs)
+                self.teacher.set_outputs(*outputs)
             elif teacher is None:
-                for term in served:
+                for term in teacher_terms:
                     check_mixture(term)
             else:
-                self.teacher.serve(teacher, *needs)
+                self.teacher.set_outputs(teacher, *outputs)
 
     def _build_teacher(self) -> None:
         self.teacher.build(self)
@@ -202,51 +203,52 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
             return super().loss(batch_inputs, batch_data_samples)
         if not self.teacher.is_built:
             self._build_teacher()
-        looks = self.teacher.look(batch_inputs, batch_data_samples)
+        prepared = self.teacher.prepare_batch(batch_inputs, batch_data_samples)
         terms = self._terms()
         if any(term.needs_image_gradient for term in terms.values()):
             batch_inputs = batch_inputs.detach().requires_grad_()
         with self._adapter.observe(batch_data_samples) as observation, \
                 recorded_calls(self._recorded_parts(terms)) as calls, \
-                ExitStack() as watches:
+                ExitStack() as contexts:
             for term in terms.values():
-                watches.enter_context(
-                    term.watching(self._adapter, batch_data_samples))
+                contexts.enter_context(
+                    term.recording(self._adapter, batch_data_samples))
             losses = super().loss(batch_inputs, batch_data_samples)
-        taken = sorted(set(losses) & set(terms))
-        if taken:
+        duplicates = sorted(set(losses) & set(terms))
+        if duplicates:
             raise InvalidValueError(
                 f'the keys of `distill_losses` must not be keys of the '
-                f'student\'s own losses, but got {taken}: rename them, e.g. '
-                "'loss_kd_cls'")
+                f'student\'s own losses, but got {duplicates}: rename them, '
+                "e.g. 'loss_kd_cls'")
         step = TrainingStep(self._adapter, batch_inputs, batch_data_samples,
                             dict(losses), observation, calls)
-        taught = self.teacher.taught(looks, observation)
+        teacher_outputs = self.teacher.compute_outputs(prepared, observation)
         values = {
-            name: self._weighted(name, term, step,
-                                 taught[self._teacher_of[name]])
+            name:
+            self._weighted(name, term, step,
+                           teacher_outputs[self._teacher_of[name]])
             for name, term in terms.items()
         }
-        self._size_watch.observe(values, step)
+        self._size_check.observe(values, step)
         losses.update(values)
         return losses
 
     def _recorded_parts(self, terms: Dict[str, Term]) -> Dict[str, nn.Module]:
         """Collect the student's modules whose calls the terms need."""
         parts = self._adapter.parts
-        wanted = {
+        names = {
             part
             for term in terms.values()
             for part in term.student_parts
         }
         if any(_is_to_measure(loss) for loss in self.distill_losses.values()):
-            wanted.add('neck')
-        return {name: part for name, part in parts.items() if name in wanted}
+            names.add('neck')
+        return {name: part for name, part in parts.items() if name in names}
 
     def _weighted(self, name: str, term: Term, step: TrainingStep,
-                  taught: Taught) -> Tensor:
+                  teacher_output: TeacherOutput) -> Tensor:
         """Compute a term, multiplied by the measured factor of 'auto:r'."""
-        value = term.value(step, taught)
+        value = term.value(step, teacher_output)
         loss = self.distill_losses[name]
         if not hasattr(loss, 'auto_weight'):
             return value
@@ -255,7 +257,7 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
         if _is_to_measure(loss) and loss.loss_weight > 0:
             task, _ = self.parse_losses(classification_losses(step.losses))
             loss.auto_weight.measure(value / loss.loss_weight, task,
-                                     term.acts_on(step, taught),
+                                     term.acts_on(step, teacher_output),
                                      step.calls['neck'].output)
         return value * loss.auto_weight.factor
 
@@ -355,26 +357,29 @@ def _make_teacher(
         weights = named.pop('weights', None)
         return TeacherEnsemble(
             {
-                name: _make_one(f'teacher.{name}', cfg)
+                name: _make_frozen_teacher(f'teacher.{name}', cfg)
                 for name, cfg in named.items()
             }, list(losses.values()), weights)
-    naming = [name for name in losses if losses[name] is not None]
-    if naming:
+    named_losses = [name for name in losses if losses[name] is not None]
+    if named_losses:
         raise InvalidValueError(
-            f'`distill_losses.{naming[0]}.teacher` names the teacher '
-            f'{losses[naming[0]]!r}, but `teacher` is a single one without a '
-            'name: leave the key out, or name the teachers, '
+            f'`distill_losses.{named_losses[0]}.teacher` names the teacher '
+            f'{losses[named_losses[0]]!r}, but `teacher` is a single one '
+            'without a name: leave the key out, or name the teachers, '
             'teacher=dict(NAME=dict(config=..., checkpoint=...), ...)')
-    return _make_one('teacher', teacher)
+    return _make_frozen_teacher('teacher', teacher)
 
 
 def _is_ensemble(teacher: dict) -> bool:
-    own = {key: value for key, value in teacher.items() if key != 'weights'}
-    return bool(own) and not set(own) & set(TEACHER_KEYS) and all(
-        isinstance(value, dict) for value in own.values())
+    teachers = {
+        key: value
+        for key, value in teacher.items() if key != 'weights'
+    }
+    return bool(teachers) and not set(teachers) & set(TEACHER_KEYS) and all(
+        isinstance(value, dict) for value in teachers.values())
 
 
-def _make_one(where: str, teacher: dict) -> FrozenTeacher:
+def _make_frozen_teacher(where: str, teacher: dict) -> FrozenTeacher:
     unknown = sorted(set(teacher) - set(TEACHER_KEYS))
     missing = sorted({'config', 'checkpoint'} - set(teacher))
     if unknown or missing:

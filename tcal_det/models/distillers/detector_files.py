@@ -113,10 +113,10 @@ def without_loss_parameters(keys: KeysOrState) -> KeysOrState:
     return {key: keys[key] for key in kept} if isinstance(keys, dict) else kept
 
 
-def load_whole_checkpoint(detector: nn.Module,
-                          checkpoint: str,
-                          role: str = 'teacher',
-                          allow_partial: bool = False) -> dict:
+def load_weights(detector: nn.Module,
+                 checkpoint: str,
+                 role: str = 'teacher',
+                 allow_partial: bool = False) -> dict:
     """Load a checkpoint that must fit a detector exactly.
 
     No weight may be missing, unexpected or of another shape. Parameters of
@@ -140,15 +140,15 @@ def load_whole_checkpoint(detector: nn.Module,
     """
     where = f'{role} checkpoint {checkpoint!r}'
     content = read_checkpoint(checkpoint, where, _FIND[role])
-    load_whole_state(detector, content, where, role, allow_partial)
+    load_detector_state(detector, content, where, role, allow_partial)
     return content
 
 
-def load_whole_state(detector: nn.Module, content: dict, where: str, role: str,
-                     allow_partial: bool) -> None:
+def load_detector_state(detector: nn.Module, content: dict, where: str,
+                        role: str, allow_partial: bool) -> None:
     """Load the content of a checkpoint that must fit a detector exactly.
 
-    See :func:`load_whole_checkpoint`.
+    See :func:`load_weights`.
 
     Args:
         detector (nn.Module): Detector that gets the weights.
@@ -162,25 +162,25 @@ def load_whole_state(detector: nn.Module, content: dict, where: str, role: str,
         InvalidValueError: If the checkpoint does not fit the detector.
     """
     state = detector_state(content)
-    misshapen = [
+    shape_mismatches = [
         f'{key} {tuple(state.pop(key).shape)} instead of {tuple(value.shape)}'
         for key, value in detector.state_dict().items()
         if key in state and state[key].shape != value.shape
     ]
-    if misshapen and not allow_partial:
+    if shape_mismatches and not allow_partial:
         # Raised before the detector is changed.
-        raise _misfit(where, role,
-                      f'{_first_three(misshapen)} of another shape')
+        raise _mismatch_error(
+            where, role, f'{_first_three(shape_mismatches)} of another shape')
     incompatible = detector.load_state_dict(state, strict=False)
-    misfits = [
+    problems = [
         f'{_first_three(keys)} {problem}'
         for problem, keys in ((
             'missing', without_loss_parameters(incompatible.missing_keys)),
                               ('unexpected', incompatible.unexpected_keys))
         if keys
     ]
-    if misfits:
-        error = _misfit(where, role, ' and '.join(misfits))
+    if problems:
+        error = _mismatch_error(where, role, ' and '.join(problems))
         if not allow_partial:
             raise error
         print_log(str(error), logger='current', level=logging.WARNING)
@@ -203,7 +203,7 @@ def detector_state(content: dict) -> Dict[str, Tensor]:
     return without_loss_parameters(stripped)
 
 
-def _misfit(where: str, role: str, problem: str) -> InvalidValueError:
+def _mismatch_error(where: str, role: str, problem: str) -> InvalidValueError:
     return InvalidValueError(
         f'{where} does not fit its config: {problem}; {_FIT[role]}')
 

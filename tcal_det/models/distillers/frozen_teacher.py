@@ -26,19 +26,19 @@ from ..head_adapters import (HeadAdapter, ModuleCall, Observation, adapter_for,
                              recorded_calls)
 from .batch_norm_folding import fold_batch_norms
 from .detector_files import (build_detector, describe_config, find_detector,
-                             load_whole_checkpoint)
+                             load_weights)
+from .distillation_group import BaseTeacher, DistillationGroup
 from .image_normalization import ImageRenormalization
-from .lesson import Lecturer, Lesson
 from .sample_transport import (TRANSPORT_NAMES, SameSamples, SampleTransport,
                                choose_transport)
 from .teacher_check import STEPS, TeacherCheck
-from .training_step import Taught
+from .training_step import TeacherOutput
 
 RULE = '-' * 60
 DECODER_LAYERS = ('last', 'all')
 
 
-class FrozenTeacher(Lecturer):
+class FrozenTeacher(BaseTeacher):
     """A detector in eval mode, without gradient, outside the module tree.
 
     The class is deliberately not an ``nn.Module``. As a plain attribute of
@@ -128,20 +128,20 @@ class FrozenTeacher(Lecturer):
         self._check: Optional[TeacherCheck] = None
         self._counterparts: Optional[_CounterpartCount] = None
         # Whether a loss uses its logits.
-        self.answers = True
+        self.needs_logits = True
         self._parts: Tuple[str, ...] = ()
 
-    def serve(self, answers: bool, parts: Sequence[str]) -> None:
+    def set_outputs(self, needs_logits: bool, parts: Sequence[str]) -> None:
         """Set which outputs of this teacher the losses use.
 
         Args:
-            answers (bool): Whether the losses use logits for the student's
-                samples. If False, the teacher only extracts features, and
-                need not share the student's samples or classes.
+            needs_logits (bool): Whether the losses use logits for the
+                student's samples. If False, the teacher only extracts
+                features, and need not share the student's samples or classes.
             parts (sequence[str]): Names of those of ``HeadAdapter.parts``
                 whose calls are recorded.
         """
-        self.answers, self._parts = answers, tuple(parts)
+        self.needs_logits, self._parts = needs_logits, tuple(parts)
 
     def __reduce__(self) -> tuple:
         # An EMA copy or a pickle of the student must not contain the teacher.
@@ -150,7 +150,8 @@ class FrozenTeacher(Lecturer):
                                self.calibrator_cfg, self.transport_name,
                                self.class_map, self.stops_if_chance,
                                self.decoder_layers, self.sampling_cfg), dict(
-                                   answers=self.answers, _parts=self._parts)
+                                   needs_logits=self.needs_logits,
+                                   _parts=self._parts)
 
     def _build_calibrator(self) -> nn.Module:
         if self.calibrator_cfg is None:
@@ -186,14 +187,13 @@ class FrozenTeacher(Lecturer):
             detector = build_detector(cfg)
         adapter = adapter_for(detector, 'teacher')
         self._student = adapter_for(student, 'student')
-        if self.decoder_layers == 'all' and not (
-                self._student.answers_by_queries):
+        if self.decoder_layers == 'all' and not (self._student.uses_queries):
             raise InvalidValueError(
                 "`teacher.decoder_layers='all'` is for students with "
                 f'queries, but the student {self._student.name} classifies '
                 f'{self._student.sample_name}: leave it out')
         transport = None
-        if self.answers:
+        if self.needs_logits:
             transport = choose_transport(self._student, adapter,
                                          self.transport_name)
         if self.sampling is not None:
@@ -203,11 +203,11 @@ class FrozenTeacher(Lecturer):
         if isinstance(self.calibrator, Calibrator):
             check_calibrator(self.calibrator, adapter)
         self._class_names = checkpoint_class_names(
-            load_whole_checkpoint(detector, checkpoint))
+            load_weights(detector, checkpoint))
         if (self._class_names is not None
                 and len(self._class_names) != adapter.num_classes):
             self._class_names = None
-        if self._class_names is None and self.answers:
+        if self._class_names is None and self.needs_logits:
             self._check_unnamed_classes(adapter)
         detector.requires_grad_(False).eval()
         self._renormalize = ImageRenormalization(student.data_preprocessor,
@@ -284,7 +284,8 @@ class FrozenTeacher(Lecturer):
             RULE,
         ])
 
-    def look(self, images: Tensor, data_samples: SampleList) -> 'Look':
+    def prepare_batch(self, images: Tensor,
+                      data_samples: SampleList) -> 'PreparedBatch':
         """Process a batch before the student has chosen its samples.
 
         Args:
@@ -293,26 +294,27 @@ class FrozenTeacher(Lecturer):
             data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            Look: Intermediate results, for :meth:`teach`.
+            PreparedBatch: Intermediate results, for :meth:`classify_samples`.
 
         Raises:
             InvalidValueError: In the first step, if the teacher shares no
                 class with the train dataset of the run.
         """
-        if self.classes is None and self.answers:
+        if self.classes is None and self.needs_logits:
             # mmengine's RuntimeInfoHook writes it when training starts.
             metainfo = MessageHub.get_current_instance().get_info(
                 'dataset_meta')
-            self._meet_classes(dataset_class_names(metainfo))
+            self._match_classes(dataset_class_names(metainfo))
         with torch.no_grad(), self._recorded() as calls:
             images = self._renormalize(images, data_samples)
-            seen = None
-            if self.answers:
-                seen = self.transport.look(images, data_samples)
+            transport_data = None
+            if self.needs_logits:
+                transport_data = self.transport.prepare_batch(
+                    images, data_samples)
             else:
                 # The features that the losses use are recorded.
                 self.detector.extract_feat(images)
-        return Look(images, seen, calls)
+        return PreparedBatch(images, transport_data, calls)
 
     def _recorded(self) -> ContextManager[Dict[str, ModuleCall]]:
         parts = self.adapter.parts
@@ -320,7 +322,7 @@ class FrozenTeacher(Lecturer):
             {name: parts[name]
              for name in self._parts if name in parts})
 
-    def _meet_classes(self, names: Optional[ClassNames]) -> None:
+    def _match_classes(self, names: Optional[ClassNames]) -> None:
         """Determine the shared classes from the student's class names."""
         student, teacher = self._student, self.adapter
         if names is not None and len(names) != student.num_classes:
@@ -328,7 +330,7 @@ class FrozenTeacher(Lecturer):
         shared = None
         if self._class_names is not None or self.class_map != 'auto':
             if names is not None:
-                shared = self._share(names)
+                shared = self._shared_classes(names)
             elif (self.class_map != 'auto'
                   or student.num_classes != teacher.num_classes):
                 raise InvalidValueError(
@@ -338,57 +340,62 @@ class FrozenTeacher(Lecturer):
                     f'with the {teacher.num_classes} of the teacher '
                     f'{teacher.name}, but has none: set them')
         self.classes = ClassCorrespondence(
-            *(LogitColumns(one.activation, one.num_classes, one.cls_channels)
-              for one in (student, teacher)), shared)
+            *(LogitColumns(adapter.activation, adapter.num_classes,
+                           adapter.cls_channels)
+              for adapter in (student, teacher)), shared)
 
-    def _share(self, names: ClassNames) -> list:
-        own = self._class_names
-        if own is None:
-            own = tuple(map(str, range(self.adapter.num_classes)))
-        shared = match_classes(own, names, self.class_map)
-        if own != names:
+    def _shared_classes(self, names: ClassNames) -> list:
+        teacher_names = self._class_names
+        if teacher_names is None:
+            teacher_names = tuple(map(str, range(self.adapter.num_classes)))
+        shared = match_classes(teacher_names, names, self.class_map)
+        if teacher_names != names:
             print_log(
                 '\n    '.join([
                     f'Teacher and student share {len(shared)} classes:',
-                    *describe_match(shared, own, names)
+                    *describe_match(shared, teacher_names, names)
                 ]), 'current')
         return shared
 
-    def teach(self, look: 'Look', observation: Observation) -> List[Lesson]:
+    def classify_samples(self, prepared: 'PreparedBatch',
+                         observation: Observation) -> List[DistillationGroup]:
         """Compute calibrated logits for the student's samples.
 
         Args:
-            look (Look): Return value of :meth:`look` for this batch.
+            prepared (PreparedBatch): Return value of :meth:`prepare_batch`
+                for this batch.
             observation (Observation): Samples that the student classified.
 
         Returns:
-            list[Lesson]: One lesson, without gradient, for each group of
-            samples that is taught.
+            list[DistillationGroup]: Logits without gradient, for each group
+            of samples that is distilled.
 
         Raises:
             InvalidValueError: If ``check`` is set and the teacher is not
                 better than chance in the first steps.
         """
-        if not self.answers:
+        if not self.needs_logits:
             return []
         with self._recorded() as calls:
-            lessons = list(
-                self.transport.teach(look.seen, observation, self._translate,
-                                     self.classes))
-        look.calls.update(calls)
+            distill_groups = list(
+                self.transport.classify_samples(prepared.transport_data,
+                                                observation,
+                                                self._convert_logits,
+                                                self.classes))
+        prepared.calls.update(calls)
         if self._check is not None:
-            self._check.observe(lessons)
+            self._check.observe(distill_groups)
             if self._check.is_finished:
                 self._check = None
         if self._counterparts is not None:
-            self._counterparts.observe(lessons, observation)
+            self._counterparts.observe(distill_groups, observation)
             if self._counterparts.is_finished:
                 self._counterparts = None
-        self._say(lessons)
-        return lessons
+        self._record(distill_groups)
+        return distill_groups
 
-    def ask(self, images: Tensor, data_samples: SampleList,
-            observation: Observation) -> List[Lesson]:
+    def classify_images(self, images: Tensor, data_samples: SampleList,
+                        observation: Observation) -> List[DistillationGroup]:
         """Compute calibrated logits for other images, without recording them.
 
         Available only if ``has_same_samples``.
@@ -401,29 +408,36 @@ class FrozenTeacher(Lecturer):
                 logits for these images.
 
         Returns:
-            list[Lesson]: One lesson for each group.
+            list[DistillationGroup]: Logits for each group.
         """
         with torch.no_grad():
-            seen = self.transport.look(
+            transport_data = self.transport.prepare_batch(
                 self._renormalize(images, data_samples), data_samples)
         return list(
-            self.transport.teach(seen, observation, self._translate,
-                                 self.classes))
+            self.transport.classify_samples(transport_data, observation,
+                                            self._convert_logits,
+                                            self.classes))
 
-    def taught(self, look: 'Look',
-               observation: Observation) -> Dict[Optional[str], Taught]:
-        """Run :meth:`teach` and return all data of this teacher.
+    def compute_outputs(
+            self, prepared: 'PreparedBatch',
+            observation: Observation) -> Dict[Optional[str], TeacherOutput]:
+        """Run :meth:`classify_samples` and return all data of this teacher.
 
         Args:
-            look (Look): Return value of :meth:`look` for this batch.
+            prepared (PreparedBatch): Return value of :meth:`prepare_batch`
+                for this batch.
             observation (Observation): Samples that the student classified.
 
         Returns:
-            dict[str, Taught]: Data of this teacher under the key None, for
-            losses that name no teacher.
+            dict[str, TeacherOutput]: Data of this teacher under the key None,
+            for losses that name no teacher.
         """
-        lessons = self.teach(look, observation)
-        return {None: Taught(lessons, self, look.images, look.calls)}
+        distill_groups = self.classify_samples(prepared, observation)
+        return {
+            None:
+            TeacherOutput(distill_groups, self, prepared.images,
+                          prepared.calls)
+        }
 
     @torch.no_grad()
     def score_maps(self, maps: Sequence[Tensor],
@@ -449,7 +463,7 @@ class FrozenTeacher(Lecturer):
 
     @property
     def calibrates_own_samples(self) -> bool:
-        """Whether calibrator input and lesson have equal rows and columns.
+        """Whether the calibrator's input has the rows and columns of a group.
 
         Only then can the two be compared. True at the earliest after the
         first batch.
@@ -458,21 +472,22 @@ class FrozenTeacher(Lecturer):
                 and self.classes.is_identity)
 
     @property
-    def asks_for_own_samples(self) -> bool:
+    def classifies_student_samples(self) -> bool:
         """Whether it classifies the samples of the student's own loss."""
-        return self.transport.asks_for_own_samples
+        return self.transport.classifies_student_samples
 
-    def speaks_like(self, other: 'FrozenTeacher') -> bool:
+    def can_be_mixed_with(self, other: 'FrozenTeacher') -> bool:
         """Check whether two teachers share classes and samples.
 
         Args:
             other (FrozenTeacher): Another teacher. Both must have processed a
                 batch.
         """
-        return (self.classes.known == other.classes.known
-                and self.asks_for_own_samples and other.asks_for_own_samples)
+        return (self.classes.student_labels == other.classes.student_labels
+                and self.classifies_student_samples
+                and other.classifies_student_samples)
 
-    def translate(self, logits: Tensor) -> Tensor:
+    def convert_logits(self, logits: Tensor) -> Tensor:
         """Calibrate logits and convert them for the student.
 
         Args:
@@ -485,8 +500,8 @@ class FrozenTeacher(Lecturer):
         return self.classes.of_teacher(self.calibrator(logits))
 
     @torch.no_grad()
-    def _translate(self, logits: Tensor) -> Tensor:
-        return self.translate(logits)
+    def _convert_logits(self, logits: Tensor) -> Tensor:
+        return self.convert_logits(logits)
 
     def apply_to_tensors(self, fn: Callable[[Tensor], Tensor]) -> None:
         """Apply a function of ``nn.Module._apply`` to all tensors.
@@ -502,18 +517,18 @@ class FrozenTeacher(Lecturer):
 
 
 @dataclass
-class Look:
+class PreparedBatch:
     """Results of a teacher for a batch, before the student's loss.
 
     Attributes:
         images (Tensor): Images in the teacher's normalisation, shape
             (N, 3, H, W).
-        seen (Any): Intermediate results of its transport; None if no loss
-            uses its logits.
+        transport_data (Any): Intermediate results of its transport; None if
+            no loss uses its logits.
         calls (dict[str, ModuleCall]): Recorded calls of its modules.
     """
     images: Tensor
-    seen: Any
+    transport_data: Any
     calls: Dict[str, ModuleCall]
 
 
@@ -527,33 +542,36 @@ class _CounterpartCount:
     def __init__(self, sample_name: str) -> None:
         self.is_finished = False
         self._sample_name = sample_name
-        self._step = self._answered = self._seen = 0
+        self._step = self._num_matched = self._num_samples = 0
 
-    def observe(self, lessons: Sequence[Lesson],
+    def observe(self, distill_groups: Sequence[DistillationGroup],
                 observation: Observation) -> None:
         """Count the samples of a training step, without waiting for a GPU.
 
         Args:
-            lessons (sequence[Lesson]): Lessons of the step.
+            distill_groups (sequence[DistillationGroup]): Groups of the step.
             observation (Observation): Samples that the student classified.
         """
-        if self._step == 0 and all(one.index is None for one in lessons):
+        if self._step == 0 and all(distill_group.index is None
+                                   for distill_group in distill_groups):
             self.is_finished = True
             return
         self._step += 1
-        self._answered += sum(len(one.logits) for one in lessons)
-        self._seen += sum(
-            len(observation.groups[one.group].logits) for one in lessons)
+        self._num_matched += sum(
+            len(distill_group.logits) for distill_group in distill_groups)
+        self._num_samples += sum(
+            len(observation.groups[distill_group.group_index].logits)
+            for distill_group in distill_groups)
         if self._step < STEPS:
             return
         self.is_finished = True
-        share = 100 * self._answered / max(self._seen, 1)
+        share = 100 * self._num_matched / max(self._num_samples, 1)
         print_log(
-            f'Teacher: answers for {self._answered} of the {self._seen} '
-            f'{self._sample_name} of the first {self._step} steps '
-            f'({share:.1f} %)',
+            f'Teacher: answers for {self._num_matched} of the '
+            f'{self._num_samples} {self._sample_name} of the first '
+            f'{self._step} steps ({share:.1f} %)',
             'current',
-            level=logging.INFO if self._answered else logging.WARNING)
+            level=logging.INFO if self._num_matched else logging.WARNING)
 
 
 def check_calibrator(calibrator: Calibrator, teacher: HeadAdapter) -> None:

@@ -94,15 +94,15 @@ def weights_by_likelihood(calibrators: Dict[str, Any]) -> Dict[str, float]:
 
 def _read_nll(name: str, path: str) -> tuple:
     """Read the NLL from a file, and the images that it was measured on."""
-    what = f'`teacher.{name}.calibrator.load_from` {path!r}'
+    source = f'`teacher.{name}.calibrator.load_from` {path!r}'
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
     except FileNotFoundError:
-        raise MissingFileError(f'{what} does not exist: write it with '
+        raise MissingFileError(f'{source} does not exist: write it with '
                                'tools/calibrate_teacher.py') from None
     except (OSError, ValueError) as error:
-        raise InvalidValueError(f'{what} cannot be read: {error}') from None
+        raise InvalidValueError(f'{source} cannot be read: {error}') from None
     try:
         # Both kinds of files have the NLL of all samples.
         nll = float(content['after']['all']['nll'])
@@ -113,7 +113,7 @@ def _read_nll(name: str, path: str) -> tuple:
         nll = math.nan
     if not math.isfinite(nll):
         raise InvalidValueError(
-            f'{what} must hold the NLL of calibrated samples '
+            f'{source} must hold the NLL of calibrated samples '
             '(`after.all.nll`) and their images, but does not: write it with '
             'tools/calibrate_teacher.py')
     return nll, images

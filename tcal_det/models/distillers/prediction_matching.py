@@ -24,7 +24,7 @@ LEAST_SCORE = 0.05
 CLASS_COST, L1_COST, GIOU_COST = 2.0, 5.0, 2.0
 
 
-def best_by_overlap(boxes: Tensor, found: Tensor,
+def best_by_overlap(boxes: Tensor, predicted: Tensor,
                     scores: Tensor) -> Tuple[Tensor, Tensor]:
     """Match each sample with the best overlapping prediction.
 
@@ -35,25 +35,26 @@ def best_by_overlap(boxes: Tensor, found: Tensor,
 
     Args:
         boxes (Tensor): Boxes of the samples, shape (S, 4).
-        found (Tensor): Boxes of the predictions, shape (B, 4).
+        predicted (Tensor): Boxes of the predictions, shape (B, 4).
         scores (Tensor): Class probabilities of the predictions, shape (B, K).
 
     Returns:
         tuple[Tensor, Tensor]: Positions of the P matched samples, and of
         their predictions, int64, shape (P,) each.
     """
-    if len(found) == 0 or len(boxes) == 0:
+    if len(predicted) == 0 or len(boxes) == 0:
         return _no_pairs(boxes)
-    overlaps = bbox_overlaps(boxes.float(), found.float())
-    fit = overlaps * scores.max(dim=1).values
+    overlaps = bbox_overlaps(boxes.float(), predicted.float())
+    overlap_score = overlaps * scores.max(dim=1).values
     # Predictions without enough overlap get -1, as a score may be 0.
-    fit = fit.where(overlaps >= LEAST_IOU, fit.new_full((), -1))
-    best, theirs = fit.max(dim=1)
-    mine = (best >= 0).nonzero(as_tuple=True)[0]
-    return mine, theirs[mine]
+    overlap_score = overlap_score.where(overlaps >= LEAST_IOU,
+                                        overlap_score.new_full((), -1))
+    best, teacher_index = overlap_score.max(dim=1)
+    student_index = (best >= 0).nonzero(as_tuple=True)[0]
+    return student_index, teacher_index[student_index]
 
 
-def match_sets(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
+def match_sets(boxes: Tensor, probs: Tensor, predicted: Tensor, scores: Tensor,
                img_shape: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
     r"""Pair two sets of predictions one to one with the least total cost.
 
@@ -65,7 +66,7 @@ def match_sets(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
     Args:
         boxes (Tensor): Boxes of the student, shape (S, 4).
         probs (Tensor): Class probabilities of the student, shape (S, K).
-        found (Tensor): Boxes of the teacher, shape (B, 4).
+        predicted (Tensor): Boxes of the teacher, shape (B, 4).
         scores (Tensor): Class probabilities of the teacher, shape (B, K).
         img_shape (tuple[int, int]): Height and width of the image in pixels.
 
@@ -81,36 +82,37 @@ def match_sets(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
     confident = (scores.amax(dim=1) >= LEAST_SCORE).nonzero(as_tuple=True)[0]
     if len(confident) == 0 or len(boxes) == 0:
         return _no_pairs(boxes)
-    cost = pairing_cost(boxes, probs, found[confident], scores[confident],
+    cost = pairing_cost(boxes, probs, predicted[confident], scores[confident],
                         img_shape)
     rows, columns = linear_sum_assignment(cost.cpu().numpy())
-    mine, theirs = (
-        torch.as_tensor(one, device=boxes.device) for one in (rows, columns))
-    return mine, confident[theirs]
+    student_index, teacher_index = (
+        torch.as_tensor(index, device=boxes.device)
+        for index in (rows, columns))
+    return student_index, confident[teacher_index]
 
 
-def pairing_cost(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
-                 img_shape: Tuple[int, int]) -> Tensor:
+def pairing_cost(boxes: Tensor, probs: Tensor, predicted: Tensor,
+                 scores: Tensor, img_shape: Tuple[int, int]) -> Tensor:
     """Compute the cost of each pair; see :func:`match_sets`.
 
     Args:
         boxes (Tensor): Boxes of the student, shape (S, 4).
         probs (Tensor): Class probabilities of the student, shape (S, K).
-        found (Tensor): Boxes of the teacher, shape (B, 4).
+        predicted (Tensor): Boxes of the teacher, shape (B, 4).
         scores (Tensor): Class probabilities of the teacher, shape (B, K).
         img_shape (tuple[int, int]): Height and width of the image in pixels.
 
     Returns:
         Tensor: Costs, float32, shape (S, B).
     """
-    boxes, found = boxes.float(), found.float()
+    boxes, predicted = boxes.float(), predicted.float()
     height, width = img_shape
     extent = boxes.new_tensor([width, height, width, height])
     distance = torch.cdist(
         bbox_xyxy_to_cxcywh(boxes / extent),
-        bbox_xyxy_to_cxcywh(found / extent),
+        bbox_xyxy_to_cxcywh(predicted / extent),
         p=1)
-    giou = bbox_overlaps(boxes, found, mode='giou')
+    giou = bbox_overlaps(boxes, predicted, mode='giou')
     # Autocast would round the product to half precision.
     with torch.autocast(boxes.device.type, enabled=False):
         agreement = probs.float() @ scores.float().T
@@ -118,24 +120,24 @@ def pairing_cost(boxes: Tensor, probs: Tensor, found: Tensor, scores: Tensor,
             CLASS_COST * agreement)
 
 
-def unique(found: Tensor, scores: Tensor) -> Tensor:
+def remove_duplicates(predicted: Tensor, scores: Tensor) -> Tensor:
     """Remove duplicate boxes of a detector without queries by an NMS.
 
     Args:
-        found (Tensor): Boxes, shape (B, 4).
+        predicted (Tensor): Boxes, shape (B, 4).
         scores (Tensor): Class probabilities, shape (B, K).
 
     Returns:
         Tensor: Positions of at most 300 remaining boxes, by descending score,
         int64.
     """
-    if len(found) == 0:
-        return torch.zeros(0, dtype=torch.long, device=found.device)
+    if len(predicted) == 0:
+        return torch.zeros(0, dtype=torch.long, device=predicted.device)
     best = scores.float().amax(dim=1)
-    _, kept = nms(found.float(), best, iou_threshold=NMS_IOU)
+    _, kept = nms(predicted.float(), best, iou_threshold=NMS_IOU)
     return kept[:MOST_UNIQUE]
 
 
 def _no_pairs(boxes: Tensor) -> Tuple[Tensor, Tensor]:
-    nothing = torch.zeros(0, dtype=torch.long, device=boxes.device)
-    return nothing, nothing
+    empty = torch.zeros(0, dtype=torch.long, device=boxes.device)
+    return empty, empty

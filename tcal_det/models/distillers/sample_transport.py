@@ -21,10 +21,10 @@ from ..class_correspondence import ClassCorrespondence
 from ..head_adapters import (ClassificationSamples, HeadAdapter, Observation,
                              Predictions)
 from ..logits import class_probabilities
-from .lesson import Lesson
-from .prediction_matching import best_by_overlap, match_sets, unique
+from .distillation_group import DistillationGroup
+from .prediction_matching import best_by_overlap, match_sets, remove_duplicates
 
-Translate = Callable[[Tensor], Tensor]
+LogitConverter = Callable[[Tensor], Tensor]
 SEE = 'see docs/how_to/teachers.md'
 
 
@@ -39,11 +39,11 @@ class SampleTransport(metaclass=ABCMeta):
 
     Attributes:
         name (str): Name in ``teacher.transport``.
-        asks_for_own_samples (bool): Whether the teacher has logits for the
-            samples of the student's own loss.
+        classifies_student_samples (bool): Whether the teacher has logits for
+            the samples of the student's own loss.
     """
     name: str
-    asks_for_own_samples = True
+    classifies_student_samples = True
 
     def __init__(self, student: HeadAdapter, teacher: HeadAdapter,
                  decoder_layers: str) -> None:
@@ -66,7 +66,7 @@ class SampleTransport(metaclass=ABCMeta):
         """
 
     @abstractmethod
-    def look(self, images: Tensor, data_samples: SampleList) -> Any:
+    def prepare_batch(self, images: Tensor, data_samples: SampleList) -> Any:
         """Run the part of the teacher that comes before the student's loss.
 
         Args:
@@ -75,35 +75,37 @@ class SampleTransport(metaclass=ABCMeta):
             data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            Any: First argument of :meth:`teach`.
+            Any: First argument of :meth:`classify_samples`.
         """
 
     @abstractmethod
-    def teach(self, seen: Any, observation: Observation, translate: Translate,
-              classes: ClassCorrespondence) -> Iterator[Lesson]:
+    def classify_samples(
+            self, prepared: Any, observation: Observation,
+            convert_logits: LogitConverter,
+            classes: ClassCorrespondence) -> Iterator[DistillationGroup]:
         """Compute the teacher's logits, one group after the other.
 
         Args:
-            seen (Any): Return value of :meth:`look`; is emptied.
+            prepared (Any): Return value of :meth:`prepare_batch`; is emptied.
             observation (Observation): Samples that the student classified.
-            translate (callable): Function that converts logits of the teacher
-                to calibrated logits of the shared classes, for the student's
-                activation.
+            convert_logits (callable): Function that converts logits of the
+                teacher to calibrated logits of the shared classes, for the
+                student's activation.
             classes (ClassCorrespondence): Shared classes; converts the
                 student's samples to them.
 
         Yields:
-            Lesson: Lesson of one group, on all samples or only on those for
-            which the teacher has logits.
+            DistillationGroup: Logits for one group: for all samples, or only
+            for those for which the teacher has logits.
         """
 
     def _layers(self, groups: Sequence[Any]) -> Sequence[int]:
-        """Choose the groups that are taught.
+        """Choose the groups that are distilled.
 
         All decoder layers classify the same queries, so that the last one may
         be sufficient. Each stage or level has its own samples.
         """
-        if self._student.answers_by_queries and not self._all_layers:
+        if self._student.uses_queries and not self._all_layers:
             return [len(groups) - 1]
         return range(len(groups))
 
@@ -124,20 +126,23 @@ class SameSamples(SampleTransport):
             return f'classify different {teacher.sample_name}'
         return teacher.reason_against_student(student)
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Any:
-        return self._teacher.look(images, data_samples)
+    def prepare_batch(self, images: Tensor, data_samples: SampleList) -> Any:
+        return self._teacher.prepare_batch(images, data_samples)
 
-    def teach(self, seen: Any, observation: Observation, translate: Translate,
-              classes: ClassCorrespondence) -> Iterator[Lesson]:
+    def classify_samples(
+            self, prepared: Any, observation: Observation,
+            convert_logits: LogitConverter,
+            classes: ClassCorrespondence) -> Iterator[DistillationGroup]:
         groups = observation.groups
         with torch.no_grad():
-            answers = self._teacher.answer(seen, groups)
+            teacher_logits = self._teacher.classify_groups(prepared, groups)
         for position, group in enumerate(groups):
             # Each tensor is removed from the list when it is used, because
             # the logits of a dense head are large.
-            yield Lesson(
-                classes.of_student(group), translate(answers.pop(0)),
-                classes.num_classes, position)
+            yield DistillationGroup(
+                classes.of_student(group),
+                convert_logits(teacher_logits.pop(0)), classes.num_classes,
+                position)
 
 
 class RoIsAtBoxes(SampleTransport):
@@ -153,33 +158,36 @@ class RoIsAtBoxes(SampleTransport):
                     f'{teacher.sample_name}, and cannot classify given boxes')
         return _reason_against_boxes(student)
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Any:
-        return self._teacher.look(images, data_samples)
+    def prepare_batch(self, images: Tensor, data_samples: SampleList) -> Any:
+        return self._teacher.prepare_batch(images, data_samples)
 
-    def teach(self, seen: Any, observation: Observation, translate: Translate,
-              classes: ClassCorrespondence) -> Iterator[Lesson]:
+    def classify_samples(
+            self, prepared: Any, observation: Observation,
+            convert_logits: LogitConverter,
+            classes: ClassCorrespondence) -> Iterator[DistillationGroup]:
         groups, boxes = observation.groups, observation.boxes()
         chosen = self._student.choose(groups)
-        taught = self._layers(groups)
+        positions = self._layers(groups)
         rois = []
-        for position in taught:
+        for position in positions:
             image_index = groups[position].image_index
-            index, places = chosen[position], boxes[position]
+            index, corners = chosen[position], boxes[position]
             if index is not None:
-                image_index, places = image_index[index], places[index]
+                image_index, corners = image_index[index], corners[index]
             rois.append(
-                torch.cat([image_index[:, None].to(places), places], dim=1))
+                torch.cat([image_index[:, None].to(corners), corners], dim=1))
         # One run of the head for all levels is faster than many small runs.
-        asked = replace(groups[0], where=torch.cat(rois), stage=0)
+        all_rois = replace(groups[0], location=torch.cat(rois), stage=0)
         with torch.no_grad():
-            answer, = self._teacher.answer(seen, [asked])
-        answers = answer.split([len(one) for one in rois])
-        for position, logits in zip(taught, answers):
+            roi_logits, = self._teacher.classify_groups(prepared, [all_rois])
+        teacher_logits = roi_logits.split(
+            [len(group_rois) for group_rois in rois])
+        for position, logits in zip(positions, teacher_logits):
             group, index = groups[position], chosen[position]
             if index is not None:
                 group = group.subset(index)
-            yield Lesson(
-                classes.of_student(group), translate(logits),
+            yield DistillationGroup(
+                classes.of_student(group), convert_logits(logits),
                 classes.num_classes, position, index)
 
 
@@ -202,29 +210,33 @@ class MatchedPredictions(SampleTransport):
             return f'do not fit: the teacher {teacher.name} {reason}'
         return _reason_against_boxes(student)
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Any:
+    def prepare_batch(self, images: Tensor, data_samples: SampleList) -> Any:
         layers = self._teacher.predict(images, data_samples)
         if not self._all_layers:
             layers = layers[-1:]
         sizes = [sample.img_shape[:2] for sample in data_samples]
         return layers, sizes
 
-    def teach(self, seen: Any, observation: Observation, translate: Translate,
-              classes: ClassCorrespondence) -> Iterator[Lesson]:
-        layers, sizes = seen
+    def classify_samples(
+            self, prepared: Any, observation: Observation,
+            convert_logits: LogitConverter,
+            classes: ClassCorrespondence) -> Iterator[DistillationGroup]:
+        layers, sizes = prepared
         with torch.no_grad():
-            layers = [_translated(layer, translate) for layer in layers]
+            layers = [
+                _convert_predictions(layer, convert_logits) for layer in layers
+            ]
         groups, boxes = observation.groups, observation.boxes()
-        taught = self._layers(groups)
+        positions = self._layers(groups)
         chosen = self._student.choose(groups)
-        for count, position in enumerate(taught, start=1):
+        for count, position in enumerate(positions, start=1):
             # Decoder layers of the two are paired by their relative depth.
-            layer = layers[-(-count * len(layers) // len(taught)) - 1]
+            layer = layers[-(-count * len(layers) // len(positions)) - 1]
             group = groups[position]
             index, logits = self._matched(group, boxes[position],
                                           chosen[position], layer, sizes,
                                           classes)
-            yield Lesson(
+            yield DistillationGroup(
                 classes.of_student(group.subset(index)), logits,
                 classes.num_classes, position, index)
 
@@ -237,27 +249,29 @@ class MatchedPredictions(SampleTransport):
         if chosen is None:
             chosen = torch.arange(len(boxes), device=boxes.device)
         image_index = group.image_index[chosen]
-        positions, answers = [], []
+        positions, teacher_logits = [], []
         for image, size in enumerate(sizes):
             index = chosen[image_index == image]
-            found, logits = predictions.boxes[image], predictions.logits[image]
+            predicted, logits = predictions.boxes[image], predictions.logits[
+                image]
             scores = self._scores(logits, classes)
-            if self._student.answers_by_queries:
+            if self._student.uses_queries:
                 if not predictions.are_unique:
-                    kept = unique(found, scores)
-                    found, logits, scores = (found[kept], logits[kept],
-                                             scores[kept])
-                own = classes.of_student(group.subset(index)).logits
-                mine, theirs = match_sets(boxes[index],
-                                          self._scores(own, classes), found,
-                                          scores, size)
+                    kept = remove_duplicates(predicted, scores)
+                    predicted, logits, scores = (predicted[kept], logits[kept],
+                                                 scores[kept])
+                student_logits = classes.of_student(group.subset(index)).logits
+                student_index, teacher_index = match_sets(
+                    boxes[index], self._scores(student_logits, classes),
+                    predicted, scores, size)
             else:
-                mine, theirs = best_by_overlap(boxes[index], found, scores)
-            positions.append(index[mine])
-            answers.append(logits[theirs])
+                student_index, teacher_index = best_by_overlap(
+                    boxes[index], predicted, scores)
+            positions.append(index[student_index])
+            teacher_logits.append(logits[teacher_index])
         positions = torch.cat(positions)
         order = positions.argsort()
-        return positions[order], torch.cat(answers)[order]
+        return positions[order], torch.cat(teacher_logits)[order]
 
     def _scores(self, logits: Tensor, classes: ClassCorrespondence) -> Tensor:
         """Compute probabilities of the shared classes."""
@@ -274,34 +288,37 @@ class SharedQueries(SampleTransport):
     """
 
     name = 'shared_queries'
-    asks_for_own_samples = False
+    classifies_student_samples = False
 
     @classmethod
     def reason_against(cls, student: HeadAdapter,
                        teacher: HeadAdapter) -> Optional[str]:
         for adapter in (student, teacher):
-            if not adapter.answers_by_queries:
+            if not adapter.uses_queries:
                 return (f'do not fit: {adapter.name} classifies '
                         f'{adapter.sample_name}')
         return teacher.reason_against_sharing(student)
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Any:
-        return self._teacher.asked(images, data_samples)
+    def prepare_batch(self, images: Tensor, data_samples: SampleList) -> Any:
+        return self._teacher.predict_queries(images, data_samples)
 
-    def teach(self, seen: Any, observation: Observation, translate: Translate,
-              classes: ClassCorrespondence) -> Iterator[Lesson]:
-        queries, answers = seen
+    def classify_samples(
+            self, prepared: Any, observation: Observation,
+            convert_logits: LogitConverter,
+            classes: ClassCorrespondence) -> Iterator[DistillationGroup]:
+        queries, teacher_logits = prepared
         device = observation.groups[0].logits.device
         # Dropout in this run must not change the random numbers of the
         # student's own training.
         with torch.random.fork_rng(
                 devices=[device] if device.type == 'cuda' else []):
-            groups = self._student.ask(observation, queries)
-        taught = self._layers(groups)
-        for count, position in enumerate(taught, start=1):
-            logits = answers[-(-count * len(answers) // len(taught)) - 1]
-            yield Lesson(
-                classes.of_student(groups[position]), translate(logits),
+            groups = self._student.classify_queries(observation, queries)
+        positions = self._layers(groups)
+        for count, position in enumerate(positions, start=1):
+            logits = teacher_logits[
+                -(-count * len(teacher_logits) // len(positions)) - 1]
+            yield DistillationGroup(
+                classes.of_student(groups[position]), convert_logits(logits),
                 classes.num_classes, position)
 
 
@@ -309,7 +326,7 @@ class SharedQueries(SampleTransport):
 TRANSPORTS: List[Type[SampleTransport]] = [
     SameSamples, RoIsAtBoxes, MatchedPredictions, SharedQueries
 ]
-TRANSPORT_NAMES = ('auto', *(one.name for one in TRANSPORTS))
+TRANSPORT_NAMES = ('auto', *(transport.name for transport in TRANSPORTS))
 
 
 def choose_transport(student: HeadAdapter, teacher: HeadAdapter,
@@ -329,20 +346,30 @@ def choose_transport(student: HeadAdapter, teacher: HeadAdapter,
     Raises:
         InvalidValueError: If the transport cannot be used for these two.
     """
-    reasons = {one: one.reason_against(student, teacher) for one in TRANSPORTS}
-    wanted = [one for one in TRANSPORTS if name in ('auto', one.name)]
+    reasons = {
+        transport: transport.reason_against(student, teacher)
+        for transport in TRANSPORTS
+    }
+    candidates = [
+        transport for transport in TRANSPORTS
+        if name in ('auto', transport.name)
+    ]
     if name == 'auto':
-        wanted.remove(SharedQueries)
-    for one in wanted:
-        if reasons[one] is None:
-            return one
+        candidates.remove(SharedQueries)
+    for transport in candidates:
+        if reasons[transport] is None:
+            return transport
     both = f'the teacher {teacher.name} and the student {student.name}'
-    why = '; '.join(f'{one.name!r}: {both} {reasons[one]}' for one in wanted)
-    serving = [one.name for one in TRANSPORTS if reasons[one] is None]
-    remedy = (f'use one of {serving}' if serving else 'choose another teacher')
+    explanation = '; '.join(f'{transport.name!r}: {both} {reasons[transport]}'
+                            for transport in candidates)
+    usable = [
+        transport.name for transport in TRANSPORTS
+        if reasons[transport] is None
+    ]
+    remedy = (f'use one of {usable}' if usable else 'choose another teacher')
     raise InvalidValueError(
         '`teacher.transport` must be possible for student and teacher, but '
-        f'got {name!r} ({why}): {remedy}; {SEE}')
+        f'got {name!r} ({explanation}): {remedy}; {SEE}')
 
 
 def _reason_against_boxes(student: HeadAdapter) -> Optional[str]:
@@ -352,7 +379,8 @@ def _reason_against_boxes(student: HeadAdapter) -> Optional[str]:
     return f'do not fit: the student {student.name} {reason}'
 
 
-def _translated(predictions: Predictions, translate: Translate) -> Predictions:
-    counts = [len(one) for one in predictions.logits]
-    logits = translate(torch.cat(predictions.logits)).split(counts)
+def _convert_predictions(predictions: Predictions,
+                         convert_logits: LogitConverter) -> Predictions:
+    counts = [len(logits) for logits in predictions.logits]
+    logits = convert_logits(torch.cat(predictions.logits)).split(counts)
     return replace(predictions, logits=list(logits))

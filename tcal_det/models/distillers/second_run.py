@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @contextmanager
-def without_traces(module: nn.Module, like: Tensor) -> Iterator[None]:
+def without_side_effects(module: nn.Module, like: Tensor) -> Iterator[None]:
     """Restore the buffers and the random state after a run of a module.
 
     The running statistics and counters of a BatchNorm must come only from the

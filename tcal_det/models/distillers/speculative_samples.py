@@ -15,9 +15,9 @@ from ..head_adapters import (ClassificationSamples, HeadAdapter, Observation,
                              RoICandidates)
 from ..logits import class_probabilities
 from ..losses.random_stream import generator_of_draw
-from .lesson import Lesson
-from .sample_transport import SameSamples, SampleTransport, Translate
-from .second_run import without_traces
+from .distillation_group import DistillationGroup
+from .sample_transport import LogitConverter, SameSamples, SampleTransport
+from .second_run import without_side_effects
 
 # mmengine's logger prints the part after 'train/'.
 RATE_KEY = 'train/acceptance_rate'
@@ -99,22 +99,23 @@ class SpeculativeSamples:
                 'leave it out, or choose another pair')
 
     def transport(self, student: HeadAdapter, teacher: HeadAdapter,
-                  own: SampleTransport) -> SampleTransport:
+                  student_transport: SampleTransport) -> SampleTransport:
         """Create the transport for the mixed samples.
 
         Args:
             student (HeadAdapter): Adapter of the student.
             teacher (HeadAdapter): Adapter of the teacher.
-            own (SampleTransport): Transport for the student's samples.
+            student_transport (SampleTransport): Transport for the student's
+                samples.
 
         Returns:
-            SampleTransport: Transport for the mixed samples; ``own`` if all
-            samples are accepted.
+            SampleTransport: Transport for the mixed samples;
+            ``student_transport`` if all samples are accepted.
         """
-        return own if self.top_k is None else _MixedSamples(
+        return student_transport if self.top_k is None else _MixedSamples(
             student, teacher, self)
 
-    def accepted(self, scores: Tensor, image_index: Tensor) -> Tensor:
+    def accepted_mask(self, scores: Tensor, image_index: Tensor) -> Tensor:
         """Choose the samples of the student that are accepted.
 
         Args:
@@ -128,7 +129,7 @@ class SpeculativeSamples:
             ``top_k`` per image. Among equal scores the first are accepted.
 
         Example:
-            >>> SpeculativeSamples(1).accepted(
+            >>> SpeculativeSamples(1).accepted_mask(
             ...     torch.tensor([.2, .9, .4]), torch.tensor([0, 0, 1]))
             tensor([False,  True,  True])
         """
@@ -140,8 +141,8 @@ class SpeculativeSamples:
         return accepted
 
     @staticmethod
-    def drawn(scores: Tensor, count: int,
-              generator: torch.Generator) -> Tensor:
+    def draw_proposals(scores: Tensor, count: int,
+                       generator: torch.Generator) -> Tensor:
         """Draw proposals of an image that replace the rejected samples.
 
         Args:
@@ -154,9 +155,9 @@ class SpeculativeSamples:
             proportional to the scores; without replacement if P >= count.
         """
         # A score that is rounded to 0 must still be drawn, after all others.
-        likely = scores.float().clamp(min=torch.finfo(torch.float32).tiny)
+        weights = scores.float().clamp(min=torch.finfo(torch.float32).tiny)
         return torch.multinomial(
-            likely.cpu(),
+            weights.cpu(),
             count,
             replacement=len(scores) < count,
             generator=generator).to(scores.device)
@@ -172,7 +173,7 @@ class _MixedSamples(SampleTransport):
     """
 
     name = f'{SameSamples.name}, speculative'
-    asks_for_own_samples = False
+    classifies_student_samples = False
 
     def __init__(self, student: HeadAdapter, teacher: HeadAdapter,
                  policy: SpeculativeSamples) -> None:
@@ -185,29 +186,33 @@ class _MixedSamples(SampleTransport):
                        teacher: HeadAdapter) -> Optional[str]:
         return teacher.reason_against_exchange(student)
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Any:
+    def prepare_batch(self, images: Tensor, data_samples: SampleList) -> Any:
         # Images need less memory than feature maps.
         return images, data_samples
 
-    def teach(self, seen: Any, observation: Observation, translate: Translate,
-              classes: ClassCorrespondence) -> Iterator[Lesson]:
+    def classify_samples(
+            self, prepared: Any, observation: Observation,
+            convert_logits: LogitConverter,
+            classes: ClassCorrespondence) -> Iterator[DistillationGroup]:
         group, = observation.groups
         # Assigners and samplers of some detectors use random numbers.
-        with without_traces(self._student.detector, group.logits):
+        with without_side_effects(self._student.detector, group.logits):
             with torch.no_grad():
-                answers, rejected, chosen = self._judged(
-                    seen, observation, translate, classes.num_classes)
+                teacher_logits, rejected, proposals = self._accept_or_replace(
+                    prepared, observation, convert_logits, classes.num_classes)
             if len(rejected):
                 logits = self._student.classify(observation.features,
-                                                chosen.rois)
-                group = _replaced(group, rejected, chosen, logits)
+                                                proposals.rois)
+                group = _replaced(group, rejected, proposals, logits)
         MessageHub.get_current_instance().update_scalar(
-            RATE_KEY, 1 - len(rejected) / max(len(answers), 1))
-        yield Lesson(classes.of_student(group), answers, classes.num_classes)
+            RATE_KEY, 1 - len(rejected) / max(len(teacher_logits), 1))
+        yield DistillationGroup(
+            classes.of_student(group), teacher_logits, classes.num_classes)
 
-    def _judged(self, seen: Any, observation: Observation,
-                translate: Translate,
-                num_classes: int) -> Tuple[Tensor, Tensor, RoICandidates]:
+    def _accept_or_replace(
+            self, prepared: Any, observation: Observation,
+            convert_logits: LogitConverter,
+            num_classes: int) -> Tuple[Tensor, Tensor, RoICandidates]:
         """Compute the teacher's logits, and replace rejected samples.
 
         Returns:
@@ -215,19 +220,20 @@ class _MixedSamples(SampleTransport):
             shape (S, C); positions of the R rejected samples, shape (R,);
             the R proposals that replace them.
         """
-        images, data_samples = seen
+        images, data_samples = prepared
         group, = observation.groups
         maps = self._teacher.detector.extract_feat(images)
-        answers = translate(self._teacher.classify(maps, group.where))
-        scores = class_probabilities(answers, self._student.activation,
+        logits = convert_logits(self._teacher.classify(maps, group.location))
+        scores = class_probabilities(logits, self._student.activation,
                                      num_classes).amax(dim=1)
-        rejected, chosen = self._exchanged(
-            group, self._policy.accepted(scores, group.image_index),
+        rejected, proposals = self._choose_replacements(
+            group, self._policy.accepted_mask(scores, group.image_index),
             self._candidates(observation, maps, data_samples))
         if len(rejected):
-            others = translate(self._teacher.classify(maps, chosen.rois))
-            answers = answers.index_copy(0, rejected, others)
-        return answers, rejected, chosen
+            replacements = convert_logits(
+                self._teacher.classify(maps, proposals.rois))
+            logits = logits.index_copy(0, rejected, replacements)
+        return logits, rejected, proposals
 
     def _candidates(self, observation: Observation, maps: Tuple[Tensor],
                     data_samples: SampleList) -> List[RoICandidates]:
@@ -247,39 +253,40 @@ class _MixedSamples(SampleTransport):
         self._steps += 1
         return generator_of_draw(torch.initial_seed(), step)
 
-    def _exchanged(
+    def _choose_replacements(
             self, group: ClassificationSamples, accepted: Tensor,
             candidates: List[RoICandidates]) -> Tuple[Tensor, RoICandidates]:
         """Choose the replaced samples, and the proposals for them."""
         generator = self._generator()
         rejected, chosen = [], []
-        for image, offered in enumerate(candidates):
+        for image, proposals in enumerate(candidates):
             places = (~accepted &
                       (group.image_index == image)).nonzero(as_tuple=True)[0]
-            if len(places) == 0 or len(offered.rois) == 0:
+            if len(places) == 0 or len(proposals.rois) == 0:
                 # Without a proposal no sample can be replaced.
                 continue
             rejected.append(places)
             chosen.append(
-                offered.subset(
-                    self._policy.drawn(offered.scores, len(places),
-                                       generator)))
+                proposals.subset(
+                    self._policy.draw_proposals(proposals.scores, len(places),
+                                                generator)))
         if not rejected:
             return accepted.new_zeros(0, dtype=torch.long), candidates[0]
         return torch.cat(rejected), RoICandidates.joined(chosen)
 
 
 def _replaced(group: ClassificationSamples, places: Tensor,
-              chosen: RoICandidates, logits: Tensor) -> ClassificationSamples:
+              proposals: RoICandidates,
+              logits: Tensor) -> ClassificationSamples:
     """Replace the samples at some positions of a group."""
 
-    def exchanged(own, other):
-        return None if own is None else own.index_copy(0, places,
-                                                       other.to(own))
+    def replace_rows(values, new_values):
+        return None if values is None else values.index_copy(
+            0, places, new_values.to(values))
 
     return replace(
         group,
-        logits=exchanged(group.logits, logits),
-        where=exchanged(group.where, chosen.rois),
-        labels=exchanged(group.labels, chosen.labels),
-        weight=exchanged(group.weight, chosen.weight))
+        logits=replace_rows(group.logits, logits),
+        location=replace_rows(group.location, proposals.rois),
+        labels=replace_rows(group.labels, proposals.labels),
+        weight=replace_rows(group.weight, proposals.weight))

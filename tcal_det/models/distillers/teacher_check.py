@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
-from .lesson import Lesson
+from .distillation_group import DistillationGroup
 
 STEPS = 10
 FEWEST_FOREGROUND = 100
@@ -54,11 +54,11 @@ class TeacherCheck:
         # every STEPS steps, so that the other steps do not wait for a GPU.
         self._counts: Optional[Tensor] = None
 
-    def observe(self, lessons: Sequence[Lesson]) -> None:
+    def observe(self, distill_groups: Sequence[DistillationGroup]) -> None:
         """Count the samples of a training step.
 
         Args:
-            lessons (sequence[Lesson]): Lessons of the groups of samples;
+            distill_groups (sequence[DistillationGroup]): Groups of samples;
                 those without labels are ignored.
 
         Raises:
@@ -66,21 +66,21 @@ class TeacherCheck:
         """
         self._step += 1
         if self._counts is None:
-            first = lessons[0]
+            first = distill_groups[0]
             self._counts = torch.zeros((3, first.num_classes + 1),
                                        dtype=torch.long,
                                        device=first.logits.device)
-        for lesson in lessons:
-            if lesson.samples.labels is not None:
-                self._count(lesson)
+        for distill_group in distill_groups:
+            if distill_group.samples.labels is not None:
+                self._count(distill_group)
         # All ranks must report in the same steps, also a rank without labels,
         # because the report sums over ranks.
         if self.stops or self._step % STEPS == 0:
             self._report()
 
-    def _count(self, lesson: Lesson) -> None:
-        labels, num_classes = lesson.samples.labels, lesson.num_classes
-        teacher, student = lesson.logits, lesson.samples.logits.detach()
+    def _count(self, group: DistillationGroup) -> None:
+        labels, num_classes = group.samples.labels, group.num_classes
+        teacher, student = group.logits, group.samples.logits.detach()
         if not self.has_background:
             # Selected first, because a dense head has a thousand times as
             # many background samples.
@@ -99,18 +99,19 @@ class TeacherCheck:
         if self.stops:
             counts = counts.clone()
             all_reduce(counts)
-        seen, right, right_by_student = counts.cpu().double()
-        occurs = seen > 0
+        total, teacher_correct, student_correct = counts.cpu().double()
+        occurs = total > 0
         num_occurring = int(occurs.sum())
-        num_foreground = int(seen[:-1].sum())
+        num_foreground = int(total[:-1].sum())
         if num_foreground < FEWEST_FOREGROUND or num_occurring < 2:
             return
         self.is_finished = True
-        accuracy = (right[occurs] / seen[occurs]).mean().item()
+        accuracy = (teacher_correct[occurs] / total[occurs]).mean().item()
         chance = 1 / num_occurring
-        on_foreground, of_student = (100 * one[:-1].sum().item() /
-                                     num_foreground
-                                     for one in (right, right_by_student))
+        teacher_accuracy, student_accuracy = (100 * correct[:-1].sum().item() /
+                                              num_foreground
+                                              for correct in (teacher_correct,
+                                                              student_correct))
         print_log(
             f'Teacher: {100 * accuracy:.1f} % of the {self.sample_name} of '
             f'the first {self._step} step{"s"[:self._step != 1]} are '
@@ -119,8 +120,8 @@ class TeacherCheck:
             f'{" with background" if self.has_background else ""}, '
             f'{num_foreground} foreground {self.sample_name}; chance is '
             f'{100 * chance:.1f} %). On foreground {self.sample_name} alone: '
-            f'teacher {on_foreground:.1f} %, student {of_student:.1f} %',
-            'current')
+            f'teacher {teacher_accuracy:.1f} %, student '
+            f'{student_accuracy:.1f} %', 'current')
         if accuracy >= chance + LEAST_SKILL * (1 - chance):
             return
         problem = (

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidValueError, UserError
 from ..head_adapters import Observation, adapter_for
-from .frozen_teacher import FrozenTeacher, Look
-from .lesson import Lecturer, Lesson, mixed_lesson
+from .distillation_group import (BaseTeacher, DistillationGroup,
+                                 mix_distill_groups)
+from .frozen_teacher import FrozenTeacher, PreparedBatch
 from .mixture_weights import NLL, Weights, check_weights, weights_by_likelihood
-from .training_step import Taught
+from .training_step import TeacherOutput
 
 
-class TeacherEnsemble(Lecturer):
+class TeacherEnsemble(BaseTeacher):
     """Teachers by name; a loss uses one of them, or their mixture.
 
     The mixture is the weighted mean of the calibrated probabilities. For each
@@ -24,8 +25,8 @@ class TeacherEnsemble(Lecturer):
 
     Args:
         teachers (dict[str, FrozenTeacher]): Teachers by name.
-        named (sequence[str]): Name of the teacher that each loss uses; None
-            for the mixture.
+        loss_teachers (sequence[str]): Name of the teacher that each loss
+            uses; None for the mixture.
         weights (dict[str, float] | str, optional): Weights of all teachers in
             the mixture by name, or 'nll' for weights from the files of their
             calibrators, see :func:`weights_by_likelihood`. Defaults to None,
@@ -39,34 +40,35 @@ class TeacherEnsemble(Lecturer):
 
     def __init__(self,
                  teachers: Dict[str, FrozenTeacher],
-                 named: Sequence[Optional[str]],
+                 loss_teachers: Sequence[Optional[str]],
                  weights: Weights = None) -> None:
         super().__init__()
-        unknown = sorted(set(named) - {None} - set(teachers))
+        unknown = sorted(set(loss_teachers) - {None} - set(teachers))
         if unknown:
             raise InvalidValueError(
                 'the key `teacher` of a loss in `distill_losses` must be one '
                 f'of {sorted(teachers)}, but got {unknown}')
         self.teachers = teachers
         self._weights = check_weights(weights, teachers)
-        self._named = list(dict.fromkeys(named))
+        self._loss_teachers = list(dict.fromkeys(loss_teachers))
         self._activation = ''
 
     @property
-    def answers(self) -> bool:
+    def needs_logits(self) -> bool:
         """Whether a loss uses the logits of at least one teacher."""
-        return any(teacher.answers for teacher in self.asked.values())
+        return any(teacher.needs_logits
+                   for teacher in self.used_teachers.values())
 
     @property
     def is_built(self) -> bool:
         # A copy of the ensemble has teachers that are not built.
         return bool(self._activation) and all(
-            teacher.is_built for teacher in self.asked.values())
+            teacher.is_built for teacher in self.used_teachers.values())
 
     @property
     def _mixed(self) -> List[str]:
         """Names of the teachers in the mixture."""
-        if None not in self._named:
+        if None not in self._loss_teachers:
             return []
         if self._weights == NLL:
             # The weights are computed in `build`; all of them are > 0.
@@ -74,26 +76,28 @@ class TeacherEnsemble(Lecturer):
         return [name for name in self.teachers if self._weights[name] > 0]
 
     @property
-    def asked(self) -> Dict[str, FrozenTeacher]:
+    def used_teachers(self) -> Dict[str, FrozenTeacher]:
         """Teachers that a loss names or that are mixed, by name."""
         return {
             name: teacher
             for name, teacher in self.teachers.items()
-            if name in self._named or name in self._mixed
+            if name in self._loss_teachers or name in self._mixed
         }
 
-    def serve(self, name: str, answers: bool, parts: Sequence[str]) -> None:
+    def set_outputs(self, name: str, needs_logits: bool,
+                    parts: Sequence[str]) -> None:
         """Set which outputs of a teacher the losses that name it use.
 
         Args:
             name (str): Name of the teacher.
-            answers (bool): Whether these losses use logits, as in
-                ``FrozenTeacher.serve``. Teachers of the mixture always
+            needs_logits (bool): Whether these losses use logits, as in
+                ``FrozenTeacher.set_outputs``. Teachers of the mixture always
                 compute logits.
             parts (sequence[str]): Names of the modules whose calls are
-                recorded, as in ``FrozenTeacher.serve``.
+                recorded, as in ``FrozenTeacher.set_outputs``.
         """
-        self.teachers[name].serve(answers or name in self._mixed, parts)
+        self.teachers[name].set_outputs(needs_logits or name in self._mixed,
+                                        parts)
 
     def build(self, student: nn.Module) -> None:
         """Build all teachers that are used; see ``FrozenTeacher.build``.
@@ -113,7 +117,7 @@ class TeacherEnsemble(Lecturer):
                 name: teacher.calibrator_cfg
                 for name, teacher in self.teachers.items()
             })
-        for name in self.asked:
+        for name in self.used_teachers:
             with named_in_errors(name):
                 self.teachers[name].build(student)
         self._activation = adapter_for(student, 'student').activation
@@ -122,9 +126,9 @@ class TeacherEnsemble(Lecturer):
                                for name in self._mixed)
             print_log(f'Mixture of teachers: {shares}', 'current')
 
-    def look(self, images: Tensor,
-             data_samples: SampleList) -> Dict[str, Look]:
-        """Process a batch with all teachers; see ``FrozenTeacher.look``.
+    def prepare_batch(self, images: Tensor,
+                      data_samples: SampleList) -> Dict[str, PreparedBatch]:
+        """Process a batch with all teachers, as ``FrozenTeacher`` does.
 
         Args:
             images (Tensor): Images in the student's normalisation, shape
@@ -132,52 +136,56 @@ class TeacherEnsemble(Lecturer):
             data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            dict[str, Look]: Intermediate results by the teacher's name, for
-            :meth:`taught`.
+            dict[str, PreparedBatch]: Intermediate results by the teacher's
+            name, for :meth:`compute_outputs`.
         """
-        seen = {}
-        for name in self.asked:
+        prepared = {}
+        for name in self.used_teachers:
             with named_in_errors(name):
-                seen[name] = self.teachers[name].look(images, data_samples)
-        return seen
+                prepared[name] = self.teachers[name].prepare_batch(
+                    images, data_samples)
+        return prepared
 
-    def taught(self, looks: Dict[str, Look],
-               observation: Observation) -> Dict[Optional[str], Taught]:
+    def compute_outputs(
+            self, prepared: Dict[str, PreparedBatch],
+            observation: Observation) -> Dict[Optional[str], TeacherOutput]:
         """Compute the data of each named teacher, and of the mixture.
 
         Args:
-            looks (dict[str, Look]): Return value of :meth:`look` for this
-                batch.
+            prepared (dict[str, PreparedBatch]): Return value of
+                :meth:`prepare_batch` for this batch.
             observation (Observation): Samples that the student classified.
 
         Returns:
-            dict[str, Taught]: Data of the teachers by name; the key None is
-            that of the mixture.
+            dict[str, TeacherOutput]: Data of the teachers by name; the key
+            None is that of the mixture.
 
         Raises:
             InvalidValueError: If the teachers of the mixture share different
                 classes or samples with the student.
         """
-        taught: Dict[Optional[str], Taught] = {}
-        for name in self.asked:
+        outputs: Dict[Optional[str], TeacherOutput] = {}
+        for name in self.used_teachers:
             with named_in_errors(name):
-                taught[name], = self.teachers[name].taught(
-                    looks.pop(name), observation).values()
+                outputs[name], = self.teachers[name].compute_outputs(
+                    prepared.pop(name), observation).values()
         if self._mixed:
             mixture = self._mixture(
-                {name: taught[name].lessons
+                {name: outputs[name].distill_groups
                  for name in self._mixed})
-            self._say(mixture)
-            taught[None] = Taught(mixture)
-        return {name: taught[name] for name in self._named}
+            self._record(mixture)
+            outputs[None] = TeacherOutput(mixture)
+        return {name: outputs[name] for name in self._loss_teachers}
 
-    def _mixture(self, taught: Dict[str, List[Lesson]]) -> List[Lesson]:
+    def _mixture(
+        self, groups_of_teacher: Dict[str, List[DistillationGroup]]
+    ) -> List[DistillationGroup]:
         first = self._mixed[0]
         if len(self._mixed) == 1:
             # Returned unchanged, so that no digit is rounded.
-            return taught[first]
+            return groups_of_teacher[first]
         for name in self._mixed[1:]:
-            if not self.teachers[name].speaks_like(self.teachers[first]):
+            if not self.teachers[name].can_be_mixed_with(self.teachers[first]):
                 raise InvalidValueError(
                     f'the teachers {first!r} and {name!r} must share the same '
                     'classes and samples with the student to be mixed, but '
@@ -185,8 +193,8 @@ class TeacherEnsemble(Lecturer):
                     f"(teacher={name!r})")
         weights = [self._weights[name] for name in self._mixed]
         return [
-            mixed_lesson(lessons, weights, self._activation)
-            for lessons in zip(*taught.values())
+            mix_distill_groups(distill_groups, weights, self._activation)
+            for distill_groups in zip(*groups_of_teacher.values())
         ]
 
     def apply_to_tensors(self, fn: Callable[[Tensor], Tensor]) -> None:

@@ -6,7 +6,7 @@ from mmdet.structures import SampleList
 from torch import Tensor
 
 from ..head_adapters import HeadAdapter, ModuleCall, Observation
-from .lesson import Lesson
+from .distillation_group import DistillationGroup
 
 
 @dataclass
@@ -38,12 +38,12 @@ class TrainingStep:
 
 
 @dataclass
-class Taught:
+class TeacherOutput:
     """Data of one teacher, or of the mixture of several teachers.
 
     Attributes:
-        lessons (list[Lesson]): Teacher logits for the student's samples;
-            empty if no term needs them.
+        distill_groups (list[DistillationGroup]): Teacher logits for the
+            student's samples; empty if no term needs them.
         teacher (FrozenTeacher, optional): The teacher. Defaults to None, for
             a mixture.
         images (Tensor, optional): Images in the teacher's normalisation,
@@ -52,7 +52,7 @@ class Taught:
             teacher's ``parts`` that the terms need. Defaults to {}, for a
             mixture.
     """
-    lessons: List[Lesson]
+    distill_groups: List[DistillationGroup]
     teacher: Optional[Any] = None
     images: Optional[Tensor] = None
     calls: Dict[str, ModuleCall] = field(default_factory=dict)

@@ -19,7 +19,7 @@ class ClassificationSamples:
             (S, C).
         image_index (Tensor): Position of each sample's image in the batch,
             int64, shape (S,).
-        where (Any): Position of the samples, read only by an adapter of the
+        location (Any): Position of the samples, read only by an adapter of the
             same family: RoIs of shape (S, 5), the height and width of a
             map, or positions of queries.
         stage (int): Stage of a cascade, level of a pyramid, or layer of a
@@ -38,7 +38,7 @@ class ClassificationSamples:
     """
     logits: Tensor
     image_index: Tensor
-    where: Any
+    location: Any
     stage: int = 0
     labels: Optional[Tensor] = None
     quality: Optional[Tensor] = None
@@ -53,7 +53,7 @@ class ClassificationSamples:
             index (Tensor): Positions of the samples, int64, shape (S',).
 
         Returns:
-            ClassificationSamples: The S' selected samples; ``where`` is
+            ClassificationSamples: The S' selected samples; ``location`` is
             still that of all samples.
         """
         chosen = {

@@ -30,12 +30,12 @@ from tcal_det.errors import InvalidTypeError
 # A box is ignored if more than this share of its area lies in a crowd region
 # and its IoU with each object is lower than this number.
 CROWD_SHARE = 0.5
-# Artificial scores of the first and the last prior, see `_ramp`.
+# Artificial scores of the first and the last prior, see `_descending_scores`.
 HIGHEST, LOWEST = 0.9, 0.1
 # A `test_cfg` that keeps every prior, but only for its scored class.
 ALL_BOXES = ConfigDict(score_thr=LOWEST / 2, nms_pre=10**9, min_bbox_size=-1)
 # A logit whose probability is 0.
-NEVER = -1e4
+LOWEST_LOGIT = -1e4
 
 Maps = List[Tensor]
 
@@ -89,15 +89,16 @@ class PredictedBoxes:
 
     def _decode(self) -> List[Tensor]:
         head = self._head
-        outputs = _widened(self._outputs)
+        outputs = _to_float32(self._outputs)
         device = outputs[0][0].device
         # Autocast would round GFL's integral to half precision.
         with torch.autocast(device.type, enabled=False):
             if self._is_training:
-                outputs = _of_class(AS_TESTED, head, _as_they_are)(head,
-                                                                   outputs)
-            return _of_class(DECODERS, head,
-                             _boxes_of_detections)(head, outputs, self._sizes)
+                outputs = _by_head_class(TEST_CONVERSIONS, head,
+                                         _unchanged)(head, outputs)
+            return _by_head_class(DECODERS, head,
+                                  _boxes_of_detections)(head, outputs,
+                                                        self._sizes)
 
 
 def _detached(part: Any) -> Any:
@@ -106,20 +107,20 @@ def _detached(part: Any) -> Any:
     return tuple(map(_detached, part))
 
 
-def _widened(part: Any) -> Any:
+def _to_float32(part: Any) -> Any:
     if isinstance(part, Tensor):
         return part.float()
-    return list(map(_widened, part))
+    return list(map(_to_float32, part))
 
 
-def _of_class(table: Dict[type, Callable], head: nn.Module,
-              otherwise: Callable) -> Callable:
+def _by_head_class(table: Dict[type, Callable], head: nn.Module,
+                   default: Callable) -> Callable:
     """Look up the entry of the head's nearest base class."""
     return next((table[cls] for cls in type(head).__mro__ if cls in table),
-                otherwise)
+                default)
 
 
-def _as_they_are(head: nn.Module, outputs: Sequence[Maps]) -> Sequence[Maps]:
+def _unchanged(head: nn.Module, outputs: Sequence[Maps]) -> Sequence[Maps]:
     return outputs
 
 
@@ -150,9 +151,9 @@ def _refined_points(head: nn.Module,
 # Functions that convert the output of a head in training mode to its output
 # in test mode, by class of the head. The entry of the nearest base class is
 # used.
-AS_TESTED: Dict[type, Callable] = {
+TEST_CONVERSIONS: Dict[type, Callable] = {
     FCOSHead: _in_pixels_if_normed,
-    AutoAssignHead: _as_they_are,
+    AutoAssignHead: _unchanged,
     CenterNetUpdateHead: _in_pixels,
     VFNetHead: _refined,
     RepPointsHead: _refined_points,
@@ -205,12 +206,13 @@ def _scored_by_position(head: nn.Module,
     is_joint = isinstance(head, YOLOV3Head)
     columns = head.num_attrib if is_joint else head.cls_out_channels
     counts = [level[0].numel() // columns for level in outputs[0]]
-    scores = _ramp(sum(counts), outputs[0][0].device).split(counts)
+    scores = _descending_scores(sum(counts),
+                                outputs[0][0].device).split(counts)
     maps = []
     for level, score in zip(outputs[0], scores):
         height, width = level.shape[-2:]
         if is_joint:
-            rows = level.new_full((len(score), columns - 4), NEVER)
+            rows = level.new_full((len(score), columns - 4), LOWEST_LOGIT)
             # Objectness, and the first class.
             rows[:, 0], rows[:, 1] = 0, torch.logit(score)
             rows = rows.expand(len(level), -1, -1)
@@ -224,13 +226,15 @@ def _scored_by_position(head: nn.Module,
     outputs = [maps, *outputs[1:]]
     if isinstance(head, YOLOXHead):
         # YOLOX multiplies the class score by the objectness.
-        outputs[2] = [torch.full_like(level, -NEVER) for level in outputs[2]]
+        outputs[2] = [
+            torch.full_like(level, -LOWEST_LOGIT) for level in outputs[2]
+        ]
     return outputs, counts
 
 
 def _score_rows(head: nn.Module, score: Tensor) -> Tensor:
     """Make head outputs with this score in the first class, 0 in others."""
-    rows = score.new_full((len(score), head.cls_out_channels), NEVER)
+    rows = score.new_full((len(score), head.cls_out_channels), LOWEST_LOGIT)
     rows[:, 0] = torch.logit(score)
     if isinstance(head, TOODHead):
         return rows.sigmoid()
@@ -239,14 +243,14 @@ def _score_rows(head: nn.Module, score: Tensor) -> Tensor:
     return rows
 
 
-def _ramp(count: int, device: torch.device) -> Tensor:
+def _descending_scores(count: int, device: torch.device) -> Tensor:
     """Make descending probabilities; up to a million differ in float32."""
     return torch.linspace(
         HIGHEST, LOWEST, count, dtype=torch.float64, device=device).float()
 
 
-def _by_coder(head: nn.Module, outputs: Sequence[Maps],
-              sizes: Sequence[torch.Size]) -> List[Tensor]:
+def _decode_by_coder(head: nn.Module, outputs: Sequence[Maps],
+                     sizes: Sequence[torch.Size]) -> List[Tensor]:
     """Decode deltas or distances of heads whose detections need NMS or masks.
 
     The head's own code for detections cannot be used for them.
@@ -259,7 +263,7 @@ def _by_coder(head: nn.Module, outputs: Sequence[Maps],
     ]
 
 
-def _around_points(head: nn.Module, outputs: Sequence[Maps],
+def _decode_points(head: nn.Module, outputs: Sequence[Maps],
                    sizes: Sequence[torch.Size]) -> List[Tensor]:
     """Decode RepPoints, which always clips: boxes in strides around points."""
     return [
@@ -269,8 +273,8 @@ def _around_points(head: nn.Module, outputs: Sequence[Maps],
     ]
 
 
-def _by_base_edges(head: nn.Module, outputs: Sequence[Maps],
-                   sizes: Sequence[torch.Size]) -> List[Tensor]:
+def _decode_by_base_edges(head: nn.Module, outputs: Sequence[Maps],
+                          sizes: Sequence[torch.Size]) -> List[Tensor]:
     """Decode FoveaBox, which always clips.
 
     It predicts logarithms of distances, in units of the level's base edge.
@@ -300,12 +304,12 @@ def _rows_and_priors(head: nn.Module, outputs: Sequence[Maps],
 # or clips them, by class of the head. The entry of the nearest base class is
 # used.
 DECODERS: Dict[type, Callable] = {
-    SSDHead: _by_coder,
-    PAAHead: _by_coder,
-    YOLACTHead: _by_coder,
-    RTMDetInsHead: _by_coder,
-    RepPointsHead: _around_points,
-    FoveaHead: _by_base_edges,
+    SSDHead: _decode_by_coder,
+    PAAHead: _decode_by_coder,
+    YOLACTHead: _decode_by_coder,
+    RTMDetInsHead: _decode_by_coder,
+    RepPointsHead: _decode_points,
+    FoveaHead: _decode_by_base_edges,
 }
 
 

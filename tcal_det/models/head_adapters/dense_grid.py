@@ -26,7 +26,7 @@ class DenseGrid:
         generator = getattr(head, 'prior_generator',
                             None) or head.square_anchor_generator
         self.strides: List[Tuple[int, int]] = [
-            tuple(one) for one in generator.strides
+            tuple(stride) for stride in generator.strides
         ]
         self.num_priors = list(generator.num_base_priors)
         self.anchors: Sequence[Optional[Tensor]] = getattr(

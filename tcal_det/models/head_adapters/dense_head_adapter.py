@@ -25,9 +25,9 @@ from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions, count_foreground)
 from .decoded_boxes import PredictedBoxes, clip_to_images, label_by_overlap
 from .dense_grid import DenseGrid, anchors_as_text
-from .dense_readings import LossCall, Targets, reading_of
+from .dense_head_specs import LossCall, Targets, head_spec
 from .head_adapter import HeadAdapter
-from .hooks import removed_on_leaving
+from .hooks import removed_on_exit
 from .module_calls import ModuleCall
 
 # Side of the image of `probe`: a level of stride 128 then has several cells.
@@ -44,12 +44,12 @@ class DenseHeadAdapter(HeadAdapter):
 
     sample_name = 'priors'
     num_classes_key = 'bbox_head.num_classes'
-    _reading_of = staticmethod(reading_of)
+    _head_spec = staticmethod(head_spec)
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__(detector)
         head = self._head
-        self._reading = self._reading_of(head)
+        self._spec = self._head_spec(head)
         self.num_classes = head.num_classes
         self.cls_channels = getattr(head, 'cls_out_channels', self.num_classes)
         self.activation = ('sigmoid' if getattr(head, 'use_sigmoid_cls', True)
@@ -58,7 +58,7 @@ class DenseHeadAdapter(HeadAdapter):
             isinstance(
                 getattr(head, 'loss_cls', None),
                 (QualityFocalLoss, VarifocalLoss))
-            or 'loss_obj' in self._reading.loss_modules)
+            or 'loss_obj' in self._spec.loss_modules)
         if isinstance(head, GFLHead):
             self.reg_max = head.reg_max
         # For a teacher: the level that has the stride of each student level.
@@ -85,15 +85,15 @@ class DenseHeadAdapter(HeadAdapter):
     def reason_against(cls, detector: nn.Module) -> Optional[str]:
         head = detector.bbox_head
         kind = f'has the `bbox_head` {type(head).__name__}, which'
-        reading = reading_of(head)
-        if reading is None:
+        spec = head_spec(head)
+        if spec is None:
             return (f'{kind} is neither an AnchorHead, an AnchorFreeHead nor '
                     'another head that can be read')
-        return f'{kind} {reading}' if isinstance(reading, str) else None
+        return f'{kind} {spec}' if isinstance(spec, str) else None
 
     @contextmanager
     def observe(self, data_samples: SampleList = ()) -> Iterator[Observation]:
-        head, reading = self._head, self._reading
+        head, spec = self._head, self._spec
         observation = Observation()
         outputs: tuple = ()
         calls: List[LossCall] = []
@@ -120,11 +120,11 @@ class DenseHeadAdapter(HeadAdapter):
             return record
 
         handles = [head.register_forward_hook(record_outputs)]
-        for name in reading.loss_modules:
+        for name in spec.loss_modules:
             handles.append(
                 getattr(head, name).register_forward_pre_hook(
                     record_calls_of(name), with_kwargs=True))
-        with removed_on_leaving(handles):
+        with removed_on_exit(handles):
             yield observation
         observation.groups += self._as_groups(outputs, calls, data_samples)
         predicted = PredictedBoxes(head, outputs)
@@ -149,7 +149,7 @@ class DenseHeadAdapter(HeadAdapter):
                 ClassificationSamples(
                     logits=logits,
                     image_index=image_index,
-                    where=tuple(maps[level].shape[-2:]),
+                    location=tuple(maps[level].shape[-2:]),
                     stage=level,
                     **parts[level]))
         divisor = self._divisor(groups, calls, data_samples)
@@ -159,27 +159,27 @@ class DenseHeadAdapter(HeadAdapter):
 
     def _num_priors(self, level: Tensor) -> int:
         """Count the priors of a level in one image."""
-        columns = getattr(self._head, self._reading.num_attributes)
+        columns = getattr(self._head, self._spec.num_attributes)
         return level.shape[1] // columns * level.shape[2] * level.shape[3]
 
     def _logits(self, outputs: tuple, calls: List[LossCall], num_images: int,
                 num_priors: List[int]) -> Iterator[Tensor]:
         """Yield the logits of each level, shape (N * P, C)."""
-        reading = self._reading
-        given = [call.prediction for call in calls]
-        if reading.takes_loss_input and given:
-            if len(given) == 1:
-                given = given[0].split(
-                    [num_images * one for one in num_priors])
-            yield from given
+        spec = self._spec
+        loss_inputs = [call.prediction for call in calls]
+        if spec.takes_loss_input and loss_inputs:
+            if len(loss_inputs) == 1:
+                loss_inputs = loss_inputs[0].split(
+                    [num_images * count for count in num_priors])
+            yield from loss_inputs
             return
         for level in range(len(num_priors)):
-            yield reading.logits(self._head, outputs, level).flatten(0, 1)
+            yield spec.logits(self._head, outputs, level).flatten(0, 1)
 
     def _targets(self, calls: List[LossCall]) -> Optional[Targets]:
-        if self._reading.targets is None or not calls:
+        if self._spec.targets is None or not calls:
             return None
-        return self._reading.targets(calls, self.num_classes)
+        return self._spec.targets(calls, self.num_classes)
 
     def _parts(self, targets: Optional[Targets], num_images: int,
                num_priors: List[int]) -> List[Dict[str, Tensor]]:
@@ -197,12 +197,13 @@ class DenseHeadAdapter(HeadAdapter):
         for name, values in targets._asdict().items():
             if values is None:
                 continue
-            if self._reading.order == 'level':
-                levels = values.split([num_images * one for one in num_priors])
+            if self._spec.order == 'level':
+                levels = values.split(
+                    [num_images * count for count in num_priors])
             else:
                 levels = values.view(num_images, -1).split(num_priors, dim=1)
-            for part, one in zip(parts, levels):
-                part[name] = one.reshape(-1)
+            for part, values_of_level in zip(parts, levels):
+                part[name] = values_of_level.reshape(-1)
         return parts
 
     def _divisor(self, groups: List[ClassificationSamples],
@@ -212,7 +213,7 @@ class DenseHeadAdapter(HeadAdapter):
         Every rank must take part in the sum over all ranks, also a rank
         without positives; otherwise the other ranks would wait forever.
         """
-        kind = self._reading.divisor
+        kind = self._spec.divisor
         device = groups[0].logits.device
         if kind == 'avg_factor':
             return next((call.avg_factor for call in calls), None)
@@ -267,14 +268,14 @@ class DenseHeadAdapter(HeadAdapter):
         boxes = _clipped(
             PredictedBoxes(self._head, outputs).decode(), data_samples)
         kept_boxes, kept_logits = [], []
-        for level, places in enumerate(boxes):
-            logits = self._reading.logits(self._head, outputs, level)
+        for level, level_boxes in enumerate(boxes):
+            logits = self._spec.logits(self._head, outputs, level)
             # Frees the maps of this level before the next level is read.
             outputs[0][level] = None
             best = self._best_scores(logits).sort(
                 dim=1, descending=True, stable=True).indices
             best = best[:, :MOST_PREDICTED, None]
-            kept_boxes.append(places.take_along_dim(best, dim=1))
+            kept_boxes.append(level_boxes.take_along_dim(best, dim=1))
             kept_logits.append(logits.take_along_dim(best, dim=1))
         return [
             Predictions(
@@ -289,10 +290,10 @@ class DenseHeadAdapter(HeadAdapter):
                    calibrate: Callable[[Tensor], Tensor]) -> List[Tensor]:
         outputs = self._head(maps) if call is None else call.output
         scores = []
-        for level, places in enumerate(outputs[0]):
-            logits = self._reading.logits(self._head, outputs, level)
+        for level, level_map in enumerate(outputs[0]):
+            logits = self._spec.logits(self._head, outputs, level)
             best = self._best_scores(calibrate(logits.flatten(0, 1)))
-            num_images, (height, width) = len(logits), places.shape[-2:]
+            num_images, (height, width) = len(logits), level_map.shape[-2:]
             # The priors of one position are consecutive.
             scores.append(
                 best.view(num_images, height, width, -1).amax(dim=-1)[:, None])
@@ -322,15 +323,16 @@ class DenseHeadAdapter(HeadAdapter):
             for level in levels
         ]
 
-    def look(self, images: Tensor,
-             data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:
+    def prepare_batch(
+            self, images: Tensor,
+            data_samples: SampleList) -> List[Tuple[Tensor, Tuple[int, int]]]:
         """Compute logits and map sizes of the levels that the student has."""
-        return self.look_at(self.detector.extract_feat(images))
+        return self.prepare_maps(self.detector.extract_feat(images))
 
-    def look_at(
+    def prepare_maps(
             self,
             maps: Sequence[Tensor]) -> List[Tuple[Tensor, Tuple[int, int]]]:
-        """Do the same as :meth:`look`, with given feature maps.
+        """Do the same as :meth:`prepare_batch`, with given feature maps.
 
         Args:
             maps (sequence[Tensor]): Output of this detector's neck, one map
@@ -342,29 +344,30 @@ class DenseHeadAdapter(HeadAdapter):
             list(part) if isinstance(part, (list, tuple)) else part
             for part in self._head(maps)
         ]
-        seen = []
+        prepared = []
         for level in self._levels or range(len(outputs[0])):
             size = tuple(outputs[0][level].shape[-2:])
-            logits = self._reading.logits(self._head, outputs, level)
-            seen.append((logits.flatten(0, 1), size))
+            logits = self._spec.logits(self._head, outputs, level)
+            prepared.append((logits.flatten(0, 1), size))
             for part in outputs:
                 if isinstance(part, list) and level < len(part):
                     part[level] = None
-        return seen
+        return prepared
 
-    def answer(self, seen: List[Tuple[Tensor, Tuple[int, int]]],
-               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        answers = []
+    def classify_groups(
+            self, prepared: List[Tuple[Tensor, Tuple[int, int]]],
+            groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+        group_logits = []
         for group in groups:
-            logits, size = seen.pop(0)
-            if size != group.where:
+            logits, size = prepared.pop(0)
+            if size != group.location:
                 raise InvalidValueError(
                     f'the teacher {self.name} must have maps of the size of '
                     f'the student\'s, but on level {group.stage} it has '
-                    f'{size} and the student {group.where}: choose backbones '
-                    'and necks that round sizes in the same way')
-            answers.append(logits)
-        return answers
+                    f'{size} and the student {group.location}: choose '
+                    'backbones and necks that round sizes in the same way')
+            group_logits.append(logits)
+        return group_logits
 
     def probe(self) -> Tensor:
         weight = next(self.detector.parameters())
@@ -374,40 +377,47 @@ class DenseHeadAdapter(HeadAdapter):
         return torch.cat([level.flatten() for level in outputs[0]])
 
     def reason_against_student(self, student: HeadAdapter) -> Optional[str]:
-        mine, theirs = self._grid, student._grid
-        missing = [one for one in theirs.strides if one not in mine.strides]
+        grid, student_grid = self._grid, student._grid
+        missing = [
+            stride for stride in student_grid.strides
+            if stride not in grid.strides
+        ]
         if missing:
             return (f'must have maps of the same strides, but the teacher has '
-                    f'{mine.strides} and the student {theirs.strides}: '
+                    f'{grid.strides} and the student {student_grid.strides}: '
                     'choose a teacher with the strides of the student')
-        for level, stride in enumerate(theirs.strides):
-            index = mine.strides.index(stride)
-            counts = mine.num_priors[index], theirs.num_priors[level]
+        for level, stride in enumerate(student_grid.strides):
+            index = grid.strides.index(stride)
+            counts = grid.num_priors[index], student_grid.num_priors[level]
             if counts[0] != counts[1]:
                 return ('must have the same number of priors in a cell, but '
                         f'at stride {stride} the teacher has {counts[0]} '
                         f'and the student {counts[1]}: choose a teacher with '
                         'the anchors of the student')
-            anchors = mine.anchors[index], theirs.anchors[level]
+            anchors = grid.anchors[index], student_grid.anchors[level]
             if counts[0] > 1 and None not in anchors and not torch.allclose(
                     *anchors):
-                own, other = map(anchors_as_text, anchors)
-                return ('must have the same anchors in the same order, but at '
-                        f'stride {stride} the teacher has {own} and the '
-                        f'student {other}: change `anchor_generator`')
+                teacher_sizes, student_sizes = map(anchors_as_text, anchors)
+                return (
+                    'must have the same anchors in the same order, but at '
+                    f'stride {stride} the teacher has {teacher_sizes} and the '
+                    f'student {student_sizes}: change `anchor_generator`')
         return None
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
         if (not isinstance(student, DenseHeadAdapter)
                 or self.reason_against_student(student) is not None):
             return
-        mine, theirs = self._grid, student._grid
-        self._levels = [mine.strides.index(one) for one in theirs.strides]
-        if mine.offset != theirs.offset:
+        grid, student_grid = self._grid, student._grid
+        self._levels = [
+            grid.strides.index(stride) for stride in student_grid.strides
+        ]
+        if grid.offset != student_grid.offset:
             print_log(
                 'Teacher and student place their priors at '
-                f'{mine.offset:g} and {theirs.offset:g} of a cell; priors of '
-                'the same cell are compared as if they were equal', 'current')
+                f'{grid.offset:g} and {student_grid.offset:g} of a cell; '
+                'priors of the same cell are compared as if they were equal',
+                'current')
 
     @property
     def _grid(self) -> DenseGrid:
@@ -418,9 +428,9 @@ class DenseHeadAdapter(HeadAdapter):
         if self.detector.train_cfg is None:
             return ('must have `model.train_cfg` in its config, which defines '
                     'how labels are assigned, but has none')
-        if self._reading.targets is None:
+        if self._spec.targets is None:
             return f'{kind} assigns no classes to its priors'
-        if self._reading.assigns_by_score and not self.scores_iou:
+        if self._spec.assigns_by_score and not self.scores_iou:
             return (f'{kind} assigns classes by its own scores, so that with '
                     'these labels it would appear better calibrated than it '
                     'is; labels by the IoU of its boxes are only possible if '
@@ -430,7 +440,7 @@ class DenseHeadAdapter(HeadAdapter):
     def label(self, images: Tensor, data_samples: SampleList,
               protocol: str) -> List[ClassificationSamples]:
         features = self.detector.extract_feat(images)
-        if self._reading.assigns_by_score:
+        if self._spec.assigns_by_score:
             return self._label_by_overlap(features, data_samples)
         was_training = self._head.training
         # Some heads return less in test mode. Only the flag of the head is
@@ -455,12 +465,12 @@ class DenseHeadAdapter(HeadAdapter):
                                                        self.num_classes)
             groups.append(
                 ClassificationSamples(
-                    logits=self._reading.logits(self._head, outputs,
-                                                level).flatten(0, 1),
+                    logits=self._spec.logits(self._head, outputs,
+                                             level).flatten(0, 1),
                     image_index=torch.arange(
                         len(boxes),
                         device=boxes.device).repeat_interleave(boxes.shape[1]),
-                    where=tuple(outputs[0][level].shape[-2:]),
+                    location=tuple(outputs[0][level].shape[-2:]),
                     stage=level,
                     labels=labels,
                     quality=quality,

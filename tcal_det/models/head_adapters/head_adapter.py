@@ -41,7 +41,7 @@ class HeadAdapter(metaclass=ABCMeta):
             classify the same samples: True for RoIs and priors, False for
             queries.
         classifies_boxes (bool): Whether the head can classify any given box.
-        answers_by_queries (bool): Whether the samples are queries, of which
+        uses_queries (bool): Whether the samples are queries, of which
             exactly one should detect each object.
         reg_max (int, optional): Largest distance, in strides, of the
             predicted distributions of box edges; None if the head predicts
@@ -57,7 +57,7 @@ class HeadAdapter(metaclass=ABCMeta):
     num_stages = 1
     shares_samples = True
     classifies_boxes = False
-    answers_by_queries = False
+    uses_queries = False
     reg_max: Optional[int] = None
 
     def __init__(self, detector: nn.Module) -> None:
@@ -125,7 +125,7 @@ class HeadAdapter(metaclass=ABCMeta):
             groups are filled when the context ends.
         """
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Any:
+    def prepare_batch(self, images: Tensor, data_samples: SampleList) -> Any:
         """Run the part of a batch that does not depend on the samples.
 
         The distiller calls this method before the student's loss, so that
@@ -138,19 +138,22 @@ class HeadAdapter(metaclass=ABCMeta):
             data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            Any: First argument of :meth:`answer`.
+            Any: First argument of :meth:`classify_groups`.
         """
         raise NotImplementedError
 
-    def answer(self, seen: Any,
-               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+    def classify_groups(
+            self, prepared: Any,
+            groups: Sequence[ClassificationSamples]) -> List[Tensor]:
         """Classify the samples of another detector of this family.
 
-        Together with :meth:`look`, backbone, neck and head run once. RPN,
-        assignment and NMS do not run. Available only if ``shares_samples``.
+        Together with :meth:`prepare_batch`, backbone, neck and head run once.
+        RPN, assignment and NMS do not run. Available only if
+        ``shares_samples``.
 
         Args:
-            seen (Any): Return value of :meth:`look`; may be emptied.
+            prepared (Any): Return value of :meth:`prepare_batch`; may be
+                emptied.
             groups (sequence[ClassificationSamples]): Observed groups.
 
         Returns:

@@ -6,7 +6,7 @@ from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
-def removed_on_leaving(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+def removed_on_exit(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     """Remove hooks when the context ends, also after an exception.
 
     Args:

@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterator, Tuple
 
 import torch.nn as nn
 
-from .hooks import removed_on_leaving
+from .hooks import removed_on_exit
 
 
 @dataclass
@@ -49,7 +49,7 @@ def recorded_calls(
         module.register_forward_hook(recorder(name))
         for name, module in modules.items()
     ]
-    with removed_on_leaving(handles):
+    with removed_on_exit(handles):
         yield calls
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions)
-from .dense_readings import LossCall, targets_of_classes
-from .hooks import removed_on_leaving
+from .dense_head_specs import LossCall, targets_of_classes
+from .hooks import removed_on_exit
 from .set_prediction_adapter import (SetPredictionAdapter, image_extents,
                                      with_batch_shape)
-from .shared_queries import Queries, difference_of, sharing_of
+from .shared_queries import Queries, query_sharing, reason_against_sharing
 
 
 class QueryHeadAdapter(SetPredictionAdapter):
@@ -97,7 +97,7 @@ class QueryHeadAdapter(SetPredictionAdapter):
             head.loss_cls.register_forward_pre_hook(
                 record_call, with_kwargs=True)
         ]
-        with removed_on_leaving(handles):
+        with removed_on_exit(handles):
             yield observation
         # The first calls are those of the decoder layers; calls for the
         # encoder and for denoising follow.
@@ -109,7 +109,7 @@ class QueryHeadAdapter(SetPredictionAdapter):
         ]
         boxes = self._matching(outputs[1].detach(), calls[0])
         observation.boxes = lambda: [
-            _pixels(boxes[group.stage].flatten(0, 1)[group.where],
+            _pixels(boxes[group.stage].flatten(0, 1)[group.location],
                     image_extents(data_samples, boxes)[group.image_index])
             for group in observation.groups
         ]
@@ -127,7 +127,7 @@ class QueryHeadAdapter(SetPredictionAdapter):
         return ClassificationSamples(
             logits=call.prediction,
             image_index=torch.div(rows, num_queries, rounding_mode='floor'),
-            where=rows,
+            location=rows,
             stage=layer,
             avg_factor=call.avg_factor,
             **targets_of_classes([call], self.num_classes)._asdict())
@@ -157,15 +157,18 @@ class QueryHeadAdapter(SetPredictionAdapter):
         logits, boxes = self._run(images, data_samples)
         extents = image_extents(data_samples, boxes)
         layers = []
-        for layer, (rows, places) in enumerate(zip(logits, boxes)):
-            rows, places = list(rows), [
-                _pixels(*one) for one in zip(places, extents[:, None])
+        for layer, (rows, boxes_of_layer) in enumerate(zip(logits, boxes)):
+            rows, boxes_of_layer = list(rows), [
+                _pixels(*boxes_of_image)
+                for boxes_of_image in zip(boxes_of_layer, extents[:, None])
             ]
             kept = self._kept(layer, len(images))
             if kept is not None:
-                rows, places = ([one[mask] for one, mask in zip(values, kept)]
-                                for values in (rows, places))
-            layers.append(Predictions(places, rows, are_unique=True))
+                rows, boxes_of_layer = ([
+                    boxes_of_image[mask]
+                    for boxes_of_image, mask in zip(values, kept)
+                ] for values in (rows, boxes_of_layer))
+            layers.append(Predictions(boxes_of_layer, rows, are_unique=True))
         return layers
 
     def _run(self, images: Tensor,
@@ -182,19 +185,20 @@ class QueryHeadAdapter(SetPredictionAdapter):
 
     def reason_against_sharing(self,
                                student: SetPredictionAdapter) -> Optional[str]:
-        if sharing_of(self.detector) is None:
+        if query_sharing(self.detector) is None:
             return super().reason_against_sharing(student)
         heads = [
-            type(getattr(one.detector, 'bbox_head', None)).__name__
-            for one in (self, student)
+            type(getattr(adapter.detector, 'bbox_head', None)).__name__
+            for adapter in (self, student)
         ]
         if heads[0] != heads[1]:
             return (f'do not fit: the teacher has the `bbox_head` {heads[0]} '
                     f'and the student {heads[1]}')
-        return difference_of(self.detector, student.detector)
+        return reason_against_sharing(self.detector, student.detector)
 
-    def asked(self, images: Tensor,
-              data_samples: SampleList) -> Tuple[Queries, List[Tensor]]:
+    def predict_queries(
+            self, images: Tensor,
+            data_samples: SampleList) -> Tuple[Queries, List[Tensor]]:
         """Run this teacher, and return its queries and their logits.
 
         Args:
@@ -203,10 +207,11 @@ class QueryHeadAdapter(SetPredictionAdapter):
             data_samples (list[DetDataSample]): Data samples of these images.
 
         Returns:
-            tuple[dict[str, Tensor], list[Tensor]]: Queries, for :meth:`ask`
-            of a student; logits of each decoder layer, shape (N * Q, C).
+            tuple[dict[str, Tensor], list[Tensor]]: Queries, for
+            :meth:`classify_queries` of a student; logits of each decoder
+            layer, shape (N * Q, C).
         """
-        names = sharing_of(self.detector).names
+        names = query_sharing(self.detector).names
         queries: Queries = {}
 
         def record(_, args, kwargs):
@@ -214,12 +219,12 @@ class QueryHeadAdapter(SetPredictionAdapter):
 
         handle = self.detector.decoder.register_forward_pre_hook(
             record, with_kwargs=True)
-        with removed_on_leaving([handle]):
+        with removed_on_exit([handle]):
             logits, _ = self._run(images, data_samples)
         return queries, [layer.flatten(0, 1) for layer in logits]
 
-    def ask(self, observation: Observation,
-            queries: Queries) -> List[ClassificationSamples]:
+    def classify_queries(self, observation: Observation,
+                         queries: Queries) -> List[ClassificationSamples]:
         """Classify a teacher's queries with this student's decoder.
 
         The decoder runs once more, on the encoder memory of the student's
@@ -228,8 +233,8 @@ class QueryHeadAdapter(SetPredictionAdapter):
         Args:
             observation (Observation): Data recorded during this student's
                 loss.
-            queries (dict[str, Tensor]): Queries that :meth:`asked` of a
-                teacher returned.
+            queries (dict[str, Tensor]): Queries that :meth:`predict_queries`
+                of a teacher returned.
 
         Returns:
             list[ClassificationSamples]: Samples of each decoder layer, with
@@ -238,7 +243,7 @@ class QueryHeadAdapter(SetPredictionAdapter):
         """
         inputs: Dict[str, Any] = dict(observation.decoder_inputs)
         inputs.update(
-            sharing_of(self.detector).translate(self.detector, queries))
+            query_sharing(self.detector).convert(self.detector, queries))
         if 'self_attn_mask' in inputs:
             # The mask is only needed to separate denoising queries.
             inputs['self_attn_mask'] = None
@@ -251,7 +256,7 @@ class QueryHeadAdapter(SetPredictionAdapter):
             ClassificationSamples(
                 logits=branch(hidden).flatten(0, 1),
                 image_index=image_index,
-                where=None,
+                location=None,
                 stage=layer,
                 avg_factor=observation.groups[layer].avg_factor)
             for layer, (branch, hidden) in enumerate(

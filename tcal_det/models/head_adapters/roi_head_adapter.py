@@ -26,7 +26,7 @@ from ..logits import at_least_float32
 from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions)
 from .head_adapter import HeadAdapter
-from .hooks import removed_on_leaving
+from .hooks import removed_on_exit
 from .module_calls import ModuleCall
 from .observed_stage import ObservedStage
 from .roi_samples import (RoICandidates, assign_and_sample,
@@ -78,8 +78,8 @@ class RoIHeadAdapter(HeadAdapter):
     @property
     def _repeats(self) -> int:
         """Number of copies of the batch in the detector's current mode."""
-        tested = getattr(self.detector, 'test_branch_idx', -1)
-        if self.detector.training or tested == -1:
+        test_branch = getattr(self.detector, 'test_branch_idx', -1)
+        if self.detector.training or test_branch == -1:
             return self.num_branch
         return 1
 
@@ -148,7 +148,7 @@ class RoIHeadAdapter(HeadAdapter):
                 bbox_head.loss_cls.register_forward_pre_hook(
                     stage.record_targets, with_kwargs=True)
             ]
-        with removed_on_leaving(handles):
+        with removed_on_exit(handles):
             yield observation
         # A stage did not run if the stage before it refined no proposal.
         observation.groups += [
@@ -157,7 +157,7 @@ class RoIHeadAdapter(HeadAdapter):
         ]
         observation.features = stages[0].features
         observation.boxes = lambda: [
-            group.where[:, 1:] for group in observation.groups
+            group.location[:, 1:] for group in observation.groups
         ]
 
     def _as_samples(self, stage: ObservedStage,
@@ -166,21 +166,23 @@ class RoIHeadAdapter(HeadAdapter):
         return ClassificationSamples(
             logits=self._columns(stage.logits),
             image_index=stage.rois[:, 0].long() % num_images,
-            where=stage.rois,
+            location=stage.rois,
             stage=index,
             group_weight=self._stage_weights[index],
             **stage.targets)
 
-    def look(self, images: Tensor, data_samples: SampleList) -> Tensor:
+    def prepare_batch(self, images: Tensor,
+                      data_samples: SampleList) -> Tensor:
         """Return the images, which need less memory than feature maps."""
         return images
 
-    def answer(self, seen: Tensor,
-               groups: Sequence[ClassificationSamples]) -> List[Tensor]:
-        features = self.detector.extract_feat(seen)
+    def classify_groups(
+            self, prepared: Tensor,
+            groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+        features = self.detector.extract_feat(prepared)
         context = self._context(features)
         return [
-            self._classify(features, context, group.where, group.stage)
+            self._classify(features, context, group.location, group.stage)
             for group in groups
         ]
 
@@ -325,12 +327,12 @@ class RoIHeadAdapter(HeadAdapter):
         ])
 
     def reason_against_student(self, student: HeadAdapter) -> Optional[str]:
-        mine, other = self.num_stages, student.num_stages
-        if 1 in (mine, other) or mine == other:
+        num_stages, student_stages = self.num_stages, student.num_stages
+        if 1 in (num_stages, student_stages) or num_stages == student_stages:
             return None
         return ('must have the same number of stages as the student, or one '
-                f'of them a single stage, but the teacher has {mine} and the '
-                f'student {other}: choose another teacher')
+                f'of them a single stage, but the teacher has {num_stages} '
+                f'and the student {student_stages}: choose another teacher')
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
         roi_head = self.detector.roi_head
@@ -386,7 +388,7 @@ class RoIHeadAdapter(HeadAdapter):
         metas = [sample.metainfo for sample in data_samples]
         context = self._context(features)
         proposals = propose(self.detector, features, data_samples, 'test')
-        rois = bbox2roi([found.bboxes for found in proposals])
+        rois = bbox2roi([proposal.bboxes for proposal in proposals])
         rows = rois.new_zeros(0, self.cls_channels)
         logits: List[Tensor] = []
         for stage, bbox_head in enumerate(self._bbox_heads):
@@ -422,11 +424,11 @@ class RoIHeadAdapter(HeadAdapter):
             call = calls.get(f'head.{group.stage}')
             if call is None:
                 # Some heads do not run without an RoI.
-                boxes.append(group.where.new_zeros(0, 4))
+                boxes.append(group.location.new_zeros(0, 4))
                 continue
             boxes.append(
                 boxes_of_deltas(self._bbox_heads[group.stage],
-                                group.where[:, 1:], chosen, call.output[1]))
+                                group.location[:, 1:], chosen, call.output[1]))
         return boxes
 
     def reason_against_scoring(self) -> Optional[str]:
@@ -471,7 +473,7 @@ class RoIHeadAdapter(HeadAdapter):
                 ClassificationSamples(
                     logits=self._columns(outputs['cls_score']),
                     image_index=rois[:, 0].long() % num_images,
-                    where=rois,
+                    location=rois,
                     stage=stage,
                     labels=targets[0],
                     weight=targets[1],

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .classification_samples import ClassificationSamples
 from .dense_head_adapter import DenseHeadAdapter
-from .dense_readings import DenseReading
+from .dense_head_specs import DenseHeadSpec
 from .head_adapter import HeadAdapter
 
 
@@ -26,9 +26,9 @@ class RPNAdapter(DenseHeadAdapter):
         return self.detector.rpn_head
 
     @staticmethod
-    def _reading_of(head: nn.Module) -> DenseReading:
+    def _head_spec(head: nn.Module) -> DenseHeadSpec:
         # The table of readings refuses an RPN as a detector's own head.
-        return DenseReading()
+        return DenseHeadSpec()
 
     @classmethod
     def matches(cls, detector: nn.Module) -> bool:
@@ -49,15 +49,16 @@ class RPNAdapter(DenseHeadAdapter):
         return None
 
     def reason_against_student(self, student: HeadAdapter) -> Optional[str]:
-        own, other = self._grid.strides, student._grid.strides
-        if own != other:
+        strides, student_strides = self._grid.strides, student._grid.strides
+        if strides != student_strides:
             return (f'must have an RPN on maps of the same strides, but has '
-                    f'{own} and the student {other}: choose a teacher with '
-                    'the strides of the student')
+                    f'{strides} and the student {student_strides}: choose a '
+                    'teacher with the strides of the student')
         return super().reason_against_student(student)
 
-    def answers_on(self, maps: Sequence[Tensor],
-                   groups: Sequence[ClassificationSamples]) -> List[Tensor]:
+    def classify_anchors(
+            self, maps: Sequence[Tensor],
+            groups: Sequence[ClassificationSamples]) -> List[Tensor]:
         """Compute the objectness of the anchors of a student's RPN.
 
         Args:
@@ -68,4 +69,4 @@ class RPNAdapter(DenseHeadAdapter):
         Returns:
             list[Tensor]: Objectness logits for each level, shape (N * P, 1).
         """
-        return self.answer(self.look_at(maps), groups)
+        return self.classify_groups(self.prepare_maps(maps), groups)

@@ -16,9 +16,9 @@ from mmdet.structures import DetDataSample, SampleList
 from torch import Tensor
 
 from ..logits import class_probabilities
-from .claimed_objects import claim_objects
 from .classification_samples import ClassificationSamples
 from .head_adapter import HeadAdapter
+from .object_assignment import assign_objects
 
 # Large enough for a detector that selects 900 map positions as queries.
 PROBE_SIZE = 512
@@ -29,7 +29,7 @@ class SetPredictionAdapter(HeadAdapter):
 
     sample_name = 'queries'
     shares_samples = False
-    answers_by_queries = True
+    uses_queries = True
 
     @property
     def scores_iou(self) -> bool:
@@ -75,7 +75,7 @@ class SetPredictionAdapter(HeadAdapter):
 
         Only the last layer, which makes the detections, is labelled. The
         labels of the training cannot be used, because they depend on the
-        detector's own scores. :func:`claim_objects` computes the labels
+        detector's own scores. :func:`assign_objects` computes the labels
         instead, for both protocols.
 
         Args:
@@ -91,21 +91,21 @@ class SetPredictionAdapter(HeadAdapter):
         """
         layers = self.predict(images, data_samples)
         predicted = layers[-1]
-        claims = [
-            claim_objects(
+        assignments = [
+            assign_objects(
                 boxes,
                 class_probabilities(logits, self.activation, self.num_classes),
                 sample, self.num_classes) for boxes, logits, sample in zip(
                     predicted.boxes, predicted.logits, data_samples)
         ]
-        labels, quality, weight = map(torch.cat, zip(*claims))
-        counts = torch.tensor([len(one) for one in predicted.logits])
+        labels, quality, weight = map(torch.cat, zip(*assignments))
+        counts = torch.tensor([len(logits) for logits in predicted.logits])
         return [
             ClassificationSamples(
                 logits=torch.cat(predicted.logits),
                 image_index=torch.arange(
                     len(counts)).repeat_interleave(counts).to(labels.device),
-                where=torch.cat(predicted.boxes),
+                location=torch.cat(predicted.boxes),
                 stage=len(layers) - 1,
                 labels=labels,
                 quality=quality if self.scores_iou else None,
@@ -133,9 +133,9 @@ def with_batch_shape(data_samples: SampleList, images: Tensor) -> SampleList:
         return data_samples
     resized = []
     for sample in data_samples:
-        one = DetDataSample()
-        one.set_metainfo(dict(sample.metainfo, batch_input_shape=size))
-        resized.append(one)
+        copied = DetDataSample()
+        copied.set_metainfo(dict(sample.metainfo, batch_input_shape=size))
+        resized.append(copied)
     return resized
 
 

@@ -44,54 +44,58 @@ def content_from_teacher(student: nn.Module, queries: Queries) -> Queries:
     repeated from the beginning if the teacher has more queries.
     """
     boxes, content = queries['reference_points'], queries['query']
-    own = student.query_embedding.weight
-    if content.shape[-1] != own.shape[-1]:
-        numbers = torch.arange(content.shape[1], device=own.device) % len(own)
-        content = own[numbers].expand(len(content), -1, -1)
+    weight = student.query_embedding.weight
+    if content.shape[-1] != weight.shape[-1]:
+        numbers = torch.arange(
+            content.shape[1], device=weight.device) % len(weight)
+        content = weight[numbers].expand(len(content), -1, -1)
     return dict(reference_points=boxes, query=content)
 
 
-class Sharing(NamedTuple):
+class QuerySharing(NamedTuple):
     """Rule to use the queries of a teacher in a student of the same kind.
 
     Attributes:
         names (tuple[str, ...]): Names of the inputs of the teacher's decoder
             that are used.
-        translate (callable): Function of ``(student, queries)`` that returns
+        convert (callable): Function of ``(student, queries)`` that returns
             inputs of the student's decoder.
     """
     names: Tuple[str, ...]
-    translate: Callable[[nn.Module, Queries], Queries]
+    convert: Callable[[nn.Module, Queries], Queries]
 
 
-SHARING: Dict[type, Sharing] = {
-    ConditionalDETRHead: Sharing(('query_pos', ), without_content),
-    DABDETRHead: Sharing(('query_pos', ), without_content),
-    DeformableDETRHead: Sharing(('reference_points', ), content_from_boxes),
-    DINOHead: Sharing(('reference_points', 'query'), content_from_teacher),
+QUERY_SHARING: Dict[type, QuerySharing] = {
+    ConditionalDETRHead: QuerySharing(('query_pos', ), without_content),
+    DABDETRHead: QuerySharing(('query_pos', ), without_content),
+    DeformableDETRHead: QuerySharing(('reference_points', ),
+                                     content_from_boxes),
+    DINOHead: QuerySharing(('reference_points', 'query'),
+                           content_from_teacher),
 }
 
 
-def sharing_of(detector: nn.Module) -> Optional[Sharing]:
+def query_sharing(detector: nn.Module) -> Optional[QuerySharing]:
     """Look up how a detector's queries are shared.
 
     Args:
         detector (nn.Module): Detector of the DETR family.
 
     Returns:
-        Sharing, optional: Rule for its kind of queries; None if they are not
-        positions.
+        QuerySharing, optional: Rule for its kind of queries; None if they
+        are not positions.
     """
     # The exact type only: queries of a subclass may differ, e.g. those of DDQ
     # come from its features.
-    sharing = SHARING.get(type(detector.bbox_head))
-    if sharing is None or (sharing.translate is content_from_boxes
+    sharing = QUERY_SHARING.get(type(detector.bbox_head))
+    if sharing is None or (sharing.convert is content_from_boxes
                            and not detector.as_two_stage):
         return None
     return sharing
 
 
-def difference_of(teacher: nn.Module, student: nn.Module) -> Optional[str]:
+def reason_against_sharing(teacher: nn.Module,
+                           student: nn.Module) -> Optional[str]:
     """Explain why the student's decoder cannot take the teacher's queries.
 
     Args:
@@ -102,14 +106,20 @@ def difference_of(teacher: nn.Module, student: nn.Module) -> Optional[str]:
         str, optional: Text that follows 'the teacher X and the student Y
         ...' in a message; None if the decoder can take them.
     """
-    mine, its = (sharing_of(one) for one in (teacher, student))
-    if its is None:
+    teacher_sharing, student_sharing = (
+        query_sharing(detector) for detector in (teacher, student))
+    if student_sharing is None:
         return 'do not fit: the student is not a two-stage detector'
-    if mine.translate is not without_content:
+    if teacher_sharing.convert is not without_content:
         return None
-    if any(getattr(one, 'num_patterns', 0) for one in (teacher, student)):
+    if any(
+            getattr(detector, 'num_patterns', 0)
+            for detector in (teacher, student)):
         return 'do not fit: `num_patterns` must be 0 in both'
-    widths = [one.query_embedding.embedding_dim for one in (teacher, student)]
+    widths = [
+        detector.query_embedding.embedding_dim
+        for detector in (teacher, student)
+    ]
     if widths[0] != widths[1]:
         return ('do not fit: their query embeddings must have the same '
                 f'width, but the teacher has {widths[0]} and the student '

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions)
-from .hooks import removed_on_leaving
+from .hooks import removed_on_exit
 from .set_prediction_adapter import SetPredictionAdapter
 
 
@@ -56,8 +56,8 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
             if not isinstance(bbox_head, DIIHead):
                 return (f'{kind} with the `bbox_head` '
                         f'{type(bbox_head).__name__}, which is not a DIIHead')
-        columns = {(one.num_classes, _activation(one))
-                   for one in roi_head.bbox_head}
+        columns = {(bbox_head.num_classes, _activation(bbox_head))
+                   for bbox_head in roi_head.bbox_head}
         if len(columns) > 1:
             return (f'{kind} whose stages differ in their classes or in the '
                     'kind of their `loss_cls`: give all stages the same')
@@ -78,13 +78,13 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
                 bbox_head.loss_cls.register_forward_pre_hook(
                     stage.record_targets, with_kwargs=True)
             ]
-        with removed_on_leaving(handles):
+        with removed_on_exit(handles):
             yield observation
         observation.features = stages[0].features
         observation.groups += [
             ClassificationSamples(
                 image_index=stage.rois[:, 0].long(),
-                where=stage.rois,
+                location=stage.rois,
                 stage=index,
                 group_weight=weight,
                 **stage.samples)
@@ -125,8 +125,8 @@ class SparseRoIHeadAdapter(SetPredictionAdapter):
         features = detector.extract_feat(images)
         metas = [sample.metainfo for sample in data_samples]
         proposals = detector.rpn_head.predict(features, data_samples)
-        queries = torch.stack([one.features for one in proposals])
-        boxes = [one.bboxes for one in proposals]
+        queries = torch.stack([proposal.features for proposal in proposals])
+        boxes = [proposal.bboxes for proposal in proposals]
         stages = []
         for stage in range(len(self._bbox_heads)):
             # This method combines extractor, head and decoding; the

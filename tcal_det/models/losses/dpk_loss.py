@@ -16,7 +16,7 @@ from .feature_loss import FeatureLoss, Scene
 from .random_stream import RandomStream
 
 
-def linear_cka(one: Tensor, other: Tensor) -> Tensor:
+def linear_cka(features: Tensor, other_features: Tensor) -> Tensor:
     r"""Compute the similarity of two representations of the same samples.
 
     .. math::
@@ -27,8 +27,8 @@ def linear_cka(one: Tensor, other: Tensor) -> Tensor:
     of the columns, and 0 if one representation is constant.
 
     Args:
-        one (Tensor): First representation X of S samples, shape (S, D).
-        other (Tensor): Second representation Y of them, shape (S, E).
+        features (Tensor): First representation X of S samples, shape (S, D).
+        other_features (Tensor): Second representation Y of them, shape (S, E).
 
     Returns:
         Tensor: Similarity, a scalar in [0, 1].
@@ -43,10 +43,12 @@ def linear_cka(one: Tensor, other: Tensor) -> Tensor:
         Kornblith et al., "Similarity of Neural Network Representations
         Revisited", ICML 2019, arXiv 1905.00414.
     """
-    one, other = (rows - rows.mean(dim=0) for rows in (one, other))
-    shared = (one.T @ other).square().sum()
-    own = (one.T @ one).norm() * (other.T @ other).norm()
-    return torch.where(own > 0, shared / own, torch.zeros_like(own))
+    features, other_features = (
+        rows - rows.mean(dim=0) for rows in (features, other_features))
+    alignment = (features.T @ other_features).square().sum()
+    norms = (features.T @ features).norm() * (
+        other_features.T @ other_features).norm()
+    return torch.where(norms > 0, alignment / norms, torch.zeros_like(norms))
 
 
 @MODELS.register_module()
@@ -116,21 +118,27 @@ class DPKLoss(FeatureLoss):
         self.momentum = check_fraction('momentum', momentum)
         self.start_similarity = check_fraction('start_similarity',
                                                start_similarity)
-        both = list(zip(self.student_channels, self.teacher_channels))
+        channels = list(zip(self.student_channels, self.teacher_channels))
         self.student_encoders = nn.ModuleList(
-            self._encoder(own, other) for own, other in both)
+            self._encoder(student_count, teacher_count)
+            for student_count, teacher_count in channels)
         self.teacher_encoders = nn.ModuleList(
-            self._encoder(other, other) for _, other in both)
+            self._encoder(teacher_count, teacher_count)
+            for _, teacher_count in channels)
         self.decoders = nn.ModuleList(
-            self._decoder(other) for _, other in both)
+            self._decoder(teacher_count) for _, teacher_count in channels)
         self.random_stream = RandomStream()
-        self.register_buffer('similarity',
-                             torch.full((len(both), ), self.start_similarity))
+        self.register_buffer(
+            'similarity', torch.full((len(channels), ), self.start_similarity))
 
-    def _encoder(self, own: int, channels: int) -> nn.Sequential:
+    def _encoder(self, in_channels: int, out_channels: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.Conv2d(own, channels, self.patch_size, stride=self.patch_size),
-            nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1))
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                self.patch_size,
+                stride=self.patch_size), nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1))
 
     def _decoder(self, channels: int) -> nn.Sequential:
         return nn.Sequential(
@@ -141,14 +149,17 @@ class DPKLoss(FeatureLoss):
     def level_loss(self, student: Tensor, teacher: Tensor, level: int,
                    scene: Scene) -> Tensor:
         height, width = teacher.shape[-2:]
-        own = self.student_encoders[level](self._whole_patches(student))
-        other = self.teacher_encoders[level](self._whole_patches(teacher))
-        similarity = self._updated_similarity(own.detach(), other.detach(),
-                                              level)
+        student_code = self.student_encoders[level](
+            self._whole_patches(student))
+        teacher_code = self.teacher_encoders[level](
+            self._whole_patches(teacher))
+        similarity = self._updated_similarity(student_code.detach(),
+                                              teacher_code.detach(), level)
         drawn = torch.rand(
-            own.shape[-2:], generator=self.random_stream.generator())
+            student_code.shape[-2:], generator=self.random_stream.generator())
         is_given = drawn.to(similarity) > similarity
-        restored = self.decoders[level](torch.where(is_given, other, own))
+        restored = self.decoders[level](
+            torch.where(is_given, teacher_code, student_code))
         return F.mse_loss(restored[..., :height, :width], teacher)
 
     def _whole_patches(self, maps: Tensor) -> Tensor:
@@ -156,16 +167,18 @@ class DPKLoss(FeatureLoss):
         return F.pad(
             maps, (0, -width % self.patch_size, 0, -height % self.patch_size))
 
-    def _updated_similarity(self, own: Tensor, other: Tensor,
+    def _updated_similarity(self, student_code: Tensor, teacher_code: Tensor,
                             level: int) -> Tensor:
-        own, other = (
-            maps.transpose(0, 1).flatten(1).T for maps in (own, other))
-        former = self.similarity[level]
+        student_code, teacher_code = (
+            maps.transpose(0, 1).flatten(1).T
+            for maps in (student_code, teacher_code))
+        previous = self.similarity[level]
         # Every process must call `all_reduce`, even if its maps are too
         # small.
-        found = former.clone() if len(own) < 2 else linear_cka(own, other)
-        found = found.to(former)
-        all_reduce(found, 'mean')
+        current = previous.clone() if len(student_code) < 2 else linear_cka(
+            student_code, teacher_code)
+        current = current.to(previous)
+        all_reduce(current, 'mean')
         self.similarity[level] = (
-            self.momentum * former + (1 - self.momentum) * found)
+            self.momentum * previous + (1 - self.momentum) * current)
         return self.similarity[level]

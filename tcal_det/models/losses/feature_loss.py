@@ -14,7 +14,7 @@ from ..logits import at_least_float32
 from .logit_loss import without_autocast
 from .weighted_loss import WeightedLoss
 
-PLACES = ('neck', 'backbone')
+FEATURE_SOURCES = ('neck', 'backbone')
 
 
 class Scene(NamedTuple):
@@ -77,7 +77,7 @@ class FeatureLoss(WeightedLoss):
                  teacher_channels: Optional[Sequence[int]] = None,
                  features: str = 'neck') -> None:
         super().__init__(loss_weight)
-        self.features = check_choice('features', features, PLACES)
+        self.features = check_choice('features', features, FEATURE_SOURCES)
         student: Any = _check_channels('student_channels', student_channels)
         teacher: Any = _check_channels('teacher_channels', teacher_channels)
         if student is None and self.needs_channels:
@@ -98,8 +98,9 @@ class FeatureLoss(WeightedLoss):
         self.teacher_channels: Any = student if teacher is None else teacher
         if self.projects and self.student_channels != self.teacher_channels:
             self.projections = nn.ModuleList(
-                nn.Identity() if own == other else nn.Conv2d(own, other, 1)
-                for own, other in zip(student, teacher))
+                nn.Identity() if first ==
+                second else nn.Conv2d(first, second, 1)
+                for first, second in zip(student, teacher))
 
     def forward(self,
                 student: Sequence[Tensor],
@@ -127,18 +128,20 @@ class FeatureLoss(WeightedLoss):
         total = student[0].new_zeros((),
                                      dtype=at_least_float32(student[0]).dtype)
         with without_autocast(student[0]):
-            for level, (own, other) in enumerate(zip(student, teacher)):
-                own = at_least_float32(own)
-                other = at_least_float32(other.detach())
+            for level, (student_map,
+                        teacher_map) in enumerate(zip(student, teacher)):
+                student_map = at_least_float32(student_map)
+                teacher_map = at_least_float32(teacher_map.detach())
                 if hasattr(self, 'projections'):
-                    own = self.projections[level](own)
-                if own.shape[-2:] != other.shape[-2:]:
-                    own = F.interpolate(
-                        own,
-                        size=other.shape[-2:],
+                    student_map = self.projections[level](student_map)
+                if student_map.shape[-2:] != teacher_map.shape[-2:]:
+                    student_map = F.interpolate(
+                        student_map,
+                        size=teacher_map.shape[-2:],
                         mode='bilinear',
                         align_corners=False)
-                total = total + self.level_loss(own, other, level, scene)
+                total = total + self.level_loss(student_map, teacher_map,
+                                                level, scene)
         return self.loss_weight * total
 
     def level_loss(self, student: Tensor, teacher: Tensor, level: int,
@@ -160,20 +163,23 @@ class FeatureLoss(WeightedLoss):
 
     def _check_maps(self, student: Sequence[Tensor],
                     teacher: Sequence[Tensor]) -> None:
-        own, other = ([level.shape[1] for level in maps]
-                      for maps in (student, teacher))
+        student_counts, teacher_counts = ([level.shape[1] for level in maps]
+                                          for maps in (student, teacher))
         if self.student_channels is None and not self.projects:
             return
-        if own == (self.student_channels
-                   or other) and other == (self.teacher_channels or other):
+        if student_counts == (self.student_channels
+                              or teacher_counts) and teacher_counts == (
+                                  self.teacher_channels or teacher_counts):
             return
         given = ('none' if self.student_channels is None else
                  f'{self.student_channels} and {self.teacher_channels}')
         raise InvalidValueError(
             '`student_channels` and `teacher_channels` must be the channels '
-            f'of the {len(own)} levels that are compared, {own} and {other}, '
-            f'but got {given}: give student_channels={own}' +
-            ('' if own == other else f', teacher_channels={other}'))
+            f'of the {len(student_counts)} levels that are compared, '
+            f'{student_counts} and {teacher_counts}, but got {given}: '
+            f'give student_channels={student_counts}' +
+            ('' if student_counts ==
+             teacher_counts else f', teacher_channels={teacher_counts}'))
 
 
 def _check_channels(name: str,
@@ -184,4 +190,4 @@ def _check_channels(name: str,
         raise InvalidTypeError(
             f'`{name}` must be a list with the channels of each level, but '
             f'got {channels!r}')
-    return [check_count(name, one) for one in channels]
+    return [check_count(name, count) for count in channels]

@@ -74,8 +74,8 @@ def object_masks(boxes: Tensor, size: Tuple[int,
 0.5000, 0.5000]]))
     """
     height, width = size
-    within_x, count_x = _touched(boxes[:, 0], boxes[:, 2], width)
-    within_y, count_y = _touched(boxes[:, 1], boxes[:, 3], height)
+    within_x, count_x = _covered_cells(boxes[:, 0], boxes[:, 2], width)
+    within_y, count_y = _covered_cells(boxes[:, 1], boxes[:, 3], height)
     share = (1 / (count_x * count_y))[:, None, None]
     weights = share * within_y[:, :, None] * within_x[:, None, :]
     # Append a row of zeros, as a maximum over no objects is not defined.
@@ -84,7 +84,8 @@ def object_masks(boxes: Tensor, size: Tuple[int,
     return objects, is_rest / is_rest.sum().clamp(min=1)
 
 
-def _touched(start: Tensor, end: Tensor, count: int) -> Tuple[Tensor, Tensor]:
+def _covered_cells(start: Tensor, end: Tensor,
+                   count: int) -> Tuple[Tensor, Tensor]:
     """Return a mask of the cells that each object touches, and their count."""
     first = (start * count + ROUNDING).floor().clamp(0, count - 1)
     last = (end * count - ROUNDING).ceil().clamp(max=count) - 1
@@ -178,12 +179,14 @@ class FGDLoss(FeatureLoss):
 
     def _focal(self, student: Tensor, teacher: Tensor,
                boxes: Sequence[Tensor]) -> Tensor:
-        own, other = (
+        student_attention, teacher_attention = (
             attention(maps, self.temperature) for maps in (student, teacher))
         # Sum over channels first, as the masks have no channels.
-        gaps = (other[0] * other[1] * (teacher - student).square()).sum(dim=1)
+        gaps = (teacher_attention[0] * teacher_attention[1] *
+                (teacher - student).square()).sum(dim=1)
         focal: Any = self.attention_weight * sum(  # of tensors
-            (one - its).abs().sum() for one, its in zip(own, other))
+            (student_part - teacher_part).abs().sum() for student_part,
+            teacher_part in zip(student_attention, teacher_attention))
         for gap, objects in zip(gaps, boxes):
             foreground, background = object_masks(
                 objects.to(gap), tuple(gap.shape))
@@ -193,6 +196,6 @@ class FGDLoss(FeatureLoss):
         return focal
 
     def _global(self, student: Tensor, teacher: Tensor, level: int) -> Tensor:
-        own = self.student_contexts[level](student.contiguous())
-        other = self.teacher_contexts[level](teacher.contiguous())
-        return (own - other).square().sum()
+        student_context = self.student_contexts[level](student.contiguous())
+        teacher_context = self.teacher_contexts[level](teacher.contiguous())
+        return (student_context - teacher_context).square().sum()

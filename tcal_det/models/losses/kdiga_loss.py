@@ -72,12 +72,12 @@ def energy_gap(student: Tensor, teacher: Tensor) -> Tensor:
         min(*sides) for sides in zip(student.shape[-2:], teacher.shape[-2:])
     ]
     maps = []
-    for one in (student, teacher):
+    for gradient in (student, teacher):
         # The cosine does not depend on a sample's scale, and without this
         # division small squares would underflow.
-        largest = one.detach().abs().flatten(1).amax(dim=1)
+        largest = gradient.detach().abs().flatten(1).amax(dim=1)
         largest = largest.masked_fill(largest == 0, 1)[:, None, None, None]
-        energy = (one / largest).square().sum(dim=1, keepdim=True)
+        energy = (gradient / largest).square().sum(dim=1, keepdim=True)
         maps.append(F.adaptive_avg_pool2d(energy, size).flatten(1))
     return 1 - F.cosine_similarity(maps[0], maps[1], dim=1)
 

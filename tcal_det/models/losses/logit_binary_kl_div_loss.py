@@ -97,7 +97,7 @@ class LogitBinaryKLDivLoss(LogitLoss):
     """
 
     head_activation = 'sigmoid'
-    widens_itself = True
+    handles_half_precision = True
 
     def per_sample_loss(self, student: Tensor, teacher: Tensor,
                         labels: Optional[Tensor]) -> Tensor:

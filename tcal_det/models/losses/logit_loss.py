@@ -40,7 +40,7 @@ class LogitLoss(WeightedLoss):
         head_activation (str): Activation of the heads for which the loss is
             valid, 'softmax' or 'sigmoid'.
         needs_labels (bool): Whether ``labels`` is required if N > 0.
-        widens_itself (bool): Whether the loss accepts logits in half
+        handles_half_precision (bool): Whether the loss accepts logits in half
             precision and converts them to float32 in parts, which avoids a
             float32 copy of all logits.
 
@@ -61,7 +61,7 @@ class LogitLoss(WeightedLoss):
 
     head_activation = 'softmax'
     needs_labels = False
-    widens_itself = False
+    handles_half_precision = False
 
     def __init__(self, loss_weight: float = 1.0, samples: str = 'all') -> None:
         super().__init__(loss_weight)
@@ -123,7 +123,7 @@ class LogitLoss(WeightedLoss):
         if isinstance(avg_factor, Tensor):
             # A divisor of shape (1,) would give a loss of shape (1,).
             avg_factor = avg_factor.reshape(())
-        if not self.widens_itself:
+        if not self.handles_half_precision:
             student_logits = at_least_float32(student_logits)
             teacher_logits = at_least_float32(teacher_logits)
         return self.loss_weight * self.reduced_loss(
@@ -138,7 +138,7 @@ class LogitLoss(WeightedLoss):
 
         Args:
             student (Tensor): Logits of the student, shape (N, C); at least
-                float32, unless ``widens_itself`` is True.
+                float32, unless ``handles_half_precision`` is True.
             teacher (Tensor): Detached logits of the teacher, same shape and
                 type.
             labels (Tensor, optional): Assigned class of each sample, shape

@@ -152,7 +152,7 @@ class QualityFocalKDLoss(LogitLoss):
     """
 
     head_activation = 'sigmoid'
-    widens_itself = True
+    handles_half_precision = True
 
     def __init__(self,
                  beta: float = 1.0,

@@ -35,22 +35,22 @@ def split_target(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
 
     Example:
         >>> logits = torch.tensor([[.5, .3, .2]]).log()
-        >>> binary, others = split_target(logits, torch.tensor([1]))
+        >>> binary, non_target = split_target(logits, torch.tensor([1]))
         >>> print(binary.softmax(1))
         tensor([[0.3000, 0.7000]])
-        >>> print(others.softmax(1))
+        >>> print(non_target.softmax(1))
         tensor([[0.7143, 0.2857]])
     """
     labels = labels[:, None]
     column = torch.arange(logits.shape[1] - 1, device=logits.device)
     # Skip the target: the columns from its position on move up by one.
-    others = logits.gather(1, column + (column >= labels))
+    non_target = logits.gather(1, column + (column >= labels))
     # The gradient of a log-sum-exp is NaN if all inputs are -inf.
-    is_alone = (others == -math.inf).all(dim=1, keepdim=True)
-    others = others.masked_fill(is_alone, 0)
-    rest = torch.logsumexp(others, dim=1, keepdim=True)
-    rest = rest.masked_fill(is_alone, -math.inf)
-    return torch.cat([logits.gather(1, labels), rest], dim=1), others
+    has_no_rest = (non_target == -math.inf).all(dim=1, keepdim=True)
+    non_target = non_target.masked_fill(has_no_rest, 0)
+    rest = torch.logsumexp(non_target, dim=1, keepdim=True)
+    rest = rest.masked_fill(has_no_rest, -math.inf)
+    return torch.cat([logits.gather(1, labels), rest], dim=1), non_target
 
 
 def target_kl_div(student_logits: Tensor,

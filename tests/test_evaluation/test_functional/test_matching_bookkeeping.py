@@ -11,7 +11,7 @@ from tcal_det.evaluation.functional.coco_arrays import (Detections,
                                                         ground_truth_from_coco)
 from tcal_det.evaluation.functional.matching import (match_at_thresholds,
                                                      match_detections)
-from tcal_det.evaluation.functional.serving_order import serving_order
+from tcal_det.evaluation.functional.matching_order import make_matching_order
 
 
 def test_a_detection_below_the_threshold_forgets_its_object():
@@ -89,7 +89,7 @@ def test_orders_with_large_indices(largest):
         rng.choice([0.0, -0.0, 0.25, 0.5, 1.0], 300))
     image, label, score = (detections.image_index, detections.class_index,
                            detections.scores)
-    found = serving_order(detections)
+    found = make_matching_order(detections)
     np.testing.assert_array_equal(found.order,
                                   np.lexsort((-score, image, label)))
     np.testing.assert_array_equal(found.by_score,

@@ -13,7 +13,7 @@ from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.distillers import auto_weight
 from tcal_det.models.distillers.auto_weight import (LARGE, STEPS, AutoWeight,
-                                                    SizeWatch,
+                                                    TermSizeCheck,
                                                     classification_losses,
                                                     gradient_norms,
                                                     parse_loss_weight)
@@ -207,7 +207,7 @@ def test_large_terms_are_warned_of(monkeypatch):
     monkeypatch.setattr(
         auto_weight, 'print_log', lambda text, logger, level: logged.append(
             (level, text)))
-    watch = SizeWatch()
+    watch = TermSizeCheck()
     for _ in range(2 * STEPS):
         watch.observe(
             dict(

@@ -138,7 +138,7 @@ def test_boxes_of_rois(tmp_path, batch, is_cascade, samples):
         probs = (logits / 2).softmax(dim=1)[:, :3]
         chosen = torch.where(assigned < 3, assigned, probs.argmax(dim=1))
         far = dict(img_shape=(10**6, 10**6))
-        for row, roi in enumerate(group.where[:, 1:]):
+        for row, roi in enumerate(group.location[:, 1:]):
             if samples == 'foreground' and assigned[row] == 3:
                 continue
             # Far from the border nothing is clipped.

@@ -433,7 +433,7 @@ def test_targets_of_an_earlier_head_run_are_forgotten(distiller_cfg):
         # The training's run, on other RoIs; its loss has not been called.
         roi_head._bbox_forward(levels, rois[:1])
     samples, = observation.groups
-    assert len(samples.logits) == len(samples.where) == 1
+    assert len(samples.logits) == len(samples.location) == 1
     assert samples.labels is None and samples.weight is None
 
 

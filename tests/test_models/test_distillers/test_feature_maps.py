@@ -16,7 +16,8 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.models.distillers.terms.feature_maps import (match_levels,
                                                            matched_maps,
                                                            relative_boxes)
-from tcal_det.models.distillers.training_step import Taught, TrainingStep
+from tcal_det.models.distillers.training_step import (TeacherOutput,
+                                                      TrainingStep)
 from tcal_det.models.head_adapters import ModuleCall
 from tcal_det.registry import MODELS
 
@@ -82,7 +83,8 @@ def test_part_that_returns_no_maps(output):
             InvalidValueError,
             match='the neck of the student Student must return a tuple of '
             'maps.*choose'):
-        matched_maps(step, Taught([], SimpleNamespace(adapter=detector)),
+        matched_maps(step, TeacherOutput([],
+                                         SimpleNamespace(adapter=detector)),
                      'neck')
 
 
@@ -110,13 +112,13 @@ def test_models_that_pad_to_other_sizes(sizes):
     strides = (8, 16, 32, 64, 128)
     student, teacher = (coordinates(size, strides) for size in sizes)
     detector = SimpleNamespace(name='Detector')
-    step, taught = (SimpleNamespace(
+    step, teacher_output = (SimpleNamespace(
         student=detector,
         adapter=detector,
         images=torch.zeros(1, 3, *size),
         calls=dict(neck=ModuleCall((), maps)))
-                    for size, maps in zip(sizes, (student, teacher)))
-    matched = matched_maps(step, taught, 'neck')
+                            for size, maps in zip(sizes, (student, teacher)))
+    matched = matched_maps(step, teacher_output, 'neck')
     assert matched.levels == [0, 1, 2, 3, 4]
     assert matched.extent == tuple(map(min, *sizes))
     for own, other, stride in zip(matched.student, matched.teacher, strides):

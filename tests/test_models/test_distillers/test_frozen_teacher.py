@@ -38,10 +38,11 @@ def as_loaded(teacher_files):
 
 def classify(detector, images_and_rois):
     images, rois = images_and_rois
-    samples = ClassificationSamples(None, rois[:, 0].long(), where=rois)
+    samples = ClassificationSamples(None, rois[:, 0].long(), location=rois)
     adapter = adapter_for(detector, 'teacher')
     with torch.no_grad():
-        return adapter.answer(adapter.look(images, []), [samples])[0]
+        return adapter.classify_groups(
+            adapter.prepare_batch(images, []), [samples])[0]
 
 
 def batch_norms(model):

@@ -7,7 +7,7 @@ import torch.nn as nn
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.distillers import detector_files
-from tcal_det.models.distillers.detector_files import load_whole_checkpoint
+from tcal_det.models.distillers.detector_files import load_weights
 
 
 def test_what_fits_is_loaded_and_the_rest_is_logged(tmp_path, monkeypatch):
@@ -26,10 +26,10 @@ def test_what_fits_is_loaded_and_the_rest_is_logged(tmp_path, monkeypatch):
     monkeypatch.setattr(detector_files, 'print_log',
                         lambda text, **options: logged.append((text, options)))
     with pytest.raises(InvalidValueError, match=r'0.bias \(3,\) instead of'):
-        load_whole_checkpoint(model, path, 'detector')
+        load_weights(model, path, 'detector')
     assert not logged and not torch.equal(model[0].weight, weight)
 
-    content = load_whole_checkpoint(model, path, 'detector', True)
+    content = load_weights(model, path, 'detector', True)
     assert set(content) == {'state_dict'}
     assert torch.equal(model[0].weight, weight)
     assert torch.equal(model[0].bias, bias)

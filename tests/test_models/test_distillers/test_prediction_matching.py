@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from tcal_det.models.distillers.prediction_matching import (best_by_overlap,
                                                             match_sets,
                                                             pairing_cost,
-                                                            unique)
+                                                            remove_duplicates)
 
 SIZE = (100, 200)
 
@@ -145,12 +145,12 @@ def test_unique_keeps_the_confident_box_of_an_object():
                           [0., 0., 10., 6.], [50., 50., 60., 60.]])
     scores = torch.tensor([[0.1, 0.3], [0.5, 0.2], [0.9, 0.1], [0.2, 0.2]])
     # The third overlaps the second by 2/3, below 0.7; the first by 0.9.
-    assert unique(found, scores).tolist() == [2, 1, 3]
-    assert unique(found[:0], scores[:0]).tolist() == []
+    assert remove_duplicates(found, scores).tolist() == [2, 1, 3]
+    assert remove_duplicates(found[:0], scores[:0]).tolist() == []
 
 
 def test_unique_keeps_at_most_300():
     side = torch.arange(400.) * 20
     found = torch.stack([side, side, side + 10, side + 10], dim=1)
     scores = torch.linspace(1, 0.1, 400)[:, None]
-    assert unique(found, scores).tolist() == list(range(300))
+    assert remove_duplicates(found, scores).tolist() == list(range(300))

@@ -17,7 +17,7 @@ from torch import nn
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.distillers import SpeculativeSamples
-from tcal_det.models.distillers.second_run import without_traces
+from tcal_det.models.distillers.second_run import without_side_effects
 from tcal_det.registry import MODELS, OPTIM_WRAPPERS
 
 NUM_CLASSES = 3
@@ -100,7 +100,7 @@ def test_the_best_of_each_image_are_accepted(samples, top_k):
     """Against sorting with Python."""
     scores = torch.tensor([score / 5 for _, score in samples])
     images = torch.tensor([image for image, _ in samples], dtype=torch.long)
-    accepted = SpeculativeSamples(top_k).accepted(scores, images)
+    accepted = SpeculativeSamples(top_k).accepted_mask(scores, images)
     expected = [False] * len(samples)
     for image in range(4):
         places = [at for at, (own, _) in enumerate(samples) if own == image]
@@ -113,28 +113,29 @@ def test_proposals_are_drawn_by_their_score():
     scores = torch.tensor([.6, .3, .1, 0.])
     generator = torch.Generator().manual_seed(0)
     first = [
-        SpeculativeSamples.drawn(scores, 1, generator).item()
+        SpeculativeSamples.draw_proposals(scores, 1, generator).item()
         for _ in range(4000)
     ]
     shares = torch.bincount(torch.tensor(first), minlength=4) / 4000
     assert shares.tolist() == pytest.approx([.6, .3, .1, 0.], abs=.03)
     # None twice while there are others, also of score 0.
-    assert sorted(SpeculativeSamples.drawn(
-        scores, 4, generator).tolist()) == [0, 1, 2, 3]
-    assert len(SpeculativeSamples.drawn(scores, 9, generator)) == 9
+    assert sorted(
+        SpeculativeSamples.draw_proposals(scores, 4,
+                                          generator).tolist()) == [0, 1, 2, 3]
+    assert len(SpeculativeSamples.draw_proposals(scores, 9, generator)) == 9
 
 
 def heard(model, training_step, **options):
-    """The lesson of a step, and the RoIs of the student's own loss."""
+    """The group of a step, and the RoIs of the student's own loss."""
     seen = []
     extractor = model.roi_head.bbox_roi_extractor
     hook = extractor.register_forward_pre_hook(
         lambda _, args: seen.append(args[1].clone()))
-    with model.teacher.heard() as lessons:
+    with model.teacher.recorded_groups() as distill_groups:
         losses, _ = training_step(model, **options)
     hook.remove()
-    (lesson, ) = lessons
-    return lesson, seen, losses
+    (distill_group, ) = distill_groups
+    return distill_group, seen, losses
 
 
 def student_logits(model, rois, batch):
@@ -154,9 +155,9 @@ def teacher_logits(model, rois, batch):
 @pytest.mark.parametrize('top_k', [0, 8])
 def test_both_classify_the_mixed_set(make, training_step, batch, top_k):
     model = make(top_k)
-    lesson, seen, _ = heard(model, training_step)
-    samples, (own, others) = lesson.samples, seen
-    rois = samples.where
+    distill_group, seen, _ = heard(model, training_step)
+    samples, (own, others) = distill_group.samples, seen
+    rois = samples.location
     assert len(rois) == len(own)
     replaced = (rois != own).any(dim=1)
     # The student's head ran a second time, on what was replaced only.
@@ -171,7 +172,7 @@ def test_both_classify_the_mixed_set(make, training_step, batch, top_k):
         kept = (~replaced[of_image]).nonzero().flatten()
         assert sorted(order.tolist()) == kept.tolist()
     with torch.no_grad():
-        torch.testing.assert_close(lesson.logits,
+        torch.testing.assert_close(distill_group.logits,
                                    teacher_logits(model, rois, batch))
         torch.testing.assert_close(samples.logits.detach(),
                                    student_logits(model, rois, batch))
@@ -207,11 +208,11 @@ def test_others_have_the_labels_of_the_students_assigner(make, batch):
     for sample, found in zip(samples, proposals):
         # Objects where the teacher proposes some.
         sample.gt_instances.bboxes = found.bboxes[:3] + 1
-    with model.teacher.heard() as (lessons):
+    with model.teacher.recorded_groups() as (distill_groups):
         model(**data, mode='loss')
-    mixed = lessons[0].samples
+    mixed = distill_groups[0].samples
     labels = []
-    for roi in mixed.where:
+    for roi in mixed.location:
         objects = samples[int(roi[0])].gt_instances
         overlaps = bbox_overlaps(roi[None, 1:], objects.bboxes)[0]
         best = overlaps.argmax()
@@ -265,9 +266,9 @@ def test_resumed_training_draws_as_an_uninterrupted_one(
 
 @pytest.mark.parametrize('top_k, rate', [(0, 0.), (8, .25), (99, 1.)])
 def test_acceptance_rate_is_logged(make, training_step, top_k, rate):
-    lesson, _, _ = heard(make(top_k), training_step)
+    distill_group, _, _ = heard(make(top_k), training_step)
     # 32 RoIs an image.
-    assert len(lesson.logits) == 64
+    assert len(distill_group.logits) == 64
     hub = MessageHub.get_current_instance()
     assert hub.get_scalar('train/acceptance_rate').current() == rate
 
@@ -467,7 +468,7 @@ def test_run_without_traces():
     kept = {name: one.clone() for name, one in module.named_buffers()}
     tensors = dict(module.named_buffers())
     state = torch.get_rng_state()
-    with pytest.raises(KeyError), without_traces(module, inputs):
+    with pytest.raises(KeyError), without_side_effects(module, inputs):
         second = module(2 * inputs)
         assert module[1].num_batches_tracked == 2
         raise KeyError

@@ -11,7 +11,7 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.models.class_names import (checkpoint_class_names,
                                          dataset_class_names, plain_spelling)
 from tcal_det.models.distillers import frozen_teacher, teacher_check
-from tcal_det.models.distillers.lesson import Lesson
+from tcal_det.models.distillers.distillation_group import DistillationGroup
 from tcal_det.models.distillers.teacher_check import STEPS, TeacherCheck
 from tcal_det.models.head_adapters import ClassificationSamples, Observation
 from tcal_det.registry import MODELS
@@ -38,7 +38,7 @@ def answers(classes):
         torch.as_tensor(classes), NUM_CLASSES + 1).float()
 
 
-def lesson(labels, given, by_student=None):
+def distill_group(labels, given, by_student=None):
     """Samples of these classes, and answers of teacher and student."""
     given = torch.as_tensor(given)
     if labels is not None:
@@ -46,12 +46,12 @@ def lesson(labels, given, by_student=None):
     own = answers(given if by_student is None else by_student)
     samples = ClassificationSamples(
         own, torch.zeros_like(given), None, labels=labels)
-    return Lesson(samples, answers(given), NUM_CLASSES)
+    return DistillationGroup(samples, answers(given), NUM_CLASSES)
 
 
 def run_steps(check, labels, given, steps=STEPS, by_student=None):
     for _ in range(steps):
-        check.observe([lesson(labels, given, by_student)])
+        check.observe([distill_group(labels, given, by_student)])
 
 
 def test_mean_over_classes_of_the_share_that_is_right(logged):
@@ -85,7 +85,7 @@ def test_random_answers_are_warned_of(logged):
     check = TeacherCheck()
     for _ in range(STEPS):
         labels, given = torch.randint(0, 4, (2, 200), generator=generator)
-        check.observe([lesson(labels, given)])
+        check.observe([distill_group(labels, given)])
     assert len(logged) == 2 and logged[1][0] == logging.WARNING
 
 
@@ -106,7 +106,7 @@ def test_it_waits_for_a_hundred_foreground_rois(logged):
     labels = [0, 1, 3, 3]
     check = TeacherCheck()
     run_steps(check, labels, labels, 5 * STEPS - 1)
-    check.observe([lesson(None, [0, 1])])
+    check.observe([distill_group(None, [0, 1])])
     assert not logged and not check.is_finished
     run_steps(check, labels, labels)
     assert check.is_finished and len(logged) == 1
@@ -346,8 +346,8 @@ def test_samples_with_a_counterpart_are_counted(monkeypatch):
     monkeypatch.setattr(
         frozen_teacher, 'print_log', lambda text, logger, level: logged.append(
             (level, text)))
-    group = lesson([0] * 8, [0] * 8).samples
-    part = lesson([0, 1], [0, 1])
+    group = distill_group([0] * 8, [0] * 8).samples
+    part = distill_group([0, 1], [0, 1])
     part.index = torch.tensor([3, 5])
     count = frozen_teacher._CounterpartCount('queries')
     observation = Observation([group])
@@ -358,7 +358,7 @@ def test_samples_with_a_counterpart_are_counted(monkeypatch):
     assert logged == [(logging.INFO,
                        'Teacher: answers for 20 of the 80 queries of the '
                        'first 10 steps (25.0 %)')]
-    part = lesson([], torch.zeros(0, dtype=torch.long))
+    part = distill_group([], torch.zeros(0, dtype=torch.long))
     part.index = torch.zeros(0, dtype=torch.long)
     count = frozen_teacher._CounterpartCount('queries')
     for _ in range(STEPS):

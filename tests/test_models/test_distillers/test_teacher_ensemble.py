@@ -10,7 +10,8 @@ from head_families import distiller_cfg, write_teacher
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
 from tcal_det.models.distillers import FrozenTeacher
-from tcal_det.models.distillers.lesson import Lesson, mixed_lesson
+from tcal_det.models.distillers.distillation_group import (DistillationGroup,
+                                                           mix_distill_groups)
 from tcal_det.models.head_adapters import ClassificationSamples
 from tcal_det.registry import MODELS
 
@@ -236,7 +237,7 @@ def test_weights_by_likelihood_beside_a_loss_that_names_a_teacher(
     cfg.distill_losses.loss_pkd = dict(type='PKDLoss', teacher='big')
     losses, _, model = step(cfg, training_step)
     assert losses['loss_pkd'] > 0 and losses['loss_kd_cls'] > 0
-    assert all(one.answers for one in model.teacher.teachers.values())
+    assert all(one.needs_logits for one in model.teacher.teachers.values())
 
 
 def test_the_missing_file_is_told_with_its_teacher(two):
@@ -260,19 +261,19 @@ def test_a_single_teacher_has_no_name(two):
                                    two()['big'])).teacher, FrozenTeacher)
 
 
-class TestMixedLesson:
+class TestMixedGroups:
     """Teachers that answer for other samples of one group."""
 
     LOGITS = torch.arange(10.).view(5, 2)
 
-    def lesson(self, index, answer):
+    def distill_group(self, index, answer):
         index = torch.tensor(index)
         group = ClassificationSamples(
             self.LOGITS.clone().requires_grad_(),
             torch.tensor([0, 0, 0, 1, 1]),
             None,
             labels=torch.tensor([0, 2, 1, 2, 0]))
-        return Lesson(
+        return DistillationGroup(
             group.subset(index),
             torch.full((len(index), 2), answer),
             2,
@@ -280,9 +281,10 @@ class TestMixedLesson:
 
     def test_each_sample_has_the_mean_of_those_that_answer(self):
         first, second = torch.logit(torch.tensor([0.2, 0.6])).tolist()
-        mixed = mixed_lesson(
-            [self.lesson([1, 3], first),
-             self.lesson([0, 3, 4], second)], [1.0, 3.0], 'sigmoid')
+        mixed = mix_distill_groups([
+            self.distill_group([1, 3], first),
+            self.distill_group([0, 3, 4], second)
+        ], [1.0, 3.0], 'sigmoid')
         assert mixed.index.tolist() == [0, 1, 3, 4]
         assert mixed.logits.sigmoid()[:, 0].tolist() == pytest.approx(
             [0.6, 0.2, 0.25 * 0.2 + 0.75 * 0.6, 0.6])
@@ -296,11 +298,11 @@ class TestMixedLesson:
         assert not mixed.logits.requires_grad
 
     def test_one_that_answers_for_all(self):
-        part = self.lesson([2], 1.0)
-        whole = self.lesson([0, 1, 2, 3, 4], 0.0)
+        part = self.distill_group([2], 1.0)
+        whole = self.distill_group([0, 1, 2, 3, 4], 0.0)
         whole.index = None
-        for lessons in ([whole, part], [part, whole]):
-            mixed = mixed_lesson(lessons, [1.0, 1.0], 'sigmoid')
+        for distill_groups in ([whole, part], [part, whole]):
+            mixed = mix_distill_groups(distill_groups, [1.0, 1.0], 'sigmoid')
             assert mixed.index.tolist() == [0, 1, 2, 3, 4]
             probs = mixed.logits.sigmoid()[:, 0]
             assert probs[[0, 1, 3, 4]].tolist() == pytest.approx([0.5] * 4)
@@ -308,11 +310,11 @@ class TestMixedLesson:
             assert mixed.samples.logits.tolist() == self.LOGITS.tolist()
 
     def test_nothing_at_all(self):
-        nothing = Lesson(
-            self.lesson([0],
-                        0.0).samples.subset(torch.zeros(0, dtype=torch.long)),
+        nothing = DistillationGroup(
+            self.distill_group([0], 0.0).samples.subset(
+                torch.zeros(0, dtype=torch.long)),
             torch.zeros(0, 2),
             2,
             index=torch.zeros(0, dtype=torch.long))
-        mixed = mixed_lesson([nothing, nothing], [1.0, 1.0], 'softmax')
+        mixed = mix_distill_groups([nothing, nothing], [1.0, 1.0], 'softmax')
         assert len(mixed.index) == len(mixed.logits) == 0

@@ -7,8 +7,8 @@ import torch
 import torch.nn as nn
 
 from tcal_det.models.distillers import teacher_check
+from tcal_det.models.distillers.distillation_group import DistillationGroup
 from tcal_det.models.distillers.frozen_teacher import FrozenTeacher
-from tcal_det.models.distillers.lesson import Lesson
 from tcal_det.models.distillers.teacher_check import STEPS, TeacherCheck
 from tcal_det.models.head_adapters import ClassificationSamples
 
@@ -65,7 +65,7 @@ def test_two_classes_are_enough_to_judge_by(given, levels, monkeypatch):
     samples = ClassificationSamples(
         logits, torch.zeros(40), None, labels=torch.tensor([0, 1] * 20))
     for _ in range(STEPS):
-        check.observe([Lesson(samples, logits, 1)])
+        check.observe([DistillationGroup(samples, logits, 1)])
     assert check.is_finished
     assert [level for level, _ in logged] == levels
     assert 'mean over 2 classes with background' in logged[0][1]

@@ -51,7 +51,7 @@ def freeze_norms(model):
 
 
 def step(model, raw, empty_image=None):
-    """Losses of a training step, and the lessons of its teacher."""
+    """Losses of a training step, and the groups of its teacher."""
     data = model.data_preprocessor(copy.deepcopy(raw), True)
     if empty_image is not None:
         sample = data['data_samples'][empty_image]
@@ -61,20 +61,20 @@ def step(model, raw, empty_image=None):
         return model(**data, mode='loss'), []
     if not model.teacher.is_built:
         model.teacher.build(model)
-    with model.teacher.heard() as lessons:
+    with model.teacher.recorded_groups() as distill_groups:
         losses = model(**data, mode='loss')
-    return losses, lessons
+    return losses, distill_groups
 
 
 @EACH_PAIR
 def test_step_teaches_and_leaves_the_rest_alone(pair_cfg, batch, teacher,
                                                 student, transport):
     model = freeze_norms(build(pair_cfg(teacher, student), MODELS))
-    losses, lessons = step(model, batch())
+    losses, distill_groups = step(model, batch())
     assert model.teacher.transport.name == transport
-    taught = sum(len(one.logits) for one in lessons)
+    taught = sum(len(one.logits) for one in distill_groups)
     assert taught > 20
-    for one in lessons:
+    for one in distill_groups:
         assert one.logits.shape == one.samples.logits.shape
         assert not one.logits.requires_grad
         assert (one.index.diff() > 0).all()
@@ -244,7 +244,7 @@ def test_rois_at_boxes_by_hand(pair_cfg, batch, family):
 def test_matched_predictions_by_hand(pair_cfg, batch):
     """Each anchor takes the row of the best box of GFL on which it lies."""
     model = freeze_norms(build(pair_cfg('gfl', 'retinanet'), MODELS))
-    losses, lessons = step(model, batch())
+    losses, distill_groups = step(model, batch())
     images, samples, calls, boxes = retina_student(model, batch())
     teacher = frozen_teacher('gfl')
     head = teacher.bbox_head
@@ -286,7 +286,7 @@ def test_matched_predictions_by_hand(pair_cfg, batch):
                                    logits[pick][None])
             total += (divergence * calls[level][2][place]).item()
             taught += 1
-    assert 20 < taught == sum(len(one.logits) for one in lessons) < 1024
+    assert 20 < taught == sum(len(one.logits) for one in distill_groups) < 1024
     assert losses['loss_kd_cls'].item() == pytest.approx(
         total / calls[0][3], rel=1e-3)
 
@@ -298,8 +298,8 @@ def test_sigmoid_teacher_of_a_softmax_student(pair_cfg, batch):
     calls = []
     model.roi_head.bbox_head.loss_cls.register_forward_pre_hook(
         lambda _, args: calls.append(args))
-    losses, lessons = step(model, batch())
-    lesson, = lessons
+    losses, distill_groups = step(model, batch())
+    distill_group, = distill_groups
     teacher = frozen_teacher('retinanet')
     data = model.data_preprocessor(batch(), True)
     maps, _ = teacher.bbox_head(teacher.extract_feat(data['inputs']))
@@ -308,15 +308,17 @@ def test_sigmoid_teacher_of_a_softmax_student(pair_cfg, batch):
     # PlattScaling of head_families.
     rows = torch.cat([2 * rows + 0.5, torch.zeros(len(rows), 1)], dim=1)
     distances = torch.cdist(
-        lesson.logits, rows, compute_mode='donot_use_mm_for_euclid_dist')
+        distill_group.logits,
+        rows,
+        compute_mode='donot_use_mm_for_euclid_dist')
     assert distances.min(dim=1).values.max() < 1e-3
     student, target = (
         one.double().log_softmax(1)
-        for one in (calls[0][0][lesson.index], lesson.logits))
+        for one in (calls[0][0][distill_group.index], distill_group.logits))
     divergence = (target.exp() * (target - student)).sum(dim=1)
-    weight = calls[0][2][lesson.index].double()
+    weight = calls[0][2][distill_group.index].double()
     # Divided by the number of all RoIs, as the student's own loss.
-    assert 20 < len(lesson.index) < len(calls[0][0])
+    assert 20 < len(distill_group.index) < len(calls[0][0])
     assert losses['loss_kd_cls'].item() == pytest.approx(
         (divergence * weight).sum().item() / len(calls[0][0]), rel=1e-3)
 

@@ -7,7 +7,7 @@ from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tcal_det.models.head_adapters.claimed_objects import claim_objects
+from tcal_det.models.head_adapters.object_assignment import assign_objects
 
 K = 3
 
@@ -23,7 +23,7 @@ def sample_of(boxes, labels, ignored=()):
 
 
 def claims(boxes, scores, *objects, **ignored):
-    labels, quality, weight = claim_objects(
+    labels, quality, weight = assign_objects(
         torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
         torch.tensor(scores), sample_of(*objects, **ignored), K)
     return labels.tolist(), quality.tolist(), weight.tolist()

@@ -149,7 +149,7 @@ def test_samples_are_the_priors_in_order(name):
     channels = adapter.cls_channels
     for group, level in zip(observation.groups, maps):
         num_images, _, height, width = level.shape
-        assert group.where == (height, width)
+        assert group.location == (height, width)
         per_cell = len(group.logits) // (num_images * height * width)
         assert group.image_index.tolist() == [
             index for index in range(num_images)

@@ -105,9 +105,10 @@ def test_at_most_two_logit_tensors_at_once(pair, calibrator, loss,
     with mock.patch.object(
             teacher, 'extract_feat',
             return_value=features), LiveMemory(*known) as memory:
-        for lesson in distilled.teacher.teach(
-                distilled.teacher.look(*inputs), observation):
-            distilled_loss(distilled.distill_losses['loss_kd_cls'], lesson)
+        for distill_group in distilled.teacher.classify_samples(
+                distilled.teacher.prepare_batch(*inputs), observation):
+            distilled_loss(distilled.distill_losses['loss_kd_cls'],
+                           distill_group)
     peak = memory.peak / logit_bytes(plain, inputs)
     # One has to be there.
     assert 1 < peak <= 2

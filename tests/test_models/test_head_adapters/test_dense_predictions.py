@@ -37,7 +37,7 @@ def groups_of(counts, columns=NUM_CLASSES, labelled=True, seed=0):
                     IMAGES * count, columns,
                     generator=generator).requires_grad_(),
                 image_index=torch.arange(IMAGES).repeat_interleave(count),
-                where=(1, count),
+                location=(1, count),
                 stage=level,
                 labels=labels if labelled else None))
     return groups

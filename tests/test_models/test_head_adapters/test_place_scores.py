@@ -19,7 +19,7 @@ def test_scores_of_every_dense_head(name):
     with torch.no_grad():
         maps = detector.extract_feat(images)
         with recorded_calls({'head.0': adapter.parts['head.0']}) as calls:
-            seen = adapter.look(images, samples)
+            seen = adapter.prepare_batch(images, samples)
         scores = adapter.score_maps(maps, calls['head.0'], lambda one: one)
         again = adapter.score_maps(maps, None, lambda one: one)
     assert len(scores) == len(seen)

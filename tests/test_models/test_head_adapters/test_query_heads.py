@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.distillers.batch_norm_folding import fold_batch_norms
 from tcal_det.models.head_adapters import adapter_for
-from tcal_det.models.head_adapters.claimed_objects import claim_objects
+from tcal_det.models.head_adapters.object_assignment import assign_objects
 
 EVERY = pytest.mark.parametrize('name', DETECTORS)
 # Of each way to choose and to refine queries.
@@ -52,13 +52,13 @@ def test_samples_are_the_queries_that_are_matched(name):
     for layer, group in enumerate(observation.groups):
         assert group.stage == layer and group.group_weight == 1
         logits = outputs[0][layer][:, first:first + NUM_QUERIES]
-        assert torch.equal(group.logits, logits.flatten(0, 1)[group.where])
+        assert torch.equal(group.logits, logits.flatten(0, 1)[group.location])
         assert group.logits.requires_grad
         assert torch.equal(
             group.image_index,
-            torch.arange(2).repeat_interleave(NUM_QUERIES)[group.where])
+            torch.arange(2).repeat_interleave(NUM_QUERIES)[group.location])
         if name != 'DDQDETR' or layer == 0:
-            assert torch.equal(group.where, torch.arange(2 * NUM_QUERIES))
+            assert torch.equal(group.location, torch.arange(2 * NUM_QUERIES))
     assert observation.features[0].shape[0] == 2
 
 
@@ -276,21 +276,25 @@ def test_each_query_is_matched_with_itself(tmp_path, name):
         tmp_path, tiny_model(name), kd_loss(name), decoder_layers='all')
     student.teacher.build(student)
     images, data_samples = batch(name)
-    seen = student.teacher.look(images, data_samples)
+    seen = student.teacher.prepare_batch(images, data_samples)
     with student._adapter.observe(data_samples) as observation:
         student.loss(images, data_samples)
-    lessons = student.teacher.teach(seen, observation)
-    assert [lesson.group for lesson in lessons] == list(range(NUM_LAYERS))
-    for lesson, group in zip(lessons, observation.groups):
+    distill_groups = student.teacher.classify_samples(seen, observation)
+    assert [distill_group.group_index
+            for distill_group in distill_groups] == list(range(NUM_LAYERS))
+    for distill_group, group in zip(distill_groups, observation.groups):
         probs = group.logits.sigmoid()
         if name == 'DETR':
             probs = group.logits.softmax(dim=1)[:, :-1]
         confident = probs.amax(dim=1) > 0.0501
         assert set(confident.nonzero()[:, 0].tolist()) <= set(
-            lesson.index.tolist())
+            distill_group.index.tolist())
         torch.testing.assert_close(
-            lesson.samples.logits, lesson.logits, rtol=1e-4, atol=1e-4)
-        assert lesson.samples.avg_factor is group.avg_factor
+            distill_group.samples.logits,
+            distill_group.logits,
+            rtol=1e-4,
+            atol=1e-4)
+        assert distill_group.samples.avg_factor is group.avg_factor
 
 
 def build_pair(folder, student, teacher, **options):
@@ -425,6 +429,6 @@ def test_labels_are_claims_of_the_detections(name):
     scores = (
         logits.softmax(dim=1)[:, :NUM_CLASSES]
         if logits.shape[1] > NUM_CLASSES else logits.sigmoid())
-    expected = claim_objects(predicted.boxes[0], scores, data_samples[0],
-                             NUM_CLASSES)
+    expected = assign_objects(predicted.boxes[0], scores, data_samples[0],
+                              NUM_CLASSES)
     assert torch.equal(group.labels[:counts[0]], expected[0])

@@ -108,7 +108,7 @@ def test_logged_loss_is_that_of_the_recorded_samples(case):
     assert [group.stage for group in groups] == list(range(len(untouched)))
     for group, loss_cls in zip(groups, untouched):
         assert set(group.image_index.tolist()) == set(range(len(SIZES)))
-        assert group.where.shape == (len(group.logits), 5)
+        assert group.location.shape == (len(group.logits), 5)
         if case.name in SEESAW:
             expected = loss_cls(
                 raw[group.stage],

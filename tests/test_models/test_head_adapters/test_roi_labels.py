@@ -96,11 +96,11 @@ def test_labels_of_all_proposals(detector):
             del sampler.sample
     assert len(groups) == len(stages_of(detector))
     boxes = torch.cat([found.bboxes for found in proposals])
-    assert len(boxes) == len(groups[0].where)
+    assert len(boxes) == len(groups[0].location)
     # The sampler puts those that fit an object first.
     mine, its = (
         torch.tensor(sorted(rows.tolist()))
-        for rows in (groups[0].where[:, 1:], boxes))
+        for rows in (groups[0].location[:, 1:], boxes))
     torch.testing.assert_close(mine, its)
 
 
@@ -116,7 +116,7 @@ def test_images_of_trident_branches(test_branch):
                              'teacher').label(data['inputs'],
                                               data['data_samples'], 'train')
     branches = 3 if test_branch == -1 else 1
-    assert set(group.where[:, 0].tolist()) == set(range(2 * branches))
+    assert set(group.location[:, 0].tolist()) == set(range(2 * branches))
     assert set(group.image_index.tolist()) == {0, 1}
 
 

@@ -124,7 +124,7 @@ def test_faster_student_of_a_cascade(model_of, pair):
     features = features_of(teacher)
     group, = groups
     answer = torch.stack([
-        by_hand(teacher, stage, features, group.where) for stage in range(3)
+        by_hand(teacher, stage, features, group.location) for stage in range(3)
     ]).mean(0)
     assert losses['loss_kd_cls'].item() == pytest.approx(
         expected_loss(groups, [answer]), rel=1e-4)
@@ -139,11 +139,11 @@ def test_cascade_student(model_of, pair, teacher, stages):
     detector = model_of(teacher)[1]
     features = features_of(detector)
     answers = [
-        by_hand(detector, stage, features, group.where)
+        by_hand(detector, stage, features, group.location)
         for stage, group in zip(stages, groups)
     ]
     assert len(groups) == 3
-    assert not torch.equal(groups[0].where, groups[1].where)
+    assert not torch.equal(groups[0].location, groups[1].location)
     assert losses['loss_kd_cls'].item() == pytest.approx(
         expected_loss(groups, answers), rel=1e-4)
     assert losses['loss_kd_cls'].item() > 1e-4
@@ -195,11 +195,11 @@ def test_trident_student_asks_a_teacher_without_branches_thrice(
     """Each branch's RoIs, in the image that they belong to."""
     losses, (group, ) = step(pair('trident', 'faster'))
     teacher = model_of('faster')[1]
-    rois = torch.cat([group.image_index[:, None].float(), group.where[:, 1:]],
-                     dim=1)
-    assert set(group.where[:, 0].tolist()) == set(range(6))
+    rois = torch.cat(
+        [group.image_index[:, None].float(), group.location[:, 1:]], dim=1)
+    assert set(group.location[:, 0].tolist()) == set(range(6))
     # Copies of the batch follow one another.
-    assert torch.equal(group.image_index, group.where[:, 0].long() % 2)
+    assert torch.equal(group.image_index, group.location[:, 0].long() % 2)
     answer = by_hand(teacher, 0, features_of(teacher), rois)
     assert losses['loss_kd_cls'].item() == pytest.approx(
         expected_loss([group], [answer]), rel=1e-4)

@@ -141,8 +141,9 @@ def test_answers_at_given_boxes(detector, name):
     group = ClassificationSamples(
         logits=torch.zeros(1, 1),
         image_index=torch.zeros(1, dtype=torch.long),
-        where=rois)
-    answer, = adapter.answer(adapter.look(images, samples), [group])
+        location=rois)
+    answer, = adapter.classify_groups(
+        adapter.prepare_batch(images, samples), [group])
     features = model.extract_feat(images)
     roi_head = model.roi_head
     if name in ('faster', 'seesaw'):
@@ -159,6 +160,7 @@ def test_answers_at_given_boxes(detector, name):
         torch.testing.assert_close(answer.softmax(1), probs)
     else:
         torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
-    group.where = rois[:0]
-    answer, = adapter.answer(adapter.look(images, samples), [group])
+    group.location = rois[:0]
+    answer, = adapter.classify_groups(
+        adapter.prepare_batch(images, samples), [group])
     assert answer.shape == (0, NUM_CLASSES + 1)

@@ -12,8 +12,10 @@ from test_query_heads import assert_same_training
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.head_adapters import adapter_for
 
-SHARING = ['ConditionalDETR', 'DABDETR', 'TwoStageDeformableDETR', 'DINO']
-EVERY = pytest.mark.parametrize('name', SHARING)
+QUERY_SHARING = [
+    'ConditionalDETR', 'DABDETR', 'TwoStageDeformableDETR', 'DINO'
+]
+EVERY = pytest.mark.parametrize('name', QUERY_SHARING)
 # onedl's DINO encodes places in the width of the transformer.
 IS_MODERN = tuple(map(int, mmdet_version.split('.')[:2])) > (3, 3)
 
@@ -33,10 +35,11 @@ def asked(name, teacher, student):
         for one, role in ((teacher.eval(), 'teacher'), (student, 'student'))
     ]
     with torch.no_grad():
-        queries, answers = adapters[0].asked(images, data_samples)
+        queries, answers = adapters[0].predict_queries(images, data_samples)
     with adapters[1].observe(data_samples) as observation:
         student.loss(images, data_samples)
-    return answers, adapters[1].ask(observation, queries), observation
+    return answers, adapters[1].classify_queries(observation,
+                                                 queries), observation
 
 
 @EVERY
@@ -157,7 +160,7 @@ def test_content_of_a_wider_teacher_is_the_students_own():
     with adapter.observe(data_samples) as observation:
         student.loss(images, data_samples)
     boxes = torch.rand(2, NUM_QUERIES + 3, 4) * 0.5 + 0.2
-    adapter.ask(
+    adapter.classify_queries(
         observation,
         dict(
             reference_points=boxes, query=torch.zeros(2, NUM_QUERIES + 3,

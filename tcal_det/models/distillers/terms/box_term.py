@@ -8,9 +8,9 @@ from torch import Tensor
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
 from ...losses.sample_weight import object_probability, sample_weight
-from ..lesson import Lesson
+from ..distillation_group import DistillationGroup
 from ..sample_transport import SameSamples
-from ..training_step import Taught, TrainingStep
+from ..training_step import TeacherOutput, TrainingStep
 from .same_priors import check_same_priors
 from .term import Term, without_graph_if_off
 
@@ -47,27 +47,35 @@ class BoxTerm(Term):
                     f'{student.num_stages}: choose another teacher')
         return None
 
-    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
-        self.check_same_samples(step, taught)
-        lessons = taught.lessons
-        groups = [step.observation.groups[lesson.group] for lesson in lessons]
-        labels = [
-            taught.teacher.classes.labels_of_both(self._classes_of(lesson))
-            for lesson in lessons
+    def value(self, step: TrainingStep,
+              teacher_output: TeacherOutput) -> Tensor:
+        self.check_same_samples(step, teacher_output)
+        distill_groups = teacher_output.distill_groups
+        groups = [
+            step.observation.groups[distill_group.group_index]
+            for distill_group in distill_groups
         ]
-        student = step.student.regress(step.calls, groups,
-                                       [own for own, _ in labels])
+        labels = [
+            teacher_output.teacher.classes.labels_of_both(
+                self._classes_of(distill_group))
+            for distill_group in distill_groups
+        ]
+        student = step.student.regress(
+            step.calls, groups,
+            [student_labels for student_labels, _ in labels])
         with torch.no_grad():
-            teacher = taught.adapter.regress(taught.calls, groups,
-                                             [other for _, other in labels])
+            teacher = teacher_output.adapter.regress(
+                teacher_output.calls, groups,
+                [teacher_labels for _, teacher_labels in labels])
         return sum(
-            self._of_group(step, taught, *parts)
-            for parts in zip(lessons, student, teacher))
+            self._group_loss(step, teacher_output, *parts)
+            for parts in zip(distill_groups, student, teacher))
 
-    def _classes_of(self, lesson: Lesson) -> Tensor:
+    def _classes_of(self, distill_group: DistillationGroup) -> Tensor:
         """Choose the shared class whose box is compared for each sample."""
-        best = lesson.logits[:, :lesson.num_classes].argmax(dim=1)
-        labels = lesson.samples.labels
+        best = distill_group.logits[:, :distill_group.num_classes].argmax(
+            dim=1)
+        labels = distill_group.samples.labels
         if labels is None:
             if self._loss.samples == 'foreground' and len(best):
                 raise InvalidValueError(
@@ -75,16 +83,19 @@ class BoxTerm(Term):
                     'as the loss of the student assigns no class to its '
                     "samples, but got 'foreground'")
             return best
-        is_object = (labels >= 0) & (labels < lesson.num_classes)
+        is_object = (labels >= 0) & (labels < distill_group.num_classes)
         return labels.where(is_object, best)
 
-    def _of_group(self, step: TrainingStep, taught: Taught, lesson: Lesson,
-                  student: Tensor, teacher: Tensor) -> Tensor:
-        check_same_priors(step.student, taught.adapter, student, teacher)
-        samples = lesson.samples
-        weight = sample_weight(samples.labels, lesson.num_classes,
+    def _group_loss(self, step: TrainingStep, teacher_output: TeacherOutput,
+                    distill_group: DistillationGroup, student: Tensor,
+                    teacher: Tensor) -> Tensor:
+        check_same_priors(step.student, teacher_output.adapter, student,
+                          teacher)
+        samples = distill_group.samples
+        weight = sample_weight(samples.labels, distill_group.num_classes,
                                samples.weight, self._loss.samples)
-        score = object_probability(lesson.logits, lesson.num_classes,
+        score = object_probability(distill_group.logits,
+                                   distill_group.num_classes,
                                    step.student.activation)
         weight = score if weight is None else weight * score
         divisor = samples.avg_factor
@@ -97,7 +108,8 @@ class BoxTerm(Term):
             without_graph_if_off(self._loss, student[index]), teacher[index],
             weight[index], divisor)
 
-    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+    def acts_on(self, step: TrainingStep,
+                teacher_output: TeacherOutput) -> List[Tensor]:
         """Collect the box predictions of the head.
 
         Other outputs of the head may be among them; the loss does not depend
@@ -117,4 +129,4 @@ def tensors_with_graph(part: Any) -> List[Tensor]:
         return [part] if part.requires_grad else []
     if not isinstance(part, tuple):
         return []
-    return [tensor for one in part for tensor in tensors_with_graph(one)]
+    return [tensor for item in part for tensor in tensors_with_graph(item)]

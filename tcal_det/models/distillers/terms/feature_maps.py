@@ -8,7 +8,7 @@ from torch import Tensor
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter, ModuleCall
 from ...losses.feature_loss import FeatureLoss, Scene
-from ..training_step import Taught, TrainingStep
+from ..training_step import TeacherOutput, TrainingStep
 
 # Strides are equal if they differ by at most this factor, because sizes are
 # rounded.
@@ -38,12 +38,13 @@ class MatchedMaps(NamedTuple):
     extent: Tuple[int, int]
 
 
-def matched_maps(step: TrainingStep, taught: Taught, part: str) -> MatchedMaps:
+def matched_maps(step: TrainingStep, teacher_output: TeacherOutput,
+                 part: str) -> MatchedMaps:
     """Pair the feature maps of student and teacher.
 
     Args:
         step (TrainingStep): Data of the student in this step.
-        taught (Taught): Data of the teacher in this step.
+        teacher_output (TeacherOutput): Data of the teacher in this step.
         part (str): Module that returns the maps, 'neck' or 'backbone'.
 
     Returns:
@@ -55,41 +56,49 @@ def matched_maps(step: TrainingStep, taught: Taught, part: str) -> MatchedMaps:
             two levels have strides within a factor of 2.
     """
     student = _maps_of('student', step.student, step.calls, part)
-    teacher = _maps_of('teacher', taught.adapter, taught.calls, part)
+    teacher = _maps_of('teacher', teacher_output.adapter, teacher_output.calls,
+                       part)
     inputs = [
-        tuple(images.shape[-2:]) for images in (step.images, taught.images)
+        tuple(images.shape[-2:])
+        for images in (step.images, teacher_output.images)
     ]
     # Sizes of the teacher's maps are scaled as if its input had the size of
     # the student's. Equal strides then give equal sizes.
-    scale = [own / other for own, other in zip(*inputs)]
+    scale = [
+        student_side / teacher_side
+        for student_side, teacher_side in zip(*inputs)
+    ]
     sizes = ([_size(level) for level in student],
              [(height * scale[0], width * scale[1])
               for height, width in map(_size, teacher)])
     pairs = match_levels(*sizes)
     if not pairs or student[0].shape[0] != teacher[0].shape[0]:
-        own, other = (', '.join('x'.join(map(str, level.shape))
-                                for level in maps)
-                      for maps in (student, teacher))
+        student_shapes, teacher_shapes = (', '.join(
+            'x'.join(map(str, level.shape)) for level in maps)
+                                          for maps in (student, teacher))
         raise InvalidValueError(
             f'the maps of the {part} must have the same images and, on some '
             'level, strides within a factor of '
             f'{MOST_RESIZED:g}, but the student {step.student.name} has '
-            f'{own} and the teacher {taught.adapter.name} has {other}: '
-            'choose another teacher, or a loss on logits')
+            f'{student_shapes} and the teacher {teacher_output.adapter.name} '
+            f'has {teacher_shapes}: choose another teacher, or a loss on '
+            'logits')
     extent = tuple(map(min, *inputs))
     matched = MatchedMaps([], [], [], extent)
-    for own, other in pairs:
+    for student_level, teacher_level in pairs:
         counts = [
             _count_within(_size(maps[level]), size, extent)
-            for maps, level, size in zip((student, teacher), (own,
-                                                              other), inputs)
+            for maps, level, size in zip((student,
+                                          teacher), (student_level,
+                                                     teacher_level), inputs)
         ]
-        if _is_same_stride(sizes[0][own], sizes[1][other]):
+        if _is_same_stride(sizes[0][student_level], sizes[1][teacher_level]):
             counts = [tuple(map(min, *counts))] * 2
         for maps, level, (height, width), kept in zip(
-            (student, teacher), (own, other), counts, matched):
+            (student, teacher), (student_level, teacher_level), counts,
+                matched):
             kept.append(maps[level][..., :height, :width])
-        matched.levels.append(other)
+        matched.levels.append(teacher_level)
     return matched
 
 
@@ -104,12 +113,13 @@ def _count_within(size: Tuple[int, int], image: Tuple[int, int],
                  for count, whole, part in zip(size, image, extent))
 
 
-def _is_same_stride(own: Size, other: Size) -> bool:
+def _is_same_stride(size: Size, other_size: Size) -> bool:
     """Check whether the sizes of two maps differ only by rounding."""
     return all(
-        abs(one - another) <= 1 or max(one / another, another /
-                                       one) <= ROUNDING
-        for one, another in zip(own, other))
+        abs(length -
+            other_length) <= 1 or max(length / other_length, other_length /
+                                      length) <= ROUNDING
+        for length, other_length in zip(size, other_size))
 
 
 def _maps_of(role: str, adapter: HeadAdapter, calls: Dict[str, ModuleCall],
@@ -148,45 +158,48 @@ def match_levels(student: Sequence[Size],
         >>> match_levels([(16, 16), (8, 8)], [(32, 32), (16, 16), (8, 8)])
         [(0, 1), (1, 2)]
     """
-    own, other = (
+    student_order, teacher_order = (
         sorted(range(len(sizes)), key=lambda level: -math.prod(sizes[level]))
         for sizes in (student, teacher))
-    sizes = ([student[level]
-              for level in own], [teacher[level] for level in other])
+    sizes = ([student[level] for level in student_order],
+             [teacher[level] for level in teacher_order])
     pairs = _pairs(*sizes, _is_same_stride) or _pairs(
-        *sizes, lambda one, another: _ratio(one, another) <= MOST_RESIZED)
-    return [(own[first], other[second]) for first, second in pairs]
+        *sizes, lambda size, other: _ratio(size, other) <= MOST_RESIZED)
+    return [(student_order[first], teacher_order[second])
+            for first, second in pairs]
 
 
-def _ratio(own: Size, other: Size) -> float:
+def _ratio(size: Size, other_size: Size) -> float:
     return max(
-        max(one / another, another / one) for one, another in zip(own, other))
+        max(length / other_length, other_length / length)
+        for length, other_length in zip(size, other_size))
 
 
 def _pairs(student: Sequence[Size], teacher: Sequence[Size],
            fits: Callable[[Size, Size], bool]) -> List[Tuple[int, int]]:
     """Pair each size with the nearest that fits, both in descending order."""
     pairs, start = [], 0
-    for own, size in enumerate(student):
+    for index, size in enumerate(student):
         fitting = [
             other for other in range(start, len(teacher))
             if fits(size, teacher[other])
         ]
         if fitting:
-            found = min(fitting, key=lambda one: _ratio(size, teacher[one]))
-            pairs.append((own, found))
-            start = found + 1
+            nearest = min(
+                fitting, key=lambda level: _ratio(size, teacher[level]))
+            pairs.append((index, nearest))
+            start = nearest + 1
     return pairs
 
 
-def scene_of(loss: FeatureLoss, step: TrainingStep, taught: Taught,
-             matched: MatchedMaps) -> Scene:
+def scene_of(loss: FeatureLoss, step: TrainingStep,
+             teacher_output: TeacherOutput, matched: MatchedMaps) -> Scene:
     """Collect the inputs of a loss beside the maps.
 
     Args:
         loss (FeatureLoss): The loss.
         step (TrainingStep): Data of the student in this step.
-        taught (Taught): Data of the teacher in this step.
+        teacher_output (TeacherOutput): Data of the teacher in this step.
         matched (MatchedMaps): Compared feature maps.
 
     Returns:
@@ -194,8 +207,8 @@ def scene_of(loss: FeatureLoss, step: TrainingStep, taught: Taught,
     """
     scores = boxes = None
     if loss.needs_scores:
-        maps = taught.calls[loss.features].output
-        scores = taught.teacher.score_maps(maps, taught.calls)
+        maps = teacher_output.calls[loss.features].output
+        scores = teacher_output.teacher.score_maps(maps, teacher_output.calls)
         scores = [
             scores[level][..., :maps.shape[-2], :maps.shape[-1]]
             for level, maps in zip(matched.levels, matched.teacher)

@@ -6,7 +6,7 @@ from torch import Tensor
 from tcal_det.errors import UserError
 from ...head_adapters import HeadAdapter
 from ...losses import FeatureLoss
-from ..training_step import Taught, TrainingStep
+from ..training_step import TeacherOutput, TrainingStep
 from .feature_maps import matched_maps, scene_of
 from .term import Term, without_graph_if_off
 
@@ -14,7 +14,7 @@ from .term import Term, without_graph_if_off
 class FeatureTerm(Term):
     """Term that compares the feature maps of both, level by level."""
 
-    needs_answers = False
+    needs_logits = False
 
     def __init__(self, name: str, loss: FeatureLoss,
                  student: HeadAdapter) -> None:
@@ -31,9 +31,10 @@ class FeatureTerm(Term):
         reason = teacher.reason_against_scoring()
         return reason and f'{reason}: choose PKDLoss, or another teacher'
 
-    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
-        matched = matched_maps(step, taught, self._loss.features)
-        scene = scene_of(self._loss, step, taught, matched)
+    def value(self, step: TrainingStep,
+              teacher_output: TeacherOutput) -> Tensor:
+        matched = matched_maps(step, teacher_output, self._loss.features)
+        scene = scene_of(self._loss, step, teacher_output, matched)
         try:
             return self._loss([
                 without_graph_if_off(self._loss, level)
@@ -45,7 +46,8 @@ class FeatureTerm(Term):
                 f'`distill_losses.{self.name}` {type(self._loss).__name__} '
                 f'cannot compare the {self._loss.features} of the student '
                 f'{step.student.name} and of the teacher '
-                f'{taught.adapter.name}: {error}') from None
+                f'{teacher_output.adapter.name}: {error}') from None
 
-    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+    def acts_on(self, step: TrainingStep,
+                teacher_output: TeacherOutput) -> List[Tensor]:
         return list(step.calls[self._loss.features].output)

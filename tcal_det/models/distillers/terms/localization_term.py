@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...head_adapters import HeadAdapter
 from ...losses.sample_weight import object_probability
-from ..training_step import Taught, TrainingStep
+from ..training_step import TeacherOutput, TrainingStep
 from .same_priors import check_same_priors
 from .term import Term, without_graph_if_off
 
@@ -19,44 +19,47 @@ class LocalizationTerm(Term):
     depend on the class.
     """
 
-    needs_answers = False
+    needs_logits = False
     student_parts = ('dense_head', )
     # The neck's output is needed if no loss has made the teacher's head run.
     teacher_parts = ('neck', 'dense_head')
 
     def reason_against_teacher(self, student: HeadAdapter,
                                teacher: HeadAdapter) -> Optional[str]:
-        own, other = student.reg_max, teacher.reg_max
-        if own is None:
+        student_reg_max, teacher_reg_max = student.reg_max, teacher.reg_max
+        if student_reg_max is None:
             return ('cannot teach it distributions of box edges, as the '
                     'student predicts none (only a GFLHead does): choose '
                     'BoxDistillationLoss')
-        if other is None:
+        if teacher_reg_max is None:
             return ('predicts no distributions of box edges, as only a '
                     'GFLHead does: choose a teacher with one, or '
                     'BoxDistillationLoss')
-        if own != other:
-            return (f'must have the `reg_max` of its student, but has {other} '
-                    f'and the student {own}: change `bbox_head.reg_max`, or '
-                    'choose BoxDistillationLoss')
+        if student_reg_max != teacher_reg_max:
+            return ('must have the `reg_max` of its student, but has '
+                    f'{teacher_reg_max} and the student {student_reg_max}: '
+                    'change `bbox_head.reg_max`, or choose '
+                    'BoxDistillationLoss')
         return teacher.reason_against_student(student)
 
-    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+    def value(self, step: TrainingStep,
+              teacher_output: TeacherOutput) -> Tensor:
         student = step.student.edge_distributions(step.observation.features,
                                                   step.calls['dense_head'])
         with torch.no_grad():
-            teacher = taught.adapter.edge_distributions(
-                taught.calls['neck'].output, taught.calls.get('dense_head'))
-        mine, theirs, weights = [], [], []
+            teacher = teacher_output.adapter.edge_distributions(
+                teacher_output.calls['neck'].output,
+                teacher_output.calls.get('dense_head'))
+        student_edges, teacher_edges, weights = [], [], []
         for group in step.observation.groups:
-            check_same_priors(step.student, taught.adapter,
+            check_same_priors(step.student, teacher_output.adapter,
                               student[group.stage], teacher[group.stage])
             labels = group.labels
             index = ((labels >= 0) &
                      (labels < step.student.num_classes)).nonzero(
                          as_tuple=True)[0]
-            mine.append(student[group.stage][index])
-            theirs.append(teacher[group.stage][index])
+            student_edges.append(student[group.stage][index])
+            teacher_edges.append(teacher[group.stage][index])
             weights.append(
                 object_probability(group.logits[index],
                                    step.student.num_classes,
@@ -65,8 +68,9 @@ class LocalizationTerm(Term):
         # All ranks must take part in this sum, also those without positives.
         divisor = reduce_mean(weight.sum()).clamp(min=1)
         return self._loss(
-            without_graph_if_off(self._loss, torch.cat(mine)),
-            torch.cat(theirs), weight, divisor)
+            without_graph_if_off(self._loss, torch.cat(student_edges)),
+            torch.cat(teacher_edges), weight, divisor)
 
-    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+    def acts_on(self, step: TrainingStep,
+                teacher_output: TeacherOutput) -> List[Tensor]:
         return list(step.calls['dense_head'].output[1])

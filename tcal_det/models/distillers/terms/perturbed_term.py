@@ -10,11 +10,11 @@ from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
 from ...logits import GRADIENT_SCALE
 from ...losses.igdm_loss import response
+from ..distillation_group import DistillationGroup
 from ..image_normalization import statistics_of
-from ..lesson import Lesson
 from ..sample_transport import SameSamples
-from ..second_run import without_traces
-from ..training_step import Taught, TrainingStep
+from ..second_run import without_side_effects
+from ..training_step import TeacherOutput, TrainingStep
 from .logit_term import LogitTerm, distilled_loss
 
 
@@ -44,21 +44,23 @@ class PerturbedTerm(LogitTerm):
         return reason and (f'cannot teach it responses: the two {reason}: '
                            'choose a teacher of the same kind')
 
-    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+    def value(self, step: TrainingStep,
+              teacher_output: TeacherOutput) -> Tensor:
         if not self.needs_image_gradient:
             return step.images.new_zeros(())
-        self.check_same_samples(step, taught)
+        self.check_same_samples(step, teacher_output)
         shift = self._perturbation(step)
-        lessons = [
-            self._lessons(step, taught,
-                          images) for images in (step.images.detach() + shift,
-                                                 step.images.detach() - shift)
+        groups_of_sign = [
+            self._classify_images(step, teacher_output, images)
+            for images in (step.images.detach() + shift,
+                           step.images.detach() - shift)
         ]
         return sum(
             distilled_loss(self._loss, _difference(*pair))
-            for pair in zip(*lessons))
+            for pair in zip(*groups_of_sign))
 
-    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+    def acts_on(self, step: TrainingStep,
+                teacher_output: TeacherOutput) -> List[Tensor]:
         # The term uses other runs than the student's own loss. The two depend
         # on the same weights, but on no common activation.
         parts = step.student.parts
@@ -87,26 +89,30 @@ class PerturbedTerm(LogitTerm):
         _, std = statistics_of(detector.data_preprocessor)
         levels = (self._loss.epsilon / std).view(1, -1, 1, 1).to(gradient)
         # An overflow in half precision gives no information on the direction.
-        return _inside(
+        return _without_padding(
             gradient.nan_to_num(nan=0.).sign() * levels, step.data_samples)
 
-    def _lessons(self, step: TrainingStep, taught: Taught,
-                 images: Tensor) -> List[Lesson]:
+    def _classify_images(self, step: TrainingStep,
+                         teacher_output: TeacherOutput,
+                         images: Tensor) -> List[DistillationGroup]:
         """Classify the samples of the step in other images, with both."""
         student, groups = step.student, step.observation.groups
-        with without_traces(student.detector, images):
-            logits = student.answer(
-                student.look(images, step.data_samples), groups)
+        with without_side_effects(student.detector, images):
+            logits = student.classify_groups(
+                student.prepare_batch(images, step.data_samples), groups)
         observation = replace(
             step.observation,
             groups=[
-                replace(group, logits=one)
-                for group, one in zip(groups, logits)
+                replace(group, logits=group_logits)
+                for group, group_logits in zip(groups, logits)
             ])
-        return taught.teacher.ask(images, step.data_samples, observation)
+        return teacher_output.teacher.classify_images(images,
+                                                      step.data_samples,
+                                                      observation)
 
 
-def _difference(plus: Lesson, minus: Lesson) -> Lesson:
+def _difference(plus: DistillationGroup,
+                minus: DistillationGroup) -> DistillationGroup:
     samples = replace(
         plus.samples,
         logits=response(plus.samples.logits, minus.samples.logits))
@@ -114,7 +120,7 @@ def _difference(plus: Lesson, minus: Lesson) -> Lesson:
         plus, samples=samples, logits=response(plus.logits, minus.logits))
 
 
-def _inside(shift: Tensor, data_samples: SampleList) -> Tensor:
+def _without_padding(shift: Tensor, data_samples: SampleList) -> Tensor:
     """Set the shift of the padding to 0, in place."""
     for image, sample in zip(shift, data_samples):
         height, width = sample.img_shape[:2]

@@ -7,9 +7,9 @@ from torch import Tensor
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter, ModuleCall, recorded_calls
 from ...losses.kdiga_loss import classification_gradient
-from ..lesson import Lesson
-from ..second_run import without_traces
-from ..training_step import Taught, TrainingStep
+from ..distillation_group import DistillationGroup
+from ..second_run import without_side_effects
+from ..training_step import TeacherOutput, TrainingStep
 from .term import Term, check_activation, without_graph_if_off
 
 HEAD, CLASSIFIER = 'head.0', 'classifier.0'
@@ -23,30 +23,34 @@ class RoITerm(Term):
     def reason_against_teacher(self, student: HeadAdapter,
                                teacher: HeadAdapter) -> Optional[str]:
         both = (student, teacher)
-        if all(one.classifies_boxes and one.num_stages == 1 for one in both):
+        if all(adapter.classifies_boxes and adapter.num_stages == 1
+               for adapter in both):
             return None
-        own, other = (f'{one.sample_name} in {one.num_stages} stage(s)'
-                      for one in both)
-        return (f'classifies {other}, and the student {own}, but the loss '
-                'needs features of RoIs in a single stage of both: choose '
-                'Faster R-CNN for both, or a loss on logits')
+        student_samples, teacher_samples = (
+            f'{adapter.sample_name} in {adapter.num_stages} stage(s)'
+            for adapter in both)
+        return (f'classifies {teacher_samples}, and the student '
+                f'{student_samples}, but the loss needs features of RoIs in a '
+                'single stage of both: choose Faster R-CNN for both, or a '
+                'loss on logits')
 
     def check_teacher(self, student: HeadAdapter,
                       teacher: HeadAdapter) -> None:
         super().check_teacher(student, teacher)
         check_activation(self.name, self._loss, student)
 
-    def _lesson(self, step: TrainingStep, taught: Taught) -> Lesson:
-        """Return the only lesson, and check its samples and labels."""
-        self.check_same_samples(step, taught)
-        lesson, = taught.lessons
-        if lesson.samples.labels is None:
+    def _labelled_group(self, step: TrainingStep,
+                        teacher_output: TeacherOutput) -> DistillationGroup:
+        """Return the only group, and check its samples and labels."""
+        self.check_same_samples(step, teacher_output)
+        distill_group, = teacher_output.distill_groups
+        if distill_group.samples.labels is None:
             raise InvalidValueError(
                 f'`distill_losses.{self.name}` {type(self._loss).__name__} '
                 'must be given the assigned class of each RoI, but they '
                 'cannot be read from the loss of the student '
                 f'{step.student.name}: choose a loss on logits')
-        return lesson
+        return distill_group
 
 
 class StateTerm(RoITerm):
@@ -64,15 +68,17 @@ class StateTerm(RoITerm):
                     'choose a loss on logits')
         return reason
 
-    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
-        lesson = self._lesson(step, taught)
-        features, = self.acts_on(step, taught)
+    def value(self, step: TrainingStep,
+              teacher_output: TeacherOutput) -> Tensor:
+        distill_group = self._labelled_group(step, teacher_output)
+        features, = self.acts_on(step, teacher_output)
         return self._loss(
-            without_graph_if_off(self._loss, features), lesson.logits,
-            lesson.samples.labels, lesson.samples.weight,
-            lesson.samples.avg_factor)
+            without_graph_if_off(self._loss, features), distill_group.logits,
+            distill_group.samples.labels, distill_group.samples.weight,
+            distill_group.samples.avg_factor)
 
-    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+    def acts_on(self, step: TrainingStep,
+                teacher_output: TeacherOutput) -> List[Tensor]:
         return [step.calls[CLASSIFIER].inputs[0]]
 
 
@@ -103,38 +109,44 @@ class GradientTerm(RoITerm):
                 f'{type(head).__name__} of the student {student.name} is not: '
                 'choose IGDMLoss, which needs no second derivative')
 
-    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+    def value(self, step: TrainingStep,
+              teacher_output: TeacherOutput) -> Tensor:
         if self._loss.loss_weight == 0:
             return step.images.new_zeros(())
-        samples = self._lesson(step, taught).samples
-        features, = self.acts_on(step, taught)
-        if HEAD not in taught.calls:
+        samples = self._labelled_group(step, teacher_output).samples
+        features, = self.acts_on(step, teacher_output)
+        if HEAD not in teacher_output.calls:
             # The teacher's head does not run if no RoI is sampled.
             return features.sum() * 0
-        own = classification_gradient(
+        student_gradient = classification_gradient(
             samples.logits, samples.labels, features, create_graph=True)
-        other = self._of_teacher(taught, samples.labels)
-        return self._loss(own, other, samples.weight, samples.avg_factor)
+        teacher_gradient = self._teacher_gradient(teacher_output,
+                                                  samples.labels)
+        return self._loss(student_gradient, teacher_gradient, samples.weight,
+                          samples.avg_factor)
 
-    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+    def acts_on(self, step: TrainingStep,
+                teacher_output: TeacherOutput) -> List[Tensor]:
         return [step.calls[HEAD].inputs[0]]
 
     @staticmethod
-    def _of_teacher(taught: Taught, labels: Tensor) -> Tensor:
+    def _teacher_gradient(teacher_output: TeacherOutput,
+                          labels: Tensor) -> Tensor:
         """Run the teacher's head once more to get its gradient."""
-        call: ModuleCall = taught.calls[HEAD]
+        call: ModuleCall = teacher_output.calls[HEAD]
         features = call.inputs[0].detach().requires_grad_()
         with torch.enable_grad():
-            logits = taught.adapter.classify_features(
+            logits = teacher_output.adapter.classify_features(
                 (features, *call.inputs[1:]))
             return classification_gradient(
-                taught.teacher.translate(logits), labels, features)
+                teacher_output.teacher.convert_logits(logits), labels,
+                features)
 
 
 def _differentiates_twice(student: HeadAdapter) -> bool:
     """Check whether the gradient at the head's input has a derivative."""
     weight = next(student.detector.parameters())
-    with without_traces(student.detector, weight), torch.enable_grad(), \
+    with without_side_effects(student.detector, weight), torch.enable_grad(), \
             recorded_calls({HEAD: student.parts[HEAD]}) as calls:
         student.probe()
     features, logits = calls[HEAD].inputs[0], calls[HEAD].output[0]
@@ -150,5 +162,5 @@ def _differentiates_twice(student: HeadAdapter) -> bool:
             if node.name().endswith(NO_DERIVATIVE):
                 return False
             seen.add(node)
-            nodes += [before for before, _ in node.next_functions]
+            nodes += [parent for parent, _ in node.next_functions]
     return True

@@ -8,8 +8,8 @@ from mmdet.structures import SampleList
 from torch import Tensor
 
 from ...head_adapters import HeadAdapter, Observation, RPNAdapter
-from ..lesson import Lesson
-from ..training_step import Taught, TrainingStep
+from ..distillation_group import DistillationGroup
+from ..training_step import TeacherOutput, TrainingStep
 from .logit_term import distilled_loss
 from .term import Term
 
@@ -21,7 +21,7 @@ class RPNTerm(Term):
     neck.
     """
 
-    needs_answers = False
+    needs_logits = False
     teacher_parts = ('neck', )
 
     def __init__(self, name: str, loss: nn.Module,
@@ -42,20 +42,24 @@ class RPNTerm(Term):
             RPNAdapter(student.detector))
 
     @contextmanager
-    def watching(self, student: HeadAdapter,
-                 data_samples: SampleList) -> Iterator[None]:
+    def recording(self, student: HeadAdapter,
+                  data_samples: SampleList) -> Iterator[None]:
         rpn = RPNAdapter(student.detector)
         with rpn.observe(data_samples) as self._observed:
             yield
 
-    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+    def value(self, step: TrainingStep,
+              teacher_output: TeacherOutput) -> Tensor:
         groups = self._observed.groups
         with torch.no_grad():
-            answers = RPNAdapter(taught.adapter.detector).answers_on(
-                taught.calls['neck'].output, groups)
+            teacher_logits = RPNAdapter(
+                teacher_output.adapter.detector).classify_anchors(
+                    teacher_output.calls['neck'].output, groups)
         return sum(
-            distilled_loss(self._loss, Lesson(group, logits, num_classes=1))
-            for group, logits in zip(groups, answers))
+            distilled_loss(self._loss,
+                           DistillationGroup(group, logits, num_classes=1))
+            for group, logits in zip(groups, teacher_logits))
 
-    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+    def acts_on(self, step: TrainingStep,
+                teacher_output: TeacherOutput) -> List[Tensor]:
         return [group.logits for group in self._observed.groups]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tcal_det.errors import InvalidValueError
 from ...head_adapters import HeadAdapter
-from ..training_step import Taught, TrainingStep
+from ..training_step import TeacherOutput, TrainingStep
 
 
 class Term(metaclass=ABCMeta):
@@ -28,7 +28,7 @@ class Term(metaclass=ABCMeta):
         student_parts (tuple[str]): Names of those of ``HeadAdapter.parts`` of
             the student whose calls are recorded.
         teacher_parts (tuple[str]): The same names for the teacher.
-        needs_answers (bool): Whether the loss uses teacher logits for the
+        needs_logits (bool): Whether the loss uses teacher logits for the
             student's samples; otherwise only the teacher's ``extract_feat``
             runs.
         takes_mixture (bool): Whether the loss can use the mixture of several
@@ -42,7 +42,7 @@ class Term(metaclass=ABCMeta):
 
     student_parts: Tuple[str, ...] = ()
     teacher_parts: Tuple[str, ...] = ()
-    needs_answers = True
+    needs_logits = True
     takes_mixture = False
     needs_image_gradient = False
 
@@ -83,28 +83,30 @@ class Term(metaclass=ABCMeta):
                 f'cannot be computed: the teacher {teacher.name} of the '
                 f'student {student.name} {reason}')
 
-    def check_same_samples(self, step: TrainingStep, taught: Taught) -> None:
+    def check_same_samples(self, step: TrainingStep,
+                           teacher_output: TeacherOutput) -> None:
         """Refuse teacher logits for other samples than the student's.
 
         Args:
             step (TrainingStep): Data of the student in this step.
-            taught (Taught): Data of the teacher in this step.
+            teacher_output (TeacherOutput): Data of the teacher in this step.
 
         Raises:
             InvalidValueError: If the transport or the sampling of the teacher
                 uses other samples.
         """
-        if not taught.teacher.has_same_samples:
+        if not teacher_output.teacher.has_same_samples:
             raise InvalidValueError(
                 f'`distill_losses.{self.name}` {type(self._loss).__name__} '
-                f'must be given logits of the teacher {taught.adapter.name} '
-                f'for the samples of the student {step.student.name}, but '
-                f'its transport is {taught.teacher.transport.name!r}: leave '
+                'must be given logits of the teacher '
+                f'{teacher_output.adapter.name} for the samples of the '
+                f'student {step.student.name}, but its transport is '
+                f'{teacher_output.teacher.transport.name!r}: leave '
                 '`teacher.transport` and `teacher.sampling` out')
 
     @contextmanager
-    def watching(self, student: HeadAdapter,
-                 data_samples: SampleList) -> Iterator[None]:
+    def recording(self, student: HeadAdapter,
+                  data_samples: SampleList) -> Iterator[None]:
         """Record further data of the student's own loss, beside ``parts``.
 
         Args:
@@ -114,24 +116,26 @@ class Term(metaclass=ABCMeta):
         yield
 
     @abstractmethod
-    def value(self, step: TrainingStep, taught: Taught) -> Tensor:
+    def value(self, step: TrainingStep,
+              teacher_output: TeacherOutput) -> Tensor:
         """Compute the loss of a step.
 
         Args:
             step (TrainingStep): Data of the student in this step.
-            taught (Taught): Data of the teacher in this step.
+            teacher_output (TeacherOutput): Data of the teacher in this step.
 
         Returns:
             Tensor: Loss, a scalar.
         """
 
     @abstractmethod
-    def acts_on(self, step: TrainingStep, taught: Taught) -> List[Tensor]:
+    def acts_on(self, step: TrainingStep,
+                teacher_output: TeacherOutput) -> List[Tensor]:
         """Collect the student's tensors that get a gradient from the loss.
 
         Args:
             step (TrainingStep): Data of the student in this step.
-            taught (Taught): Data of the teacher in this step.
+            teacher_output (TeacherOutput): Data of the teacher in this step.
 
         Returns:
             list[Tensor]: Tensors with their graph, e.g. logits or maps.

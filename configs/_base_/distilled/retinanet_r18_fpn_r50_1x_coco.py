@@ -1,0 +1,8 @@
+_base_ = '../../baseline/retinanet_r18_fpn_1x_coco.py'
+
+model = dict(
+    type='tcal_det.CalibratedTeacherDistiller',
+    student_type='RetinaNet',
+    teacher=dict(
+        config='mmdet::retinanet/retinanet_r50_fpn_ms-640-800-3x_coco.py',
+        checkpoint='auto'))
