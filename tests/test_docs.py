@@ -225,3 +225,18 @@ def test_keys_of_written_files_are_in_the_reference():
         key for content in contents for key in content
         if f'`{key}`' not in page
     ] == []
+
+
+def test_every_package_is_in_the_architecture():
+    page = read('docs/architecture.md')
+    packages = {
+        osp.relpath(osp.dirname(path), osp.join(ROOT, 'tcal_det'))
+        for path in glob(osp.join(ROOT, 'tcal_det', '*', '__init__.py'))
+    } | {
+        osp.relpath(osp.dirname(path), osp.join(ROOT, 'tcal_det'))
+        for path in glob(
+            osp.join(ROOT, 'tcal_det', 'models', '*', '__init__.py'))
+    }
+    assert len(packages) > 10
+    assert {one
+            for one in packages if f'| `{one}` |' not in page} == {'models'}
