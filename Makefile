@@ -15,6 +15,7 @@
 # make release-check
 #              source distribution and wheel in empty environments of
 #              RELEASE_PYTHONS
+# make docs    documentation site in build/docs/html, its code, its links
 # make mutate  mutation score of the tests (docs/contribute/mutation.md):
 #              FOLDER=functional|losses|calibrators|distillers
 #              NUMBER=100|all SEED=0
@@ -37,7 +38,8 @@ PYTHONS ?= $(shell bash requirements/find_pythons.sh 8 13)
 # Each Python from 3.8 to 3.13 that is found.
 RELEASE_PYTHONS ?= $(foreach minor,8 9 10 11 12 13,$(shell bash requirements/find_pythons.sh $(minor) $(minor)))
 
-.PHONY: setup demo notebooks test test-lite test-zoo lint typecheck release-check mutate
+.PHONY: setup demo notebooks test test-lite test-zoo lint typecheck \
+	release-check docs mutate
 
 setup: $(STAMP)
 
@@ -77,7 +79,7 @@ test-zoo: setup
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m isort --check-only --diff .
-	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs setup.py
+	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs docs setup.py
 	$(RUN) tests/check_prose.py
 
 typecheck: setup
@@ -85,6 +87,15 @@ typecheck: setup
 
 release-check: setup
 	$(RUN) tests/release_check.py $(RELEASE_PYTHONS)
+
+# Warnings are errors, among them links without a target. The first build reads
+# all pages, the second runs their code.
+SPHINX = OMP_NUM_THREADS=1 $(RUN) -m sphinx -q -n -W --keep-going -d build/docs/doctrees
+docs: setup
+	$(RUN) -m pip install --quiet -r requirements/docs.txt
+	$(SPHINX) -b html docs build/docs/html
+	$(SPHINX) -b doctest docs build/docs/doctest
+	$(RUN) -m pytest tests/test_docs.py
 
 # Not part of the continuous integration: takes minutes to hours.
 mutate: setup
