@@ -31,6 +31,7 @@ MARKS ?= not zoo
 TESTS ?= tests
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.complete
+DOCS_STAMP = $(VENV)/.docs-complete
 
 # Pythons of `make test-lite`: the oldest and the newest that are installed.
 PYTHONS ?= $(shell bash requirements/find_pythons.sh 8 13)
@@ -47,12 +48,15 @@ $(STAMP): requirements/install.sh $(wildcard requirements/*.txt) setup.py pyproj
 	bash requirements/install.sh '$(VENV)' '$(PYTHON)' '$(STACK)'
 	touch $@
 
+$(DOCS_STAMP): $(STAMP) requirements/docs.txt
+	$(RUN) -m pip install --quiet -r requirements/docs.txt
+	touch $@
+
 demo: setup
 	PATH="$(abspath $(VENV))/bin:$$PATH" bash tools/demo.sh
 
 # The outputs are not stored.
-notebooks: setup
-	$(RUN) -m pip install --quiet -r requirements/notebooks.txt
+notebooks: $(DOCS_STAMP)
 	$(RUN) -m pytest --nbmake --nbmake-timeout=1800 docs/notebooks --durations=2
 
 test: setup
@@ -91,8 +95,7 @@ release-check: setup
 # Warnings are errors, among them links without a target. The first build reads
 # all pages, the second runs their code.
 SPHINX = OMP_NUM_THREADS=1 $(RUN) -m sphinx -q -n -W --keep-going -d build/docs/doctrees
-docs: setup
-	$(RUN) -m pip install --quiet -r requirements/docs.txt
+docs: $(DOCS_STAMP)
 	$(SPHINX) -b html docs build/docs/html
 	$(SPHINX) -b doctest docs build/docs/doctest
 	$(RUN) -m pytest tests/test_docs.py
