@@ -21,7 +21,7 @@ class ReportHook(Hook):
 
     Raises:
         InvalidValueError: If ``out`` has another suffix, or if a package of
-            ``tcal_det[report]`` is not installed.
+            the extra ``report`` is not installed.
     """
 
     def __init__(self, out: str) -> None:
