@@ -19,7 +19,8 @@ from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
 from .functional.class_probability_calibration import (
     ClassProbabilityCalibration, class_probability_calibration)
-from .functional.record_fields import are_numbers, field_column
+from .functional.array_checks import are_numbers
+from .functional.record_fields import field_column
 from .functional.record_ids import positions
 from .results_file import (categories_by_label, check_class_names, naming_file,
                            read_json, read_results)

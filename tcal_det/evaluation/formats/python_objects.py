@@ -12,9 +12,10 @@ import numpy as np
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from ..functional import Detections, GroundTruth, detections_from_arrays
+from ..functional.array_checks import number_array
 from ..functional.record_ids import positions
 from ..plausibility import check_labels, warn_of_boxes_outside
-from ..predicted_instances import number_array, predicted_instances
+from ..predicted_instances import predicted_instances
 from ..results_file import check_each_image_once
 from .image_sizes import stem_of
 from .label_mapping import LabelMapping, LabelNames, map_by_name, map_by_order
