@@ -21,7 +21,7 @@ def without_tensor(value: Any) -> Any:
             gradient; or any other value.
 
     Returns:
-        Any: Array in the place of a tensor, float64 for floating point.
+        Any: Array if the value is a tensor, float64 for floating point.
     """
     if not hasattr(value, 'detach'):
         return value

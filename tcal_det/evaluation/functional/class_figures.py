@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
-from .matching import DetectionMatches
+from .matching import DetectionMatches, check_matches
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,7 @@ def figures_by_class(matches: DetectionMatches,
             ``to_dict``. It gives no warning.
         figure (str): Name of the figure, for the warning that it is undefined.
     """
+    check_matches(matches)
     counted = matches.is_counted
     scores = matches.scores[counted]
     target = matches.is_tp[counted].astype(np.float64)

@@ -23,7 +23,8 @@ from .array_checks import as_unit_interval, check_same_length
 from .binning import make_bin_table
 from .calibration_error import (CalibrationError, ClasswiseCalibrationError,
                                 calibration_error)
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .matching import IGNORED, match_detections
 
 # This tolerance allows float16 rows of a thousand classes.
@@ -132,6 +133,8 @@ def class_probability_calibration(
         Waslander, ICLR 2021, apply proper scoring rules to the class
         distribution of detections, split by their IoU.
     """
+    check_ground_truth(ground_truth)
+    check_detections(detections)
     all_probs = _checked_probs(probs, detections, ground_truth.num_classes)
     num_classes = ground_truth.num_classes
     predicted_probs = all_probs[np.arange(len(all_probs)),

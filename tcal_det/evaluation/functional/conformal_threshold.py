@@ -25,9 +25,10 @@ import numpy as np
 
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval, check_same_length
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .learn_then_test import ROUNDING, check_level, fixed_sequence_tests
-from .matching import DetectionMatches
+from .matching import DetectionMatches, check_matches
 from .matching_order import is_first_of_run, is_last_of_run
 
 # Number of candidate thresholds of the precision tests; fixed before any data
@@ -143,6 +144,8 @@ def recall_thresholds(ground_truth: GroundTruth,
         Angelopoulos et al., "Conformal Risk Control", ICLR 2024, theorem 1,
         with the false negative rate as the loss.
     """
+    check_ground_truth(ground_truth)
+    check_matches(matches)
     alpha = check_level('alpha', alpha)
     if not np.array_equal(ground_truth.num_objects, matches.num_objects):
         raise InvalidValueError(
@@ -216,6 +219,8 @@ def precision_thresholds(
         Algorithms to Achieve Risk Control", arXiv 2110.01052, false discovery
         rate and fixed sequence testing with several starts.
     """
+    check_detections(detections)
+    check_matches(matches)
     alpha = check_level('alpha', alpha)
     delta = check_level('delta', delta)
     first_steps = _checked_starts(starts)

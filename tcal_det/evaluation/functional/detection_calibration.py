@@ -24,7 +24,7 @@ from tcal_det.errors import InvalidValueError
 from .binning import (CLOSED_SIDES, MAX_BINS, BinGrid, BinTable, CellSums,
                       _bin_index, bin_edges, cell_sums, summarize_gaps)
 from .calibration_error import CalibrationError
-from .matching import DetectionMatches
+from .matching import DetectionMatches, check_matches
 from .undefined_values import mean_of_defined
 
 BOX_FEATURES = ('cx', 'cy', 'w', 'h')
@@ -184,6 +184,7 @@ def detection_calibration_error(
         Kueppers et al., "Multivariate Confidence Calibration for Object
         Detection", CVPR Workshops 2020, Eq. 5.
     """
+    check_matches(matches)
     check_choice('closed', closed, CLOSED_SIDES)
     check_count('min_samples', min_samples)
     counted = matches.is_counted
@@ -263,6 +264,7 @@ def laece(matches: DetectionMatches,
         Oksuz et al., "Towards Building Self-Aware Object Detectors", CVPR
         2023; Kuzucu et al., "On Calibration of Object Detectors", ECCV 2024.
     """
+    check_matches(matches)
     check_choice('closed', closed, CLOSED_SIDES)
     check_count('num_bins', num_bins, 1, MAX_BINS)
     _check_num_cells((num_bins, ), matches.num_classes)
@@ -310,6 +312,7 @@ def laace(matches: DetectionMatches,
     Reference:
         Kuzucu et al., "On Calibration of Object Detectors", ECCV 2024.
     """
+    check_matches(matches)
     counted = matches.is_counted
     gap = np.abs(matches.scores -
                  _localization_quality(matches, normalize_iou))[counted]

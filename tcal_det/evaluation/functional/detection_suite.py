@@ -16,7 +16,8 @@ import numpy as np
 from tcal_det.checks import check_count
 from .average_precision import AveragePrecision, average_precision
 from .box_pairs import rank_pairs
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .debiased_calibration_error import DebiasedCalibrationError
 from .detection_calibration import (MAX_CELLS, DetectionCalibrationError,
                                     LocalizationAwareAdaptiveError,
@@ -70,6 +71,8 @@ class DetectionCalibrationReport:
 
     def __init__(self, ground_truth: GroundTruth, detections: Detections,
                  options: EvaluationOptions) -> None:
+        check_ground_truth(ground_truth)
+        check_detections(detections)
         check_count('position_bins', options.position_bins, 1,
                     _most_position_bins(ground_truth.num_classes))
         self.options = options
@@ -322,6 +325,22 @@ class DetectionCalibrationReport:
                       f'{self.options.position_min_samples} detections')
         return f'undefined (NaN), as {reason}: {", ".join(undefined)}'
 
+    def table(self) -> str:
+        """Format the headline figures as a table for a terminal."""
+        counts = self.counts
+        lines = [
+            f'{counts["detections"]} detections of {counts["classes"]} '
+            f'classes in {counts["images"]} images with {counts["objects"]} '
+            'objects'
+        ]
+        for figure in FIGURES:
+            if figure.is_headline:
+                title = '  ' * bool(figure.part_of) + figure.title
+                lines.append(f'{title:<26}{self.overall[figure.key]:8.4f}')
+        return '\n'.join(lines)
+
+    __str__ = table
+
     @property
     def bins(self) -> Dict[str, Any]:
         """Bin tables of all classes together, by figure."""
@@ -378,8 +397,9 @@ def evaluate_detections(ground_truth: GroundTruth,
 
     Returns:
         DetectionCalibrationReport: ``.overall``, ``.per_class``, ``.bins``
-        and ``.to_dict()``. Without detections the calibration figures are
-        NaN, with a warning, and LRP is 1.
+        and ``.to_dict()``; ``print`` shows a table of the main figures.
+        Without detections the calibration figures are NaN, with a warning,
+        and LRP is 1.
 
     Raises:
         InvalidTypeError: If an option has the wrong type.

@@ -15,7 +15,8 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 
-from .matching import FALSE_POSITIVE, TRUE_POSITIVE, DetectionMatches
+from .matching import (FALSE_POSITIVE, TRUE_POSITIVE, DetectionMatches,
+                       check_matches)
 from .undefined_values import mean_of_defined
 
 # Thresholds whose LRP differs by less are treated as equal, so that rounding
@@ -105,6 +106,7 @@ def lrp(matches: DetectionMatches) -> LRPError:
         Metric for Object Detection", ECCV 2018; Oksuz et al., "One Metric to
         Measure Them All", TPAMI 2021, Eq. 3.
     """
+    check_matches(matches)
     num_tp = matches.count_by_class(TRUE_POSITIVE)
     num_fp = matches.count_by_class(FALSE_POSITIVE)
     is_tp = matches.is_tp
@@ -133,6 +135,7 @@ def olrp(matches: DetectionMatches) -> LRPError:
     Reference:
         Oksuz et al., "One Metric to Measure Them All", TPAMI 2021, Eq. 5.
     """
+    check_matches(matches)
     num_tp = matches.count_by_class(TRUE_POSITIVE)
     num_fp = matches.count_by_class(FALSE_POSITIVE)
     loc_sum = np.zeros(matches.num_classes)

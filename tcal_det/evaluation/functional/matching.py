@@ -15,7 +15,8 @@ from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from tcal_det.checks import check_choice, check_count, check_iou_thr
+from tcal_det.checks import (check_choice, check_count, check_iou_thr,
+                             check_type)
 from .box_pairs import BoxPairs, RankedPairs, rank_pairs
 from .coco_arrays import Detections, GroundTruth
 from .matching_order import is_first_of_run
@@ -100,6 +101,16 @@ class DetectionMatches:
             status=np.where(below, np.int8(DROPPED), self.status),
             iou=np.where(below, 0.0, self.iou),
             object_index=np.where(below, -1, self.object_index))
+
+
+def check_matches(matches: DetectionMatches) -> None:
+    """Raise unless the argument is of this type.
+
+    Args:
+        matches (DetectionMatches): Matches of detections.
+    """
+    check_type('matches', matches, DetectionMatches,
+               'match detections by match_detections')
 
 
 def match_detections(ground_truth: GroundTruth,

@@ -17,7 +17,8 @@ from tcal_det.checks import check_iou_thr
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval
 from .box_pairs import BoxPairs
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .image_pairs import image_pairs
 from .undefined_values import mean_of_defined
 
@@ -124,6 +125,8 @@ def object_calibration_error(
         Transformers: Object-Level Calibration and Image-Level Reliability",
         TPAMI 2026, arXiv 2412.01782.
     """
+    check_ground_truth(ground_truth)
+    check_detections(detections)
     iou_thrs = tuple(check_iou_thr('iou_thrs', thr) for thr in iou_thrs)
     if not iou_thrs:
         raise InvalidValueError('`iou_thrs` must hold a threshold, but is '

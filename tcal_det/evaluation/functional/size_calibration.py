@@ -13,7 +13,7 @@ import numpy as np
 
 from .detection_calibration import (DetectionCalibrationError,
                                     detection_calibration_error)
-from .matching import DROPPED, DetectionMatches
+from .matching import DROPPED, DetectionMatches, check_matches
 
 # COCO's small, medium and large: areas below 32^2, below 96^2 and above.
 COCO_SIZES = ('small', 'medium', 'large')
@@ -127,6 +127,7 @@ def calibration_error_by_size(matches: DetectionMatches,
         InvalidTypeError: If an option has the wrong type.
         InvalidValueError: If an option is out of range.
     """
+    check_matches(matches)
     area = matches.boxes[:, 2] * matches.boxes[:, 3]
     size_index = np.searchsorted(COCO_AREA_EDGES[1:-1], area, side='right')
     if not matches.is_counted.any():
