@@ -5,8 +5,7 @@ Nothing here needs torch. The metric for MMDetection, which does, is in
 :mod:`tcal_det.evaluation.functional`, readers of other formats in
 :mod:`tcal_det.evaluation.formats`.
 """
-from .bootstrap import (RESAMPLED_FIGURES, bootstrap_figures,
-                        compare_detections)
+from .bootstrap import RESAMPLED_FIGURES, bootstrap_figures, compare_detections
 from .class_probabilities import (evaluate_class_probabilities,
                                   write_results_with_class_probabilities)
 from .file_comparison import FileComparison, compare_files

@@ -14,7 +14,8 @@ import numpy as np
 
 from tcal_det.checks import (check_choice, check_fraction, check_iou_thr,
                              shortened)
-from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
+from tcal_det.errors import (InvalidTypeError, InvalidValueError,
+                             TcalDetWarning, UserError)
 from tcal_det.evaluation.functional import (DetectionMatches, Detections,
                                             GroundTruth, detections_from_coco,
                                             ground_truth_from_coco,
@@ -453,6 +454,7 @@ def fit_recalibration(ground_truth: GroundTruth,
             f'{", ".join(classes_without_map[:3])}) '
             f'have fewer than {FEWEST_DETECTIONS} detections and use the '
             'map of all classes',
+            TcalDetWarning,
             stacklevel=2)
     return Recalibration(
         dict(

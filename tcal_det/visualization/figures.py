@@ -40,6 +40,7 @@ def new_figure(size: Tuple[float, float]) -> 'Figure':
         picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     from .inline_figure import InlineFigure
     figure = InlineFigure(figsize=size, layout='constrained')
     FigureCanvasAgg(figure)

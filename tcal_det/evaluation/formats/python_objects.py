@@ -10,7 +10,7 @@ from typing import (Any, Callable, Dict, List, Mapping, NamedTuple, Optional,
 import numpy as np
 
 from tcal_det.checks import shortened
-from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.errors import InvalidTypeError, InvalidValueError, TcalDetWarning
 from ..functional import (Detections, GroundTruth, detections_from_arrays,
                           ground_truth_from_coco)
 from ..functional.array_checks import number_array, without_tensor
@@ -430,6 +430,7 @@ def _checked_ids(num_results: int, image_ids: Sequence[Any],
             f'the results are of {num_results} of the '
             f'{ground_truth.num_images} images of the annotations; objects in '
             'the others count as missed',
+            TcalDetWarning,
             stacklevel=4)
     return image_ids
 

@@ -2,14 +2,14 @@
 
 The functions take arrays and return numbers and tables of bins. They compute
 with numpy in float64 and need no detector, no registry and no state. An
-undefined figure is NaN, with a warning: 0 would look like a perfect figure, and
-a missing key would repeat the last value in a training log.
+undefined figure is NaN, with a warning: 0 would look like a perfect figure,
+and a missing key would repeat the last value in a training log.
 
 Results keep their bins, so that each figure can be computed again and drawn.
-There is no class with ``update`` and ``compute``: matching needs all detections
-of a data set, and sums are exact only if all terms are known. Scores outside of
-[0, 1] are an error and never passed through a sigmoid, because a guess would
-hide the mistake.
+There is no class with ``update`` and ``compute``: matching needs all
+detections of a data set, and sums are exact only if all terms are known.
+Scores outside of [0, 1] are an error and never passed through a sigmoid,
+because a guess would hide the mistake.
 """
 from .average_precision import (AveragePrecision, average_precision,
                                 mean_precision)

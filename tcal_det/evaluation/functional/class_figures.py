@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
+from tcal_det.errors import TcalDetWarning
 from .matching import DetectionMatches, check_matches
 
 
@@ -52,7 +53,9 @@ def figures_by_class(matches: DetectionMatches,
     class_index = matches.class_index[counted]
     if len(scores) == 0:
         warnings.warn(
-            f'no detection is counted, so {figure} is NaN', stacklevel=3)
+            f'no detection is counted, so {figure} is NaN',
+            TcalDetWarning,
+            stacklevel=3)
     order = np.argsort(class_index, kind='stable')
     ends = np.cumsum(np.bincount(class_index, minlength=matches.num_classes))
     members = np.split(order, ends)[:-1]

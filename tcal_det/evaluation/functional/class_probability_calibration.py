@@ -18,7 +18,7 @@ from typing import Any, Dict, Tuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .array_checks import as_unit_interval, check_same_length
 from .binning import make_bin_table
 from .calibration_error import (CalibrationError, ClasswiseCalibrationError,
@@ -149,9 +149,11 @@ def class_probability_calibration(
         warnings.warn(
             'no detection has its class as the most probable one, so the '
             'calibration of the class probabilities is NaN',
+            TcalDetWarning,
             stacklevel=2)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the warning is above
+        # The warning is above.
+        warnings.simplefilter('ignore', TcalDetWarning)
         top_label = calibration_error(
             measured.max(axis=1, initial=0.0),
             measured.argmax(axis=1) == labels, num_bins, closed)

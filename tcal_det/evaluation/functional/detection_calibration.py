@@ -20,7 +20,7 @@ from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
 import numpy as np
 
 from tcal_det.checks import check_choice, check_count
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .binning import (CLOSED_SIDES, MAX_BINS, BinGrid, BinTable, CellSums,
                       _bin_index, bin_edges, cell_sums, summarize_gaps)
 from .calibration_error import CalibrationError
@@ -220,7 +220,10 @@ def detection_calibration_error(
                        mean_target, closed)
 
     if len(scores) == 0:
-        warnings.warn('no detection is counted, so D-ECE is NaN', stacklevel=2)
+        warnings.warn(
+            'no detection is counted, so D-ECE is NaN',
+            TcalDetWarning,
+            stacklevel=2)
     pooled = CalibrationError.from_bins(
         as_bins(CellSums(*(part.sum(axis=0) for part in sums))), min_samples)
     if pooled.coverage < _LOW_COVERAGE:
@@ -228,6 +231,7 @@ def detection_calibration_error(
             f'only {pooled.coverage:.1%} of the detections lie in cells of '
             f'at least {min_samples} detections, and D-ECE counts the others '
             'as perfectly calibrated; use fewer bins or more images',
+            TcalDetWarning,
             stacklevel=2)
     per_class = _errors_by_row(sums, as_bins, min_samples)
     return DetectionCalibrationError(**vars(pooled), per_class=per_class)
@@ -393,4 +397,5 @@ def _warn_if_no_class(is_measured: np.ndarray, figure: str) -> None:
     if not is_measured.any():
         warnings.warn(
             f'no class has both objects and detections, so {figure} is NaN',
+            TcalDetWarning,
             stacklevel=3)

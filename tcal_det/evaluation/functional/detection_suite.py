@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 import numpy as np
 
 from tcal_det.checks import check_count
+from tcal_det.errors import TcalDetWarning
 from .average_precision import AveragePrecision, average_precision
 from .box_pairs import rank_pairs
 from .coco_arrays import (Detections, GroundTruth, check_detections,
@@ -266,7 +267,7 @@ class DetectionCalibrationReport:
         """
         with warnings.catch_warnings():
             # `why_undefined` gives one message for all figures instead.
-            warnings.simplefilter('ignore', UserWarning)
+            warnings.simplefilter('ignore', TcalDetWarning)
             return {
                 key: BY_KEY[key].overall(self)  # type: ignore[misc]  # has it
                 for key in keys
@@ -282,7 +283,7 @@ class DetectionCalibrationReport:
     def per_class(self) -> List[Dict[str, Any]]:
         """One row per class, by category id, with the figures of the class."""
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', UserWarning)
+            warnings.simplefilter('ignore', TcalDetWarning)
             return [self._class_row(k) for k in range(len(self.category_ids))]
 
     def _class_row(self, k: int) -> Dict[str, Any]:
@@ -409,7 +410,7 @@ def evaluate_detections(ground_truth: GroundTruth,
         ground_truth, detections, score_thr=score_thr, **options)
     reason = report.why_undefined(report.overall)
     if reason is not None:
-        warnings.warn(reason, stacklevel=2)
+        warnings.warn(reason, TcalDetWarning, stacklevel=2)
     return report
 
 

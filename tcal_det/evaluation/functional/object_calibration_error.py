@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tcal_det.checks import check_iou_thr
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .array_checks import as_unit_interval
 from .box_pairs import BoxPairs
 from .coco_arrays import (Detections, GroundTruth, check_detections,
@@ -150,7 +150,10 @@ def object_calibration_error(
 
     is_object = ~ground_truth.iscrowd
     if not is_object.any():
-        warnings.warn('there are no objects, so OCE is NaN', stacklevel=2)
+        warnings.warn(
+            'there are no objects, so OCE is NaN',
+            TcalDetWarning,
+            stacklevel=2)
     per_object = np.where(is_object, np.mean(costs, axis=0), np.nan)
     with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: a class without any
         per_class = np.bincount(

@@ -11,6 +11,7 @@ from typing import Any, Dict, Sequence, Tuple, Union
 
 import numpy as np
 
+from tcal_det.errors import TcalDetWarning
 from .detection_calibration import (DetectionCalibrationError,
                                     detection_calibration_error)
 from .matching import DROPPED, DetectionMatches, check_matches
@@ -132,7 +133,9 @@ def calibration_error_by_size(matches: DetectionMatches,
     size_index = np.searchsorted(COCO_AREA_EDGES[1:-1], area, side='right')
     if not matches.is_counted.any():
         warnings.warn(
-            'no detection is counted, so D-ECE by size is NaN', stacklevel=2)
+            'no detection is counted, so D-ECE by size is NaN',
+            TcalDetWarning,
+            stacklevel=2)
     errors = []
     with warnings.catch_warnings():
         # A size without detections is common; its NaN needs no warning.
