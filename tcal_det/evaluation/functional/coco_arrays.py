@@ -331,6 +331,18 @@ def ground_truth_from_coco(
             a number.
         InvalidValueError: If a record names an unknown image or category,
             or has a NaN or negative size; the message names the record.
+
+    Example:
+        >>> ground_truth = ground_truth_from_coco(
+        ...     dict(
+        ...         images=[dict(id=7, width=100, height=80)],
+        ...         categories=[dict(id=1, name='cell')],
+        ...         annotations=[
+        ...             dict(image_id=7, category_id=1, bbox=[0, 0, 10, 10]),
+        ...             dict(image_id=7, category_id=1, bbox=[20, 0, 10, 10])
+        ...         ]))
+        >>> ground_truth.num_objects
+        array([2])
     """
     if not isinstance(annotations, Mapping):
         raise InvalidTypeError(

@@ -143,6 +143,22 @@ def recall_thresholds(ground_truth: GroundTruth,
     Reference:
         Angelopoulos et al., "Conformal Risk Control", ICLR 2024, theorem 1,
         with the false negative rate as the loss.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=.5)
+        >>> # No object may be missed: (1 image * 0 + 1) / (1 + 1) <= .5
+        >>> thresholds = recall_thresholds(ground_truth, matches, alpha=.5)
+        >>> thresholds.overall.threshold
+        0.6
     """
     check_ground_truth(ground_truth)
     check_matches(matches)

@@ -183,6 +183,23 @@ def detection_calibration_error(
     Reference:
         Kueppers et al., "Multivariate Confidence Calibration for Object
         Detection", CVPR Workshops 2020, Eq. 5.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=0.5)
+        >>> error = detection_calibration_error(matches)
+        >>> round(error.ece, 4)  # (|.9-1| + |.6-1| + |.3-0|) / 3
+        0.2667
+        >>> round(error.over, 4), round(error.under, 4)
+        (0.1, 0.1667)
     """
     check_matches(matches)
     check_choice('closed', closed, CLOSED_SIDES)
@@ -267,6 +284,20 @@ def laece(matches: DetectionMatches,
     Reference:
         Oksuz et al., "Towards Building Self-Aware Object Detectors", CVPR
         2023; Kuzucu et al., "On Calibration of Object Detectors", ECCV 2024.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=0.1)
+        >>> round(laece(matches).laece, 4)  # (|.9-1| + |.6-.8| + |.3-0|) / 3
+        0.2
     """
     check_matches(matches)
     check_choice('closed', closed, CLOSED_SIDES)
@@ -315,6 +346,20 @@ def laace(matches: DetectionMatches,
 
     Reference:
         Kuzucu et al., "On Calibration of Object Detectors", ECCV 2024.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=0.0)
+        >>> round(laace(matches).laace, 4)  # (|.9-1| + |.6-.8| + |.3-0|) / 3
+        0.2
     """
     check_matches(matches)
     counted = matches.is_counted

@@ -405,6 +405,23 @@ def evaluate_detections(ground_truth: GroundTruth,
     Raises:
         InvalidTypeError: If an option has the wrong type.
         InvalidValueError: If an option is out of range.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, evaluate_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7],
+        ...     class_names={1: 'cell'},
+        ...     image_sizes=[(100, 80)])
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> report = evaluate_detections(
+        ...     ground_truth, detections, position_min_samples=1)
+        >>> round(report.overall['d_ece'], 4)  # (|.9-1| + |.6-1| + |.3-0|) / 3
+        0.2667
     """
     report = DetectionCalibrationReport.from_detections(
         ground_truth, detections, score_thr=score_thr, **options)

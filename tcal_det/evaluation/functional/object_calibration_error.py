@@ -124,6 +124,20 @@ def object_calibration_error(
         Park, Sobolewski and Azizan, "Uncertainty Quantification in Detection
         Transformers: Object-Level Calibration and Image-Level Reliability",
         TPAMI 2026, arXiv 2412.01782.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> error = object_calibration_error(ground_truth, detections)
+        >>> error.per_object.round(4)  # 2 * (1-.9)^2 and 2 * (1-.6)^2
+        array([0.02, 0.32])
     """
     check_ground_truth(ground_truth)
     check_detections(detections)
