@@ -422,9 +422,10 @@ def _check_image_ids(name: str, length: int, image_ids: Sequence[Any]) -> None:
 def _checked_ids(num_results: int, image_ids: Sequence[Any],
                  ground_truth: GroundTruth) -> List[Any]:
     _check_image_ids('results', num_results, image_ids)
-    image_ids = np.asarray(without_tensor(image_ids), dtype=object).tolist()
-    positions(image_ids, ground_truth.image_ids, 'image_ids', 'image_id')
-    check_each_image_once(image_ids, 'image_ids')
+    ids: List[Any] = np.asarray(
+        without_tensor(image_ids), dtype=object).tolist()
+    positions(ids, ground_truth.image_ids, 'image_ids', 'image_id')
+    check_each_image_once(ids, 'image_ids')
     if num_results < ground_truth.num_images:
         warnings.warn(
             f'the results are of {num_results} of the '
@@ -432,7 +433,7 @@ def _checked_ids(num_results: int, image_ids: Sequence[Any],
             'the others count as missed',
             TcalDetWarning,
             stacklevel=4)
-    return image_ids
+    return ids
 
 
 def _numbers(values: Any, where: str, name: str) -> np.ndarray:
