@@ -1,4 +1,5 @@
 """Files about the project say the same as the project."""
+import ast
 import json
 import math
 import os.path as osp
@@ -181,3 +182,18 @@ def test_every_ignored_type_error_is_named():
     ]
     assert comments
     assert [one for one in comments if 'ignore[' not in one] == []
+
+
+def test_every_warning_has_the_class_of_the_package():
+    """So users can filter them, and the package silences its own only."""
+    calls = [
+        (osp.relpath(path, ROOT), node.lineno, node.args[1:]) for path in glob(
+            osp.join(ROOT, 'tcal_det', '**', '*.py'), recursive=True)
+        for node in ast.walk(ast.parse(read(path)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        and node.func.attr == 'warn' and node.func.value.id == 'warnings'
+    ]
+    assert calls
+    assert [(path, line) for path, line, rest in calls
+            if not rest or getattr(rest[0], 'id', None) != 'TcalDetWarning'
+            ] == []
