@@ -17,8 +17,8 @@ import tcal_det
 from tcal_det.requirements_check import REQUIRED
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-# A call of make in a shell or a workflow, with its options and targets; comments
-# do not count.
+# A call of make in a shell or a workflow, with its options and targets;
+# comments do not count.
 MAKE_CALL = re.compile(r'^[^#\n]*?\bmake ((?:[\w./=-]+ ?)+)', flags=re.M)
 CHANGELOG = '''# Changelog
 
