@@ -8,7 +8,6 @@ from unittest import mock
 
 import pytest
 import torch
-from config_files import read_config
 from mmdet.registry import DATASETS, TASK_UTILS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
@@ -21,6 +20,7 @@ from tcal_det.errors import MissingFileError
 from tcal_det.models.distillers import frozen_teacher
 from tcal_det.models.losses import FeatureLoss
 from tcal_det.registry import MODELS
+from tests.config_files import read_config
 
 REPOSITORY = osp.dirname(osp.dirname(osp.abspath(__file__)))
 CONFIGS = sorted(

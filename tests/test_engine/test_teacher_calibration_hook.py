@@ -5,10 +5,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from head_families import FAMILIES
-from head_families import build as build_tiny
-from head_families import distiller_cfg as pair_cfg
-from head_families import write_teacher
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 
@@ -19,6 +15,10 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import calibration_error, top_label
 from tcal_det.models.head_adapters import ClassificationSamples
 from tcal_det.registry import HOOKS, MODELS
+from tests.head_families import FAMILIES
+from tests.head_families import build as build_tiny
+from tests.head_families import distiller_cfg as pair_cfg
+from tests.head_families import write_teacher
 
 NAMES = ['teacher', 'calibrated_teacher', 'student']
 

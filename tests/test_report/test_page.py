@@ -7,12 +7,13 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from report_scenes import HOSTILE, HOSTILE_JSON, golden_scene, many_classes
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional import evaluate_detections
 from tcal_det.fileio import plain_json
 from tcal_det.report import page, write_report
+from tests.test_report.report_scenes import (HOSTILE, HOSTILE_JSON,
+                                             golden_scene, many_classes)
 
 pytest.importorskip('jinja2')
 pytest.importorskip('vl_convert')

@@ -3,9 +3,9 @@ import os.path as osp
 import sys
 
 import pytest
-from report_scenes import GOLDEN
 
 from tcal_det.cli import report as command
+from tests.test_report.report_scenes import GOLDEN
 
 GROUND_TRUTH = osp.join(GOLDEN, 'det_small_gt.json')
 RESULTS = osp.join(GOLDEN, 'det_small_dt.json')

@@ -13,9 +13,9 @@ import pytest
 import torch
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
-from state_comparison import assert_same_state
 
 from tcal_det.registry import MODELS
+from tests.state_comparison import assert_same_state
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

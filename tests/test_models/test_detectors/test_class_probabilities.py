@@ -4,11 +4,7 @@ import pickle
 import threading
 
 import pytest
-import roi_cases
 import torch
-from class_probability_cases import (NAMES, NUM_CLASSES, PLAIN_SCORES,
-                                     PREPARED, SOFTMAX, batch_of, config_of,
-                                     of_labels, pair, predict, with_option)
 from mmengine.config import Config, ConfigDict
 
 from tcal_det.engine.training import use_test_time_augmentation
@@ -17,6 +13,11 @@ from tcal_det.models.detectors import ScoreRecalibrator
 from tcal_det.models.detectors.kept_rows import kept_rows
 from tcal_det.models.detectors.replaced_methods import methods_replaced
 from tcal_det.registry import MODELS
+from tests import roi_cases
+from tests.class_probability_cases import (NAMES, NUM_CLASSES, PLAIN_SCORES,
+                                           PREPARED, SOFTMAX, batch_of,
+                                           config_of, of_labels, pair, predict,
+                                           with_option)
 
 
 def assert_equal_but_for_rows(plain, mine):

@@ -5,19 +5,19 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from box_term_cases import (CASES, NAME, gradients, its_own_teacher,
-                            make_student, step, student_cfg)
-from head_families import build, detector_cfg, write_teacher
 from mmcv.ops import RoIAlign, batched_nms
 from mmdet.models.dense_heads import rpn_head
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
-from module_runs import count_runs
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
+from tests.box_term_cases import (CASES, NAME, gradients, its_own_teacher,
+                                  make_student, step, student_cfg)
+from tests.head_families import build, detector_cfg, write_teacher
+from tests.module_runs import count_runs
 
 EACH = pytest.mark.parametrize('case', CASES)
 

@@ -1,19 +1,19 @@
 """What both models say of images on either side of the student's own."""
 import copy
 
-import head_families
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.models.detectors import FasterRCNN
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import ExponentialMovingAverage
-from module_runs import count_runs
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS, OPTIM_WRAPPERS
+from tests import head_families
+from tests.module_runs import count_runs
 
 IGDM = dict(type='IGDMLoss')
 

@@ -1,20 +1,20 @@
 """Losses on the features of RoIs: gradients there, and the four states."""
 import copy
 
-import head_families
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import ExponentialMovingAverage
-from module_runs import count_runs
-from roi_cases import Case, distiller_of, training_losses
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS, OPTIM_WRAPPERS
+from tests import head_families
+from tests.module_runs import count_runs
+from tests.roi_cases import Case, distiller_of, training_losses
 
 GRADIENT = dict(type='KDIGALoss')
 STATE = dict(type='PretrainingStateLoss', in_features=32)

@@ -7,13 +7,13 @@ from unittest import mock
 
 import pytest
 import torch
-from dense_cases import batch, build, tiny_model
-from live_memory import LiveMemory
 
 from tcal_det.models.calibrators import focal_posterior
 from tcal_det.models.distillers.terms import distilled_loss
 from tcal_det.models.losses import class_sum
 from tcal_det.registry import MODELS
+from tests.dense_cases import batch, build, tiny_model
+from tests.live_memory import LiveMemory
 
 NUM_CLASSES = 40
 CALIBRATORS = [

@@ -2,23 +2,24 @@
 import copy
 from unittest import mock
 
-import dense_cases
 import pytest
 import torch
 import torch.nn as nn
 from mmdet.models.losses import QualityFocalLoss
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from query_cases import (DETECTORS, NUM_CLASSES, NUM_LAYERS, NUM_QUERIES,
-                         OF_DETR, batch, build, distiller, kd_loss,
-                         own_layer_losses, tiny_model)
-from roi_cases import num_hooks
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.distillers.batch_norm_folding import fold_batch_norms
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.models.head_adapters.object_assignment import assign_objects
+from tests import dense_cases
+from tests.query_cases import (DETECTORS, NUM_CLASSES, NUM_LAYERS, NUM_QUERIES,
+                               OF_DETR, assert_same_training, batch, build,
+                               distiller, kd_loss, own_layer_losses,
+                               tiny_model)
+from tests.roi_cases import num_hooks
 
 EVERY = pytest.mark.parametrize('name', DETECTORS)
 # Of each way to choose and to refine queries.
@@ -193,44 +194,6 @@ def test_batch_without_objects(tmp_path, name):
     assert logged['loss_kd_cls'].isfinite()
     assert all(weight.grad.isfinite().all() for weight in student.parameters()
                if weight.grad is not None)
-
-
-def step(detector, inputs):
-    """Losses, their sum, and gradients, of one step of SGD."""
-    torch.manual_seed(5)
-    losses = detector.loss(*copy.deepcopy(inputs))
-    total, logged = detector.parse_losses(losses)
-    total.backward()
-    gradients = {
-        name: weight.grad.clone()
-        for name, weight in detector.named_parameters()
-        if weight.grad is not None
-    }
-    with torch.no_grad():
-        for weight in detector.parameters():
-            if weight.grad is not None:
-                weight -= 1e-4 * weight.grad
-                weight.grad = None
-    return logged, gradients
-
-
-def assert_same_training(plain, student, name):
-    """Losses, gradients and weights after two steps, bit for bit."""
-    inputs = batch(name)
-    for _ in range(2):
-        expected, expected_gradients = step(plain, inputs)
-        logged, gradients = step(student, inputs)
-        if student.is_distilling:
-            assert logged.pop('loss_kd_cls') == 0
-        logged.pop('loss'), expected.pop('loss')
-        assert logged.keys() == expected.keys()
-        for key, value in expected.items():
-            assert torch.equal(logged[key], value), key
-        assert gradients.keys() == expected_gradients.keys()
-        for key, value in expected_gradients.items():
-            assert torch.equal(gradients[key], value), key
-    for key, value in plain.state_dict().items():
-        assert torch.equal(student.state_dict()[key], value), key
 
 
 @EVERY
