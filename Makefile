@@ -1,6 +1,8 @@
 # make setup   create .venv with all dependencies (PYTHON=, STACK=classic|modern
 #              choose another Python or stack)
 # make demo    digits: teacher, baseline, KD and TCal student, table, picture
+# make notebooks
+#              docs/notebooks from the first cell to the last, minutes
 # make test    the whole test suite (TESTS=, MARKS= choose a part)
 # make test-lite
 #              tests of the half without torch, in an environment with only the
@@ -13,6 +15,7 @@
 # make release-check
 #              source distribution and wheel in empty environments of
 #              RELEASE_PYTHONS
+# make docs    documentation site in build/docs/html, its code, its links
 # make mutate  mutation score of the tests (docs/contribute/mutation.md):
 #              FOLDER=functional|losses|calibrators|distillers
 #              NUMBER=100|all SEED=0
@@ -28,6 +31,7 @@ MARKS ?= not zoo
 TESTS ?= tests
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.complete
+DOCS_STAMP = $(VENV)/.docs-complete
 
 # Pythons of `make test-lite`: the oldest and the newest that are installed.
 PYTHONS ?= $(shell bash requirements/find_pythons.sh 8 13)
@@ -35,7 +39,8 @@ PYTHONS ?= $(shell bash requirements/find_pythons.sh 8 13)
 # Each Python from 3.8 to 3.13 that is found.
 RELEASE_PYTHONS ?= $(foreach minor,8 9 10 11 12 13,$(shell bash requirements/find_pythons.sh $(minor) $(minor)))
 
-.PHONY: setup demo test test-lite test-zoo lint typecheck release-check mutate
+.PHONY: setup demo notebooks test test-lite test-zoo lint typecheck \
+	release-check docs mutate
 
 setup: $(STAMP)
 
@@ -43,8 +48,16 @@ $(STAMP): requirements/install.sh $(wildcard requirements/*.txt) setup.py pyproj
 	bash requirements/install.sh '$(VENV)' '$(PYTHON)' '$(STACK)'
 	touch $@
 
+$(DOCS_STAMP): $(STAMP) requirements/docs.txt
+	$(RUN) -m pip install --quiet -r requirements/docs.txt
+	touch $@
+
 demo: setup
 	PATH="$(abspath $(VENV))/bin:$$PATH" bash tools/demo.sh
+
+# The outputs are not stored.
+notebooks: $(DOCS_STAMP)
+	$(RUN) -m pytest --nbmake --nbmake-timeout=1800 docs/notebooks --durations=2
 
 test: setup
 	$(RUN) -m pytest --doctest-modules tcal_det
@@ -70,7 +83,7 @@ test-zoo: setup
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m isort --check-only --diff .
-	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs setup.py
+	$(RUN) -m yapf --diff --recursive tcal_det tools tests benchmarks configs docs setup.py
 	$(RUN) tests/check_prose.py
 
 typecheck: setup
@@ -78,6 +91,14 @@ typecheck: setup
 
 release-check: setup
 	$(RUN) tests/release_check.py $(RELEASE_PYTHONS)
+
+# Warnings are errors, among them links without a target. The first build reads
+# all pages, the second runs their code.
+SPHINX = OMP_NUM_THREADS=1 $(RUN) -m sphinx -q -n -W --keep-going -d build/docs/doctrees
+docs: $(DOCS_STAMP)
+	$(SPHINX) -b html docs build/docs/html
+	$(SPHINX) -b doctest docs build/docs/doctest
+	$(RUN) -m pytest tests/test_docs.py
 
 # Not part of the continuous integration: takes minutes to hours.
 mutate: setup

@@ -16,8 +16,9 @@ from tcal_det.errors import UserError
 
 # Error numbers of a file system that is full, over quota or read-only.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-# Exit status that a shell reports for a process ended by SIGTERM.
+# Exit statuses that a shell reports for a process ended by a signal.
 SIGTERM_STATUS = 128 + signal.SIGTERM
+SIGPIPE_STATUS = 128 + 13
 
 
 class ConfigOptions(argparse.Action):
@@ -108,7 +109,9 @@ def run_command(main: Callable[[], None]) -> None:
     """Run a command and turn user errors into one line and exit status 2.
 
     SIGTERM unwinds the command like Ctrl-C does, so that unfinished files are
-    cleaned up; the exit status is then 143.
+    cleaned up; the exit status is then 143. If the reader of the output has
+    ended, as in ``| head``, the command ends without a traceback, with exit
+    status 141.
 
     Args:
         main (Callable): Function that performs the command. Exceptions other
@@ -119,6 +122,7 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         with _unwound_by_sigterm():
             main()
+            sys.stdout.flush()
     except UserError as error:
         _exit_with(str(error))
     except KeyError as error:
@@ -127,6 +131,11 @@ def run_command(main: Callable[[], None]) -> None:
         if ' registry. ' not in message:
             raise
         _exit_with(message)
+    except BrokenPipeError:
+        # The reader of the output has ended, as in `| head`. What is still
+        # buffered must not be written when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(SIGPIPE_STATUS)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

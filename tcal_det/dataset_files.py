@@ -53,9 +53,9 @@ def _check_dataset(key: str, dataset: dict) -> None:
     root = dataset.get('data_root') or ''
     if root and not exists(root):
         raise MissingFileError(
-            f'`{key}.dataset.data_root` {root!r} does not exist: the README '
-            'says where the data comes from, or set the key with '
-            f'--cfg-options {key}.dataset.data_root=PATH')
+            f'`{key}.dataset.data_root` {root!r} does not exist: '
+            'docs/how_to/coco.md says where the data comes from; or set the '
+            f'key with --cfg-options {key}.dataset.data_root=PATH')
     # Datasets of other formats than COCO may have none, or several.
     ann_file = dataset.get('ann_file')
     if isinstance(ann_file, str) and ann_file:

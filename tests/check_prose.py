@@ -7,6 +7,7 @@ import argparse
 import ast
 import io
 import itertools
+import json
 import os
 import os.path as osp
 import re
@@ -110,9 +111,21 @@ def page_text(source: str) -> Text:
                           source))
 
 
+def notebook_text(source: str) -> str:
+    """Return the prose of a notebook as one page."""
+    return '\n'.join(''.join(cell['source']) + '\n'
+                     for cell in json.loads(source)['cells']
+                     if cell['cell_type'] == 'markdown')
+
+
 def findings(path: str, source: str) -> List[str]:
-    """Check the texts of one file, given its path and its content."""
-    is_page = path.endswith('.md')
+    """Check the texts of one file, given its path and its content.
+
+    Lines of a notebook are counted in its prose alone.
+    """
+    is_page = path.endswith(('.md', '.ipynb'))
+    if path.endswith('.ipynb'):
+        source = notebook_text(source)
     found = []
     for text in [page_text(source)] if is_page else python_texts(source):
         for pattern, remedy in RULES + FORMS * text.is_docstring:
@@ -124,11 +137,12 @@ def findings(path: str, source: str) -> List[str]:
 
 
 def files_of(path: str) -> List[str]:
-    """List the modules and pages of a folder, except hidden folders."""
+    """List modules, pages and notebooks of a folder that is not hidden."""
     return [path] if osp.isfile(path) else sorted(
         osp.join(folder, name) for folder, _, names in os.walk(path)
         for name in names
-        if name.endswith(('.py', '.md')) and '/.' not in folder[len(path):])
+        if name.endswith(('.py', '.md',
+                          '.ipynb')) and '/.' not in folder[len(path):])
 
 
 def check(paths: Sequence[str]) -> int:

@@ -1,4 +1,5 @@
 """The word list finds what it is for, on the right line, and nothing else."""
+import json
 import os.path as osp
 import subprocess
 import sys
@@ -122,6 +123,17 @@ def test_code_is_not_prose():
     assert findings('a.md',
                     page) == [f"a.md:9: 'A is no': {PROSE_RULES[0][1]}"]
     assert findings('a.py', "text = 'a is no b'\n") == []
+
+
+def test_prose_of_notebooks():
+    notebook = json.dumps(
+        dict(cells=[
+            dict(cell_type='markdown', source=['# Page\n', '\n', 'Good.']),
+            dict(cell_type='code', source=['# A is no B.']),
+            dict(cell_type='markdown', source=['A is no B.']),
+        ]))
+    assert findings(
+        'a.ipynb', notebook) == [f"a.ipynb:5: 'A is no': {PROSE_RULES[0][1]}"]
 
 
 def test_lines_of_the_findings():

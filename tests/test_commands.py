@@ -136,3 +136,23 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize('lines', [1, 100000])
+def test_reader_of_the_output_that_ends(lines):
+    """As in `tool | head`; one line is still in the buffer at the end."""
+    script = ('import sys\n'
+              'from tcal_det.commands import run_command\n'
+              'def main():\n'
+              '    sys.stdin.read()\n'
+              f'    for _ in range({lines}):\n'
+              '        print("text")\n'
+              'run_command(main)\n')
+    process = subprocess.Popen([sys.executable, '-c', script],
+                               stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdout.close()
+    process.stdin.close()
+    assert process.stderr.read() == b''
+    assert process.wait() == 141

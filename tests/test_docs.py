@@ -1,10 +1,16 @@
-"""Links between the pages of this repository lead somewhere."""
+"""Links of the pages lead somewhere, and what they quote is in the code."""
+import ast
 import os.path as osp
 import re
 from collections import Counter
 from glob import glob
 
 import pytest
+
+from tcal_det.evaluation.file_comparison import compare_files
+from tcal_det.evaluation.file_evaluation import evaluate_files
+from tcal_det.evaluation.formats import load_annotations_and_results
+from tcal_det.recalibration import fit_recalibration
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 PAGES = sorted(
@@ -57,8 +63,9 @@ def test_each_picture_is_shown():
     shown = {path for page in PAGES for path, _ in targets(page)}
     pictures = {
         osp.relpath(path, ROOT)
+        for suffix in ('png', 'svg')
         for path in glob(
-            osp.join(ROOT, 'docs/images/**/*.png'), recursive=True)
+            osp.join(ROOT, f'docs/images/**/*.{suffix}'), recursive=True)
     }
     assert pictures - shown == set()
 
@@ -85,3 +92,151 @@ def test_targets_are_those_that_stay_here(tmp_path):
         (f'{beside}/page.md', 'k'),
         (f'{above}/p', ''),
     ]
+
+
+def read(path):
+    with open(osp.join(ROOT, path), encoding='utf-8') as file:
+        return file.read()
+
+
+def syntax_trees(folder):
+    """Syntax trees of all modules of a folder."""
+    for path in sorted(
+            glob(osp.join(ROOT, folder, '**', '*.py'), recursive=True)):
+        yield ast.parse(read(path))
+
+
+def formulas_of(docstring):
+    """Formulas of a docstring, without line breaks."""
+    found = re.findall(r'^ *\.\. math::\n((?:\n| {4,}.*\n)+)',
+                       docstring + '\n', re.M)
+    return {' '.join(formula.split()) for formula in found}
+
+
+def test_formulas_of_the_methods_are_those_of_the_losses():
+    of_losses, of_classes = set(), set()
+    for tree in syntax_trees('tcal_det/models/losses'):
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                found = formulas_of(ast.get_docstring(node) or '')
+                of_losses |= found
+                if isinstance(node, ast.ClassDef):
+                    of_classes |= found
+    of_pages = {
+        ' '.join(formula.split())
+        for page in ('methods', 'beyond_logits')
+        for formula in re.findall('^```math\n(.*?)^```$',
+                                  read(f'docs/reference/{page}.md'), re.M
+                                  | re.S)
+    }
+    assert len(of_classes) > 20
+    assert of_classes - of_pages == set()
+    assert of_pages - of_losses == set()
+
+
+def message_of(node):
+    """Text of a string in the code, with a gap for each value."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return ''.join(message_of(part) or '\0' for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return ''.join(
+            message_of(part) or '\0' for part in (node.left, node.right))
+    return None
+
+
+def test_listed_errors_are_those_of_the_package():
+    messages = {
+        message_of(node)
+        for tree in syntax_trees('tcal_det')
+        for node in ast.walk(tree)
+    } - {None}
+    listed = re.findall(r'^\| (`+) ?(.+?) ?\1 \|',
+                        read('docs/reference/errors.md'), re.M)
+    assert len(listed) > 30
+    unknown = [
+        message for _, message in listed if not any(
+            re.search(
+                '.*'.join(
+                    re.escape(part.strip())
+                    for part in message.split('...')), known, re.S)
+            for known in messages)
+    ]
+    assert unknown == []
+
+
+def test_every_command_has_its_help_in_the_reference():
+    shown = set(
+        re.findall(r'^```\{command-help\} (\S+)',
+                   read('docs/reference/commands.md'), re.M))
+    console = set(re.findall(r'^(tcal-\w+) = ', read('pyproject.toml'), re.M))
+    tools = {
+        osp.relpath(path, ROOT)
+        for path in glob(
+            osp.join(ROOT, 'tools', '**', '*.py'), recursive=True)
+        # The others are commands, or modules that commands import.
+        if 'add_argument' in read(path)
+    }
+    assert len(console) > 3
+    assert console | tools == shown
+
+
+def test_every_type_has_its_keys_in_the_reference():
+    page = read('docs/reference/config_keys.md')
+    types = {
+        node.name
+        for folder in ('tcal_det/models', 'tcal_det/engine',
+                       'tcal_det/evaluation/metrics')
+        for tree in syntax_trees(folder)
+        for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and any(
+            'register_module' in ast.dump(one) for one in node.decorator_list)
+    }
+    assert len(types) > 30
+    # The directive `loss-keys` lists the losses.
+    assert {
+        name
+        for name in types if not name.endswith('Loss') and name not in page
+    } == set()
+
+
+def test_keys_of_written_files_are_in_the_reference():
+    ground_truth, results = (
+        osp.join(ROOT, 'tests/data/golden', f'det_small_{name}.json')
+        for name in ('gt', 'dt'))
+    objects, detections, categories = load_annotations_and_results(
+        ground_truth, results)
+    evaluation = evaluate_files(ground_truth, results, position_min_samples=1)
+    recalibration = fit_recalibration(objects, detections, categories, 'platt')
+    comparison = compare_files(
+        ground_truth, [results] * 2, num_resamples=40, num_workers=1)
+    contents = [
+        evaluation.to_dict(),
+        evaluation.to_dict()['bins']['overall']['d_ece'],
+        recalibration.to_json_dict(),
+        *recalibration.to_json_dict()['classes'],
+        comparison.to_dict(),
+        *comparison.to_dict()['results'],
+        comparison.to_dict()['results'][0]['figures']['d_ece'],
+        comparison.to_dict()['differences'][0]['d_ece'],
+    ]
+    page = read('docs/reference/file_formats.md')
+    assert [
+        key for content in contents for key in content
+        if f'`{key}`' not in page
+    ] == []
+
+
+def test_every_package_is_in_the_architecture():
+    page = read('docs/architecture.md')
+    packages = {
+        osp.relpath(osp.dirname(path), osp.join(ROOT, 'tcal_det'))
+        for path in glob(osp.join(ROOT, 'tcal_det', '*', '__init__.py'))
+    } | {
+        osp.relpath(osp.dirname(path), osp.join(ROOT, 'tcal_det'))
+        for path in glob(
+            osp.join(ROOT, 'tcal_det', 'models', '*', '__init__.py'))
+    }
+    assert len(packages) > 10
+    assert {one
+            for one in packages if f'| `{one}` |' not in page} == {'models'}

@@ -257,7 +257,6 @@ def tensor(offset, size, stride):
     (0, (2, ), (1, 1)),
     (2**63, (1, ), (1, )),
     (0, (2**62, 4), (1, 1)),
-    (7, (0, ), (1, )),
 ])
 @pytest.mark.parametrize('is_present_format', [True, False])
 def test_tensor_outside_of_its_storage(tmp_path, offset, size, stride,

@@ -47,6 +47,16 @@ def test_what_test_py_writes(protocol):
     assert sample == expected
 
 
+def test_image_without_detections():
+    # mmdet takes the scores from the last column of its boxes.
+    boxes = torch.zeros(0, 5)
+    sample = dict(bboxes=boxes[:, :4], scores=boxes[:, -1])
+    found = load(pickle.dumps([sample]))[0]
+    assert found['bboxes'].shape == (0, 4)
+    assert found['scores'].shape == (0, )
+    assert found['scores'].dtype == torch.float32
+
+
 @pytest.mark.parametrize('protocol', PROTOCOLS)
 @pytest.mark.parametrize('value', [
     np.float32(0.1),

@@ -49,7 +49,8 @@ def make_folds() -> None:
     if missing:
         raise MissingFileError(
             f'the runs on BCCD need {missing[0]}, which does not exist: make '
-            'it with tools/dataset_converters/bccd_to_coco.py, see README.md')
+            'it with tools/dataset_converters/bccd_to_coco.py, see '
+            'docs/how_to/coco.md')
     contents = []
     for path in splits:
         with open(path, encoding='utf-8') as file:

@@ -206,8 +206,8 @@ def read_student(path: str, options: Optional[Dict] = None) -> Config:
             f'the config of the student {path!r} must have the name of a '
             'detector as `model.type`, but has a class; other configs cannot '
             'inherit from such a config with Python imports: put the keys '
-            '`student_type`, `teacher` and `distill_losses` into it, see the '
-            'README')
+            '`student_type`, `teacher` and `distill_losses` into it, see '
+            'docs/get_started/distil.md')
     return cfg
 
 

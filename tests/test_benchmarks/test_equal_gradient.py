@@ -82,7 +82,7 @@ def test_evaluation_leaves_the_running_means():
     before = loss.mean_gradients.clone()
     loss.eval()(logits(2), logits(3))
     assert torch.equal(loss.mean_gradients, before)
-    assert set(loss.state_dict()) == {'gradients'}
+    assert set(loss.state_dict()) == {'mean_gradients'}
 
 
 def test_no_samples_and_a_perfect_student():

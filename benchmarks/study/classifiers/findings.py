@@ -66,7 +66,7 @@ class Teachers:
 
     def of_data(self, data: str) -> 'Teachers':
         """The seen or the unseen ones."""
-        return self.where([row['data'] == data for row in self.rows])
+        return self.select([row['data'] == data for row in self.rows])
 
 
 def students_by_arm(rows: Sequence[Row]) -> Dict[Tuple, Dict[int, Row]]:
@@ -195,7 +195,7 @@ def interventions(teachers: Teachers) -> Dict[str, Estimate]:
         'slope over KL': bootstrap(slope, kl, gain),
         'slope over KL given log T': bootstrap(slope_given, kl, gain, log_t),
     }
-    sharpened = teachers.where(teachers.fitted < 1)
+    sharpened = teachers.select(teachers.fitted < 1)
     found['sharpened'] = bootstrap(mean, sharpened.gain('fitted'))
     for arm in ('fitted', 't3'):
         found[arm] = bootstrap(mean, teachers.gain(arm))

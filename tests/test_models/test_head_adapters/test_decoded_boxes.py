@@ -8,7 +8,8 @@ from mmengine.structures import InstanceData
 
 from tcal_det.errors import InvalidTypeError
 from tcal_det.models.head_adapters import adapter_for
-from tcal_det.models.head_adapters.decoded_boxes import (PredictedBoxes, _ramp,
+from tcal_det.models.head_adapters.decoded_boxes import (PredictedBoxes,
+                                                         _descending_scores,
                                                          clip_to_images,
                                                          label_by_overlap)
 from tests.dense_cases import HEADS, NUM_CLASSES, batch, build, tiny_model
@@ -167,9 +168,10 @@ def test_is_float32_without_graph_also_under_autocast():
 
 def test_places_of_a_large_image_differ():
     """The scores by which the places are told, with 9 anchors at 1333."""
-    scores = _ramp(201600, 'cpu').logit().sigmoid()
+    scores = _descending_scores(201600, 'cpu').logit().sigmoid()
     assert (scores.diff() < 0).all()
-    assert (_ramp(10**6, 'cpu').logit().sigmoid().diff() < 0).all()
+    assert (_descending_scores(10**6, 'cpu').logit().sigmoid().diff()
+            < 0).all()
 
 
 def test_head_that_leaves_out_boxes_is_named():
