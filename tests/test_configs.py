@@ -17,6 +17,7 @@ from mmengine.registry import HOOKS, METRICS, init_default_scope
 
 from tcal_det.dataset_files import innermost_datasets
 from tcal_det.errors import MissingFileError
+from tcal_det.models.configured_part import build_configured_part
 from tcal_det.models.distillers import frozen_teacher
 from tcal_det.models.losses import FeatureLoss
 from tcal_det.registry import MODELS
@@ -345,9 +346,8 @@ def test_calibrator_is_that_of_the_teachers_loss(path):
 
 def test_calibrator_that_was_not_fitted_yet_says_so():
     model = read_config('configs/tcal/gfl_r50_fpn_tcal-r101_1x_coco.py').model
-    teacher = frozen_teacher.FrozenTeacher(**model.teacher)
     with pytest.raises(
             MissingFileError,
             match='teacher_calibration.json. does not exist: '
             'fit it with tools/calibrate_teacher.py'):
-        teacher._build_calibrator()
+        build_configured_part('teacher.calibrator', model.teacher.calibrator)

@@ -67,7 +67,7 @@ class Page(HTMLParser):
 def without_library():
     """The chart library takes seconds to bundle and says nothing here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, '_chart_library', lambda: 'window.vega = 1;')
+        patch.setattr(page, 'chart_library', lambda: 'window.vega = 1;')
         yield
 
 
@@ -256,4 +256,4 @@ def test_library_cannot_end_its_script(monkeypatch):
     import vl_convert
     monkeypatch.setattr(vl_convert, 'javascript_bundle',
                         lambda: 'x = "</script><script>";')
-    assert re.search('</script', page._chart_library()) is None
+    assert re.search('</script', page.chart_library()) is None

@@ -40,7 +40,7 @@ def with_packages():
 @pytest.fixture
 def without_library(monkeypatch):
     from tcal_det.report import page
-    monkeypatch.setattr(page, '_chart_library', lambda: '')
+    monkeypatch.setattr(page, 'chart_library', lambda: '')
 
 
 def complaint(answer):

@@ -310,7 +310,7 @@ def test_checkpointed_backbone_is_refused(make):
 
     model = make(edit=edit)
     with pytest.raises(InvalidValueError, match="student's `with_cp=True`"):
-        model._build_teacher()
+        model.init_weights()
 
 
 def test_exchanged_samples_are_refused(make, batch):

@@ -207,7 +207,6 @@ def test_every_single_stage_head(name, tmp_path):
             for name, cfg in losses.items()
         })
     student.load_state_dict(case.plain.state_dict(), strict=False)
-    student._build_teacher()
     found = training_losses(student, freeze_norms=True)
     # Equal models: the same gradients.
     assert found['loss_kdiga'].item() < 1e-4
@@ -359,13 +358,14 @@ def test_frozen_features_are_refused(make):
         model.init_weights()
 
 
-def test_classifier_of_another_name(make):
+def test_classifier_of_another_name(make, training_step):
     """Read for the states alone: logits are what the head returns."""
     model = make(STATE)
     head = model.roi_head.bbox_head
-    head.my_classifier = head._modules.pop('fc_cls')
+    head.my_classifier = head.fc_cls
+    del head.fc_cls
     with pytest.raises(InvalidValueError, match='has no layer `fc_cls`'):
-        model._build_teacher()
+        training_step(model)
     assert 'classifier.0' not in adapter_for(model, 'student').parts
 
 

@@ -240,7 +240,7 @@ def test_each_query_is_matched_with_itself(tmp_path, name):
     student.teacher.build(student)
     images, data_samples = batch(name)
     seen = student.teacher.prepare_batch(images, data_samples)
-    with student._adapter.observe(data_samples) as observation:
+    with adapter_for(student, 'student').observe(data_samples) as observation:
         student.loss(images, data_samples)
     distill_groups = student.teacher.classify_samples(seen, observation)
     assert [distill_group.group_index
@@ -315,7 +315,7 @@ def test_no_hook_outlives_the_step(tmp_path, name):
     assert num_hooks(student) == before
     with pytest.raises(ZeroDivisionError), mock.patch.object(
             type(student), '_forward', side_effect=ZeroDivisionError), \
-            student._adapter.observe(data_samples):
+            adapter_for(student, 'student').observe(data_samples):
         student._forward(images, data_samples)
     assert num_hooks(student) == before
 
