@@ -303,12 +303,10 @@ def test_activation_of_the_other_head(tmp_path):
         MODELS.build(cfg)
 
 
-def test_checkpointed_backbone_is_refused(make):
-
-    def edit(cfg):
-        cfg.backbone.with_cp = True
-
-    model = make(edit=edit)
+def test_checkpointed_backbone_is_refused(distiller_cfg):
+    cfg = distiller_cfg(losses=dict(loss_igdm=dict(IGDM)))
+    cfg.backbone.with_cp = True
+    model = MODELS.build(cfg)
     with pytest.raises(InvalidValueError, match="student's `with_cp=True`"):
         model.init_weights()
 
