@@ -1,4 +1,4 @@
-"""Checks of numbers that come from a config, a file or a command line.
+"""Checks of arguments that come from a config, a file or a command line.
 
 Numbers are Python's real numbers, numpy scalars and zero-dimensional arrays.
 Booleans are refused, because ``True`` in place of 1 is usually a mistake.
@@ -141,6 +141,24 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
         raise InvalidValueError(f'`{name}` must be {words}, but got '
                                 f'{shortened(value)}')
     return value
+
+
+def check_type(name: str, value: Any, kind: type, remedy: str) -> None:
+    """Raise unless a value is an object of the given class.
+
+    Args:
+        name (str): Name of the argument in the message.
+        value (Any): Value that the user gave.
+        kind (type): Allowed class.
+        remedy (str): Advice, for the end of the message.
+
+    Raises:
+        InvalidTypeError: If the value is not an object of the class.
+    """
+    if not isinstance(value, kind):
+        raise InvalidTypeError(
+            f'`{name}` must be a {kind.__name__}, but got a '
+            f'{type(value).__name__}; {remedy}')
 
 
 def shortened(value: object, limit: int = 80) -> str:

@@ -1,8 +1,9 @@
-"""Exceptions for mistakes that the user can correct.
+"""Exceptions for mistakes that the user can correct, and the warnings.
 
 A message names the argument, the allowed values, the value given, and the
 remedy. Commands print a :class:`UserError` on one line and exit with status 2;
 any other exception is a defect of the program and keeps its traceback.
+Warnings are about the data or the result, never about the program.
 """
 
 
@@ -20,3 +21,7 @@ class InvalidTypeError(UserError, TypeError):
 
 class MissingFileError(UserError, FileNotFoundError):
     """Named file or folder that does not exist."""
+
+
+class TcalDetWarning(UserWarning):
+    """Doubtful data or an undefined figure; filters can select this class."""

@@ -1,4 +1,5 @@
 """Files about the project say the same as the project."""
+import ast
 import json
 import math
 import os.path as osp
@@ -16,8 +17,9 @@ from tcal_det.requirements_check import REQUIRED
 from tests import release_check
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-# A call of make in a shell or a workflow; comments do not count.
-MAKE_CALL = re.compile(r'^[^#\n]*?\bmake ([a-z-]+)', flags=re.M)
+# A call of make in a shell or a workflow, with its options and targets;
+# comments do not count.
+MAKE_CALL = re.compile(r'^[^#\n]*?\bmake ((?:[\w./=-]+ ?)+)', flags=re.M)
 CHANGELOG = '''# Changelog
 
 ## [Unreleased]
@@ -42,6 +44,15 @@ def make_targets():
     return set(re.findall(r'^([a-z-]+):', read('Makefile'), flags=re.M))
 
 
+def called_targets(*path):
+    """Targets of the Makefile that a file calls."""
+    return {
+        word
+        for words in MAKE_CALL.findall(read(*path))
+        for word in words.split() if re.fullmatch('[a-z][a-z-]*', word)
+    }
+
+
 def pinned(path):
     """Versions of a requirements file by name."""
     return dict(re.findall(r'^([\w-]+)==(\S+)', read(path), flags=re.M))
@@ -50,14 +61,15 @@ def pinned(path):
 @pytest.mark.parametrize(
     'path', ['.ci/run', '.github/workflows/ci.yml', 'CONTRIBUTING.md'])
 def test_only_targets_of_the_makefile_are_called(path):
-    called = set(MAKE_CALL.findall(read(path)))
+    called = called_targets(path)
     assert called
     assert called - make_targets() == set()
 
 
 def test_workflow_calls_what_continuous_integration_calls():
-    workflow = set(MAKE_CALL.findall(read('.github', 'workflows', 'ci.yml')))
-    assert workflow == set(MAKE_CALL.findall(read('.ci', 'run')))
+    workflow = called_targets('.github', 'workflows', 'ci.yml')
+    assert {'lint', 'docs'} < workflow
+    assert workflow == called_targets('.ci', 'run')
 
 
 def test_workflow_has_both_stacks_and_the_first_and_last_python():
@@ -181,3 +193,18 @@ def test_every_ignored_type_error_is_named():
     ]
     assert comments
     assert [one for one in comments if 'ignore[' not in one] == []
+
+
+def test_every_warning_has_the_class_of_the_package():
+    """So users can filter them, and the package silences its own only."""
+    calls = [
+        (osp.relpath(path, ROOT), node.lineno, node.args[1:]) for path in glob(
+            osp.join(ROOT, 'tcal_det', '**', '*.py'), recursive=True)
+        for node in ast.walk(ast.parse(read(path)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        and node.func.attr == 'warn' and node.func.value.id == 'warnings'
+    ]
+    assert calls
+    assert [(path, line) for path, line, rest in calls
+            if not rest or getattr(rest[0], 'id', None) != 'TcalDetWarning'
+            ] == []

@@ -1,5 +1,6 @@
 """Links of the pages lead somewhere, and what they quote is in the code."""
 import ast
+import importlib
 import os.path as osp
 import re
 from glob import glob
@@ -16,6 +17,9 @@ PAGES = sorted(
     osp.relpath(path, ROOT)
     for pattern in ('*.md', 'docs/**/*.md', 'configs/**/*.md')
     for path in glob(osp.join(ROOT, pattern), recursive=True))
+# An import of this package, in a block of code; brackets may span lines.
+IMPORT = re.compile(
+    r'^ *(from tcal_det[\w.]* import (?:\([^)]*\)|.*))$', flags=re.M)
 
 
 @pytest.mark.parametrize('page', PAGES)
@@ -209,3 +213,58 @@ def test_every_package_is_in_the_architecture():
     assert len(packages) > 10
     assert {one
             for one in packages if f'| `{one}` |' not in page} == {'models'}
+
+
+def public_names(package):
+    """``__all__`` of a package, or None for a module, without importing it."""
+    path = osp.join(*package.split('.'), '__init__.py')
+    if not osp.exists(osp.join(ROOT, path)):
+        return None
+    tree = ast.parse(read(path))
+    return next(
+        (ast.literal_eval(node.value) for node in tree.body
+         if isinstance(node, ast.Assign) and node.targets[0].id == '__all__'),
+        None)
+
+
+def private_imports(text):
+    """Names that a text imports although no ``__all__`` has them."""
+    for statement in IMPORT.findall(text):
+        node, = ast.parse(statement).body
+        names = public_names(node.module)
+        # The registries are mmengine's way of adding a part.
+        if names is None and node.module != 'tcal_det.registry':
+            yield node.module
+        elif names is not None:
+            yield from (alias.name for alias in node.names
+                        if alias.name not in names)
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_users_import_public_names(page):
+    if page.startswith(osp.join('docs', 'contribute')):
+        pytest.skip('about the code of the package')
+    assert list(private_imports(read(page))) == []
+
+
+def test_private_imports_are_found():
+    assert list(
+        private_imports(
+            '    from tcal_det.evaluation import (slice_by,\n'
+            '                                     nothing)\n'
+            'from tcal_det.evaluation.slices import image_attribute\n'
+            'from tcal_det.registry import MODELS\n')) == [
+                'nothing', 'tcal_det.evaluation.slices'
+            ]
+
+
+@pytest.mark.parametrize('package', [
+    'tcal_det.evaluation', 'tcal_det.evaluation.formats',
+    'tcal_det.evaluation.functional', 'tcal_det.recalibration',
+    'tcal_det.report', 'tcal_det.visualization'
+])
+def test_public_names_exist(package):
+    names = public_names(package)
+    assert len(set(names)) == len(names)
+    module = importlib.import_module(package)
+    assert [name for name in names if not hasattr(module, name)] == []

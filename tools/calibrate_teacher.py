@@ -109,7 +109,7 @@ def main():
                                            shares_annotations)
 
     if args.report is not None:
-        prepare_report(args.report, '--report')
+        prepare_report(args.report, '`--report`')
     check_calibration_options(args.calibrator, args.objective, args.softening)
     cfg, checkpoint = load_teacher_config(args.config, args.checkpoint,
                                           args.cfg_options)

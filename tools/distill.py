@@ -117,7 +117,7 @@ def write(args, path, work_dir):
         path,
         config_text(args.student, path, student_cfg.model.type, comments,
                     teacher, losses.cfg))
-    print(f'config: {path}')
+    print(f'written: {path}')
 
 
 if __name__ == '__main__':

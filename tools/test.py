@@ -76,6 +76,10 @@ def main():
             f'`--out` must end in .pkl or .pickle, but got {args.out!r}')
     if args.out is not None:
         make_output_folder(osp.dirname(osp.abspath(args.out)))
+    if args.report is not None:
+        # Its packages are optional.
+        from tcal_det.report import prepare_report
+        prepare_report(args.report, '`--report`')
 
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
@@ -103,7 +107,6 @@ def main():
     runner.register_hook(
         CheckpointFitHook(args.checkpoint, args.allow_partial))
     if args.report is not None:
-        # jinja2 and vl_convert are optional.
         from tcal_det.engine.hooks.report_hook import ReportHook
         runner.register_hook(ReportHook(args.report))
     if args.out is not None:

@@ -166,7 +166,9 @@ def short_list(rows: Sequence[Row]) -> str:
         if accuracy.count < 2:
             waiting.append(f'{question.text} ({question.scope})')
             continue
-        answer = verdict(accuracy, question.p_value(rows, 'mAP'))
+        # The power, which follows in brackets, is in the study's table.
+        answer, _, _ = verdict(accuracy,
+                               question.p_value(rows, 'mAP')).partition(' (')
         lines.append(f'- {question.text} ({question.scope}) '
                      f'**{_capital(answer)}.** mAP {change(accuracy, 1)}, '
                      f'D-ECE {change(error, 1)}, '

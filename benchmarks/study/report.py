@@ -26,6 +26,11 @@ from .tables import (arms_table, contrast_tables, focal_table, power_table,
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 FOLDER = 'benchmarks/study'
+SHORT_NOTE = (
+    'Differences x 100 on test with 95 % intervals; D-ECE is a calibration '
+    'error, better when lower. Verdicts on mAP are corrected for three '
+    'comparisons, so an interval above 0 may be not settled. The study has '
+    'the power of each.')
 
 
 def parse_args():
@@ -101,7 +106,7 @@ def make_blocks(rows: List[Row], classifiers: List[Row]) -> Dict[str, str]:
         answers=f'{interim}{answers_table(rows)}\n\nClassifiers: '
         f'{headline(classifiers)}',
         short=f'{interim}{short_list(rows)}\n- Classifiers: '
-        f'{headline(classifiers)}',
+        f'{headline(classifiers)}\n\n{SHORT_NOTE}',
         primary=primary_table(rows),
         secondary=contrast_tables(rows, [
             contrast

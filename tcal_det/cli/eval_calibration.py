@@ -67,7 +67,7 @@ def evaluate(args):
     evaluation = evaluate_files(args.ground_truth, args.results, args.classes,
                                 args.images, args.names,
                                 **evaluation_options(args))
-    content, lines = evaluation.to_dict(), [evaluation.table()]
+    content, lines = evaluation.to_dict(), [evaluation.report.table()]
     files = (args.ground_truth, args.results)
     if args.class_probabilities:
         of_classes = evaluate_class_probabilities(*files, args.classes)

@@ -73,7 +73,7 @@ def report(args):
     names = result_names(args.results, args.result_names)
     # Slow to import.
     from tcal_det.report import image_paths, prepare_report, write_report
-    prepare_report(args.out, '--out')
+    prepare_report(args.out, '`--out`')
     image_files = None
     # A file contains sizes, but no pictures.
     if args.images is not None and not osp.isfile(args.images):

@@ -5,8 +5,7 @@ from typing import Any, Dict
 from tcal_det.errors import InvalidValueError
 
 # Arguments of the distiller and of RecalibratedDetector.
-_WRAPPER_KEYS = ('student_type', 'detector_type', 'teacher', 'distill_losses',
-                 'roi_weighting')
+_WRAPPER_KEYS = ('student_type', 'detector_type', 'teacher', 'distill_losses')
 # Keys with the paths of a run: its initial weights, work dir and base configs.
 _PRIVATE_KEYS = ('load_from', 'resume', 'work_dir', '_base_')
 # Plain types that replace types of this package.

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from tcal_det.checks import check_count, check_fraction
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .functional import DetectionCalibrationReport, Detections, GroundTruth
 from .functional.precision_table import precision_tables
 from .image_resampling import Progress, resample_images
@@ -210,7 +210,7 @@ def resample_figures(ground_truth: GroundTruth,
         figures = report.figures(RESAMPLED_FIGURES)
         reason = report.why_undefined(figures)
         if reason is not None:
-            warnings.warn(reason, stacklevel=2)
+            warnings.warn(reason, TcalDetWarning, stacklevel=2)
         reports.append(report)
         values.append(figures)
         functions.append(

@@ -13,13 +13,14 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from tcal_det.checks import shortened
-from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.errors import InvalidTypeError, InvalidValueError, TcalDetWarning
 from tcal_det.fileio import write_json_atomically
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
+from .functional.array_checks import are_numbers
 from .functional.class_probability_calibration import (
     ClassProbabilityCalibration, class_probability_calibration)
-from .functional.record_fields import are_numbers, field_column
+from .functional.record_fields import field_column
 from .functional.record_ids import positions
 from .results_file import (categories_by_label, check_class_names, naming_file,
                            read_json, read_results)
@@ -104,6 +105,7 @@ def _warn_of_other_classes(results: Sequence[Mapping[str,
             f'for {share:.0%} of the detections the most probable class in '
             '`scores` differs from `category_id`: are the columns the '
             'categories in the order of the annotation file?',
+            TcalDetWarning,
             stacklevel=3)
 
 

@@ -3,8 +3,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence
 
 from .formats import load_annotations_and_results
-from .functional import (FIGURES, DetectionCalibrationReport,
-                         evaluate_detections)
+from .functional import DetectionCalibrationReport, evaluate_detections
 
 
 @dataclass(frozen=True)
@@ -24,20 +23,6 @@ class FileEvaluation:
         content = self.report.to_dict()
         content['settings'] = dict(self.files, **content['settings'])
         return content
-
-    def table(self) -> str:
-        """Format the headline figures as a table for a terminal."""
-        overall, counts = self.report.overall, self.report.counts
-        lines = [
-            f'{counts["detections"]} detections of {counts["classes"]} '
-            f'classes in {counts["images"]} images with {counts["objects"]} '
-            'objects'
-        ]
-        for figure in FIGURES:
-            if figure.is_headline:
-                title = '  ' * bool(figure.part_of) + figure.title
-                lines.append(f'{title:<26}{overall[figure.key]:8.4f}')
-        return '\n'.join(lines)
 
 
 def evaluate_files(ground_truth_path: str,

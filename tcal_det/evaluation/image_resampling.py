@@ -17,6 +17,7 @@ from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
 import numpy as np
 
 from tcal_det.checks import check_count
+from tcal_det.errors import TcalDetWarning
 
 Figures = Dict[str, np.ndarray]
 Progress = Callable[[int, int], None]
@@ -95,6 +96,7 @@ def resample_images(functions: Sequence[Callable[[np.ndarray], Figures]],
             warnings.warn(
                 'resamples are computed in one process, as other processes '
                 f'cannot be used: {error or type(error).__name__}',
+                TcalDetWarning,
                 stacklevel=2)
     return _gather((_figures_of(task, group) for group in groups), groups,
                    progress)

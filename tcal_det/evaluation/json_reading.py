@@ -1,10 +1,9 @@
 """Fast reading of JSON files, and reading of record lists in blocks.
 
-Files are read by msgspec if it is installed (``pip install
-'tcal_det[fast]'``), else by json. msgspec returns exactly the same content as
-json, unlike orjson, which rounds whole numbers of more than 64 bits. Content
-that msgspec rejects (NaN, Infinity, invalid JSON) is passed to json, which
-reads it or raises the error.
+Files are read by msgspec if it is installed (the extra ``fast``), else by
+json. msgspec returns exactly the same content as json, unlike orjson, which
+rounds whole numbers of more than 64 bits. Content that msgspec rejects (NaN,
+Infinity, invalid JSON) is passed to json, which reads it or raises the error.
 """
 import gc
 import json

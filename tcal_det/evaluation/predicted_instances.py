@@ -1,17 +1,16 @@
 """Checked predictions for one image, in mmdet's format.
 
 The predictions come from a pickle of results or from the data samples of a
-metric. This module does not import torch; tensors are recognised by their
-methods.
+metric.
 """
-from typing import Any, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from .functional.record_fields import (LARGEST_COORDINATE, SMALLEST_SIDE,
-                                       are_numbers)
+from .functional.array_checks import number_array
+from .functional.record_fields import LARGEST_COORDINATE, SMALLEST_SIDE
 
 
 class PredictedInstances(NamedTuple):
@@ -117,35 +116,6 @@ def class_probability_rows(pred: Any, where: str,
             f'{where}: class_probs must have the shape (D, C), one row for '
             f'each of the {num_detections} detections, but got {rows.shape}')
     return rows.astype(np.float64)
-
-
-def number_array(value: Any) -> np.ndarray:
-    """Convert a value to an array of numbers, or raise any exception.
-
-    Args:
-        value (Any): Array, tensor on any device, or list of numbers.
-    """
-    if hasattr(value, 'detach'):
-        value = value.detach().cpu()
-        if value.is_floating_point():
-            value = value.double()  # numpy has no bfloat16
-        value = value.numpy()
-    # numpy would convert booleans and small tensors in a list to numbers.
-    if isinstance(value,
-                  (list, tuple)) and not are_numbers(list(_leaves(value))):
-        raise TypeError(value)
-    array = np.asarray(value)
-    if array.dtype.kind not in 'iuf':
-        raise TypeError(array.dtype)
-    return array
-
-
-def _leaves(rows: Sequence[Any]) -> Iterator[Any]:
-    for item in rows:
-        if isinstance(item, (list, tuple)):
-            yield from _leaves(item)
-        else:
-            yield item
 
 
 def _check(where: str, boxes: np.ndarray, scores: np.ndarray,

@@ -7,7 +7,7 @@ import numpy as np
 
 from tcal_det.checks import shortened
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
-                             MissingFileError, UserError)
+                             MissingFileError, TcalDetWarning, UserError)
 from tcal_det.restricted_pickle import load_plain_pickle
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
@@ -202,6 +202,7 @@ def read_results(path: str,
                     f'the results are of {len(samples)} of the '
                     f'{len(image_ids)} images of the annotations; objects in '
                     'the others count as missed',
+                    TcalDetWarning,
                     stacklevel=2)
         return records
 
@@ -333,6 +334,7 @@ def _warn_of_few_labels(records: Sequence[Record],
             f'the first {max(used) + 1} of {len(category_ids)} categories; if '
             'the detector knows fewer classes than the annotations, name them '
             'with --classes',
+            TcalDetWarning,
             stacklevel=3)
 
 

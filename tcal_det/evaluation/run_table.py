@@ -75,7 +75,10 @@ def read_run(work_dir: str) -> RunResult:
     if not osp.isdir(work_dir):
         raise MissingFileError(f'work_dir {work_dir!r} does not exist')
     name = osp.basename(osp.abspath(work_dir))
-    sessions = sorted(glob(osp.join(escape(work_dir), '*_*')), reverse=True)
+    # mmengine names them by date and time; the folder teacher_calibration of
+    # tools/distill.py must not be taken for a test.
+    sessions = sorted(
+        glob(osp.join(escape(work_dir), '[0-9]*_[0-9]*')), reverse=True)
     for session in sessions:
         path = osp.join(session, osp.basename(session) + '.json')
         if osp.isfile(path):

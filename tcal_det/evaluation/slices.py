@@ -15,6 +15,7 @@ import numpy as np
 from tcal_det.checks import check_finite, shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .functional import Detections, GroundTruth, evaluate_detections
+from .functional.coco_arrays import check_detections, check_ground_truth
 from .results_file import read_json
 
 # A table with more rows is not readable. For example, the field `file_name`
@@ -133,6 +134,9 @@ def image_slices(attribute: Mapping[Any, Any],
         list[ImageSlice]: Slices in ascending order of the value; images
         without a value last.
     """
+    check_ground_truth(ground_truth)
+    for one in detections:
+        check_detections(one)
     values = _checked_values(attribute, ground_truth.image_ids.tolist())
     if edges is not None:
         values, names = _ranges(values, edges)

@@ -14,12 +14,15 @@ import numpy as np
 
 from tcal_det.checks import (check_choice, check_fraction, check_iou_thr,
                              shortened)
-from tcal_det.errors import InvalidTypeError, InvalidValueError, UserError
+from tcal_det.errors import (InvalidTypeError, InvalidValueError,
+                             TcalDetWarning, UserError)
 from tcal_det.evaluation.functional import (DetectionMatches, Detections,
                                             GroundTruth, detections_from_coco,
                                             ground_truth_from_coco,
                                             match_at_thresholds, olrp)
 from tcal_det.evaluation.functional.array_checks import as_unit_interval
+from tcal_det.evaluation.functional.coco_arrays import (check_detections,
+                                                        check_ground_truth)
 from tcal_det.evaluation.functional.record_ids import is_id
 from tcal_det.evaluation.results_file import Record, read_json
 from .methods import METHODS, AnyMap, apply_map, fit_map, map_from_dict
@@ -119,6 +122,51 @@ class Recalibration:
             for entry in self.classes
         ])
         return recalibrated, ~(scores < thresholds[labels])
+
+    def apply(self, detections: Detections,
+              ground_truth: GroundTruth) -> Detections:
+        """Recalibrate detections.
+
+        Args:
+            detections (Detections): Detections with original scores.
+            ground_truth (GroundTruth): Images and classes that the detections
+                refer to; categories are identified by their ids.
+
+        Returns:
+            Detections: Detections in the same order with new scores, without
+            those below the threshold of their class.
+
+        Raises:
+            InvalidTypeError: If an argument has another type.
+            InvalidValueError: If the recalibration does not have the category
+                of a detection, or needs an unknown image size.
+        """
+        check_detections(detections)
+        check_ground_truth(ground_truth)
+        label_of_id = {
+            entry.category_id: label
+            for label, entry in enumerate(self.classes)
+        }
+        label_of = np.array([
+            label_of_id.get(category_id, -1)
+            for category_id in ground_truth.category_ids.tolist()
+        ],
+                            dtype=np.int64)
+        labels = label_of[detections.class_index]
+        if (labels < 0).any():
+            unknown = ground_truth.category_ids[detections.class_index[
+                labels.argmin()]]
+            raise InvalidValueError(
+                '`detections` must have categories of the recalibration '
+                f'({shortened(list(label_of_id))}), but got '
+                f'{shortened(unknown)}: {REFIT} for these categories')
+        scores, is_kept = self.recalibrate(
+            detections.scores, labels,
+            relative_areas(detections.boxes,
+                           ground_truth.image_sizes[detections.image_index]))
+        return Detections(detections.image_index[is_kept],
+                          detections.class_index[is_kept],
+                          detections.boxes[is_kept], scores[is_kept])
 
     def apply_to_records(
         self,
@@ -406,6 +454,7 @@ def fit_recalibration(ground_truth: GroundTruth,
             f'{", ".join(classes_without_map[:3])}) '
             f'have fewer than {FEWEST_DETECTIONS} detections and use the '
             'map of all classes',
+            TcalDetWarning,
             stacklevel=2)
     return Recalibration(
         dict(

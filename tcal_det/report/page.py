@@ -10,7 +10,7 @@ from tcal_det.fileio import plain_json
 
 _FORMATS = dict(
     figure='{:.3f}', signed='{:+.3f}', count='{:,}', share='{:.0%}')
-REMEDY = "pip install 'tcal_det[report]'"
+REMEDY = 'pip install jinja2 vl-convert-python pillow'
 
 
 def check_requirements() -> None:

@@ -16,7 +16,8 @@ def prepare_report(path: str, argument: str) -> None:
 
     Args:
         path (str): Path of the HTML file; its folder is created.
-        argument (str): Name of the argument in error messages, e.g. '--out'.
+        argument (str): Name of the argument in error messages, e.g.
+            '`--out`'.
 
     Raises:
         InvalidValueError: If the suffix is not .html or .htm, a package is
@@ -24,7 +25,7 @@ def prepare_report(path: str, argument: str) -> None:
     """
     if not path.lower().endswith(('.html', '.htm')):
         raise InvalidValueError(
-            f'`{argument}` must end in .html, but got {path!r}')
+            f'{argument} must end in .html, but got {path!r}')
     check_requirements()
     make_output_folder(osp.dirname(osp.abspath(path)))
 

@@ -17,7 +17,7 @@ from mmdet.models.losses import FocalLoss
 from scipy.special import expit
 
 from tcal_det.checks import check_choice
-from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.errors import InvalidTypeError, InvalidValueError, TcalDetWarning
 # yapf: disable
 from tcal_det.evaluation.functional.calibration_error import (
     CalibrationError, calibration_error)
@@ -389,6 +389,7 @@ def _check_agreement(fitted: Calibrator, fitted_to_all: Calibrator,
             f'pairs with a score > {pairs.score_threshold:g} probabilities '
             f'that differ by {gap:.3f} on average: below that score the '
             'calibrator is not reliable; see "all" in the table',
+            TcalDetWarning,
             stacklevel=3)
     return gap
 
@@ -409,6 +410,7 @@ def _warn_of_background(before: PairMeasurement, after: PairMeasurement,
         f'after; sum of scores over sum of targets {before.sum_ratio:.3g} '
         f'before, {after.sum_ratio:.3g} after. Distillation learns from all '
         f'pairs: use {remedy}',
+        TcalDetWarning,
         stacklevel=3)
 
 

@@ -36,11 +36,13 @@ def new_figure(size: Tuple[float, float]) -> 'Figure':
         size (tuple[float, float]): Width and height in inches.
 
     Returns:
-        Figure: Empty figure with an Agg canvas.
+        Figure: Empty figure with an Agg canvas. A notebook shows it as a
+        picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=size, layout='constrained')
+
+    from .inline_figure import InlineFigure
+    figure = InlineFigure(figsize=size, layout='constrained')
     FigureCanvasAgg(figure)
     return figure
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Dict, Optional
 
 import numpy as np
 
+from tcal_det.checks import check_type
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional.binning import BinTable
 from .figures import (BLACK, GREEN, GREY, LIGHT_GREEN, LIGHT_VERMILION,
@@ -45,6 +46,9 @@ def reliability_diagram(bins: BinTable,
 
     Returns:
         Figure: Reliability diagram for :func:`save_figure`.
+
+    Raises:
+        InvalidTypeError: If ``bins`` is not a bin table.
     """
     return reliability_comparison({title or '': bins},
                                   target_name=target_name,
@@ -70,6 +74,7 @@ def reliability_comparison(tables: Dict[str, BinTable],
         Figure: Reliability diagrams for :func:`save_figure`.
 
     Raises:
+        InvalidTypeError: If a table is not a bin table.
         InvalidValueError: If there is no table.
     """
     if not tables:
@@ -87,14 +92,48 @@ def reliability_comparison(tables: Dict[str, BinTable],
         gridspec_kw=dict(height_ratios=(3, 1)))
     for heading, bins, diagram, histogram in zip(tables, tables.values(),
                                                  *panels):
-        _draw_gaps(diagram, bins)
+        draw_reliability(diagram, bins, heading, target_name, error_name)
+        diagram.label_outer()
         _draw_counts(histogram, bins)
-        _write_heading(diagram, heading, bins, target_name, error_name)
-    _format_axes(panels, target_name, tables)
+    _format_counts(panels[1], tables)
     _add_legend(figure, target_name)
     if title:
         figure.suptitle(title, fontweight='bold')
     return figure
+
+
+def draw_reliability(axes: 'Axes',
+                     bins: BinTable,
+                     heading: Optional[str] = None,
+                     target_name: str = 'Accuracy',
+                     error_name: str = 'ECE') -> None:
+    """Draw a reliability diagram into axes of any figure.
+
+    It is the upper panel of :func:`reliability_diagram`, without a legend;
+    ``axes.legend()`` adds one.
+
+    Args:
+        axes (Axes): Axes of matplotlib, which should be empty.
+        bins (BinTable): Field ``bins`` of a calibration error. Nothing is
+            drawn for an empty bin.
+        heading (str, optional): Heading of the diagram. Defaults to None.
+        target_name (str): Name of the quantity that confidence should equal,
+            e.g. 'Precision'. Defaults to 'Accuracy'.
+        error_name (str): Name of the sum of over and under. Defaults to
+            'ECE'.
+
+    Raises:
+        InvalidTypeError: If ``bins`` is not a bin table.
+    """
+    check_type('bins', bins, BinTable,
+               'pass `.bins` of an error that depends on the score alone')
+    _draw_gaps(axes, bins)
+    _write_heading(axes, heading, bins, target_name, error_name)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel('Confidence')
+    axes.set_ylabel(target_name)
+    _add_grid(axes)
 
 
 def _draw_gaps(axes: 'Axes', bins: BinTable) -> None:
@@ -147,7 +186,7 @@ def _draw_counts(axes: 'Axes', bins: BinTable) -> None:
         label='samples')
 
 
-def _write_heading(axes: 'Axes', heading: str, bins: BinTable,
+def _write_heading(axes: 'Axes', heading: Optional[str], bins: BinTable,
                    target_name: str, error_name: str) -> None:
     gaps = bins.summarize()
     lines = [
@@ -196,19 +235,19 @@ def _add_legend(figure: 'Figure', target_name: str) -> None:
         handletextpad=0.5)
 
 
-def _format_axes(panels: np.ndarray, target_name: str,
-                 tables: Dict[str, BinTable]) -> None:
-    diagram, histogram = panels[:, 0]
-    diagram.set_xlim(0, 1)
-    diagram.set_ylim(0, 1)
-    diagram.set_ylabel(target_name)
-    histogram.set_ylabel('Samples (log)')
-    histogram.set_yscale('log')
+def _format_counts(histograms: np.ndarray, tables: Dict[str,
+                                                        BinTable]) -> None:
+    first = histograms[0]
+    first.set_ylabel('Samples (log)')
+    first.set_yscale('log')
     largest = max(int(bins.count.max()) for bins in tables.values())
     # The axis begins below 1, so that a single sample is visible.
-    histogram.set_ylim(0.5, max(2 * largest, 10))
-    for axes in panels.flat:
-        axes.set_axisbelow(True)
-        axes.grid(axis='y', color=GREY, alpha=0.3, linewidth=0.5)
-    for axes in panels[1]:
+    first.set_ylim(0.5, max(2 * largest, 10))
+    for axes in histograms:
+        _add_grid(axes)
         axes.set_xlabel('Confidence')
+
+
+def _add_grid(axes: 'Axes') -> None:
+    axes.set_axisbelow(True)
+    axes.grid(axis='y', color=GREY, alpha=0.3, linewidth=0.5)

@@ -12,8 +12,8 @@ from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from tcal_det.engine.hooks.loss_weight_schedule_hook import \
-    LossWeightScheduleHook
+from tcal_det.engine.hooks.loss_weight_schedule_hook import (
+    LossWeightScheduleHook, Schedule)
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import LogitKLDivLoss
 from tcal_det.registry import HOOKS
@@ -136,6 +136,15 @@ def test_bad_types_of_the_hook_are_named(arguments, message):
         dict(loss='loss_kd_cls', schedule=dict(type='linear')), **arguments)
     with pytest.raises(InvalidTypeError, match=message):
         LossWeightScheduleHook(**arguments)
+
+
+def test_a_schedule_has_a_factor():
+
+    class WithoutFactor(Schedule):
+        pass
+
+    with pytest.raises(TypeError, match='abstract.*factor'):
+        WithoutFactor()
 
 
 def test_numpys_numbers_are_numbers():

@@ -1,6 +1,7 @@
 """The table of runs: what is read, and the differences."""
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,15 @@ def test_last_validation_where_there_is_no_test(work_dir):
     run = read_run(work_dir('run', validations=lines))
     assert run.source == 'val, step 2'
     assert run.metrics['coco/bbox_mAP'] == 0.3
+
+
+def test_calibration_in_the_work_dir_is_not_a_test(work_dir):
+    run_dir = work_dir(
+        'run', validations=[json.dumps(dict(metrics(0.3), step=2))])
+    folder = Path(run_dir) / 'teacher_calibration'
+    folder.mkdir()
+    (folder / 'teacher_calibration.json').write_text('{"calibrator": {}}')
+    assert read_run(run_dir).source == 'val, step 2'
 
 
 def test_markdown_has_the_differences(work_dir):

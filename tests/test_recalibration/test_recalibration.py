@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from tcal_det.errors import InvalidValueError, MissingFileError, UserError
+from tcal_det.errors import (InvalidTypeError, InvalidValueError,
+                             MissingFileError, UserError)
 from tcal_det.evaluation.functional import (detections_from_coco,
                                             evaluate_detections,
                                             ground_truth_from_coco)
@@ -162,6 +163,47 @@ def test_labels_are_in_file_order(val):
     ]
     assert [one['score']
             for one in calibration.apply_to_records(records)] == expected
+
+
+def test_detections_are_recalibrated_as_their_records_are(val, test):
+    """For categories in any order, and maps that need the box size."""
+    annotations, results = test
+    ground_truth = ground_truth_from_coco(annotations)
+    detections = detections_from_coco(results, ground_truth)
+    sizes = {image['id']: (100, 100) for image in annotations['images']}
+    for options in (dict(method='platt', classwise=True),
+                    dict(method='size_platt'), dict(score_thr='lrp_optimal')):
+        calibration = fit(val, **options)
+        expected = detections_from_coco(
+            calibration.apply_to_records(results, sizes), ground_truth)
+        found = calibration.apply(detections, ground_truth)
+        for field in ('image_index', 'class_index', 'boxes', 'scores'):
+            assert (getattr(found, field) == getattr(expected, field)).all()
+    assert len(found) < len(detections)
+
+
+def test_detections_of_unknown_categories(val):
+    annotations = dict(
+        images=[dict(id=0)],
+        categories=[dict(id=5), dict(id=7)],
+        annotations=[])
+    ground_truth = ground_truth_from_coco(annotations)
+    record = dict(image_id=0, category_id=5, bbox=[0, 0, 1, 1], score=.5)
+    calibration = fit(val, method='platt', classwise=True)
+    known = detections_from_coco([record], ground_truth)
+    assert calibration.apply(known, ground_truth).scores.tolist() == (
+        calibration.classes[1].score_map(np.array([.5])).tolist())
+    other = detections_from_coco([record, dict(record, category_id=7)],
+                                 ground_truth)
+    with pytest.raises(
+            InvalidValueError,
+            match=r'categories of the recalibration \(\[9, 5\]\), but got 7: '
+    ):
+        calibration.apply(other, ground_truth)
+    with pytest.raises(InvalidValueError, match='width and height of every'):
+        fit(val, method='size_platt').apply(known, ground_truth)
+    with pytest.raises(InvalidTypeError, match='`detections` must be a Det'):
+        calibration.apply([record], ground_truth)
 
 
 def test_a_class_with_few_detections_takes_the_map_of_all(val):

@@ -68,8 +68,8 @@ def distill(call_tool, tmp_path):
                                   str(tmp_path / 'run'))
         assert status == 0, error
         path, = (
-            line[len('config: '):] for line in call_tool.output.splitlines()
-            if line.startswith('config: '))
+            line[len('written: '):] for line in call_tool.output.splitlines()
+            if line.startswith('written: '))
         return call_tool.output, path
 
     return run

@@ -58,7 +58,7 @@ def test_page_of_a_test(run_configs, checkpoint, call_tool, tmp_path):
 @pytest.mark.parametrize(
     'page, message',
     [
-        ('page.pdf', 'must end in .html'),
+        ('page.pdf', '`--report` must end in .html'),
         # The configs of these tests have a CocoMetric alone.
         ('page.html', 'needs a tcal_det.DetectionCalibrationMetric'),
     ])

@@ -1,4 +1,5 @@
 import os
+import struct
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional.calibration_error import calibration_error
-from tcal_det.visualization import (reliability_comparison,
+from tcal_det.visualization import (draw_reliability, reliability_comparison,
                                     reliability_diagram, save_figure,
                                     temperature_sweep)
 
@@ -28,6 +29,42 @@ def bars(axes, label):
         bars for bars in axes.containers if bars.get_label() == label)
     return np.array([(bar.get_x(), bar.get_width(), bar.get_y(),
                       bar.get_height()) for bar in container]).reshape(-1, 4).T
+
+
+def png_size(content):
+    """Width and height of a PNG, from its header (RFC 2083, 4.1.1)."""
+    assert content[:8] == b'\x89PNG\r\n\x1a\n' and content[12:16] == b'IHDR'
+    return struct.unpack('>II', content[16:24])
+
+
+def test_a_notebook_shows_a_picture():
+    figure = reliability_diagram(table())
+    width, height = figure.get_size_inches() * figure.dpi
+    assert png_size(figure._repr_png_()) == (int(width), int(height))
+    display = pytest.importorskip('IPython.core.formatters')
+    shown, _ = display.DisplayFormatter().format(figure)
+    assert png_size(shown['image/png']) == (int(width), int(height))
+
+
+def test_diagram_in_a_figure_of_the_user():
+    bins = table()
+    left, right = Figure().subplots(1, 2)
+    draw_reliability(right, bins, target_name='Precision', error_name='D-ECE')
+    assert not left.containers and right.get_legend() is None
+    assert (right.get_xlabel(), right.get_ylabel()) == ('Confidence',
+                                                        'Precision')
+    alone = reliability_diagram(bins).axes[0]
+    for label in ('measured', 'over-confident', 'under-confident'):
+        assert (bars(right, label) == bars(alone, label)).all()
+    assert right.get_title(
+        loc='left').startswith(f'D-ECE {bins.summarize().error:.4f} = ')
+
+
+def test_only_the_outer_axes_of_a_comparison_are_labelled():
+    axes = reliability_comparison({'a': table(0), 'b': table(1)}).axes
+    assert [one.get_ylabel()
+            for one in axes] == ['Accuracy', '', 'Samples (log)', '']
+    assert [one.get_xlabel() for one in axes] == ['', '', *['Confidence'] * 2]
 
 
 class TestReliabilityDiagram:

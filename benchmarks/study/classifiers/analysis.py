@@ -17,14 +17,14 @@ NOTHING = 'No classifier is trained yet.'
 NO_VALUE = '-'
 VERDICTS = {
     'yes':
-    "**Yes**: the teacher's ACE foretells its students better than its "
-    'accuracy does',
+    "**Yes**: the teacher's calibration error (ACE) predicts the accuracy of "
+    'its students better than its accuracy does',
     'no':
-    "**No**: the teacher's accuracy foretells its students better than "
-    'its ACE does',
+    "**No**: the teacher's accuracy predicts the accuracy of its students "
+    'better than its calibration error (ACE) does',
     'not settled':
-    "**Not settled** whether the teacher's ACE foretells its "
-    'students better than its accuracy does'
+    "**Not settled** whether the teacher's calibration error (ACE) predicts "
+    'the accuracy of its students better than its accuracy does'
 }
 
 

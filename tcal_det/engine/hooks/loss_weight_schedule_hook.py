@@ -1,5 +1,6 @@
 """Schedules for the weight of a distillation loss."""
 import math
+from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, Optional, Sequence
 
@@ -14,8 +15,20 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import HOOKS
 
 
-class Schedule:
+class Schedule(metaclass=ABCMeta):
     """Base class of the schedules."""
+
+    @abstractmethod
+    def factor(self, step: int, total: int) -> float:
+        """Return the factor of the loss's initial weight.
+
+        Args:
+            step (int): Number of finished epochs or iterations.
+            total (int): Number of epochs or iterations of the training.
+
+        Returns:
+            float: Factor, >= 0.
+        """
 
     def _replace_fields(self, **parameters: Any) -> None:
         """Replace given arguments by the plain numbers of the checks."""
@@ -28,15 +41,7 @@ class ConstantSchedule(Schedule):
     """Constant factor 1: the weight of the config is not changed."""
 
     def factor(self, step: int, total: int) -> float:
-        """Return the factor of the loss's initial weight.
-
-        Args:
-            step (int): Number of finished epochs or iterations.
-            total (int): Number of epochs or iterations of the training.
-
-        Returns:
-            float: Factor, >= 0.
-        """
+        """See :meth:`Schedule.factor`."""
         return 1.0
 
 
@@ -71,7 +76,7 @@ class LinearSchedule(Schedule):
                 'schedule.duration', self.duration))
 
     def factor(self, step: int, total: int) -> float:
-        """See :meth:`ConstantSchedule.factor`."""
+        """See :meth:`Schedule.factor`."""
         # The first of n steps has progress 0, the last one progress 1.
         last = (self.duration or total) - 1
         progress = min(step / last, 1.0) if last > 0 else float(step > 0)
@@ -145,7 +150,7 @@ class StepSchedule(Schedule):
             ) from None
 
     def factor(self, step: int, total: int) -> float:
-        """See :meth:`ConstantSchedule.factor`."""
+        """See :meth:`Schedule.factor`."""
         return self.gamma**sum(step >= value for value in self.milestones)
 
 
@@ -190,7 +195,7 @@ class EarlyDecaySchedule(Schedule):
             hold=check_count('schedule.hold', self.hold, lowest=0))
 
     def factor(self, step: int, total: int) -> float:
-        """See :meth:`ConstantSchedule.factor`."""
+        """See :meth:`Schedule.factor`."""
         return self.gamma**max(0, step - self.hold)
 
 
@@ -291,7 +296,7 @@ class LossWeightScheduleHook(Hook):
         self._module.loss_weight = self._initial_weight
 
 
-def build_schedule(schedule: dict):
+def build_schedule(schedule: dict) -> Schedule:
     """Build a schedule from its config.
 
     Args:
@@ -299,7 +304,7 @@ def build_schedule(schedule: dict):
             schedule.
 
     Returns:
-        Schedule: Object with the method ``factor(step, total)``.
+        Schedule: Schedule of this type.
 
     Raises:
         InvalidTypeError: If the config or an argument has the wrong type.

@@ -21,11 +21,11 @@ class ReportHook(Hook):
 
     Raises:
         InvalidValueError: If ``out`` has another suffix, or if a package of
-            ``tcal_det[report]`` is not installed.
+            the extra ``report`` is not installed.
     """
 
     def __init__(self, out: str) -> None:
-        prepare_report(out, '--report')
+        prepare_report(out, '`out` of ReportHook')
         self.out = out
 
     def before_test(self, runner: Runner) -> None:
@@ -54,7 +54,7 @@ class ReportHook(Hook):
             if isinstance(metric, DetectionCalibrationMetric):
                 return metric
         raise InvalidValueError(
-            '`--report` needs a tcal_det.DetectionCalibrationMetric in '
+            'a report needs a tcal_det.DetectionCalibrationMetric in '
             '`test_evaluator`, but got '
             f'{[type(m).__name__ for m in runner.test_evaluator.metrics]}'
             ": add dict(type='tcal_det.DetectionCalibrationMetric', "

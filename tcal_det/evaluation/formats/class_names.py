@@ -83,9 +83,8 @@ def _names_of_yaml(text: str, path: str) -> List[str]:
         import yaml
     except ImportError:
         raise InvalidValueError(
-            f'class names {path!r} need PyYAML: pip install '
-            "'tcal_det[yaml]'; or write one name in each line of a "
-            'classes.txt') from None
+            f'class names {path!r} need PyYAML: pip install PyYAML; or write '
+            'one name in each line of a classes.txt') from None
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:

@@ -3,7 +3,7 @@ import warnings
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Union
 
 from tcal_det.checks import shortened
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .image_sizes import stem_of
 
 Record = Dict[str, Any]
@@ -54,6 +54,7 @@ class LabelMapping(NamedTuple):
             warnings.warn(
                 f'{len(labels)} detections of {len(unknown)} classes that the '
                 f'annotations do not have ({shortened(unknown)}) are left out',
+                TcalDetWarning,
                 stacklevel=3)
 
 
@@ -117,6 +118,7 @@ def map_by_name(names: LabelNames,
             f'{of_names} lack {len(missing)} of the {len(id_of_name)} '
             f'categories of the annotations ({shortened(missing)}); their '
             'objects count as missed',
+            TcalDetWarning,
             stacklevel=3)
     return LabelMapping(
         {

@@ -151,9 +151,29 @@ def read_voc_results(folder: str, annotations: Record) -> List[Record]:
     return records
 
 
+class _DoctypeError(Exception):
+    """An XML file has a document type."""
+
+
+class _TreeWithoutDoctype(ElementTree.TreeBuilder):
+    """Builder that refuses a document type before anything in it is used.
+
+    The entities of a document type can expand a small file to gigabytes.
+    """
+
+    def doctype(self, name: str, pubid: str, system: str) -> None:
+        """Called at the beginning of the document type."""
+        raise _DoctypeError
+
+
 def _root_of(path: str) -> ElementTree.Element:
+    parser = ElementTree.XMLParser(target=_TreeWithoutDoctype())
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.parse(path, parser).getroot()
+    except _DoctypeError:
+        raise InvalidValueError(
+            f'annotations {path!r} must be XML without <!DOCTYPE>, whose '
+            'entities can fill the memory, but have one; remove it') from None
     except (OSError, ValueError, ElementTree.ParseError) as error:
         raise InvalidValueError(
             f'annotations {path!r} cannot be read as XML ({error}); was the '

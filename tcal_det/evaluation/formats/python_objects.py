@@ -1,25 +1,30 @@
-"""Conversion of result objects of other libraries to detections.
+"""Conversion of objects of other libraries to detections and ground truth.
 
 The libraries are not imported: objects are recognised by their attributes, and
 tensors by their methods.
 """
 import warnings
 from typing import (Any, Callable, Dict, List, Mapping, NamedTuple, Optional,
-                    Sequence, Tuple)
+                    Sequence, Tuple, TypeVar)
 
 import numpy as np
 
 from tcal_det.checks import shortened
-from tcal_det.errors import InvalidTypeError, InvalidValueError
-from ..functional import Detections, GroundTruth, detections_from_arrays
+from tcal_det.errors import InvalidTypeError, InvalidValueError, TcalDetWarning
+from ..functional import (Detections, GroundTruth, detections_from_arrays,
+                          ground_truth_from_coco)
+from ..functional.array_checks import number_array, without_tensor
+from ..functional.coco_arrays import check_ground_truth
 from ..functional.record_ids import positions
 from ..plausibility import check_labels, warn_of_boxes_outside
-from ..predicted_instances import number_array, predicted_instances
+from ..predicted_instances import predicted_instances
 from ..results_file import check_each_image_once
 from .image_sizes import stem_of
 from .label_mapping import LabelMapping, LabelNames, map_by_name, map_by_order
 
 _NAMES_REMEDY = 'give the names of the labels as `label_names`'
+_BACKGROUND = '__background__'  # torchvision's name of label 0
+_Parts = TypeVar('_Parts')
 
 
 class _ImageResult(NamedTuple):
@@ -28,6 +33,14 @@ class _ImageResult(NamedTuple):
     scores: Any
     labels: Any
     names: Optional[Mapping[int, str]] = None  # of the labels, if it has them
+
+
+class _ImageTarget(NamedTuple):
+    """Objects of one image, as arrays or tensors."""
+    boxes: Any  # x1, y1, x2, y2
+    labels: Any
+    iscrowd: Any = None
+    area: Any = None
 
 
 def from_supervision(results: Sequence[Any],
@@ -89,27 +102,65 @@ def from_ultralytics(results: Sequence[Any],
                    _mapping(label_names, ground_truth), not label_names)
 
 
-def _split(results: Sequence[Any],
-           parts: Callable[[Any, str], _ImageResult]) -> List[_ImageResult]:
-    """Split the result of each image into its parts."""
-    if isinstance(results, Mapping):
+def from_mmdetection(results: Sequence[Any],
+                     ground_truth: GroundTruth,
+                     image_ids: Optional[Sequence[Any]] = None,
+                     label_names: Optional[LabelNames] = None) -> Detections:
+    """Implement :meth:`Detections.from_mmdetection`."""
+    split = _split(results, _parts_of_mmdetection)
+    if image_ids is None:
+        image_ids = [
+            _id_of_sample(result, f'`results[{number}]`')
+            for number, result in enumerate(results)
+        ]
+    return _joined(split, image_ids, ground_truth,
+                   _mapping(label_names, ground_truth), not label_names)
+
+
+def ground_truth_from_supervision(
+        targets: Sequence[Any],
+        image_ids: Sequence[Any],
+        class_names: LabelNames,
+        image_sizes: Optional[Sequence[Any]] = None) -> GroundTruth:
+    """Implement :meth:`GroundTruth.from_supervision`."""
+    return _joined_targets(
+        _split(targets, _target_of_supervision, 'targets'), image_ids,
+        class_names, image_sizes)
+
+
+def ground_truth_from_torchvision(
+        targets: Sequence[Mapping[str, Any]],
+        image_ids: Sequence[Any],
+        class_names: LabelNames,
+        image_sizes: Optional[Sequence[Any]] = None) -> GroundTruth:
+    """Implement :meth:`GroundTruth.from_torchvision`."""
+    return _joined_targets(
+        _split(targets, _target_of_torchvision, 'targets'), image_ids,
+        class_names, image_sizes)
+
+
+def _split(objects: Sequence[Any],
+           parts: Callable[[Any, str], _Parts],
+           name: str = 'results') -> List[_Parts]:
+    """Split the object of each image into its parts."""
+    allowed = f'`{name}` must be a list with one {name[:-1]} for each image'
+    if isinstance(objects, Mapping):
         raise InvalidTypeError(
-            '`results` must be a list with one result for each image, but got '
-            f'a dict with the keys {shortened(list(results))}; for a single '
-            'image pass [results]')
-    # supervision.Detections and ultralytics Results are iterable as well.
-    if hasattr(results, 'xyxy') or hasattr(results, 'boxes'):
+            f'{allowed}, but got a dict with the keys '
+            f'{shortened(list(objects))}; for a single image pass [{name}]')
+    # Some of these objects are iterable as well.
+    if any(
+            hasattr(objects, attribute)
+            for attribute in ('xyxy', 'boxes', 'pred_instances')):
         raise InvalidTypeError(
-            '`results` must be a list with one result for each image, but got '
-            f'a {type(results).__name__}; for a single image pass [results]')
-    if not isinstance(results, Sequence) or isinstance(results, str):
+            f'{allowed}, but got a {type(objects).__name__}; for a single '
+            f'image pass [{name}]')
+    if not isinstance(objects, Sequence) or isinstance(objects, str):
         raise InvalidTypeError(
-            '`results` must be a list with one result for each image, but got '
-            f'a {type(results).__name__}; convert a generator by '
-            'list(results)')
+            f'{allowed}, but got a {type(objects).__name__}; convert a '
+            f'generator by list({name})')
     return [
-        parts(result, f'`results[{number}]`')
-        for number, result in enumerate(results)
+        parts(one, f'`{name}[{number}]`') for number, one in enumerate(objects)
     ]
 
 
@@ -156,6 +207,35 @@ def _parts_of_ultralytics(result: Any, where: str) -> _ImageResult:
     return _ImageResult(corners, scores, labels, names)
 
 
+def _parts_of_mmdetection(result: Any, where: str) -> _ImageResult:
+    instances, = _attributes(result, where, 'an mmdet DetDataSample',
+                             ('pred_instances', ))
+    return _ImageResult(
+        *_attributes(instances, f'{where}: pred_instances',
+                     'those of a detector', ('bboxes', 'scores', 'labels')))
+
+
+def _target_of_supervision(target: Any, where: str) -> _ImageTarget:
+    boxes, labels = _attributes(target, where, 'a supervision.Detections',
+                                ('xyxy', 'class_id'))
+    if not len(boxes):
+        return _ImageTarget(np.zeros((0, 4)), np.zeros(0, int))
+    if labels is None:
+        raise InvalidValueError(
+            f'{where} must have class_id, but class_id is None')
+    return _ImageTarget(boxes, labels)
+
+
+def _target_of_torchvision(target: Any, where: str) -> _ImageTarget:
+    if not isinstance(target, Mapping) or not {'boxes', 'labels'
+                                               } <= set(target):
+        raise InvalidTypeError(
+            f'{where} must be a dict with boxes and labels, as detectors of '
+            f'torchvision are trained with, but got {shortened(target)}')
+    return _ImageTarget(target['boxes'], target['labels'],
+                        target.get('iscrowd'), target.get('area'))
+
+
 def _attributes(value: Any, where: str, kind: str,
                 names: Tuple[str, ...]) -> List[Any]:
     missing = [name for name in names if not hasattr(value, name)]
@@ -168,6 +248,7 @@ def _attributes(value: Any, where: str, kind: str,
 
 def _id_of_path(result: Any, where: str, ground_truth: GroundTruth) -> Any:
     """Get the image id from the file name, as Ultralytics does."""
+    check_ground_truth(ground_truth)
     path = getattr(result, 'path', None)
     if not path:
         raise InvalidValueError(
@@ -180,7 +261,16 @@ def _id_of_path(result: Any, where: str, ground_truth: GroundTruth) -> Any:
     return stem if are_texts or not stem.isdecimal() else int(stem)
 
 
+def _id_of_sample(result: Any, where: str) -> Any:
+    if getattr(result, 'img_id', None) is None:
+        raise InvalidValueError(
+            f'{where} must have an img_id, which identifies the image, but '
+            'has none; give `image_ids`')
+    return result.img_id
+
+
 def _categories(ground_truth: GroundTruth) -> List[Dict[str, Any]]:
+    check_ground_truth(ground_truth)
     return [
         dict(id=category_id, name=name) for category_id, name in zip(
             ground_truth.category_ids.tolist(), ground_truth.category_names)
@@ -212,7 +302,7 @@ def _joined(split: Sequence[_ImageResult],
         is_guess (bool): Whether the mapping does not use names. Defaults to
             False.
     """
-    _check_images(len(split), image_ids, ground_truth)
+    image_ids = _checked_ids(len(split), image_ids, ground_truth)
     columns: List[List[Any]] = [[], [], [], []]
     left_out: List[int] = []
     for number, (image_id, result) in enumerate(zip(image_ids, split)):
@@ -241,21 +331,109 @@ def _joined(split: Sequence[_ImageResult],
     return detections
 
 
-def _check_images(num_results: int, image_ids: Sequence[Any],
-                  ground_truth: GroundTruth) -> None:
-    if num_results != len(image_ids):
+def _joined_targets(split: Sequence[_ImageTarget], image_ids: Sequence[Any],
+                    class_names: LabelNames,
+                    image_sizes: Optional[Sequence[Any]]) -> GroundTruth:
+    """Check the objects of all images and join them.
+
+    Args:
+        split (Sequence[_ImageTarget]): Objects of each image.
+        image_ids (Sequence[Any]): Image id of each target, in order.
+        class_names (LabelNames): Name of each label.
+        image_sizes (Sequence[Any], optional): Width and height of each image.
+    """
+    _check_image_ids('targets', len(split), image_ids)
+    image_ids = np.asarray(without_tensor(image_ids), dtype=object).tolist()
+    images = [dict(id=image_id) for image_id in image_ids]
+    if image_sizes is not None:
+        sizes = _numbers(image_sizes, 'ground truth', '`image_sizes`')
+        if sizes.shape != (len(images), 2):
+            raise InvalidValueError(
+                f'`image_sizes` must have the shape ({len(images)}, 2), width '
+                f'and height of each image, but got {sizes.shape}')
+        for image, (width, height) in zip(images, sizes.tolist()):
+            image.update(width=width, height=height)
+    if not isinstance(class_names, Mapping):
+        if isinstance(class_names,
+                      str) or not isinstance(class_names, Sequence):
+            raise InvalidTypeError(
+                '`class_names` must be a list of the names of the labels, or '
+                f'a dict of them, but got {shortened(class_names)}')
+        class_names = dict(enumerate(class_names))
+    names = {
+        label: name
+        for label, name in class_names.items() if name != _BACKGROUND
+    }
+    annotations = [
+        dict(annotation, image_id=image_id)
+        for number, (image_id, target) in enumerate(zip(image_ids, split))
+        for annotation in _annotations(
+            target, names,
+            f'`targets[{number}]` (image {shortened(image_id)})')
+    ]
+    return ground_truth_from_coco(
+        dict(
+            images=images,
+            categories=[
+                dict(id=label, name=name) for label, name in names.items()
+            ],
+            annotations=annotations))
+
+
+def _annotations(target: _ImageTarget, names: Mapping[int, str],
+                 where: str) -> List[Dict[str, Any]]:
+    """Convert the objects of one image to COCO annotations."""
+    boxes = _numbers(target.boxes, where, 'boxes')
+    labels = _as_integers(_numbers(target.labels, where, 'labels'))
+    boxes = boxes if boxes.size else boxes.reshape(0, 4)
+    if boxes.shape[1:] != (4, ) or labels.shape != (len(boxes), ):
         raise InvalidValueError(
-            '`results` and `image_ids` must have the same length, but got '
-            f'{num_results} and {len(image_ids)}')
-    image_ids = np.asarray(image_ids, dtype=object).tolist()
-    positions(image_ids, ground_truth.image_ids, 'image_ids', 'image_id')
-    check_each_image_once(image_ids, 'image_ids')
+            f'{where}: boxes and labels must have the shapes (N, 4) and (N,), '
+            f'but got {boxes.shape} and {labels.shape}')
+    found = predicted_instances(
+        dict(bboxes=boxes, scores=np.ones(len(boxes)), labels=labels), where)
+    columns = dict(bbox=found.boxes, category_id=found.labels)
+    for field in ('iscrowd', 'area'):
+        values = getattr(target, field)
+        if values is not None:
+            columns[field] = np.asarray(without_tensor(values))
+            if columns[field].shape != (len(boxes), ):
+                raise InvalidValueError(
+                    f'{where}: {field} must have the shape ({len(boxes)},), '
+                    f'one for each box, but got {columns[field].shape}')
+    for label in found.labels.tolist():
+        if label not in names:
+            raise InvalidValueError(
+                f'{where}: label must be one of those in `class_names` '
+                f'({shortened(dict(names))}), but got {label}')
+    return [
+        dict(zip(columns, row))
+        for row in zip(*(column.tolist() for column in columns.values()))
+    ]
+
+
+def _check_image_ids(name: str, length: int, image_ids: Sequence[Any]) -> None:
+    if length != len(image_ids):
+        raise InvalidValueError(
+            f'`{name}` and `image_ids` must have the same length, but got '
+            f'{length} and {len(image_ids)}')
+
+
+def _checked_ids(num_results: int, image_ids: Sequence[Any],
+                 ground_truth: GroundTruth) -> List[Any]:
+    _check_image_ids('results', num_results, image_ids)
+    ids: List[Any] = np.asarray(
+        without_tensor(image_ids), dtype=object).tolist()
+    positions(ids, ground_truth.image_ids, 'image_ids', 'image_id')
+    check_each_image_once(ids, 'image_ids')
     if num_results < ground_truth.num_images:
         warnings.warn(
             f'the results are of {num_results} of the '
             f'{ground_truth.num_images} images of the annotations; objects in '
             'the others count as missed',
+            TcalDetWarning,
             stacklevel=4)
+    return ids
 
 
 def _numbers(values: Any, where: str, name: str) -> np.ndarray:

@@ -2,9 +2,17 @@
 
 The functions take arrays and return numbers and tables of bins. They compute
 with numpy in float64 and need no detector, no registry and no state. An
-undefined figure is NaN, with a warning.
+undefined figure is NaN, with a warning: 0 would look like a perfect figure,
+and a missing key would repeat the last value in a training log.
+
+Results keep their bins, so that each figure can be computed again and drawn.
+There is no class with ``update`` and ``compute``: matching needs all
+detections of a data set, and sums are exact only if all terms are known.
+Scores outside of [0, 1] are an error and never passed through a sigmoid,
+because a guess would hide the mistake.
 """
-from .average_precision import AveragePrecision, average_precision
+from .average_precision import (AveragePrecision, average_precision,
+                                mean_precision)
 from .binning import BinGrid, BinTable, bin_edges, bin_index
 from .calibration_error import (AdaptiveCalibrationError, CalibrationError,
                                 ClasswiseCalibrationError,
@@ -34,6 +42,8 @@ from .matching import (DROPPED, FALSE_POSITIVE, IGNORED, TRUE_POSITIVE,
                        DetectionMatches, match_at_thresholds, match_detections)
 from .object_calibration_error import (ObjectCalibrationError,
                                        object_calibration_error)
+from .precision_table import (PrecisionTable, interpolated_precision,
+                              precision_tables)
 from .score_decomposition import (ScoreDecomposition,
                                   binned_brier_score_decomposition,
                                   brier_score_decomposition,
@@ -58,8 +68,8 @@ __all__ = [
     'ERROR_TYPES', 'ErrorSplit', 'EvaluationOptions', 'FALSE_POSITIVE',
     'FIGURES', 'Figure', 'GroundTruth', 'IGNORED', 'IsotonicFit', 'LRPError',
     'LocalizationAwareAdaptiveError', 'LocalizationAwareError',
-    'ObjectCalibrationError', 'ScoreDecomposition', 'SmoothCalibrationError',
-    'TRUE_POSITIVE', 'adaptive_calibration_error',
+    'ObjectCalibrationError', 'PrecisionTable', 'ScoreDecomposition',
+    'SmoothCalibrationError', 'TRUE_POSITIVE', 'adaptive_calibration_error',
     'adaptive_top_label_calibration_error', 'average_precision', 'bin_edges',
     'bin_index', 'binary_brier_score', 'binary_negative_log_likelihood',
     'binned_brier_score_decomposition', 'brier_score',
@@ -69,10 +79,11 @@ __all__ = [
     'detection_calibration_error', 'detection_debiased_calibration_error',
     'detection_smooth_calibration_error', 'detections_from_arrays',
     'detections_from_coco', 'error_split', 'evaluate_detections',
-    'ground_truth_from_coco', 'isotonic_regression', 'laace', 'laece',
-    'log_score_decomposition', 'lrp', 'match_at_thresholds',
-    'match_detections', 'mean_of_defined', 'negative_log_likelihood',
-    'object_calibration_error', 'olrp', 'precision_thresholds',
-    'recall_thresholds', 'relative_box_features',
-    'size_dependent_calibration_error', 'smooth_calibration_error', 'top_label'
+    'ground_truth_from_coco', 'interpolated_precision', 'isotonic_regression',
+    'laace', 'laece', 'log_score_decomposition', 'lrp', 'match_at_thresholds',
+    'match_detections', 'mean_of_defined', 'mean_precision',
+    'negative_log_likelihood', 'object_calibration_error', 'olrp',
+    'precision_tables', 'precision_thresholds', 'recall_thresholds',
+    'relative_box_features', 'size_dependent_calibration_error',
+    'smooth_calibration_error', 'top_label'
 ]

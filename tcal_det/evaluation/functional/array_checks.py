@@ -1,12 +1,67 @@
-"""Checks of the arrays and options that users pass to this package."""
+"""Checks of the arrays and options that users pass to this package.
 
-from typing import Sized
+This module does not import torch; tensors are recognised by their methods.
+"""
+from typing import Any, Iterator, Sequence, Sized
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
+
+NUMBERS = (int, float, np.integer, np.floating)
+
+
+def without_tensor(value: Any) -> Any:
+    """Convert a tensor to an array, and return any other value unchanged.
+
+    Args:
+        value (Any): Tensor of any type, on any device, with or without a
+            gradient; or any other value.
+
+    Returns:
+        Any: Array if the value is a tensor, float64 for floating point.
+    """
+    if not hasattr(value, 'detach'):
+        return value
+    value = value.detach().cpu()
+    if value.is_floating_point():
+        value = value.double()  # numpy has no bfloat16
+    return value.numpy()
+
+
+def number_array(value: Any) -> np.ndarray:
+    """Convert a value to an array of numbers, or raise any exception.
+
+    Args:
+        value (Any): Array, tensor on any device, or list of numbers.
+    """
+    value = without_tensor(value)
+    # numpy would convert booleans and small tensors in a list to numbers.
+    if isinstance(value,
+                  (list, tuple)) and not are_numbers(list(_leaves(value))):
+        raise TypeError(value)
+    array = np.asarray(value)
+    if array.dtype.kind not in 'iuf':
+        raise TypeError(array.dtype)
+    return array
+
+
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all values are numbers; booleans do not count as numbers."""
+    # Checked by type, as there are few types. bool is a subclass of int.
+    return all(
+        issubclass(kind, NUMBERS) and kind is not bool
+        for kind in set(map(type, values)))
+
+
+def _leaves(rows: Sequence[Any]) -> Iterator[Any]:
+    for item in rows:
+        if isinstance(item, (list, tuple)):
+            yield from _leaves(item)
+        else:
+            yield item
 
 
 def as_unit_interval(name: str,
@@ -16,7 +71,8 @@ def as_unit_interval(name: str,
 
     Args:
         name (str): Name of the argument, for the message.
-        values (Sequence[float]): Numbers or booleans with ``ndim`` dimensions.
+        values (Sequence[float]): Numbers or booleans with ``ndim`` dimensions,
+            also as a tensor.
         ndim (int): Number of dimensions. Defaults to 1.
 
     Raises:
@@ -25,10 +81,10 @@ def as_unit_interval(name: str,
             outside [0, 1].
     """
     try:
-        array = np.asarray(values)
+        array = np.asarray(without_tensor(values))
         if array.dtype.kind not in 'biuf':  # '0.5' would become 0.5
             raise TypeError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise InvalidTypeError(
             f'`{name}` must be an array of numbers in [0, 1], but got '
             f'{shortened(values)}') from None
@@ -54,7 +110,8 @@ def as_labels(name: str, values: ArrayLike, num_samples: int,
 
     Args:
         name (str): Name of the argument, for the message.
-        values (Sequence[int]): Class labels, shape (num_samples,).
+        values (Sequence[int]): Class labels, shape (num_samples,), also as a
+            tensor.
         num_samples (int): Required number of labels.
         num_classes (int): Number of classes; labels must be below it.
 
@@ -63,7 +120,12 @@ def as_labels(name: str, values: ArrayLike, num_samples: int,
         InvalidValueError: If the length is wrong or a label is out of
             range.
     """
-    labels = np.asarray(values)
+    try:
+        labels = np.asarray(without_tensor(values))
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidTypeError(
+            f'`{name}` must be an array of whole numbers, one per sample, but '
+            f'got {shortened(values)}') from None
     if labels.size == 0:
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in 'iu':

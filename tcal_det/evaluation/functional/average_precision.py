@@ -74,6 +74,20 @@ def average_precision(ground_truth: GroundTruth,
     Reference:
         Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014;
         ``pycocotools.cocoeval``.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> overall = average_precision(ground_truth, detections).overall
+        >>> overall['AP50'], overall['AR_1']  # with one detection: 1 of 2
+        (1.0, 0.5)
     """
     any_area, *by_area = precision_tables(ground_truth, detections,
                                           (ANY_AREA, *AREA_RANGES.values()),

@@ -13,7 +13,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .matching_order import (MatchingOrder, is_first_of_run, is_last_of_run,
                              make_matching_order)
 
@@ -72,6 +73,8 @@ def rank_pairs(ground_truth: GroundTruth,
         keeps_disjoint (bool): Whether to include disjoint pairs. Defaults to
             False.
     """
+    check_ground_truth(ground_truth)
+    check_detections(detections)
     matching_order = make_matching_order(detections)
     pairs = overlapping_pairs(ground_truth, detections, matching_order.order,
                               keeps_disjoint,

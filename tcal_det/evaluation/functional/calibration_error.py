@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tcal_det.checks import check_count
+from tcal_det.errors import TcalDetWarning
 from .array_checks import as_labels, as_unit_interval, check_same_length
 from .binning import BinGrid, BinTable, make_bin_table
 
@@ -363,5 +364,6 @@ def _warn_if_empty(samples: np.ndarray) -> bool:
     if len(samples) == 0:
         warnings.warn(
             'no samples were given, so the calibration error is NaN',
+            TcalDetWarning,
             stacklevel=3)
     return len(samples) == 0

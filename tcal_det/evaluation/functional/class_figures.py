@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
-from .matching import DetectionMatches
+from tcal_det.errors import TcalDetWarning
+from .matching import DetectionMatches, check_matches
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +46,16 @@ def figures_by_class(matches: DetectionMatches,
             ``to_dict``. It gives no warning.
         figure (str): Name of the figure, for the warning that it is undefined.
     """
+    check_matches(matches)
     counted = matches.is_counted
     scores = matches.scores[counted]
     target = matches.is_tp[counted].astype(np.float64)
     class_index = matches.class_index[counted]
     if len(scores) == 0:
         warnings.warn(
-            f'no detection is counted, so {figure} is NaN', stacklevel=3)
+            f'no detection is counted, so {figure} is NaN',
+            TcalDetWarning,
+            stacklevel=3)
     order = np.argsort(class_index, kind='stable')
     ends = np.cumsum(np.bincount(class_index, minlength=matches.num_classes))
     members = np.split(order, ends)[:-1]

@@ -18,12 +18,13 @@ from typing import Any, Dict, Tuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .array_checks import as_unit_interval, check_same_length
 from .binning import make_bin_table
 from .calibration_error import (CalibrationError, ClasswiseCalibrationError,
                                 calibration_error)
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .matching import IGNORED, match_detections
 
 # This tolerance allows float16 rows of a thousand classes.
@@ -132,6 +133,8 @@ def class_probability_calibration(
         Waslander, ICLR 2021, apply proper scoring rules to the class
         distribution of detections, split by their IoU.
     """
+    check_ground_truth(ground_truth)
+    check_detections(detections)
     all_probs = _checked_probs(probs, detections, ground_truth.num_classes)
     num_classes = ground_truth.num_classes
     predicted_probs = all_probs[np.arange(len(all_probs)),
@@ -146,9 +149,11 @@ def class_probability_calibration(
         warnings.warn(
             'no detection has its class as the most probable one, so the '
             'calibration of the class probabilities is NaN',
+            TcalDetWarning,
             stacklevel=2)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # the warning is above
+        # The warning is above.
+        warnings.simplefilter('ignore', TcalDetWarning)
         top_label = calibration_error(
             measured.max(axis=1, initial=0.0),
             measured.argmax(axis=1) == labels, num_bins, closed)

@@ -1,8 +1,8 @@
 """Conversion of COCO-style records to checked flat arrays.
 
-Input records are checked only here; all later code relies on this check. Image
-and category ids become indices into sorted lists of ids, so that their values
-(unsorted, 0, text) have no influence.
+Input records are checked only here; all later code relies on this check, so it
+cannot be switched off. Image and category ids become indices into sorted lists
+of ids, so that their values (unsorted, 0, text) have no influence.
 
 Shapes:
     I: images
@@ -15,7 +15,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from tcal_det.checks import shortened
+from tcal_det.checks import check_type, shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .record_fields import (box_array, crowd_flags, field_column, image_sizes,
                             object_areas, score_column)
@@ -73,6 +73,83 @@ class GroundTruth:
         return np.bincount(
             self.class_index[~self.iscrowd], minlength=self.num_classes)
 
+    # The next two methods, and those of Detections, read objects of other
+    # libraries without importing these libraries. Their code is in a module
+    # that the rest of this package does not need.
+
+    @classmethod
+    def from_supervision(
+            cls,
+            targets: Sequence[Any],
+            image_ids: Sequence[Any],
+            class_names: Union[Sequence[str], Mapping[int, str]],
+            image_sizes: Optional[Sequence[Any]] = None) -> 'GroundTruth':
+        """Convert ``supervision.Detections`` that hold annotated objects.
+
+        Args:
+            targets (Sequence[Any]): Objects of each image, with ``xyxy`` and
+                ``class_id``.
+            image_ids (Sequence[Any]): Image id of each target.
+            class_names (Sequence[str] | Mapping[int, str]): Name of each
+                label, such as ``classes`` of a ``DetectionDataset``.
+            image_sizes (Sequence[Any], optional): Width and height of each
+                image, shape (I, 2). Defaults to None; figures that depend on
+                the box position are then undefined.
+
+        Returns:
+            GroundTruth: Objects in the order of the targets; the labels are
+            the category ids.
+
+        Raises:
+            InvalidTypeError: If an object has another type.
+            InvalidValueError: If an image occurs twice, a label has no name,
+                or a value is out of range.
+        """
+        from ..formats.python_objects import ground_truth_from_supervision
+        return ground_truth_from_supervision(targets, image_ids, class_names,
+                                             image_sizes)
+
+    @classmethod
+    def from_torchvision(
+            cls,
+            targets: Sequence[Mapping[str, Any]],
+            image_ids: Sequence[Any],
+            class_names: Union[Sequence[str], Mapping[int, str]],
+            image_sizes: Optional[Sequence[Any]] = None) -> 'GroundTruth':
+        """Convert the dicts with which detectors of torchvision are trained.
+
+        Args:
+            targets (Sequence[Mapping[str, Any]]): One dict for each image,
+                with 'boxes' (x1, y1, x2, y2, shape (N, 4)), 'labels' (shape
+                (N,)) and, if known, 'iscrowd' and 'area' (shape (N,)): tensors
+                on any device, or arrays.
+            image_ids (Sequence[Any]): Image id of each target.
+            class_names (Sequence[str] | Mapping[int, str]): Name of each
+                label, such as ``weights.meta['categories']``. The name
+                '__background__' of label 0 is not a category.
+            image_sizes (Sequence[Any], optional): Width and height of each
+                image, shape (I, 2). Defaults to None; figures that depend on
+                the box position are then undefined.
+
+        Returns:
+            GroundTruth: The same as of :meth:`from_supervision`.
+
+        Raises:
+            InvalidTypeError: If an object has another type.
+            InvalidValueError: If a value is wrong, see
+                :meth:`from_supervision`.
+
+        Example:
+            >>> target = dict(boxes=[[10, 20, 40, 60]], labels=[1])
+            >>> ground_truth = GroundTruth.from_torchvision(
+            ...     [target], image_ids=[7], class_names={1: 'cell'})
+            >>> ground_truth.boxes  # x, y, width, height
+            array([[10., 20., 30., 40.]])
+        """
+        from ..formats.python_objects import ground_truth_from_torchvision
+        return ground_truth_from_torchvision(targets, image_ids, class_names,
+                                             image_sizes)
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -92,9 +169,38 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    # The next three methods read objects of other libraries without importing
-    # these libraries. Their code is in a module that the rest of this package
-    # does not need.
+    @classmethod
+    def from_mmdetection(
+        cls,
+        results: Sequence[Any],
+        ground_truth: GroundTruth,
+        image_ids: Optional[Sequence[Any]] = None,
+        label_names: Union[Sequence[str], Mapping[int, str], None] = None
+    ) -> 'Detections':
+        """Convert data samples of mmdet, such as ``inference_detector`` gives.
+
+        Args:
+            results (Sequence[Any]): One ``DetDataSample`` for each image, with
+                ``pred_instances``.
+            ground_truth (GroundTruth): Images and classes that the detections
+                refer to.
+            image_ids (Sequence[Any], optional): Image id of each result.
+                Defaults to None, which takes ``img_id`` of the samples;
+                ``inference_detector`` sets it to 0 for every image.
+            label_names (Sequence[str] | Mapping[int, str], optional): Name of
+                each label, such as ``model.dataset_meta['classes']``. Defaults
+                to None, which takes label k as the k-th category by id.
+
+        Returns:
+            Detections: The same as of :meth:`from_supervision`.
+
+        Raises:
+            InvalidTypeError: If an object has another type.
+            InvalidValueError: If a value is wrong, see
+                :meth:`from_supervision`.
+        """
+        from ..formats.python_objects import from_mmdetection
+        return from_mmdetection(results, ground_truth, image_ids, label_names)
 
     @classmethod
     def from_supervision(
@@ -225,6 +331,18 @@ def ground_truth_from_coco(
             a number.
         InvalidValueError: If a record names an unknown image or category,
             or has a NaN or negative size; the message names the record.
+
+    Example:
+        >>> ground_truth = ground_truth_from_coco(
+        ...     dict(
+        ...         images=[dict(id=7, width=100, height=80)],
+        ...         categories=[dict(id=1, name='cell')],
+        ...         annotations=[
+        ...             dict(image_id=7, category_id=1, bbox=[0, 0, 10, 10]),
+        ...             dict(image_id=7, category_id=1, bbox=[20, 0, 10, 10])
+        ...         ]))
+        >>> ground_truth.num_objects
+        array([2])
     """
     if not isinstance(annotations, Mapping):
         raise InvalidTypeError(
@@ -339,6 +457,7 @@ def detections_from_arrays(image_ids: Sequence[Any],
         InvalidValueError: If lengths differ, or a value is unknown or out
             of range; the message names the record.
     """
+    check_ground_truth(ground_truth)
     lengths = (len(image_ids), len(category_ids), len(boxes), len(scores))
     if len(set(lengths)) > 1:
         raise InvalidValueError(
@@ -350,6 +469,26 @@ def detections_from_arrays(image_ids: Sequence[Any],
                             'category_id')
     return Detections(image_index, class_index, box_array(boxes, 'results'),
                       score_column(scores, 'results'))
+
+
+def check_ground_truth(ground_truth: GroundTruth) -> None:
+    """Raise unless the argument is of this type.
+
+    Args:
+        ground_truth (GroundTruth): Annotated objects.
+    """
+    check_type('ground_truth', ground_truth, GroundTruth,
+               'convert annotations by ground_truth_from_coco')
+
+
+def check_detections(detections: Detections) -> None:
+    """Raise unless the argument is of this type.
+
+    Args:
+        detections (Detections): Scored boxes.
+    """
+    check_type('detections', detections, Detections,
+               'convert results by detections_from_coco')
 
 
 def _described(results: Any) -> str:

@@ -25,9 +25,10 @@ import numpy as np
 
 from tcal_det.errors import InvalidValueError
 from .array_checks import as_unit_interval, check_same_length
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .learn_then_test import ROUNDING, check_level, fixed_sequence_tests
-from .matching import DetectionMatches
+from .matching import DetectionMatches, check_matches
 from .matching_order import is_first_of_run, is_last_of_run
 
 # Number of candidate thresholds of the precision tests; fixed before any data
@@ -142,7 +143,25 @@ def recall_thresholds(ground_truth: GroundTruth,
     Reference:
         Angelopoulos et al., "Conformal Risk Control", ICLR 2024, theorem 1,
         with the false negative rate as the loss.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=.5)
+        >>> # No object may be missed: (1 image * 0 + 1) / (1 + 1) <= .5
+        >>> thresholds = recall_thresholds(ground_truth, matches, alpha=.5)
+        >>> thresholds.overall.threshold
+        0.6
     """
+    check_ground_truth(ground_truth)
+    check_matches(matches)
     alpha = check_level('alpha', alpha)
     if not np.array_equal(ground_truth.num_objects, matches.num_objects):
         raise InvalidValueError(
@@ -216,6 +235,8 @@ def precision_thresholds(
         Algorithms to Achieve Risk Control", arXiv 2110.01052, false discovery
         rate and fixed sequence testing with several starts.
     """
+    check_detections(detections)
+    check_matches(matches)
     alpha = check_level('alpha', alpha)
     delta = check_level('delta', delta)
     first_steps = _checked_starts(starts)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import erf
 
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .array_checks import as_unit_interval, check_same_length
 from .binning import BinTable, make_bin_table
 from .class_figures import FiguresByClass, figures_by_class
@@ -163,6 +163,7 @@ def debiased_calibration_error(
     if len(confidence) == 0:
         warnings.warn(
             'no samples were given, so the debiased calibration error is NaN',
+            TcalDetWarning,
             stacklevel=2)
     return DebiasedCalibrationError.from_bins(
         make_bin_table(confidence, correct, num_bins, closed))

@@ -20,11 +20,11 @@ from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
 import numpy as np
 
 from tcal_det.checks import check_choice, check_count
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .binning import (CLOSED_SIDES, MAX_BINS, BinGrid, BinTable, CellSums,
                       _bin_index, bin_edges, cell_sums, summarize_gaps)
 from .calibration_error import CalibrationError
-from .matching import DetectionMatches
+from .matching import DetectionMatches, check_matches
 from .undefined_values import mean_of_defined
 
 BOX_FEATURES = ('cx', 'cy', 'w', 'h')
@@ -183,7 +183,25 @@ def detection_calibration_error(
     Reference:
         Kueppers et al., "Multivariate Confidence Calibration for Object
         Detection", CVPR Workshops 2020, Eq. 5.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=0.5)
+        >>> error = detection_calibration_error(matches)
+        >>> round(error.ece, 4)  # (|.9-1| + |.6-1| + |.3-0|) / 3
+        0.2667
+        >>> round(error.over, 4), round(error.under, 4)
+        (0.1, 0.1667)
     """
+    check_matches(matches)
     check_choice('closed', closed, CLOSED_SIDES)
     check_count('min_samples', min_samples)
     counted = matches.is_counted
@@ -219,7 +237,10 @@ def detection_calibration_error(
                        mean_target, closed)
 
     if len(scores) == 0:
-        warnings.warn('no detection is counted, so D-ECE is NaN', stacklevel=2)
+        warnings.warn(
+            'no detection is counted, so D-ECE is NaN',
+            TcalDetWarning,
+            stacklevel=2)
     pooled = CalibrationError.from_bins(
         as_bins(CellSums(*(part.sum(axis=0) for part in sums))), min_samples)
     if pooled.coverage < _LOW_COVERAGE:
@@ -227,6 +248,7 @@ def detection_calibration_error(
             f'only {pooled.coverage:.1%} of the detections lie in cells of '
             f'at least {min_samples} detections, and D-ECE counts the others '
             'as perfectly calibrated; use fewer bins or more images',
+            TcalDetWarning,
             stacklevel=2)
     per_class = _errors_by_row(sums, as_bins, min_samples)
     return DetectionCalibrationError(**vars(pooled), per_class=per_class)
@@ -262,7 +284,22 @@ def laece(matches: DetectionMatches,
     Reference:
         Oksuz et al., "Towards Building Self-Aware Object Detectors", CVPR
         2023; Kuzucu et al., "On Calibration of Object Detectors", ECCV 2024.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=0.1)
+        >>> round(laece(matches).laece, 4)  # (|.9-1| + |.6-.8| + |.3-0|) / 3
+        0.2
     """
+    check_matches(matches)
     check_choice('closed', closed, CLOSED_SIDES)
     check_count('num_bins', num_bins, 1, MAX_BINS)
     _check_num_cells((num_bins, ), matches.num_classes)
@@ -309,7 +346,22 @@ def laace(matches: DetectionMatches,
 
     Reference:
         Kuzucu et al., "On Calibration of Object Detectors", ECCV 2024.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=0.0)
+        >>> round(laace(matches).laace, 4)  # (|.9-1| + |.6-.8| + |.3-0|) / 3
+        0.2
     """
+    check_matches(matches)
     counted = matches.is_counted
     gap = np.abs(matches.scores -
                  _localization_quality(matches, normalize_iou))[counted]
@@ -390,4 +442,5 @@ def _warn_if_no_class(is_measured: np.ndarray, figure: str) -> None:
     if not is_measured.any():
         warnings.warn(
             f'no class has both objects and detections, so {figure} is NaN',
+            TcalDetWarning,
             stacklevel=3)

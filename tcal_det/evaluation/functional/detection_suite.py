@@ -14,9 +14,11 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 import numpy as np
 
 from tcal_det.checks import check_count
+from tcal_det.errors import TcalDetWarning
 from .average_precision import AveragePrecision, average_precision
 from .box_pairs import rank_pairs
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .debiased_calibration_error import DebiasedCalibrationError
 from .detection_calibration import (MAX_CELLS, DetectionCalibrationError,
                                     LocalizationAwareAdaptiveError,
@@ -70,6 +72,8 @@ class DetectionCalibrationReport:
 
     def __init__(self, ground_truth: GroundTruth, detections: Detections,
                  options: EvaluationOptions) -> None:
+        check_ground_truth(ground_truth)
+        check_detections(detections)
         check_count('position_bins', options.position_bins, 1,
                     _most_position_bins(ground_truth.num_classes))
         self.options = options
@@ -263,7 +267,7 @@ class DetectionCalibrationReport:
         """
         with warnings.catch_warnings():
             # `why_undefined` gives one message for all figures instead.
-            warnings.simplefilter('ignore', UserWarning)
+            warnings.simplefilter('ignore', TcalDetWarning)
             return {
                 key: BY_KEY[key].overall(self)  # type: ignore[misc]  # has it
                 for key in keys
@@ -279,7 +283,7 @@ class DetectionCalibrationReport:
     def per_class(self) -> List[Dict[str, Any]]:
         """One row per class, by category id, with the figures of the class."""
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', UserWarning)
+            warnings.simplefilter('ignore', TcalDetWarning)
             return [self._class_row(k) for k in range(len(self.category_ids))]
 
     def _class_row(self, k: int) -> Dict[str, Any]:
@@ -321,6 +325,22 @@ class DetectionCalibrationReport:
             reason = ('no cell of score and position or size holds '
                       f'{self.options.position_min_samples} detections')
         return f'undefined (NaN), as {reason}: {", ".join(undefined)}'
+
+    def table(self) -> str:
+        """Format the headline figures as a table for a terminal."""
+        counts = self.counts
+        lines = [
+            f'{counts["detections"]} detections of {counts["classes"]} '
+            f'classes in {counts["images"]} images with {counts["objects"]} '
+            'objects'
+        ]
+        for figure in FIGURES:
+            if figure.is_headline:
+                title = '  ' * bool(figure.part_of) + figure.title
+                lines.append(f'{title:<26}{self.overall[figure.key]:8.4f}')
+        return '\n'.join(lines)
+
+    __str__ = table
 
     @property
     def bins(self) -> Dict[str, Any]:
@@ -378,18 +398,36 @@ def evaluate_detections(ground_truth: GroundTruth,
 
     Returns:
         DetectionCalibrationReport: ``.overall``, ``.per_class``, ``.bins``
-        and ``.to_dict()``. Without detections the calibration figures are
-        NaN, with a warning, and LRP is 1.
+        and ``.to_dict()``; ``print`` shows a table of the main figures.
+        Without detections the calibration figures are NaN, with a warning,
+        and LRP is 1.
 
     Raises:
         InvalidTypeError: If an option has the wrong type.
         InvalidValueError: If an option is out of range.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, evaluate_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7],
+        ...     class_names={1: 'cell'},
+        ...     image_sizes=[(100, 80)])
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> report = evaluate_detections(
+        ...     ground_truth, detections, position_min_samples=1)
+        >>> round(report.overall['d_ece'], 4)  # (|.9-1| + |.6-1| + |.3-0|) / 3
+        0.2667
     """
     report = DetectionCalibrationReport.from_detections(
         ground_truth, detections, score_thr=score_thr, **options)
     reason = report.why_undefined(report.overall)
     if reason is not None:
-        warnings.warn(reason, stacklevel=2)
+        warnings.warn(reason, TcalDetWarning, stacklevel=2)
     return report
 
 

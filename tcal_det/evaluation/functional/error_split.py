@@ -19,9 +19,10 @@ from tcal_det.checks import check_choice, check_fraction
 from tcal_det.errors import InvalidValueError
 from .array_checks import check_same_length
 from .box_pairs import BoxPairs, _narrowed, is_first_of_run
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .image_pairs import image_pairs
-from .matching import FALSE_POSITIVE, DetectionMatches
+from .matching import FALSE_POSITIVE, DetectionMatches, check_matches
 from .precision_table import RECALL_THRS
 from .undefined_values import mean_of_defined
 
@@ -162,6 +163,9 @@ def error_split(ground_truth: GroundTruth,
         Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection
         Errors", ECCV 2020.
     """
+    check_ground_truth(ground_truth)
+    check_detections(detections)
+    check_matches(matches)
     check_fraction('background_iou_thr', background_iou_thr)
     if not 0 < background_iou_thr <= matches.iou_thr:
         raise InvalidValueError(

@@ -15,7 +15,8 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 
-from .matching import FALSE_POSITIVE, TRUE_POSITIVE, DetectionMatches
+from .matching import (FALSE_POSITIVE, TRUE_POSITIVE, DetectionMatches,
+                       check_matches)
 from .undefined_values import mean_of_defined
 
 # Thresholds whose LRP differs by less are treated as equal, so that rounding
@@ -104,7 +105,23 @@ def lrp(matches: DetectionMatches) -> LRPError:
         Oksuz et al., "Localization Recall Precision (LRP): A New Performance
         Metric for Object Detection", ECCV 2018; Oksuz et al., "One Metric to
         Measure Them All", TPAMI 2021, Eq. 3.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=0.5)
+        >>> # ((1-1)/.5 + (1-.8)/.5 + 1 false + 0 missed) / 3
+        >>> round(lrp(matches).mean_lrp, 4)
+        0.4667
     """
+    check_matches(matches)
     num_tp = matches.count_by_class(TRUE_POSITIVE)
     num_fp = matches.count_by_class(FALSE_POSITIVE)
     is_tp = matches.is_tp
@@ -132,7 +149,24 @@ def olrp(matches: DetectionMatches) -> LRPError:
 
     Reference:
         Oksuz et al., "One Metric to Measure Them All", TPAMI 2021, Eq. 5.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth, match_detections)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=0.5)
+        >>> # Without the false positive: ((1-1)/.5 + (1-.8)/.5) / 2
+        >>> error = olrp(matches)
+        >>> round(error.mean_lrp, 4), error.threshold
+        (0.2, array([0.6]))
     """
+    check_matches(matches)
     num_tp = matches.count_by_class(TRUE_POSITIVE)
     num_fp = matches.count_by_class(FALSE_POSITIVE)
     loc_sum = np.zeros(matches.num_classes)

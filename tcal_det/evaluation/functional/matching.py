@@ -15,7 +15,8 @@ from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from tcal_det.checks import check_choice, check_count, check_iou_thr
+from tcal_det.checks import (check_choice, check_count, check_iou_thr,
+                             check_type)
 from .box_pairs import BoxPairs, RankedPairs, rank_pairs
 from .coco_arrays import Detections, GroundTruth
 from .matching_order import is_first_of_run
@@ -102,6 +103,16 @@ class DetectionMatches:
             object_index=np.where(below, -1, self.object_index))
 
 
+def check_matches(matches: DetectionMatches) -> None:
+    """Raise unless the argument is of this type.
+
+    Args:
+        matches (DetectionMatches): Matches of detections.
+    """
+    check_type('matches', matches, DetectionMatches,
+               'match detections by match_detections')
+
+
 def match_detections(ground_truth: GroundTruth,
                      detections: Detections,
                      iou_thr: float,
@@ -138,6 +149,22 @@ def match_detections(ground_truth: GroundTruth,
     Reference:
         Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014;
         ``COCOeval.evaluateImg``.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> matches = match_detections(ground_truth, detections, iou_thr=0.5)
+        >>> matches.status  # true positive, true positive, false positive
+        array([1, 1, 0], dtype=int8)
+        >>> matches.iou  # 80 of 100 square pixels
+        array([1. , 0.8, 0. ])
     """
     return match_at_thresholds(ground_truth, detections, (iou_thr, ), max_dets,
                                zero_iou)[0]

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tcal_det.checks import check_iou_thr
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .array_checks import as_unit_interval
 from .box_pairs import BoxPairs
-from .coco_arrays import Detections, GroundTruth
+from .coco_arrays import (Detections, GroundTruth, check_detections,
+                          check_ground_truth)
 from .image_pairs import image_pairs
 from .undefined_values import mean_of_defined
 
@@ -123,7 +124,23 @@ def object_calibration_error(
         Park, Sobolewski and Azizan, "Uncertainty Quantification in Detection
         Transformers: Object-Level Calibration and Image-Level Reliability",
         TPAMI 2026, arXiv 2412.01782.
+
+    Example:
+        >>> from tcal_det.evaluation.functional import (
+        ...     Detections, GroundTruth)
+        >>> ground_truth = GroundTruth.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 10]], labels=[1, 1])],
+        ...     image_ids=[7], class_names={1: 'cell'})
+        >>> detections = Detections.from_torchvision(
+        ...     [dict(boxes=[[0, 0, 10, 10], [20, 0, 30, 8], [50, 0, 60, 10]],
+        ...           scores=[.9, .6, .3], labels=[1, 1, 1])],
+        ...     image_ids=[7], ground_truth=ground_truth)
+        >>> error = object_calibration_error(ground_truth, detections)
+        >>> error.per_object.round(4)  # 2 * (1-.9)^2 and 2 * (1-.6)^2
+        array([0.02, 0.32])
     """
+    check_ground_truth(ground_truth)
+    check_detections(detections)
     iou_thrs = tuple(check_iou_thr('iou_thrs', thr) for thr in iou_thrs)
     if not iou_thrs:
         raise InvalidValueError('`iou_thrs` must hold a threshold, but is '
@@ -147,7 +164,10 @@ def object_calibration_error(
 
     is_object = ~ground_truth.iscrowd
     if not is_object.any():
-        warnings.warn('there are no objects, so OCE is NaN', stacklevel=2)
+        warnings.warn(
+            'there are no objects, so OCE is NaN',
+            TcalDetWarning,
+            stacklevel=2)
     per_object = np.where(is_object, np.mean(costs, axis=0), np.nan)
     with np.errstate(invalid='ignore'):  # 0 / 0 is NaN: a class without any
         per_class = np.bincount(

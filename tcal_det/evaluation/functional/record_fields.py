@@ -11,8 +11,8 @@ import numpy as np
 
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
+from .array_checks import NUMBERS, are_numbers, without_tensor
 
-_NUMBERS = (int, float, np.integer, np.floating)
 # For larger coordinates float64 has too few digits for a box of one pixel.
 LARGEST_COORDINATE = 1e9
 # Areas and overlaps of smaller boxes would be rounded to 0.
@@ -48,6 +48,7 @@ def field_column(records: Sequence[Mapping[str, Any]], list_name: str,
 def score_column(values: Sequence[float], list_name: str) -> np.ndarray:
     """Scores in [0, 1], float64, shape (len(values),)."""
     scores = None
+    values = without_tensor(values)
     if isinstance(values, np.ndarray):
         if values.ndim == 1 and values.dtype.kind in 'iuf':
             scores = values.astype(np.float64)
@@ -83,6 +84,7 @@ def box_array(rows: Sequence[Sequence[float]], list_name: str) -> np.ndarray:
             or height is negative or too small.
     """
     boxes = None
+    rows = without_tensor(rows)
     if isinstance(rows, np.ndarray) and rows.dtype.kind in 'iuf':
         if rows.ndim == 2 and rows.shape[1] == 4:
             boxes = rows.astype(np.float64)
@@ -118,8 +120,8 @@ def crowd_flags(records: Sequence[Mapping[str, Any]],
         return np.array(flags, dtype=bool)
     for number, flag in enumerate(flags):
         if not isinstance(flag,
-                          (bool, np.bool_, *_NUMBERS)) or not (flag == 0
-                                                               or flag == 1):
+                          (bool, np.bool_, *NUMBERS)) or not (flag == 0
+                                                              or flag == 1):
             raise InvalidValueError(
                 f'`{list_name}[{number}]`: `iscrowd` must be 0 or 1, but got '
                 f'{shortened(flag)}')
@@ -170,14 +172,6 @@ def image_sizes(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
     # Written so that NaN fails it.
     is_size = ((sizes > 0) & (sizes < np.inf)).all(axis=1)
     return np.where(is_size[:, None], sizes, np.nan)
-
-
-def are_numbers(values: Sequence[Any]) -> bool:
-    """Whether all values are numbers; booleans do not count as numbers."""
-    # Checked by type, as there are few types. bool is a subclass of int.
-    return all(
-        issubclass(kind, _NUMBERS) and kind is not bool
-        for kind in set(map(type, values)))
 
 
 def _as_float64(values: Sequence[Any]) -> Optional[np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
+from .array_checks import without_tensor
 
 
 def is_id(value: Any) -> bool:
@@ -78,6 +79,7 @@ def positions(ids: Union[Sequence[Any], np.ndarray], known: np.ndarray,
     Raises:
         InvalidValueError: If an id is unknown; the message names the record.
     """
+    ids = without_tensor(ids)
     ids = ids.tolist() if isinstance(ids, np.ndarray) else ids
     place_of = {value: place for place, value in enumerate(known.tolist())}
     try:

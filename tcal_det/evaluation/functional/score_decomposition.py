@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import xlogy
 
+from tcal_det.errors import TcalDetWarning
 from .array_checks import as_unit_interval, check_same_length
 from .binning import BinTable, _bin_index, make_bin_table
 from .class_figures import FiguresByClass, figures_by_class
@@ -275,5 +276,7 @@ def _checked(confidence: ArrayLike,
     check_same_length('confidence', confidence, 'correct', correct)
     if len(confidence) == 0:
         warnings.warn(
-            'no samples were given, so the score is NaN', stacklevel=3)
+            'no samples were given, so the score is NaN',
+            TcalDetWarning,
+            stacklevel=3)
     return confidence, correct

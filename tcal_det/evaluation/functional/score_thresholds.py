@@ -8,7 +8,7 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .coco_arrays import GroundTruth
 from .evaluation_options import ScoreThreshold
 from .lrp import olrp
@@ -51,6 +51,7 @@ def class_thresholds(score_thr: ScoreThreshold, ground_truth: GroundTruth,
             f'no score threshold is known for {len(unlimited)} class(es) '
             f'(such as {", ".join(names[:3])}), so all of their detections '
             'are kept',
+            TcalDetWarning,
             stacklevel=3)
     return thresholds
 

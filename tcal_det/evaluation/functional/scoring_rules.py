@@ -10,7 +10,7 @@ from typing import Tuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from .array_checks import as_labels, as_unit_interval, check_same_length
 
 # Lower bound of the likelihoods in the logarithm: one rounding step of float64
@@ -157,5 +157,7 @@ def _mean_negative_log(likelihood: np.ndarray, smallest: float) -> float:
 def _warn_if_empty(samples: np.ndarray) -> bool:
     if len(samples) == 0:
         warnings.warn(
-            'no samples were given, so the score is NaN', stacklevel=3)
+            'no samples were given, so the score is NaN',
+            TcalDetWarning,
+            stacklevel=3)
     return len(samples) == 0

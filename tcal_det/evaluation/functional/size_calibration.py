@@ -11,9 +11,10 @@ from typing import Any, Dict, Sequence, Tuple, Union
 
 import numpy as np
 
+from tcal_det.errors import TcalDetWarning
 from .detection_calibration import (DetectionCalibrationError,
                                     detection_calibration_error)
-from .matching import DROPPED, DetectionMatches
+from .matching import DROPPED, DetectionMatches, check_matches
 
 # COCO's small, medium and large: areas below 32^2, below 96^2 and above.
 COCO_SIZES = ('small', 'medium', 'large')
@@ -127,11 +128,14 @@ def calibration_error_by_size(matches: DetectionMatches,
         InvalidTypeError: If an option has the wrong type.
         InvalidValueError: If an option is out of range.
     """
+    check_matches(matches)
     area = matches.boxes[:, 2] * matches.boxes[:, 3]
     size_index = np.searchsorted(COCO_AREA_EDGES[1:-1], area, side='right')
     if not matches.is_counted.any():
         warnings.warn(
-            'no detection is counted, so D-ECE by size is NaN', stacklevel=2)
+            'no detection is counted, so D-ECE by size is NaN',
+            TcalDetWarning,
+            stacklevel=2)
     errors = []
     with warnings.catch_warnings():
         # A size without detections is common; its NaN needs no warning.

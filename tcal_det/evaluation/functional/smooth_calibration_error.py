@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
+from tcal_det.errors import TcalDetWarning
 from .array_checks import as_unit_interval, check_same_length
 from .class_figures import FiguresByClass, figures_by_class
 from .matching import DetectionMatches
@@ -106,6 +107,7 @@ def smooth_calibration_error(confidence: ArrayLike,
     if len(confidence) == 0:
         warnings.warn(
             'no samples were given, so the smooth calibration error is NaN',
+            TcalDetWarning,
             stacklevel=2)
     return _measure(confidence, correct)
 

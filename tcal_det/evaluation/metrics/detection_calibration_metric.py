@@ -1,11 +1,14 @@
 """Metric of the calibration of a detector, in addition to its mAP."""
+import inspect
 import logging
 import warnings
+from dataclasses import fields
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from tcal_det.errors import InvalidTypeError
 from tcal_det.fileio import write_json_atomically
 from tcal_det.registry import METRICS
 from tcal_det.tables import markdown_table
@@ -52,6 +55,9 @@ class DetectionCalibrationMetric(BaseMetric):
             collected, 'cpu' or 'gpu'. Defaults to 'cpu'.
         prefix (str, optional): Prefix of the keys. Defaults to None, which
             means 'calib'.
+        collect_dir (str, optional): Folder in which the results of all ranks
+            are collected if ``collect_device='cpu'``. Defaults to None, a
+            temporary folder.
         **options: Options of the evaluation, see :class:`EvaluationOptions`,
             e.g. ``score_thr``, ``d_ece_iou_thr`` and ``max_dets``.
 
@@ -72,8 +78,13 @@ class DetectionCalibrationMetric(BaseMetric):
                  backend_args: Optional[dict] = None,
                  collect_device: str = 'cpu',
                  prefix: Optional[str] = None,
+                 collect_dir: Optional[str] = None,
                  **options: Any) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(
+            collect_device=collect_device,
+            prefix=prefix,
+            collect_dir=collect_dir)
+        _check_names(options)
         self.options = options
         self.report: Optional[DetectionCalibrationReport] = None
         self.classwise = classwise
@@ -169,6 +180,20 @@ class DetectionCalibrationMetric(BaseMetric):
             DetectionCalibrationReport.from_detections(
                 ground_truth, detections_from_coco([], ground_truth),
                 **options)
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    """Raise if a name is neither an argument of the metric nor an option."""
+    known = [
+        *inspect.signature(DetectionCalibrationMetric).parameters,
+        *(option.name for option in fields(EvaluationOptions))
+    ]
+    known.remove('options')
+    for name in options:
+        if name not in known:
+            raise InvalidTypeError(
+                'arguments of DetectionCalibrationMetric must be among '
+                f'{known}, but got `{name}`')
 
 
 def _classwise_table(report: DetectionCalibrationReport) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tcal_det.checks import shortened
-from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.errors import InvalidTypeError, InvalidValueError, TcalDetWarning
 
 ACTIVATIONS = ('softmax', 'sigmoid')
 # Sums over samples with larger logits would overflow float64.
@@ -154,6 +154,7 @@ def _check_hard_labels(labels: np.ndarray, cls_channels: int,
         warnings.warn(
             f'all {len(labels)} labels are {labels[0]}: a calibrator fitted '
             'to one class is not valid for the others',
+            TcalDetWarning,
             stacklevel=4)
 
 
@@ -168,6 +169,7 @@ def _check_soft_targets(targets: np.ndarray) -> None:
         warnings.warn(
             f'all {targets.size} soft targets are {targets[0, 0]:g}: a '
             'calibrator fitted to one target is not valid for others',
+            TcalDetWarning,
             stacklevel=4)
 
 

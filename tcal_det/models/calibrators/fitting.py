@@ -23,6 +23,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar, root_scalar
 from scipy.special import expit
 
+from tcal_det.errors import TcalDetWarning
 from tcal_det.evaluation.functional.calibration_error import calibration_error
 
 # Largest ratio of a temperature to the logits' spread, and of the spread to
@@ -403,7 +404,7 @@ def _as_targets(labels: np.ndarray, cls_channels: int) -> np.ndarray:
 
 def _warn(message: str) -> None:
     """Give a warning at the line that called a calibrator's ``fit``."""
-    warnings.warn(message, stacklevel=4)
+    warnings.warn(message, TcalDetWarning, stacklevel=4)
 
 
 def _as_text(message: Union[str, bytes]) -> str:

@@ -6,7 +6,6 @@ Parameter names and checkpoints are therefore those of the plain detector, and
 exporters and hooks treat the distiller as the plain detector.
 """
 import inspect
-import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Callable, Dict, Optional, Union
@@ -14,7 +13,6 @@ from typing import Callable, Dict, Optional, Union
 import torch
 import torch.nn as nn
 from mmdet.structures import SampleList
-from mmengine.logging import print_log
 from torch import Tensor
 
 from tcal_det.checks import shortened
@@ -31,10 +29,6 @@ from .terms import Term, check_mixture, term_of
 from .training_step import TeacherOutput, TrainingStep
 
 TEACHER_KEYS = tuple(inspect.signature(FrozenTeacher).parameters)
-# Values of the old key `roi_weighting`, and the values of `samples` that
-# replace them.
-ROI_WEIGHTINGS = dict(
-    uniform='all', foreground='foreground', balanced='balanced')
 
 
 @MODELS.register_module()
@@ -71,9 +65,6 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
             gradient of the term r times that of the student's classification
             loss, see ``AutoWeight``. Defaults to None, no losses: the plain
             student.
-        roi_weighting (str, optional): Deprecated; replaced by the key
-            ``samples`` of the losses, where 'uniform' is called 'all'.
-            Defaults to None.
         **student (Any): Arguments of the student.
 
     Raises:
@@ -109,12 +100,10 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
                  student_type: Union[str, type],
                  teacher: Optional[dict] = None,
                  distill_losses: Optional[Dict[str, dict]] = None,
-                 roi_weighting: Optional[str] = None,
                  **student) -> None:
         super().__init__(**student)
         self._adapter = adapter_for(self, 'student')
-        distill_losses = _with_samples(
-            _check_losses(distill_losses), roi_weighting)
+        distill_losses = _check_losses(distill_losses)
         self._teacher_of = {
             name: _teacher_of(name, cfg)
             for name, cfg in distill_losses.items()
@@ -296,30 +285,9 @@ def _check_losses(distill_losses: Optional[dict]) -> dict:
             raise InvalidValueError(
                 'the keys of `distill_losses` must begin with `loss_`, as '
                 f'only such entries are back-propagated, but got {name!r}')
-    return distill_losses
-
-
-def _with_samples(distill_losses: Dict[str, dict],
-                  roi_weighting: Optional[str]) -> Dict[str, dict]:
-    """Set the key ``samples``, which replaces ``roi_weighting``, per loss."""
-    if roi_weighting is None:
-        return {
-            name: dict(cfg) if isinstance(cfg, Mapping) else cfg
-            for name, cfg in distill_losses.items()
-        }
-    if roi_weighting not in ROI_WEIGHTINGS:
-        raise InvalidValueError(
-            f'`roi_weighting` must be one of {tuple(ROI_WEIGHTINGS)}, but got '
-            f'{roi_weighting!r}')
-    samples = ROI_WEIGHTINGS[roi_weighting]
-    print_log(
-        '`roi_weighting` of the model is deprecated and will be removed: '
-        f'write samples={samples!r} in each of `distill_losses`',
-        'current',
-        level=logging.WARNING)
+    # Copies, from which `teacher` is removed.
     return {
-        name:
-        dict(dict(samples=samples), **cfg) if isinstance(cfg, Mapping) else cfg
+        name: dict(cfg) if isinstance(cfg, Mapping) else cfg
         for name, cfg in distill_losses.items()
     }
 

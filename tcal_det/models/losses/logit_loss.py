@@ -21,6 +21,8 @@ class LogitLoss(WeightedLoss):
 
     A loss that is a mean over samples implements :meth:`per_sample_loss`. A
     loss that compares samples with each other overrides :meth:`reduced_loss`.
+    Unlike mmdet's losses, it has no ``reduction``: the distiller adds one
+    scalar to the student's losses, and ``avg_factor`` is its divisor.
 
     Each loss is valid for one kind of head:
 

@@ -217,3 +217,22 @@ def test_classes_of_results_that_the_annotations_lack(tmp_path):
     assert found == [
         dict(image_id=1, category_id=4, bbox=[0, 1, 3, 3], score=.5)
     ]
+
+
+def test_entities_are_not_expanded(tmp_path):
+    """500 bytes whose name would have 10 ** 8 characters."""
+    entities = ''.join(f'<!ENTITY {new} "{f"&{old};" * 10}">'
+                       for old, new in zip('abcdefg', 'bcdefgh'))
+    (tmp_path / '7.xml').write_text(
+        f'<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa">{entities}]>'
+        '<annotation><object><name>&h;</name></object></annotation>')
+    with pytest.raises(
+            InvalidValueError, match="7.xml' must be XML without <!DOCTYPE>"):
+        read_voc_annotations(str(tmp_path))
+
+
+def test_external_entities_are_not_read(tmp_path):
+    (tmp_path / '7.xml'
+     ).write_text('<!DOCTYPE annotation SYSTEM "other.dtd"><annotation/>')
+    with pytest.raises(InvalidValueError, match='without <!DOCTYPE>'):
+        read_voc_annotations(str(tmp_path))

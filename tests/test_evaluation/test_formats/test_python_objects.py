@@ -2,7 +2,8 @@
 
 The supervision stand-in has the attributes, types and None of
 ``supervision.Detections`` 0.31.2; that of ultralytics has those of 8.3's
-``Results`` and ``Boxes``, whose classes are floats.
+``Results`` and ``Boxes``, whose classes are floats. mmdet's samples are real
+ones where it is installed.
 """
 import sys
 import warnings
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
-from tcal_det.evaluation.functional import Detections, ground_truth_from_coco
+from tcal_det.evaluation.functional import (Detections, GroundTruth,
+                                            evaluate_detections,
+                                            ground_truth_from_coco)
 
 torch = pytest.importorskip('torch')
 
@@ -232,6 +235,7 @@ WRONG_LISTS = [
      r'for a single image pass \[results\]'),
     (supervised(), r'a SimpleNamespace; for a single image pass \[results\]'),
     (ultralytics(), r'for a single image pass \[results\]'),
+    (SimpleNamespace(pred_instances=None), 'for a single image pass'),
     (iter([]), r'convert a generator by list\(results\)'),
     ('results.json', 'one result for each image, but got a str'),
 ]
@@ -242,8 +246,9 @@ def test_wrong_lists(results, message):
     for read in (Detections.from_supervision, Detections.from_torchvision):
         with pytest.raises(InvalidTypeError, match=message):
             read(results, [7], truth())
-    with pytest.raises(InvalidTypeError, match=message):
-        Detections.from_ultralytics(results, truth())
+    for read in (Detections.from_ultralytics, Detections.from_mmdetection):
+        with pytest.raises(InvalidTypeError, match=message):
+            read(results, truth())
 
 
 @pytest.mark.parametrize('results, image_ids, message', [
@@ -297,3 +302,130 @@ def test_boxes_of_larger_images():
     large = [[10., 10, 300, 300], [20, 20, 300, 300]]
     with pytest.warns(UserWarning, match='100% of the boxes .* leave'):
         Detections.from_torchvision([torchvision(large)], [7], truth([7]))
+
+
+def mmdetection(image_id, boxes=BOXES, scores=(.75, .5), labels=(1, 0)):
+    structures = pytest.importorskip('mmdet.structures')
+    from mmengine.structures import InstanceData
+    return structures.DetDataSample(
+        metainfo={} if image_id is None else dict(img_id=image_id),
+        pred_instances=InstanceData(
+            bboxes=torch.tensor(boxes).reshape(-1, 4),
+            scores=torch.tensor(scores, requires_grad=bool(scores)),
+            labels=torch.tensor(labels, dtype=torch.int64)))
+
+
+def test_mmdetection():
+    """Labels are in the order of the categories, or of the names given."""
+    samples = [mmdetection(9), mmdetection(7, [], (), ())]
+    found = Detections.from_mmdetection(samples, truth())
+    assert rows(found) == [(1, 1, SIZED[0], .75), (1, 0, SIZED[1], .5)]
+    found = Detections.from_mmdetection(
+        samples, truth(), image_ids=[7, 9], label_names=('cat', 'dog'))
+    assert rows(found) == [(0, 0, SIZED[0], .75), (0, 1, SIZED[1], .5)]
+
+
+def test_mmdetections_samples_without_what_is_needed():
+    with pytest.raises(InvalidValueError, match='img_id.*give `image_ids`'):
+        Detections.from_mmdetection([mmdetection(None)], truth())
+    # As inference_detector numbers every image.
+    with pytest.raises(InvalidValueError, match='`image_ids` must have each'):
+        Detections.from_mmdetection([mmdetection(0)] * 2, truth([0, 1]))
+    with pytest.raises(InvalidTypeError, match='a dict without pred_inst'):
+        Detections.from_mmdetection([{}], truth())
+    sample = mmdetection(7)
+    del sample.pred_instances.scores
+    with pytest.raises(InvalidTypeError, match='Data without scores'):
+        Detections.from_mmdetection([sample], truth())
+
+
+def test_ground_truth_of_torchvision():
+    targets = [
+        dict(
+            boxes=torch.tensor(BOXES),
+            labels=torch.tensor([2, 1]),
+            iscrowd=torch.tensor([0, 1]),
+            area=torch.tensor([150., 6.])),
+        dict(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=int)),
+    ]
+    found = GroundTruth.from_torchvision(
+        targets,
+        image_ids=torch.tensor([9, 7]),
+        class_names=['__background__', 'dog', 'cat'],
+        image_sizes=[(100, 80), (40, 30)])
+    assert found.image_ids.tolist() == [7, 9]
+    assert found.image_sizes.tolist() == [[40, 30], [100, 80]]
+    assert found.category_ids.tolist() == [1, 2]
+    assert found.category_names == ('dog', 'cat')
+    assert found.image_index.tolist() == [1, 1]
+    assert found.class_index.tolist() == [1, 0]
+    assert found.boxes.tolist() == SIZED
+    assert found.iscrowd.tolist() == [False, True]
+    assert found.area.tolist() == [150, 6]
+
+
+def test_ground_truth_of_supervision():
+    """What supervision reads from a data set has neither score nor name."""
+    found = GroundTruth.from_supervision(
+        [supervised(scores=None),
+         supervised([], None, None)], ['a', 'b'], ['dog', 'cat'])
+    assert found.image_ids.tolist() == ['a', 'b']
+    assert np.isnan(found.image_sizes).all()
+    assert found.category_names == ('dog', 'cat')
+    assert found.class_index.tolist() == [1, 0]
+    assert found.boxes.tolist() == SIZED
+    assert found.area.tolist() == [200, 8]
+    assert not found.iscrowd.any()
+
+
+def test_a_loop_needs_two_lists():
+    """Equal boxes, scores 1: an AP of 1 and no calibration error."""
+    targets, results, ids = [], [], []
+    for image_id in range(3):
+        objects = dict(boxes=torch.tensor(BOXES), labels=torch.tensor([1, 2]))
+        targets.append(objects)
+        results.append(dict(objects, scores=torch.ones(2)))
+        ids.append(image_id)
+    ground_truth = GroundTruth.from_torchvision(
+        targets, ids, {
+            1: 'dog',
+            2: 'cat'
+        }, image_sizes=[(100, 80)] * 3)
+    detections = Detections.from_torchvision(results, ids, ground_truth)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        overall = evaluate_detections(ground_truth, detections).overall
+    assert overall['mAP'] == pytest.approx(1)
+    assert overall['d_ece'] == overall['laece_0'] == 0
+
+
+TARGET = dict(boxes=BOXES, labels=[1, 2])
+
+
+@pytest.mark.parametrize('target, options, message', [
+    (TARGET, dict(image_ids=[7, 9]), 'same length, but got 1 and 2'),
+    (TARGET, dict(class_names=['a', 'b']), r'`class_names` .*but got 2'),
+    (TARGET, dict(class_names='cell'), 'a list of the names'),
+    (TARGET, dict(image_sizes=[100, 80]), r'the shape \(1, 2\), width'),
+    (TARGET, dict(image_sizes=['wide']), 'must be an array or tensor'),
+    (dict(TARGET, boxes=[[5, 5, 1, 1]] * 2), {}, 'x1 <= x2'),
+    (dict(TARGET, labels=[1]), {}, r'but got \(2, 4\) and \(1,\)'),
+    (dict(TARGET, labels=[.5, 1]), {}, 'whole numbers'),
+    (dict(TARGET, iscrowd=[0]), {}, r'iscrowd must have the shape \(2,\)'),
+    (dict(TARGET, iscrowd=[0, 2]), {}, '`iscrowd` must be 0 or 1'),
+    (dict(boxes=BOXES), {}, 'a dict with boxes and labels'),
+])
+def test_wrong_targets(target, options, message):
+    arguments = dict(image_ids=[7], class_names=['a', 'b', 'c'])
+    arguments.update(options)
+    with pytest.raises((InvalidTypeError, InvalidValueError), match=message):
+        GroundTruth.from_torchvision([target], **arguments)
+
+
+def test_wrong_lists_of_targets():
+    with pytest.raises(
+            InvalidTypeError,
+            match=r'`targets` must be a list with one target .*\[targets\]'):
+        GroundTruth.from_torchvision(TARGET, [7], ['a', 'b', 'c'])
+    with pytest.raises(InvalidValueError, match='class_id is None'):
+        GroundTruth.from_supervision([supervised(labels=None)], [7], ['a'])

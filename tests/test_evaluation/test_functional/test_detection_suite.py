@@ -336,6 +336,19 @@ def test_no_class_at_all_is_not_room_for_a_billion_bins():
             figure(matches, 10**9)
 
 
+def test_report_is_printed_as_a_table():
+    report = evaluate_detections(*load_scene('det_small'))
+    first, *rows = str(report).splitlines()
+    counts = report.counts
+    assert first == (
+        f'{counts["detections"]} detections of {counts["classes"]} classes in '
+        f'{counts["images"]} images with {counts["objects"]} objects')
+    # By hand, see the notes in det_small.json.
+    d_ece, = (row for row in rows if row.startswith('D-ECE '))
+    assert d_ece.split() == ['D-ECE', format(2.23 / 7, '.4f')]
+    assert report.table() == str(report)
+
+
 def test_numbers_of_numpy_are_numbers():
     plain = dict(
         score_thr=0.25,

@@ -321,10 +321,17 @@ def test_beside_coco_metric_the_best_is_still_coco(scene):
     (dict(score_thr=[0.3]), InvalidTypeError, '`score_thr`'),
     (dict(ann_file=ann_file('det_small'),
           score_thr={'9': 0.3}), InvalidValueError, 'category ids'),
+    (dict(class_wise=True), InvalidTypeError,
+     r"among \['ann_file', 'classwise', .*'max_dets'.*but got `class_wise`"),
 ])
 def test_mistakes_are_found_before_the_training(options, error, message):
     with pytest.raises(error, match=message):
         DetectionCalibrationMetric(**options)
+
+
+def test_results_of_all_ranks_are_collected_in_a_folder(tmp_path):
+    metric = DetectionCalibrationMetric(collect_dir=str(tmp_path))
+    assert metric.collect_dir == str(tmp_path)
 
 
 def test_truncated_annotations(tmp_path):

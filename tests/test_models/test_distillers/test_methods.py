@@ -96,12 +96,10 @@ def test_largest_logit_of_a_sigmoid_head():
         len(is_foreground) / (2 * is_foreground.sum()),
         len(is_foreground) / (2 * (1 - is_foreground).sum()))),
 ])
-def test_roi_weighting(distiller_cfg, training_step, mode, expected):
-    """The model's key of earlier versions is `samples` of each loss."""
+def test_samples_of_a_loss(distiller_cfg, training_step, mode, expected):
     cfg = distiller_cfg()
-    cfg.roi_weighting = mode
+    cfg.distill_losses.loss_kd_cls.samples = mode
     model = build(cfg)
-    assert model.distill_losses['loss_kd_cls'].samples == mode
     seen = {}
 
     def record(_, args, kwargs, output):
@@ -116,10 +114,3 @@ def test_roi_weighting(distiller_cfg, training_step, mode, expected):
     torch.testing.assert_close(seen['loss'],
                                (per_sample * expected(is_foreground)).sum() /
                                seen['avg_factor'])
-
-
-def test_unknown_roi_weighting(distiller_cfg):
-    cfg = distiller_cfg()
-    cfg.roi_weighting = 'all'
-    with pytest.raises(InvalidValueError, match="`roi_weighting`.*'all'"):
-        build(cfg)
