@@ -12,10 +12,11 @@ echo "== tests without torch: Python $version"
 "$PYTHON" -m venv "$VENV"
 "$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
     'setuptools>=61' wheel $(grep -E '^(pytest|hypothesis)==' requirements/dev.txt)
-# Not editable: the tests use the package that users install, so pytest must
-# not import from the checkout. An old build folder would add modules that have
-# been removed.
+# Not editable: the tests use the package that users install. Pytest finds the
+# package tests in the checkout, but must find the installed tcal_det first, so
+# the checkout comes last in sys.path. An old build folder would add modules
+# that have been removed.
 rm -rf build
 "$VENV/bin/python" -m pip --quiet --disable-pip-version-check install \
     '.[report]'
-"$VENV/bin/pytest" -o pythonpath= "$@"
+"$VENV/bin/pytest" -o pythonpath= --import-mode=append "$@"

@@ -2,10 +2,10 @@
 import copy
 
 import torch
-from head_families import build, distiller_cfg, write_teacher
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.registry import MODELS
+from tests.head_families import build, distiller_cfg, write_teacher
 
 NAME = 'loss_boxes'
 # By case: a family of heads, and the loss.

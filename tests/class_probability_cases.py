@@ -2,15 +2,13 @@
 import copy
 from functools import lru_cache
 
-import dense_cases
-import query_cases
-import roi_cases
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
 from tcal_det.registry import MODELS
+from tests import dense_cases, query_cases, roi_cases
 
 NUM_CLASSES = dense_cases.NUM_CLASSES
 # One of each way to choose detections, and each kind of result.

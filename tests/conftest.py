@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 if find_spec('torch') is not None:
-    pytest_plugins = ['mmdet_fixtures']
+    pytest_plugins = ['tests.mmdet_fixtures']
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 

@@ -11,7 +11,8 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch.nn.modules.batchnorm import _BatchNorm
-from zoo_configs import packaged_model
+
+from tests.zoo_configs import packaged_model
 
 NUM_CLASSES = 4
 CHANNELS = 32

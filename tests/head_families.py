@@ -3,8 +3,9 @@ import copy
 import os
 
 import torch
-from config_files import read_config
 from mmengine.config import Config, ConfigDict
+
+from tests.config_files import read_config
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PLATT = dict(type='PlattScaling', scale=2.0, bias=0.5)

@@ -6,11 +6,12 @@ import mmengine.config.utils
 import numpy as np
 import pytest
 import torch
-from config_files import read_config
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+
+from tests.config_files import read_config
 
 # Two processes of torch threads beside a test runner's are slower than one.
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 2)))

@@ -1,9 +1,7 @@
 """Tiny detectors with queries of each kind that mmdet packages."""
 import copy
 
-import dense_cases
 import numpy as np
-import roi_cases
 import torch
 import torch.nn as nn
 from mmdet.models.detectors import DDQDETR
@@ -11,9 +9,10 @@ from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
-from zoo_configs import packaged_model
 
 from tcal_det.registry import MODELS
+from tests import dense_cases, roi_cases
+from tests.zoo_configs import packaged_model
 
 NUM_CLASSES = dense_cases.NUM_CLASSES
 NUM_QUERIES = 12
@@ -224,3 +223,41 @@ def distiller(folder,
             **teacher),
         distill_losses=losses)
     return build(student, MODELS, seed)
+
+
+def step(detector, inputs):
+    """Losses, their sum, and gradients, of one step of SGD."""
+    torch.manual_seed(5)
+    losses = detector.loss(*copy.deepcopy(inputs))
+    total, logged = detector.parse_losses(losses)
+    total.backward()
+    gradients = {
+        name: weight.grad.clone()
+        for name, weight in detector.named_parameters()
+        if weight.grad is not None
+    }
+    with torch.no_grad():
+        for weight in detector.parameters():
+            if weight.grad is not None:
+                weight -= 1e-4 * weight.grad
+                weight.grad = None
+    return logged, gradients
+
+
+def assert_same_training(plain, student, name):
+    """Losses, gradients and weights after two steps, bit for bit."""
+    inputs = batch(name)
+    for _ in range(2):
+        expected, expected_gradients = step(plain, inputs)
+        logged, gradients = step(student, inputs)
+        if student.is_distilling:
+            assert logged.pop('loss_kd_cls') == 0
+        logged.pop('loss'), expected.pop('loss')
+        assert logged.keys() == expected.keys()
+        for key, value in expected.items():
+            assert torch.equal(logged[key], value), key
+        assert gradients.keys() == expected_gradients.keys()
+        for key, value in expected_gradients.items():
+            assert torch.equal(gradients[key], value), key
+    for key, value in plain.state_dict().items():
+        assert torch.equal(student.state_dict()[key], value), key

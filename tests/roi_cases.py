@@ -11,7 +11,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch.nn.modules.batchnorm import _BatchNorm
-from zoo_configs import packaged_model
+
+from tests.zoo_configs import packaged_model
 
 NUM_CLASSES = 4
 NUM_STUFF = 5

@@ -4,9 +4,10 @@ import os.path as osp
 import subprocess
 import sys
 
-import check_prose
 import pytest
-from check_prose import DOCSTRING_RULES, PROSE_RULES, findings
+
+from tests import check_prose
+from tests.check_prose import DOCSTRING_RULES, PROSE_RULES, findings
 
 # One sentence per rule, in the order of the rules.
 PLANTED_PROSE = (

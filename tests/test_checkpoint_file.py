@@ -10,11 +10,11 @@ import torch
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader
-from payloads import KINDS, Call, payloads
 
 from tcal_det import checkpoint_file
 from tcal_det.checkpoint_file import read_checkpoint, read_checkpoints_safely
 from tcal_det.errors import InvalidValueError, MissingFileError
+from tests.payloads import KINDS, Call, payloads
 
 FORMATS = dict(present=True, old=False)
 

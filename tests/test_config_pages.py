@@ -6,7 +6,8 @@ from glob import glob
 
 import pytest
 import yaml
-from config_files import read_config
+
+from tests.config_files import read_config
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 FOLDERS = sorted(

@@ -9,12 +9,12 @@ import sys
 from glob import glob
 
 import pytest
-import release_check
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import tcal_det
 from tcal_det.requirements_check import REQUIRED
+from tests import release_check
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # A call of make in a shell or a workflow, with its options and targets;

@@ -218,20 +218,23 @@ class TestWhatKilledWritersLeave:
         write_text_atomically(str(tmp_path / 'out'), 'whole')
         assert sorted(os.listdir(tmp_path)) == ['out', 'out.tmp-4711']
 
+    @pytest.mark.parametrize('module, name', [(os, 'open'),
+                                              (fileio.fcntl, 'flock')])
     def test_taken_for_a_leftover_before_it_is_locked(self, tmp_path,
-                                                      monkeypatch):
-        open_locked, taken = fileio._open_locked, []
+                                                      monkeypatch, module,
+                                                      name):
+        original, calls, taken = getattr(module, name), [], []
 
-        def take_the_first(path, exclusive):
-            if not taken:
-                taken.append(path)
-                assert remove_leftovers(
-                    str(tmp_path)) == [os.path.basename(path)]
-            return open_locked(path, exclusive)
+        def take_the_first(*args):
+            calls.append(args)
+            if len(calls) == 1:
+                taken.extend(remove_leftovers(str(tmp_path)))
+            return original(*args)
 
-        monkeypatch.setattr(fileio, '_open_locked', take_the_first)
+        monkeypatch.setattr(module, name, take_the_first)
         with atomic_output_file(str(tmp_path / 'out')) as temporary:
-            assert taken and temporary != taken[0]
+            assert len(taken) == 1
+            assert os.path.basename(temporary) != taken[0]
             assert remove_leftovers(str(tmp_path)) == []
 
 

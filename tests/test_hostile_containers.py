@@ -20,7 +20,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
-from payloads import Call
 
 from tcal_det.checkpoint_file import (CheckpointUnpickler,
                                       load_from_restricted, read_checkpoint)
@@ -28,6 +27,7 @@ from tcal_det.config_file import parse_config_text
 from tcal_det.engine.student_checkpoint import publish_student
 from tcal_det.errors import InvalidValueError
 from tcal_det.restricted_pickle import load_plain_pickle
+from tests.payloads import Call
 
 SYSTEM = dict(
     protocol_version=1001,

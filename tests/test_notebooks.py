@@ -7,7 +7,8 @@ import re
 from glob import glob
 
 import pytest
-from test_docs import LINK, ROOT, anchors
+
+from tests.pages import LINK, ROOT, anchors
 
 NOTEBOOKS = sorted(
     glob(osp.join(ROOT, 'docs', 'notebooks', '*.ipynb')), key=osp.basename)

@@ -8,8 +8,11 @@ import tarfile
 from glob import glob
 
 import pytest
-from test_numpy_half import BLOCK, GOLDEN, ROOT
 
+from tests.blocked_imports import BLOCK
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+GOLDEN = osp.join(ROOT, 'tests', 'data', 'golden')
 PROJECT_FILES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md',
                  'LICENSE', 'model-index.yml', 'CHANGELOG.md', 'CITATION.cff',
                  'CONTRIBUTING.md', 'SECURITY.md',

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from payloads import KINDS, Call, payloads
 
 from tcal_det.restricted_pickle import load_plain_pickle
+from tests.payloads import KINDS, Call, payloads
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 

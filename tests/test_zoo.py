@@ -11,19 +11,17 @@ import os.path as osp
 from collections import Counter
 from glob import glob
 
-import dense_cases
 import pytest
-import query_cases
-import roi_cases
 import torch
 import torch.nn as nn
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.logging import MessageHub
-from zoo_configs import PACKAGED, packaged_model
 
 from tcal_det.errors import InvalidTypeError
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
+from tests import dense_cases, query_cases, roi_cases
+from tests.zoo_configs import PACKAGED, packaged_model
 
 HERE = osp.dirname(osp.abspath(__file__))
 with open(osp.join(HERE, 'data', 'zoo_kinds.json'), encoding='utf-8') as file:

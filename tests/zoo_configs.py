@@ -2,7 +2,8 @@
 import os.path as osp
 
 import mmdet
-from config_files import read_config
+
+from tests.config_files import read_config
 
 PACKAGED = osp.join(osp.dirname(mmdet.__file__), '.mim', 'configs')
 

@@ -105,15 +105,23 @@ def _run_worker(connection: Connection, variant: str, case: Case) -> None:
     with open(os.devnull, 'w') as devnull, redirect_stdout(
             devnull), redirect_stderr(devnull):
         try:
-            _process_requests(connection, variant, case)
+            process_requests(connection, variant, case)
         except UnavailableError as error:
             connection.send(dict(unavailable=str(error)))
         except Exception:
             connection.send(dict(failure=traceback.format_exc()))
 
 
-def _process_requests(connection: Connection, variant: str,
-                      case: Case) -> None:
+def process_requests(connection: Connection, variant: str, case: Case) -> None:
+    """Time a step for each seed that is received, until None.
+
+    Args:
+        connection (Connection): Connection to the comparison. An empty
+            answer says that the variant is ready; then each step is
+            answered with its seconds, and None with the memory in bytes.
+        variant (str): Key of ``VARIANTS``.
+        case (Case): Case of the comparison.
+    """
     workload = Workload(case)
     prepare = VARIANTS[variant](workload)
     # Creates the optimizer's state, and allocates the memory of a step.

@@ -56,7 +56,7 @@ def render_page(contents: Dict[str, Any]) -> str:
         data=_data_value,
         embedded_json=_embedded_json)
     scripts = [
-        _chart_library(),
+        chart_library(),
         environment.loader.get_source(environment, 'page.js')[0]
     ]
     style = environment.loader.get_source(environment, 'style.css')[0]
@@ -65,6 +65,18 @@ def render_page(contents: Dict[str, Any]) -> str:
         style=Markup(style),
         script_hashes=' '.join(map(_hash, scripts)),
         **contents)
+
+
+def chart_library() -> str:
+    """Return Vega, Vega-Lite and vega-embed as one script.
+
+    Returns:
+        str: JavaScript that cannot end a script element.
+    """
+    import vl_convert
+    script = vl_convert.javascript_bundle()
+    # Inside a string of the library it would end the script element.
+    return script.replace('</script', '<\\/script')
 
 
 def format_number(value: Optional[float], kind: str = 'figure') -> str:
@@ -111,14 +123,6 @@ def _embedded_json(value: Any) -> Any:
         dumps=json.dumps,
         allow_nan=False,
         separators=(',', ':'))
-
-
-def _chart_library() -> str:
-    """Vega, Vega-Lite and vega-embed as one script."""
-    import vl_convert
-    script = vl_convert.javascript_bundle()
-    # Inside a string of the library it would end the script element.
-    return script.replace('</script', '<\\/script')
 
 
 def _hash(script: str) -> str:

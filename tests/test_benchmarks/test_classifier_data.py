@@ -111,7 +111,7 @@ def test_a_crop_does_not_depend_on_their_number(crops):
 def test_digits_of_the_splits_are_disjoint():
     found = {
         split: {digit.tobytes()
-                for digit in data._digits_of(split)[0]}
+                for digit in data.digits_of(split)[0]}
         for split in data.SPLITS
     }
     for first in found:
@@ -123,7 +123,7 @@ def test_digits_of_the_splits_are_disjoint():
         for digit in train
     }
     for split in data.SPLITS:
-        assert set(data._digits_of(split)[1]) == set(range(10))
+        assert set(data.digits_of(split)[1]) == set(range(10))
 
 
 def test_the_crop_is_the_square_about_the_box(monkeypatch):
@@ -133,11 +133,11 @@ def test_the_crop_is_the_square_about_the_box(monkeypatch):
     scene = np.repeat(3 * np.arange(64, dtype=np.uint8)[None, :, None], 64, 0)
     scene = np.repeat(scene, 3, 2)
     # Centre 30, longer side 32: columns 14 to 46, two a pixel of the crop.
-    crop = data._crop(np.random.default_rng(0), scene, [24, 8, 12, 32])
+    crop = data.crop_digit(np.random.default_rng(0), scene, [24, 8, 12, 32])
     centres = 14 + 2 * (np.arange(16) + 0.5) - 0.5
     assert crop[8] == pytest.approx(3 * centres, abs=1)
     assert (crop == crop[:1]).all()
 
 
 def test_a_crop_of_one_grey_stays_finite():
-    assert (data._standardized(np.full((16, 16), 90, np.uint8)) == 0).all()
+    assert (data.standardize(np.full((16, 16), 90, np.uint8)) == 0).all()

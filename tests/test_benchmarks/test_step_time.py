@@ -95,7 +95,7 @@ def test_one_step_is_taken_before_the_clock_starts(case, monkeypatch):
         return lambda seed: lambda: events.append(seed)
 
     monkeypatch.setitem(VARIANTS, 'plain', variant)
-    workers._process_requests(Connection(), 'plain', case)
+    workers.process_requests(Connection(), 'plain', case)
     assert events == [0, [], 0, ['seconds'], 0, ['logits', 'peak', 'step']]
 
 

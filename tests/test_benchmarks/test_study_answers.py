@@ -4,7 +4,6 @@ import re
 import numpy as np
 import pytest
 from scipy import stats
-from study_rows import cells_of, make_arm, of_values, two_blocks
 
 from benchmarks.study.answers import (QUESTIONS, answers_table, error_verdict,
                                       short_list, verdict)
@@ -12,6 +11,7 @@ from benchmarks.study.contrasts import FOCAL, PRIMARY
 from benchmarks.study.markdown import (change, fill_blocks, number, p_value,
                                        table)
 from tcal_det.errors import InvalidValueError
+from tests.study_rows import cells_of, make_arm, of_values, two_blocks
 
 
 @pytest.fixture

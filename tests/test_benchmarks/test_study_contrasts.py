@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM
-from study_rows import make_arm, make_row
 
 from benchmarks.study import blind_spread, data, plan
 from benchmarks.study.contrasts import (EARLY, FOCAL, INTERACTION, PRIMARY,
@@ -17,6 +16,7 @@ from benchmarks.study.contrasts import (EARLY, FOCAL, INTERACTION, PRIMARY,
                                         Side, arm_name, spread_of)
 from benchmarks.study.mixed_model import fit_mixed_model
 from tcal_det.errors import InvalidValueError
+from tests.study_rows import make_arm, make_row
 
 ALL = PRIMARY + FOCAL + SECONDARY
 PLANNED = [

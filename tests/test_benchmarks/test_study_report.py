@@ -6,13 +6,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from study_rows import two_blocks
 
 from benchmarks.study import report
 from benchmarks.study.answers import short_list
 from benchmarks.study.contrasts import FOCAL
 from benchmarks.study.figure import PANELS, study_figure, title_of
 from tcal_det.errors import InvalidValueError, MissingFileError
+from tests.study_rows import two_blocks
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

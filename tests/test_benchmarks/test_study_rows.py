@@ -3,11 +3,11 @@ import json
 
 import numpy as np
 import pytest
-from study_rows import make_arm, make_row
 
 from benchmarks.study.rows import (KEYS, Key, append_rows, key_of, read_rows,
                                    rows_of, values_of)
 from tcal_det.errors import InvalidValueError
+from tests.study_rows import make_arm, make_row
 
 
 @pytest.fixture

@@ -139,16 +139,16 @@ def test_unknown_blocks_are_named(blocks):
         missing_runs(blocks, RESULTS)
 
 
-def test_an_interrupt_ends_what_runs():
+def test_an_interrupt_ends_what_runs(monkeypatch):
     run = replace(first_round()[1], needs=())
     scheduler = Scheduler(
         [run], 1, RESULTS,
         (sys.executable, '-c', 'import time; time.sleep(60)'))
 
-    def interrupt():
+    def interrupt(_):
         raise KeyboardInterrupt
 
-    scheduler._collect = interrupt
+    monkeypatch.setattr('benchmarks.study.run.time.sleep', interrupt)
     with pytest.raises(KeyboardInterrupt):
         scheduler.work(float('inf'))
     child, = scheduler.children

@@ -4,7 +4,6 @@ import re
 import numpy as np
 import pytest
 from scipy import stats
-from study_rows import cells_of, make_arm, make_row, two_blocks
 
 from benchmarks.study import plan, report
 from benchmarks.study.contrasts import PRIMARY
@@ -12,6 +11,7 @@ from benchmarks.study.markdown import NOT_MEASURED
 from benchmarks.study.tables import (arms_table, contrast_tables, focal_table,
                                      power_table, primary_table, runs_table,
                                      teachers_table)
+from tests.study_rows import cells_of, make_arm, make_row, two_blocks
 
 
 @pytest.fixture

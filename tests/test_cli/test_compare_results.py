@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from image_scenes import all_figures, arrays_of, image_scene
 
 from tcal_det.cli import compare_results
 from tcal_det.evaluation.bootstrap import (RESAMPLED_FIGURES,
                                            bootstrap_figures,
                                            compare_detections)
+from tests.image_scenes import all_figures, arrays_of, image_scene
 
 ANNOTATIONS, RESULTS = image_scene(3, num_images=20)
 LOWER = [dict(result, score=result['score'] / 2) for result in RESULTS]

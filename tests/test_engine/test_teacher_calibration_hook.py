@@ -1,14 +1,11 @@
 """What the hook logs is what the models said."""
+import gc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from head_families import FAMILIES
-from head_families import build as build_tiny
-from head_families import distiller_cfg as pair_cfg
-from head_families import write_teacher
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 
@@ -17,8 +14,13 @@ from tcal_det.engine.hooks.teacher_calibration_hook import (
     TeacherCalibrationHook, make_tables, scored_pairs, top_classes)
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import calibration_error, top_label
+from tcal_det.models.distillers.distillation_group import DistillationGroup
 from tcal_det.models.head_adapters import ClassificationSamples
 from tcal_det.registry import HOOKS, MODELS
+from tests.head_families import FAMILIES
+from tests.head_families import build as build_tiny
+from tests.head_families import distiller_cfg as pair_cfg
+from tests.head_families import write_teacher
 
 NAMES = ['teacher', 'calibrated_teacher', 'student']
 
@@ -325,7 +327,17 @@ def test_teacher_of_another_family(tmp_path, training_step, teacher, student,
         value = runner.message_hub.get_scalar(f'train/{name}_ece').current()
         assert value == pytest.approx(error, abs=1e-6)
     assert expected[0] != expected[1]
-    assert not model.teacher._recordings
+    # Nothing goes on recording.
+    del distill_groups
+    before = num_alive(DistillationGroup)
+    training_step(model)
+    assert num_alive(DistillationGroup) == before
+
+
+def num_alive(cls):
+    """Number of the instances of a class that something refers to."""
+    gc.collect()
+    return sum(type(one) is cls for one in gc.get_objects())
 
 
 def write_names(teacher, names):

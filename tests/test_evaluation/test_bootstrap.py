@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-from image_scenes import all_figures, arrays_of, image_scene, repeated
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.bootstrap import (RESAMPLED_FIGURES,
@@ -13,6 +12,7 @@ from tcal_det.evaluation.bootstrap import (RESAMPLED_FIGURES,
                                            resample_figures)
 from tcal_det.evaluation.functional import evaluate_detections
 from tcal_det.evaluation.image_resampling import draw_multiplicities
+from tests.image_scenes import all_figures, arrays_of, image_scene, repeated
 
 OPTIONS = dict(
     none={},

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from image_scenes import all_figures, arrays_of, image_scene
 
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
 from tcal_det.evaluation.functional import ground_truth_from_coco
 from tcal_det.evaluation.slices import (attribute_from_file, image_attribute,
                                         image_slices, slice_by)
+from tests.image_scenes import all_figures, arrays_of, image_scene
 
 # 15 images by id, then values by hand.
 SCENE = image_scene(4, num_images=15)

@@ -1,13 +1,13 @@
 """Errors by size, score and place, against cases worked out by hand."""
 import numpy as np
 import pytest
-from report_scenes import make_scene
 
 from tcal_det.evaluation.functional import (evaluate_detections,
                                             match_detections)
 from tcal_det.report.error_places import (detections_by_score, errors_by_size,
                                           gaps_by_position, is_missed,
                                           misses_by_position)
+from tests.test_report.report_scenes import make_scene
 
 
 def at_half(scene):

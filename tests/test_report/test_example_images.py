@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from report_scenes import make_scene
 
 from tcal_det.errors import InvalidValueError, MissingFileError
 from tcal_det.evaluation.functional import match_detections
@@ -13,6 +12,7 @@ from tcal_det.evaluation.functional.error_split import error_split
 from tcal_det.report import image_paths
 from tcal_det.report.example_images import (false_positive_images,
                                             missed_object_images)
+from tests.test_report.report_scenes import make_scene
 
 A, B, C = (0, 0, 20, 20), (40, 0, 20, 20), (0, 60, 20, 20)
 

@@ -1,12 +1,12 @@
 """Thresholds to deploy with, against cases worked out by hand."""
 import pytest
-from report_scenes import make_scene
 
 from tcal_det.evaluation.functional import (evaluate_detections,
                                             match_detections)
 from tcal_det.report.operating_point import (class_operating_points,
                                              overall_operating_point,
                                              threshold_curve)
+from tests.test_report.report_scenes import make_scene
 
 BOXES = [(20 * i, 0, 10, 10) for i in range(5)]
 

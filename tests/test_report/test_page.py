@@ -7,12 +7,13 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from report_scenes import HOSTILE, HOSTILE_JSON, golden_scene, many_classes
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional import evaluate_detections
 from tcal_det.fileio import plain_json
 from tcal_det.report import page, write_report
+from tests.test_report.report_scenes import (HOSTILE, HOSTILE_JSON,
+                                             golden_scene, many_classes)
 
 pytest.importorskip('jinja2')
 pytest.importorskip('vl_convert')
@@ -66,7 +67,7 @@ class Page(HTMLParser):
 def without_library():
     """The chart library takes seconds to bundle and says nothing here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, '_chart_library', lambda: 'window.vega = 1;')
+        patch.setattr(page, 'chart_library', lambda: 'window.vega = 1;')
         yield
 
 
@@ -255,4 +256,4 @@ def test_library_cannot_end_its_script(monkeypatch):
     import vl_convert
     monkeypatch.setattr(vl_convert, 'javascript_bundle',
                         lambda: 'x = "</script><script>";')
-    assert re.search('</script', page._chart_library()) is None
+    assert re.search('</script', page.chart_library()) is None

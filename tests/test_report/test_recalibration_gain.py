@@ -1,11 +1,11 @@
 """Cross-fitting: no detection is mapped by what was fitted to its image."""
 import numpy as np
 import pytest
-from report_scenes import make_scene
 
 from tcal_det.evaluation.functional import evaluate_detections
 from tcal_det.report import recalibration_gain
 from tcal_det.report.recalibration_gain import best_gain, cross_fitted_gains
+from tests.test_report.report_scenes import make_scene
 
 
 @pytest.fixture(scope='module')

@@ -3,9 +3,9 @@ import os.path as osp
 import sys
 
 import pytest
-from report_scenes import GOLDEN
 
 from tcal_det.cli import report as command
+from tests.test_report.report_scenes import GOLDEN
 
 GROUND_TRUTH = osp.join(GOLDEN, 'det_small_gt.json')
 RESULTS = osp.join(GOLDEN, 'det_small_dt.json')
@@ -40,7 +40,7 @@ def with_packages():
 @pytest.fixture
 def without_library(monkeypatch):
     from tcal_det.report import page
-    monkeypatch.setattr(page, '_chart_library', lambda: '')
+    monkeypatch.setattr(page, 'chart_library', lambda: '')
 
 
 def complaint(answer):

@@ -5,7 +5,8 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-from report_scenes import HOSTILE, many_classes
+
+from tests.test_report.report_scenes import HOSTILE, many_classes
 
 webdriver = pytest.importorskip('selenium.webdriver')
 pytest.importorskip('jinja2')

@@ -1,12 +1,12 @@
 """Batches and a data set for tiny detectors."""
 import os.path as osp
 
-import head_families
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
+from tests import head_families
 from tools.dataset_converters.digit_scenes import write_digit_scenes
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))

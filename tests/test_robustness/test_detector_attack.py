@@ -1,12 +1,8 @@
 """Attacks on the losses of tiny detectors of every family."""
 import copy
 
-import dense_cases
-import head_families
 import numpy as np
 import pytest
-import query_cases
-import roi_cases
 import torch
 import torch.nn as nn
 from mmdet.registry import MODELS as MMDET_MODELS
@@ -22,6 +18,7 @@ from tcal_det.robustness.detector_attack import (AttackedBatches, check_losses,
                                                  prepared_for_loss)
 from tcal_det.robustness.options import ATTACKS
 from tcal_det.teachers.detections import collect_detections
+from tests import dense_cases, head_families, query_cases, roi_cases
 
 FAMILIES = sorted(head_families.FAMILIES)
 # Heads and detectors that do otherwise in testing.

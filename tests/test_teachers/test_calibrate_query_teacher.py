@@ -6,13 +6,13 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from query_cases import NUM_CLASSES, NUM_QUERIES, build, tiny_model
 
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.teachers.calibration import calibrate_teacher
 from tcal_det.teachers.logits import collect_teacher_samples
 from tcal_det.teachers.sigmoid_calibration import (calibrate_pairs,
                                                    focal_parameters)
+from tests.query_cases import NUM_CLASSES, NUM_QUERIES, build, tiny_model
 
 NUM_IMAGES = 12
 SIZE = (96, 128)

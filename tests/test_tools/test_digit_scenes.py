@@ -40,8 +40,10 @@ def test_boxes_hug_the_ink():
     image, objects = compose_scene(rng, digits, np.array([7]), 96, 1)
     (label, (x, y, width, height)), = objects
     assert label == 7
-    # The same random background without the digit, before noise.
-    background = digit_scenes._texture(np.random.default_rng(3), 96)
+    # The same random background without the digit, with other noise.
+    background, _ = compose_scene(
+        np.random.default_rng(3), digits, np.array([7]), 96, 0)
+    background = background.astype(int)
     changed = np.abs(image - background).mean(axis=2)
     inside = np.zeros((96, 96), bool)
     inside[y:y + height, x:x + width] = True
@@ -69,7 +71,7 @@ class PlacedRng:
 def test_a_digit_of_which_less_than_half_is_seen_is_no_object(
         overlap, is_kept, monkeypatch):
     """Squares of 10 pixels, the second over columns of the first."""
-    monkeypatch.setattr(digit_scenes, '_digit_mask', lambda *args: np.ones(
+    monkeypatch.setattr(digit_scenes, 'digit_mask', lambda *args: np.ones(
         (10, 10), np.float32))
     rng = PlacedRng((20, 30), (30 - overlap, 30), (0, 0))
     _, objects = compose_scene(rng, np.zeros((1, 8, 8)), np.array([7]), 64, 3)
@@ -143,7 +145,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(digit_scenes, '_write_split', stop)
+    monkeypatch.setattr(digit_scenes, 'compose_scene', stop)
     with pytest.raises(KeyboardInterrupt):
         write_digit_scenes(str(tmp_path / 'digits'), SCENES)
     assert not os.listdir(str(tmp_path))

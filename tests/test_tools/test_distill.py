@@ -5,13 +5,13 @@ import os.path as osp
 
 import pytest
 import torch
-from head_families import detector_cfg, write_teacher
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from query_cases import tiny_model
 
 from tcal_det.models.head_adapters.dense_head_adapter import DenseHeadAdapter
 from tcal_det.registry import MODELS
+from tests.head_families import detector_cfg, write_teacher
+from tests.query_cases import tiny_model
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 DIGITS = tuple('0123456789')

@@ -8,10 +8,12 @@ import shutil
 
 import pytest
 import torch
-from head_families import detector_cfg, distiller_cfg, replaced, write_teacher
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
-from state_comparison import assert_same_state
+
+from tests.head_families import (detector_cfg, distiller_cfg, replaced,
+                                 write_teacher)
+from tests.state_comparison import assert_same_state
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from state_comparison import assert_same_state
+
+from tests.state_comparison import assert_same_state
 
 LOSSES = dict(
     loss_pkd=dict(type='PKDLoss'),

@@ -29,14 +29,16 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-import valid_files
-from fuzzed_files import (ODD_OBJECTS, ODD_VALUES, file_damages, recalibration,
-                          samples_of, seeds, small_scene, spoiled, spoilings,
-                          write_json, write_pickle)
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tcal_det.commands import one_line_warnings, run_command
+from tests.test_tools import valid_files
+from tests.test_tools.fuzzed_files import (ODD_OBJECTS, ODD_VALUES,
+                                           file_damages, recalibration,
+                                           samples_of, seeds, small_scene,
+                                           spoiled, spoilings, write_json,
+                                           write_pickle)
 
 TOOLS = osp.join(
     osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'tools',

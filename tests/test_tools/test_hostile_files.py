@@ -12,7 +12,8 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from payloads import payloads
+
+from tests.payloads import payloads
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """What a user sees of sampling policies and of losses on RoIs."""
 from glob import glob
 
-import head_families
 import pytest
 from mmengine.config import Config
+
+from tests import head_families
 
 SPECULATIVE = dict(type='SpeculativeSamples', top_k=8)
 

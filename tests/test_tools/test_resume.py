@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tcal_det import fileio
 from tcal_det.engine.training import missing_weights_named
 from tcal_det.errors import MissingFileError
 
@@ -87,10 +86,10 @@ def test_first_launch_with_resume_begins(train, tmp_path, call_tool):
 
 def test_full_disk(train, tmp_path, monkeypatch):
 
-    def full(path):
+    def full(descriptor):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(fileio, '_sync_to_disk', full)
+    monkeypatch.setattr(os, 'fsync', full)
     status, line = train()
     assert status == 2
     assert "epoch_1.pth' cannot be written: [Errno 28] No space" in line

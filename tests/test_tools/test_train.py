@@ -13,16 +13,28 @@ import pytest
 import torch
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
-from state_comparison import assert_same_state
 
 from tcal_det.registry import MODELS
+from tests.state_comparison import assert_same_state
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
 pytestmark = pytest.mark.slow
 
 
-def test_killed_run_resumes_to_the_same_weights(run_configs, run_tool,
+@pytest.fixture
+def call(call_tool):
+    """Run a command in this process; its output."""
+
+    def run(*args):
+        status, error = call_tool(*args)
+        assert status == 0, error
+        return call_tool.output
+
+    return run
+
+
+def test_killed_run_resumes_to_the_same_weights(run_configs, run_tool, call,
                                                 tmp_path, load_state):
     whole, killed = str(tmp_path / 'whole'), str(tmp_path / 'killed')
     result = run_tool('train.py', run_configs['methods'], '--work-dir', whole)
@@ -67,11 +79,10 @@ def test_killed_run_resumes_to_the_same_weights(run_configs, run_tool,
         assert_same_state(resumed[key], expected[key])
     assert resumed['meta']['iter'] == expected['meta']['iter'] == 12
 
-    result = run_tool('model_converters/publish_student.py',
-                      osp.join(killed, 'epoch_3.pth'),
-                      str(tmp_path / 'student.pth'))
-    assert result.returncode == 0, result.stdout
-    published = result.stdout.split('written: ')[1].strip()
+    output = call('model_converters/publish_student.py',
+                  osp.join(killed, 'epoch_3.pth'),
+                  str(tmp_path / 'student.pth'))
+    published = output.split('written: ')[1].strip()
     plain = init_detector(run_configs['plain'], device='cpu')
     student = load_state(published)
     plain.load_state_dict(student['state_dict'], strict=True)
@@ -80,16 +91,15 @@ def test_killed_run_resumes_to_the_same_weights(run_configs, run_tool,
         osp.join(killed, 'epoch_3.pth')) / 3
 
 
-def test_amp_accumulation_ema_and_frozen_stages(run_configs, run_tool,
-                                                tmp_path, load_state):
+def test_amp_accumulation_ema_and_frozen_stages(run_configs, call, tmp_path,
+                                                load_state):
     work_dir = str(tmp_path / 'run')
-    result = run_tool('train.py', run_configs['distill'], '--work-dir',
-                      work_dir, '--amp', '--cfg-options',
-                      'optim_wrapper.accumulative_counts=2',
-                      'model.backbone.frozen_stages=1',
-                      'train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
-    assert result.returncode == 0, result.stdout
-    assert 'loss_kd_cls' in result.stdout and 'nan' not in result.stdout
+    output = call('train.py', run_configs['distill'], '--work-dir', work_dir,
+                  '--amp', '--cfg-options',
+                  'optim_wrapper.accumulative_counts=2',
+                  'model.backbone.frozen_stages=1', 'train_cfg.max_epochs=1',
+                  'train_cfg.val_interval=1')
+    assert 'loss_kd_cls' in output and 'nan' not in output
     checkpoint = load_state(osp.join(work_dir, 'epoch_1.pth'))
     model = Config.fromfile(run_configs['distill']).model
     model.backbone.frozen_stages = 1
@@ -104,16 +114,15 @@ def test_amp_accumulation_ema_and_frozen_stages(run_configs, run_tool,
         for key in checkpoint['ema_state_dict'])
 
 
-def test_checkpoint_opens_in_plain_mmdet(run_configs, run_tool, digits,
-                                         tmp_path, load_state):
+def test_checkpoint_opens_in_plain_mmdet(run_configs, call, digits, tmp_path,
+                                         load_state):
     """Strict load, equal predictions, the student's size, no teacher file."""
     work_dir = str(tmp_path / 'run')
     options = ('--cfg-options', 'train_cfg.max_epochs=1', 'custom_hooks=[]',
                'train_cfg.val_interval=2')
     for name in ('plain', 'distill'):
-        result = run_tool('train.py', run_configs[name], '--work-dir',
-                          osp.join(work_dir, name), *options)
-        assert result.returncode == 0, result.stdout
+        call('train.py', run_configs[name], '--work-dir',
+             osp.join(work_dir, name), *options)
     plain, distilled = (
         osp.join(work_dir, name, 'epoch_1.pth')
         for name in ('plain', 'distill'))
@@ -138,10 +147,8 @@ def test_checkpoint_opens_in_plain_mmdet(run_configs, run_tool, digits,
     for field in ('bboxes', 'scores', 'labels'):
         assert torch.equal(results[0][field], results[1][field])
 
-    result = run_tool('test.py', run_configs['distill'], distilled,
-                      '--work-dir', work_dir, '--out',
-                      osp.join(work_dir, 'predictions.pkl'))
-    assert result.returncode == 0, result.stdout
+    call('test.py', run_configs['distill'], distilled, '--work-dir', work_dir,
+         '--out', osp.join(work_dir, 'predictions.pkl'))
     assert osp.isfile(osp.join(work_dir, 'predictions.pkl'))
 
 

@@ -40,9 +40,19 @@ def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
     return canvas + rng.uniform(60, 190, 3).astype(np.float32)
 
 
-def _digit_mask(rng: np.random.Generator, digit: np.ndarray,
-                size: int) -> np.ndarray:
-    """Ink of one digit, scaled and rotated: float32, shape (h, w), 0 to 1."""
+def digit_mask(rng: np.random.Generator, digit: np.ndarray,
+               size: int) -> np.ndarray:
+    """Scale and rotate the ink of a digit at random.
+
+    Args:
+        rng (np.random.Generator): Random number generator of the scene.
+        digit (ndarray): Digit, in [0, 16], shape (8, 8).
+        size (int): Side of the square scene in pixels.
+
+    Returns:
+        ndarray: Share of ink in each pixel, float32, shape (h, w), without
+        margin.
+    """
     side = int(rng.uniform(0.16, 0.36) * size)
     margin = side // 4
     ink = cv2.resize(
@@ -85,7 +95,7 @@ def compose_scene(
     objects, ink_areas = [], []
     for _ in range(num_digits):
         pick = rng.integers(len(digits))
-        ink = _digit_mask(rng, digits[pick], size)
+        ink = digit_mask(rng, digits[pick], size)
         height, width = ink.shape
         x = int(rng.integers(0, size - width + 1))
         y = int(rng.integers(0, size - height + 1))

@@ -101,7 +101,7 @@ def make_crops(split: str, num_crops: int, seed: int) -> Crops:
     Returns:
         Crops: The crops with both labels.
     """
-    digits, targets = _digits_of(split)
+    digits, targets = digits_of(split)
     pixels = np.empty((num_crops, CROP_SIZE**2), np.float32)
     clean_labels = np.empty(num_crops, np.int64)
     uniform = np.empty(num_crops)
@@ -109,7 +109,7 @@ def make_crops(split: str, num_crops: int, seed: int) -> Crops:
         rng = np.random.default_rng((seed, SPLITS.index(split), index))
         scene, objects = compose_scene(rng, digits, targets, SCENE_SIZE, 1)
         (clean_labels[index], box), = objects
-        pixels[index] = _standardized(_crop(rng, scene, box))
+        pixels[index] = standardize(crop_digit(rng, scene, box))
         uniform[index] = rng.random()
     labels = draw_labels(clean_labels, uniform)
     return Crops(pixels, clean_labels, labels)
@@ -130,7 +130,16 @@ def draw_labels(clean_labels: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     return (uniform[:, None] >= cumulative[:, :-1]).sum(axis=1)
 
 
-def _digits_of(split: str) -> Tuple[np.ndarray, np.ndarray]:
+def digits_of(split: str) -> Tuple[np.ndarray, np.ndarray]:
+    """Digits that a split draws from, and their classes.
+
+    Args:
+        split (str): One of ``SPLITS``.
+
+    Returns:
+        tuple[ndarray, ndarray]: Digits in [0, 16], shape (D, 8, 8), and
+        classes, shape (D,).
+    """
     splits = split_digits(DIGITS_SEED)
     if split in splits:
         return splits[split]
@@ -140,9 +149,18 @@ def _digits_of(split: str) -> Tuple[np.ndarray, np.ndarray]:
     return digits[part], targets[part]
 
 
-def _crop(rng: np.random.Generator, scene: np.ndarray,
-          box: List[int]) -> np.ndarray:
-    """Grey square about the digit, shape (16, 16)."""
+def crop_digit(rng: np.random.Generator, scene: np.ndarray,
+               box: List[int]) -> np.ndarray:
+    """Cut out the square about a digit, of random size and place.
+
+    Args:
+        rng (Generator): Source of the random numbers.
+        scene (ndarray): Scene, BGR, shape (H, W, 3).
+        box (list[int]): Box of the digit, (x, y, width, height), in pixels.
+
+    Returns:
+        ndarray: Grey square, shape (16, 16).
+    """
     x, y, width, height = box
     longer = max(width, height)
     side = longer * rng.uniform(*MARGIN)
@@ -161,7 +179,15 @@ def _crop(rng: np.random.Generator, scene: np.ndarray,
         borderMode=cv2.BORDER_REPLICATE)
 
 
-def _standardized(crop: np.ndarray) -> np.ndarray:
+def standardize(crop: np.ndarray) -> np.ndarray:
+    """Scale grey values to mean 0 and standard deviation 1.
+
+    Args:
+        crop (ndarray): Grey square, shape (16, 16).
+
+    Returns:
+        ndarray: Values, float32, shape (256,).
+    """
     values = crop.astype(np.float32).ravel()
     # A crop of one grey has no contrast to scale.
     return (values - values.mean()) / max(values.std(), 1)

@@ -17,7 +17,7 @@ memory is needed beyond the logits and targets themselves.
 """
 import math
 import warnings
-from typing import Callable, Iterator, Tuple, Union
+from typing import Callable, Iterator, Sequence, Tuple, Union
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar, root_scalar
@@ -187,9 +187,9 @@ def fit_vector_scaling(logits: np.ndarray,
     start = np.zeros((2, cls_channels))
     start[0] = np.clip(spread / temperature, 1 / LARGEST_RATIO, LARGEST_RATIO)
     scale, bias = np.split(
-        _minimize_bounded(nll, start.ravel(),
-                          [(1 / LARGEST_RATIO, LARGEST_RATIO)] * cls_channels +
-                          [(-LARGEST_BIAS, LARGEST_BIAS)] * cls_channels), 2)
+        minimize_bounded(nll, start.ravel(),
+                         [(1 / LARGEST_RATIO, LARGEST_RATIO)] * cls_channels +
+                         [(-LARGEST_BIAS, LARGEST_BIAS)] * cls_channels), 2)
     scale = scale / spread
     bias = bias - scale * center
     return scale, bias - bias.mean()
@@ -230,9 +230,9 @@ def fit_platt_scaling(logits: np.ndarray,
             gradient += (residual * z).sum(), residual.sum()
         return value / len(labels), gradient / len(labels)
 
-    scale, bias = _minimize_bounded(nll, np.array([1.0, 0.0]),
-                                    [(1 / LARGEST_RATIO, LARGEST_RATIO),
-                                     (-LARGEST_BIAS, LARGEST_BIAS)])
+    scale, bias = minimize_bounded(nll, np.array([1.0, 0.0]),
+                                   [(1 / LARGEST_RATIO, LARGEST_RATIO),
+                                    (-LARGEST_BIAS, LARGEST_BIAS)])
     scale = scale / spread
     return float(scale), float(bias - scale * center)
 
@@ -285,6 +285,53 @@ def softmax_confidence_and_nll(logits: np.ndarray, labels: np.ndarray,
         confidence.append(1 / total)
         nll += (np.log(total) - (true - top) / temperature).sum()
     return np.concatenate(confidence), float(nll) / len(labels)
+
+
+def minimize_bounded(function: Callable[[np.ndarray],
+                                        Tuple[float,
+                                              np.ndarray]], start: np.ndarray,
+                     bounds: Sequence[Tuple[float, float]]) -> np.ndarray:
+    """Minimise a convex function by L-BFGS-B.
+
+    A warning is given if a parameter ends on a bound, or if the search does
+    not converge. The gradient decides on convergence, not the flag of the
+    library: that flag also reports failure if a search stops because the last
+    digit no longer improves.
+
+    Args:
+        function (callable): Function that returns its value, a negative
+            log-likelihood in nats, and its gradient, shape (P,).
+        start (ndarray): Parameters at which the search begins, shape (P,).
+        bounds (sequence[tuple[float, float]]): Lowest and highest value of
+            each parameter.
+
+    Returns:
+        ndarray: Parameters at the minimum, shape (P,).
+    """
+    found = minimize(
+        function,
+        start,
+        jac=True,
+        method='L-BFGS-B',
+        bounds=bounds,
+        options=dict(maxiter=2000, maxfun=4000, ftol=0, gtol=1e-9, maxcor=20))
+    low, high = np.array(bounds).T
+    _, gradient = function(found.x)
+    projected = np.clip(found.x - gradient, low, high) - found.x
+    if np.abs(projected).max() > GRADIENT_TOLERANCE:
+        _warn('the calibration did not converge '
+              f'({_as_text(found.message)}; projected gradient '
+              f'{np.abs(projected).max():.1e}): the result may not be '
+              'optimal')
+    width = high - low
+    on_bound = ((found.x - low < 1e-6 * width) |
+                (high - found.x < 1e-6 * width))
+    if on_bound.any() or found.fun < SEPARABLE_NLL:
+        _warn(f'{int(on_bound.sum())} of {len(start)} parameters ended on '
+              'their bounds, at a negative log-likelihood of '
+              f'{found.fun:.1e} nats: the samples are separable, of one '
+              'class, or too few; use TemperatureScaling or more samples')
+    return found.x
 
 
 def _slices(logits: np.ndarray) -> Iterator[Tuple[slice, np.ndarray]]:
@@ -353,41 +400,6 @@ def _as_targets(labels: np.ndarray, cls_channels: int) -> np.ndarray:
     if labels.ndim == 2:
         return labels.astype(np.float64, copy=False)
     return (labels[:, None] == np.arange(cls_channels)).astype(np.float64)
-
-
-def _minimize_bounded(function: Callable, start: np.ndarray,
-                      bounds: list) -> np.ndarray:
-    """Minimise a convex function by L-BFGS-B.
-
-    A warning is given if a parameter ends on a bound, or if the search does
-    not converge. The gradient decides on convergence, not the flag of the
-    library: that flag also reports failure if a search stops because the last
-    digit no longer improves.
-    """
-    found = minimize(
-        function,
-        start,
-        jac=True,
-        method='L-BFGS-B',
-        bounds=bounds,
-        options=dict(maxiter=2000, maxfun=4000, ftol=0, gtol=1e-9, maxcor=20))
-    low, high = np.array(bounds).T
-    _, gradient = function(found.x)
-    projected = np.clip(found.x - gradient, low, high) - found.x
-    if np.abs(projected).max() > GRADIENT_TOLERANCE:
-        _warn('the calibration did not converge '
-              f'({_as_text(found.message)}; projected gradient '
-              f'{np.abs(projected).max():.1e}): the result may not be '
-              'optimal')
-    width = high - low
-    on_bound = ((found.x - low < 1e-6 * width) |
-                (high - found.x < 1e-6 * width))
-    if on_bound.any() or found.fun < SEPARABLE_NLL:
-        _warn(f'{int(on_bound.sum())} of {len(start)} parameters ended on '
-              'their bounds, at a negative log-likelihood of '
-              f'{found.fun:.1e} nats: the samples are separable, of one '
-              'class, or too few; use TemperatureScaling or more samples')
-    return found.x
 
 
 def _warn(message: str) -> None:

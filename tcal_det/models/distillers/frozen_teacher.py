@@ -126,7 +126,7 @@ class FrozenTeacher(BaseTeacher):
         self._class_names: Optional[ClassNames] = None
         self._renormalize: Optional[ImageRenormalization] = None
         self._check: Optional[TeacherCheck] = None
-        self._counterparts: Optional[_CounterpartCount] = None
+        self._counterparts: Optional[CounterpartCount] = None
         # Whether a loss uses its logits.
         self.needs_logits = True
         self._parts: Tuple[str, ...] = ()
@@ -229,7 +229,7 @@ class FrozenTeacher(BaseTeacher):
                 has_background=self._student.activation == 'softmax',
                 sample_name=self._student.sample_name,
                 stops=self.stops_if_chance)
-            self._counterparts = _CounterpartCount(self._student.sample_name)
+            self._counterparts = CounterpartCount(self._student.sample_name)
         self.calibrator.to(device).requires_grad_(False).eval()
 
     def _describe(self, transport: Optional[Type[SampleTransport]]) -> str:
@@ -532,7 +532,7 @@ class PreparedBatch:
     calls: Dict[str, ModuleCall]
 
 
-class _CounterpartCount:
+class CounterpartCount:
     """Log for how many samples of the first steps the teacher has logits.
 
     Args:

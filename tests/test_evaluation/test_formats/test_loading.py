@@ -7,8 +7,6 @@ import warnings
 
 import numpy as np
 import pytest
-from label_folders import (random_annotations, random_results, voc_corners,
-                           write, write_sizes, write_voc, write_yolo)
 
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError, UserError)
@@ -17,6 +15,9 @@ from tcal_det.evaluation.formats import (find_format,
                                          read_annotations)
 from tcal_det.evaluation.functional import evaluate_detections
 from tcal_det.evaluation.results_file import read_annotations_and_results
+from tests.test_evaluation.test_formats.label_folders import (
+    random_annotations, random_results, voc_corners, write, write_sizes,
+    write_voc, write_yolo)
 
 GOLDEN = osp.join(
     osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'data',

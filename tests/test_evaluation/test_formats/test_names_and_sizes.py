@@ -2,12 +2,12 @@
 import sys
 
 import pytest
-from label_folders import write
 from PIL import Image
 
 from tcal_det.errors import InvalidValueError, MissingFileError
 from tcal_det.evaluation.formats import (find_class_names, read_class_names,
                                          read_image_sizes)
+from tests.test_evaluation.test_formats.label_folders import write
 
 
 @pytest.mark.parametrize('name, text, expected', [

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_folders import (random_annotations, random_results, voc_corners,
-                           write, write_voc)
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.formats import read_voc_annotations, read_voc_results
+from tests.test_evaluation.test_formats.label_folders import (
+    random_annotations, random_results, voc_corners, write, write_voc)
 
 UNIT = 2.0**-53  # largest relative error of one operation in float64
 seeds = st.integers(0, 2**32 - 1)

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_folders import (random_annotations, random_results, write,
-                           write_sizes, write_yolo)
 from PIL import Image
 
 from tcal_det.errors import InvalidValueError, MissingFileError
 from tcal_det.evaluation.formats import (read_yolo_annotations,
                                          read_yolo_results)
+from tests.test_evaluation.test_formats.label_folders import (
+    random_annotations, random_results, write, write_sizes, write_yolo)
 
 UNIT = 2.0**-53  # largest relative error of one operation in float64
 seeds = st.integers(0, 2**32 - 1)

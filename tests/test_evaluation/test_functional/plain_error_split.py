@@ -2,10 +2,11 @@
 import bisect
 
 import numpy as np
-from detection_scenes import cocoeval_flags
 from pycocotools import mask
 
 from tcal_det.evaluation.functional import FALSE_POSITIVE, TRUE_POSITIVE
+from tests.test_evaluation.test_functional.detection_scenes import \
+    cocoeval_flags
 
 
 class PlainErrorSplit:

@@ -7,7 +7,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from detection_scenes import random_scene
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -17,6 +16,7 @@ from tcal_det.evaluation.functional.coco_arrays import (detections_from_coco,
                                                         ground_truth_from_coco)
 from tcal_det.evaluation.functional.precision_table import (
     ANY_AREA, interpolated_precision, precision_tables, recall)
+from tests.test_evaluation.test_functional.detection_scenes import random_scene
 
 NAMES = [
     'mAP', 'AP50', 'AP75', 'AP_small', 'AP_medium', 'AP_large', 'AR_1',

@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from golden_files import load_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import (BinTable, bin_edges, bin_index,
                                             calibration_error)
 from tcal_det.fileio import plain_json
+from tests.test_evaluation.test_functional.golden_files import load_golden
 
 
 @pytest.mark.parametrize('closed', ['left', 'right'])

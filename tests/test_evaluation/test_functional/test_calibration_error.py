@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from golden_files import load_golden, softmax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
@@ -10,6 +9,8 @@ from tcal_det.evaluation.functional import (
     CalibrationError, adaptive_calibration_error,
     adaptive_top_label_calibration_error, calibration_error,
     classwise_calibration_error, negative_log_likelihood, top_label)
+from tests.test_evaluation.test_functional.golden_files import (load_golden,
+                                                                softmax)
 
 TIGHT = dict(rel=0, abs=1e-12)
 CASES = ['cls_small', 'cls_overconfident', 'cls_sharpened']

@@ -2,13 +2,13 @@ import copy
 
 import numpy as np
 import pytest
-from golden_files import load_golden
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import (detections_from_arrays,
                                             detections_from_coco,
                                             ground_truth_from_coco,
                                             match_detections)
+from tests.test_evaluation.test_functional.golden_files import load_golden
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from detection_scenes import random_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from tcal_det.evaluation.functional.conformal_threshold import (
     precision_thresholds, recall_thresholds)
 from tcal_det.evaluation.functional.learn_then_test import \
     hoeffding_bentkus_p_value
+from tests.test_evaluation.test_functional.detection_scenes import random_scene
 
 TIGHT = dict(rel=0, abs=1e-12, nan_ok=True)
 

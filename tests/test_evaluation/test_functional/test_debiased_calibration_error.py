@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_samples import plain_samples
 from scipy.integrate import quad
 from scipy.stats import binom, norm
 
@@ -15,6 +14,7 @@ from tcal_det.evaluation.functional import (calibration_error,
 from tcal_det.evaluation.functional.debiased_calibration_error import (
     DebiasedCalibrationError, debiased_calibration_error,
     detection_debiased_calibration_error)
+from tests.test_evaluation.test_functional.plain_samples import plain_samples
 
 
 def test_by_hand():

@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-from detection_scenes import random_scene
-from golden_files import load_golden, load_scene, nan_for_null
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +10,10 @@ from tcal_det.evaluation.functional import (BinGrid, calibration_error,
                                             ground_truth_from_coco, laace,
                                             laece, match_detections,
                                             relative_box_features)
+from tests.test_evaluation.test_functional.detection_scenes import random_scene
+from tests.test_evaluation.test_functional.golden_files import (load_golden,
+                                                                load_scene,
+                                                                nan_for_null)
 
 TIGHT = dict(rel=0, abs=1e-12, nan_ok=True)
 SCENES = ['det_small', 'det_ties']

@@ -3,8 +3,6 @@ import warnings
 
 import numpy as np
 import pytest
-from detection_scenes import random_scene
-from golden_files import load_golden, load_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +14,9 @@ from tcal_det.evaluation.functional import (BY_KEY, FIGURES,
                                             ground_truth_from_coco, laece,
                                             match_detections, scoring_rules)
 from tcal_det.fileio import plain_json
+from tests.test_evaluation.test_functional.detection_scenes import random_scene
+from tests.test_evaluation.test_functional.golden_files import (load_golden,
+                                                                load_scene)
 
 # Figures that are not COCO's AP and AR.
 CALIBRATION = [

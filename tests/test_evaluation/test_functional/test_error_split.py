@@ -4,11 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from detection_scenes import random_scene
-from golden_files import load_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_error_split import PlainErrorSplit
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import (FALSE_POSITIVE, TRUE_POSITIVE,
@@ -19,6 +16,10 @@ from tcal_det.evaluation.functional.average_precision import average_precision
 from tcal_det.evaluation.functional.error_split import (DETECTION_ERRORS,
                                                         ERROR_TYPES,
                                                         error_split)
+from tests.test_evaluation.test_functional.detection_scenes import random_scene
+from tests.test_evaluation.test_functional.golden_files import load_golden
+from tests.test_evaluation.test_functional.plain_error_split import \
+    PlainErrorSplit
 
 TIGHT = dict(rel=0, abs=1e-12, nan_ok=True)
 SEEDS = st.integers(0, 2**32 - 1)

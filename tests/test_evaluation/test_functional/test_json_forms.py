@@ -5,9 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
-from golden_files import load_scene
 
 from tcal_det.evaluation import functional
+from tests.test_evaluation.test_functional.golden_files import load_scene
 
 PROBS = [[.8, .2], [.4, .6], [.3, .7]]
 LABELS = [0, 1, 0]

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
-from detection_scenes import random_scene
-from golden_files import load_golden, load_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcal_det.evaluation.functional import (detections_from_coco,
                                             ground_truth_from_coco, lrp,
                                             match_detections, olrp)
+from tests.test_evaluation.test_functional.detection_scenes import random_scene
+from tests.test_evaluation.test_functional.golden_files import (load_golden,
+                                                                load_scene)
 
 TIGHT = dict(rel=0, abs=1e-12, nan_ok=True)
 SEEDS = st.integers(0, 2**32 - 1)

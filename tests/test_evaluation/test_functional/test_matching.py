@@ -2,8 +2,6 @@ import copy
 
 import numpy as np
 import pytest
-from detection_scenes import cocoeval_flags, random_scene
-from golden_files import load_golden, load_scene
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask
@@ -19,6 +17,10 @@ from tcal_det.evaluation.functional.matching import (DROPPED, FALSE_POSITIVE,
                                                      match_detections)
 from tcal_det.evaluation.functional.record_fields import (LARGEST_COORDINATE,
                                                           SMALLEST_SIDE)
+from tests.test_evaluation.test_functional.detection_scenes import (
+    cocoeval_flags, random_scene)
+from tests.test_evaluation.test_functional.golden_files import (load_golden,
+                                                                load_scene)
 
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = {

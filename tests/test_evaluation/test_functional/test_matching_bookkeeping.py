@@ -3,7 +3,6 @@ import warnings
 
 import numpy as np
 import pytest
-from golden_files import load_scene
 
 from tcal_det.evaluation.functional import box_pairs
 from tcal_det.evaluation.functional.coco_arrays import (Detections,
@@ -12,6 +11,7 @@ from tcal_det.evaluation.functional.coco_arrays import (Detections,
 from tcal_det.evaluation.functional.matching import (match_at_thresholds,
                                                      match_detections)
 from tcal_det.evaluation.functional.matching_order import make_matching_order
+from tests.test_evaluation.test_functional.golden_files import load_scene
 
 
 def test_a_detection_below_the_threshold_forgets_its_object():

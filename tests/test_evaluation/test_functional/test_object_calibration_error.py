@@ -2,8 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from detection_scenes import random_scene
-from golden_files import load_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask
@@ -13,6 +11,8 @@ from tcal_det.evaluation.functional import (detections_from_coco,
                                             ground_truth_from_coco)
 from tcal_det.evaluation.functional.object_calibration_error import \
     object_calibration_error
+from tests.test_evaluation.test_functional.detection_scenes import random_scene
+from tests.test_evaluation.test_functional.golden_files import load_golden
 
 TIGHT = dict(rel=0, abs=1e-12, nan_ok=True)
 SCENES = load_golden('object_errors')['scenes']

@@ -3,8 +3,6 @@ import warnings
 
 import numpy as np
 import pytest
-from detection_scenes import random_scene
-from golden_files import load_scene
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import (
@@ -14,6 +12,8 @@ from tcal_det.evaluation.functional import (
     detection_calibration_error, detections_from_coco, evaluate_detections,
     ground_truth_from_coco, laace, laece, match_detections,
     relative_box_features, top_label)
+from tests.test_evaluation.test_functional.detection_scenes import random_scene
+from tests.test_evaluation.test_functional.golden_files import load_scene
 
 ALONE = [[.8, .2], [.4, .6], [.3, .7]]
 

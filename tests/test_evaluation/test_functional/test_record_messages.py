@@ -1,13 +1,13 @@
 """A wrong record is named by its list, its place and its field."""
 import numpy as np
 import pytest
-from detection_scenes import random_scene
-from golden_files import load_scene
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.evaluation.functional import (detections_from_arrays,
                                             detections_from_coco,
                                             ground_truth_from_coco)
+from tests.test_evaluation.test_functional.detection_scenes import random_scene
+from tests.test_evaluation.test_functional.golden_files import load_scene
 
 
 def with_last(list_name, **fields):

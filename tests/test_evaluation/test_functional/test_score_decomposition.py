@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_samples import plain_samples
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional import (binary_brier_score,
@@ -13,6 +12,7 @@ from tcal_det.evaluation.functional import (binary_brier_score,
 from tcal_det.evaluation.functional.score_decomposition import (
     binned_brier_score_decomposition, brier_score_decomposition,
     detection_brier_score_decomposition, log_score_decomposition)
+from tests.test_evaluation.test_functional.plain_samples import plain_samples
 
 FRACTIONS = st.sampled_from([0.0, 0.05, 0.2, 0.5, 0.7, 1.0]) | st.floats(0, 1)
 SAMPLES = st.lists(

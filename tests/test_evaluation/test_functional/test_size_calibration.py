@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from golden_files import load_golden, load_scene
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional import (BinGrid,
@@ -13,6 +12,8 @@ from tcal_det.evaluation.functional import (BinGrid,
                                             match_detections)
 from tcal_det.evaluation.functional.size_calibration import (
     calibration_error_by_size, size_dependent_calibration_error)
+from tests.test_evaluation.test_functional.golden_files import (load_golden,
+                                                                load_scene)
 
 IGNORE_COVERAGE = pytest.mark.filterwarnings(
     'ignore:only .* of the detections')

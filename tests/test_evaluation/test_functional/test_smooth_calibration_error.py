@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_samples import plain_samples
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.functional.smooth_calibration_error import (
     detection_smooth_calibration_error, smooth_calibration_error)
+from tests.test_evaluation.test_functional.plain_samples import plain_samples
 
 SAMPLES = st.lists(
     st.tuples(

@@ -2,7 +2,6 @@ import json
 import logging
 import math
 import os
-import os.path as osp
 import subprocess
 import sys
 
@@ -21,61 +20,14 @@ from tcal_det.evaluation.functional import (detections_from_coco,
                                             ground_truth_from_coco)
 from tcal_det.evaluation.metrics import DetectionCalibrationMetric
 from tcal_det.registry import METRICS
+from tests.test_evaluation.test_metrics.metric_samples import (ann_file,
+                                                               classes_of,
+                                                               samples_of)
 
-GOLDEN = osp.join(
-    osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__)))), 'data',
-    'golden')
 KEYS = ('d_ece d_ece_over d_ece_under d_ece_coverage laece laece_0 laace_0 '
         'lrp_0 lrp_0_loc lrp_0_fp lrp_0_fn olrp olrp_loc olrp_fp '
         'olrp_fn').split()
 TIGHT = dict(rel=0, abs=1e-9, nan_ok=True)
-
-
-def ann_file(name):
-    return osp.join(GOLDEN, f'{name}_gt.json')
-
-
-def xyxy(bbox):
-    x, y, width, height = bbox
-    return [x, y, x + width, y + height]
-
-
-def samples_of(annotations, results, dtype=torch.float64):
-    """Data samples as a detector gives them, with their ground truth."""
-    label_of = {
-        category['id']: label
-        for label, category in enumerate(annotations['categories'])
-    }
-    samples = []
-    for image in annotations['images']:
-        mine = [one for one in results if one['image_id'] == image['id']]
-        truth = [
-            one for one in annotations['annotations']
-            if one['image_id'] == image['id']
-        ]
-        samples.append(
-            dict(
-                img_id=image['id'],
-                ori_shape=(image['height'], image['width']),
-                pred_instances=dict(
-                    bboxes=torch.tensor([xyxy(one['bbox']) for one in mine],
-                                        dtype=dtype).reshape(-1, 4),
-                    scores=torch.tensor([one['score'] for one in mine],
-                                        dtype=dtype),
-                    labels=torch.tensor(
-                        [label_of[one['category_id']] for one in mine],
-                        dtype=torch.long)),
-                instances=[
-                    dict(
-                        bbox=xyxy(one['bbox']),
-                        bbox_label=label_of[one['category_id']],
-                        ignore_flag=one['iscrowd']) for one in truth
-                ]))
-    return samples
-
-
-def classes_of(annotations):
-    return tuple(category['name'] for category in annotations['categories'])
 
 
 @pytest.fixture
@@ -153,21 +105,20 @@ def test_two_ranks_equal_one(scene, monkeypatch):
 RANK = """
 import json, sys
 import torch.distributed as dist
-sys.path.insert(0, {folder!r})
-import test_detection_calibration_metric as tests
 from mmengine.dist import get_rank
 from tcal_det.engine.training import leave_process_group
 from tcal_det.evaluation.metrics import DetectionCalibrationMetric
+from tests.test_evaluation.test_metrics import metric_samples
 dist.init_process_group('gloo', init_method='file://' + sys.argv[1],
                         rank=int(sys.argv[2]), world_size=2)
-with open(tests.ann_file('det_ties')) as file:
+with open(metric_samples.ann_file('det_ties')) as file:
     annotations = json.load(file)
-with open(tests.ann_file('det_ties').replace('_gt', '_dt')) as file:
+with open(metric_samples.ann_file('det_ties').replace('_gt', '_dt')) as file:
     results = json.load(file)
-samples = tests.samples_of(annotations, results)
-metric = DetectionCalibrationMetric(tests.ann_file('det_ties'))
-metric.dataset_meta = dict(classes=tests.classes_of(annotations))
-metric.process({{}}, samples[get_rank()::2])
+samples = metric_samples.samples_of(annotations, results)
+metric = DetectionCalibrationMetric(metric_samples.ann_file('det_ties'))
+metric.dataset_meta = dict(classes=metric_samples.classes_of(annotations))
+metric.process({}, samples[get_rank()::2])
 print('FIGURES', json.dumps(metric.evaluate(len(samples))))
 leave_process_group()
 """
@@ -177,10 +128,9 @@ leave_process_group()
 def test_two_processes_equal_one(scene, tmp_path):
     alone = evaluate(
         DetectionCalibrationMetric(ann_file('det_ties')), *scene('det_ties'))
-    script = RANK.format(folder=osp.dirname(osp.abspath(__file__)))
     processes = [
         subprocess.Popen(
-            [sys.executable, '-c', script,
+            [sys.executable, '-c', RANK,
              str(tmp_path / 'meet'), rank],
             cwd=str(tmp_path),
             env=dict(

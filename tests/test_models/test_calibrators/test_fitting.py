@@ -92,7 +92,7 @@ def test_vector_scaling_of_equal_logits_fits_the_class_shares():
 def test_a_minimum_inside_gives_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        found = fitting._minimize_bounded(
+        found = fitting.minimize_bounded(
             quadratic(30., -2.), np.array([1., 1.]), [(0, 100), (-15, 15)])
     np.testing.assert_allclose(found, [30, -2], rtol=1e-6)
 
@@ -106,7 +106,7 @@ def test_a_minimum_inside_gives_no_warning():
 def test_bounds_reach_a_millionth_of_their_width(center, num_on_bound):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
-        fitting._minimize_bounded(
+        fitting.minimize_bounded(
             quadratic(center), np.array([50.]), [(0, 100)])
     assert len(caught) == num_on_bound
     for warning in caught:
@@ -115,8 +115,8 @@ def test_bounds_reach_a_millionth_of_their_width(center, num_on_bound):
 
 def test_a_likelihood_of_nothing_is_separable():
     with pytest.warns(UserWarning, match='0 of 1 parameters.*separable'):
-        fitting._minimize_bounded(lambda x: (((x - 3)**2).sum() / 2, x - 3),
-                                  np.array([1.]), [(0, 100)])
+        fitting.minimize_bounded(lambda x: (((x - 3)**2).sum() / 2, x - 3),
+                                 np.array([1.]), [(0, 100)])
 
 
 @pytest.mark.parametrize('message', ['stopped early', b'stopped early'])
@@ -129,7 +129,7 @@ def test_a_search_that_stopped_early_says_so(message, monkeypatch):
             UserWarning,
             match=r'did not converge \(stopped early; projected gradient '
             r'2.0e\+00\)'):
-        fitting._minimize_bounded(quadratic(3.), np.array([5.]), [(0., 100.)])
+        fitting.minimize_bounded(quadratic(3.), np.array([5.]), [(0., 100.)])
 
 
 def test_ece_search_is_over_fifteen_bins(monkeypatch):

@@ -4,11 +4,7 @@ import pickle
 import threading
 
 import pytest
-import roi_cases
 import torch
-from class_probability_cases import (NAMES, NUM_CLASSES, PLAIN_SCORES,
-                                     PREPARED, SOFTMAX, batch_of, config_of,
-                                     of_labels, pair, predict, with_option)
 from mmengine.config import Config, ConfigDict
 
 from tcal_det.engine.training import use_test_time_augmentation
@@ -17,6 +13,11 @@ from tcal_det.models.detectors import ScoreRecalibrator
 from tcal_det.models.detectors.kept_rows import kept_rows
 from tcal_det.models.detectors.replaced_methods import methods_replaced
 from tcal_det.registry import MODELS
+from tests import roi_cases
+from tests.class_probability_cases import (NAMES, NUM_CLASSES, PLAIN_SCORES,
+                                           PREPARED, SOFTMAX, batch_of, build,
+                                           config_of, of_labels, pair, predict,
+                                           with_option)
 
 
 def assert_equal_but_for_rows(plain, mine):
@@ -192,10 +193,7 @@ def test_threads_share_a_detector():
                     assert torch.equal(found.class_probs, one.class_probs)
 
 
-def test_recalibrated_scores_leave_the_rows(tmp_path):
-    _, mine = pair('faster')
-    mine = copy.deepcopy(mine)
-    before = predict(mine, *batch_of('faster'))
+def test_recalibrated_scores_leave_the_rows():
 
     class Halved(ScoreRecalibrator):
         """Maps scores, and leaves out detections."""
@@ -208,8 +206,16 @@ def test_recalibrated_scores_leave_the_rows(tmp_path):
             result.scores = result.scores / 2
             return result[torch.arange(len(result)) % 3 > 0]
 
-    mine._recalibrator = Halved()
-    after = predict(mine, *batch_of('faster'))
+    _, mine = pair('faster')
+    recalibrated = build(
+        'faster',
+        with_option(
+            config_of('faster'),
+            class_probabilities=True,
+            recalibrator=dict(type=Halved)))
+    recalibrated.load_state_dict(mine.state_dict())
+    before, after = (
+        predict(model, *batch_of('faster')) for model in (mine, recalibrated))
     for one, other in zip(before, after):
         kept = torch.arange(len(one)) % 3 > 0
         assert len(other) > 10

@@ -8,8 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from class_probability_cases import (NUM_CLASSES, QUERY, SOFTMAX, batch_of,
-                                     of_labels, pair, predict)
 from mmdet.models.dense_heads import (CenterNetHead, CornerHead, GARetinaHead,
                                       GroundingDINOHead)
 from mmdet.models.roi_heads.bbox_heads import (BBoxHead, MultiInstanceBBoxHead,
@@ -21,6 +19,8 @@ from tcal_det.models.detectors.replaced_methods import methods_replaced
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.models.head_adapters.decoded_boxes import (PredictedBoxes,
                                                          clip_to_images)
+from tests.class_probability_cases import (NUM_CLASSES, QUERY, SOFTMAX,
+                                           batch_of, of_labels, pair, predict)
 
 
 def assert_rows_of_boxes(found, boxes, rows):

@@ -47,7 +47,7 @@ def calibration_file(tmp_path):
 def pair(detector_cfg, calibration_file):
     """A plain detector and the same with calibrated scores."""
 
-    def make(**calibration):
+    def make(load_from=None, **calibration):
         plain = MODELS.build(detector_cfg())
         torch.manual_seed(0)
         plain.roi_head.bbox_head.fc_cls.weight.data.normal_(0, 0.3)
@@ -55,7 +55,7 @@ def pair(detector_cfg, calibration_file):
         cfg.update(
             type='tcal_det.RecalibratedDetector', detector_type='FasterRCNN')
         cfg.test_cfg.recalibrator = dict(
-            load_from=calibration_file(**calibration))
+            load_from=load_from or calibration_file(**calibration))
         calibrated = MODELS.build(cfg)
         calibrated.load_state_dict(plain.state_dict())
         return plain.eval(), calibrated.eval()
@@ -227,8 +227,7 @@ def test_map_that_depends_on_the_size(pair, batch, tmp_path):
                 tuple(
                     ClassRecalibration(label, name)
                     for label, name in enumerate('abc'))).to_json_dict()))
-    plain, recalibrated = pair()
-    recalibrated._recalibrator = ScoreRecalibrator(str(path))
+    plain, recalibrated = pair(load_from=str(path))
     sizes = [sample.ori_shape[::-1] for sample in batch()['data_samples']]
     for before, after, size in zip(
             predict(plain, batch), predict(recalibrated, batch), sizes):
@@ -246,8 +245,7 @@ def test_calibration_of_fewer_classes(pair, batch, tmp_path):
         json.dumps(
             Recalibration({}, POOLED,
                           (ClassRecalibration(1, 'a'), )).to_json_dict()))
-    _, calibrated = pair()
-    calibrated._recalibrator = ScoreRecalibrator(str(path))
+    _, calibrated = pair(load_from=str(path))
     with pytest.raises(InvalidValueError, match='labels must be below 1'):
         predict(calibrated, batch)
 

@@ -1,8 +1,9 @@
 """Feature losses of tiny students and teachers."""
 
-from head_families import bbox_heads, distiller_cfg
 from mmengine.config import ConfigDict
-from module_runs import count_runs
+
+from tests.head_families import bbox_heads, distiller_cfg
+from tests.module_runs import count_runs
 
 KINDS = ('PKDLoss', 'CWDLoss', 'ScoreWeightedL2Loss', 'MGDLoss', 'FGDLoss',
          'DPKLoss', 'InformationFlowLoss')

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from head_families import build, distiller_cfg, write_teacher
 
 from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import InvalidValueError
@@ -18,6 +17,7 @@ from tcal_det.models.distillers.auto_weight import (LARGE, STEPS, AutoWeight,
                                                     gradient_norms,
                                                     parse_loss_weight)
 from tcal_det.registry import MODELS
+from tests.head_families import build, distiller_cfg, write_teacher
 
 
 @pytest.mark.parametrize('weight', [1.0, 0, None, '1'])

@@ -1,15 +1,14 @@
 """Losses on boxes of detectors that have none of that form."""
 import pytest
-import query_cases
-import roi_cases
-from box_term_cases import NAME
-from head_families import build, distiller_cfg, write_teacher
 from mmengine.config import ConfigDict
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.distillers.terms import term_of
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
+from tests import query_cases, roi_cases
+from tests.box_term_cases import NAME
+from tests.head_families import build, distiller_cfg, write_teacher
 
 LD, BOX, RPN = (
     dict(type=f'{name}DistillationLoss')

@@ -3,8 +3,6 @@ import math
 
 import pytest
 import torch
-from box_term_cases import NAME, gradients, make_student, step, student_cfg
-from head_families import build, detector_cfg, write_teacher
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import ConfigDict
@@ -13,6 +11,9 @@ from mmengine.logging import MessageHub
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
+from tests.box_term_cases import (NAME, gradients, make_student, step,
+                                  student_cfg)
+from tests.head_families import build, detector_cfg, write_teacher
 
 
 class Recorder:

@@ -5,19 +5,21 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from box_term_cases import (CASES, NAME, gradients, its_own_teacher,
-                            make_student, step, student_cfg)
-from head_families import build, detector_cfg, write_teacher
 from mmcv.ops import RoIAlign, batched_nms
 from mmdet.models.dense_heads import rpn_head
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
-from module_runs import count_runs
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import InvalidValueError
+from tcal_det.models.distillers import calibrated_teacher_distiller
+from tcal_det.models.distillers.terms import term_of
 from tcal_det.registry import MODELS
+from tests.box_term_cases import (CASES, NAME, gradients, its_own_teacher,
+                                  make_student, step, student_cfg)
+from tests.head_families import build, detector_cfg, write_teacher
+from tests.module_runs import count_runs
 
 EACH = pytest.mark.parametrize('case', CASES)
 
@@ -103,18 +105,23 @@ def test_nothing_runs_twice(case, with_tcal, tmp_path, batch):
 
 
 @EACH
-def test_pulls_at_what_it_says(case, tmp_path, batch):
+def test_pulls_at_what_it_says(case, tmp_path, batch, monkeypatch):
+    tensors = []
+
+    def watched_term_of(*args):
+        term = term_of(*args)
+        value = term.value
+
+        def watched(*of_the_step):
+            tensors.extend(term.acts_on(*of_the_step))
+            return value(*of_the_step)
+
+        term.value = watched
+        return term
+
+    monkeypatch.setattr(calibrated_teacher_distiller, 'term_of',
+                        watched_term_of)
     model = make_student(case, tmp_path)
-    model.teacher.build(model)
-    terms = model._terms()
-    value, tensors = terms[NAME].value, []
-
-    def watched(*of_the_step):
-        tensors.extend(terms[NAME].acts_on(*of_the_step))
-        return value(*of_the_step)
-
-    terms[NAME].value = watched
-    model._terms = lambda: terms
     loss = step(model, batch())[NAME]
     pulls = torch.autograd.grad(loss, tensors, allow_unused=True)
     assert any(pull is not None and pull.any() for pull in pulls)

@@ -10,22 +10,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
-from head_families import (bbox_heads, build, detector_cfg, distiller_cfg,
-                           replaced, write_teacher)
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
-from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
-from mmengine.registry import init_default_scope
-from torch.nn.modules.batchnorm import _BatchNorm
+from mmengine.model import ExponentialMovingAverage
 
 from tcal_det.engine.student_checkpoint import publish_student
-from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import write_json_atomically
 from tcal_det.recalibration import ClassRecalibration, PlattMap, Recalibration
 from tcal_det.registry import MODELS
+from tests.head_families import (bbox_heads, build, detector_cfg,
+                                 distiller_cfg, replaced, write_teacher)
+from tests.test_models.test_distillers.training_ranks import (
+    build_for_training, train_one_half, training_loss)
 
 FIELDS = ('bboxes', 'scores', 'labels')
 DENSE_AND_CASCADE = pytest.mark.parametrize('family', ['retinanet', 'cascade'])
@@ -248,37 +246,6 @@ def test_published_students_open_without_tcal_det(student, tmp_path):
         for field, value in zip(FIELDS, values):
             torch.testing.assert_close(value, found[field])
     assert names == ['RetinaNet', 'GFL', 'CascadeRCNN']
-
-
-def build_for_training(cfg):
-    model = build(cfg, MODELS).train()
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            module.eval()
-    return model
-
-
-def training_loss(model, raw):
-    inner = getattr(model, 'module', model)
-    data = inner.data_preprocessor(copy.deepcopy(raw), True)
-    losses = model(**data, mode='loss')
-    assert losses['loss_kd_cls'] > 0
-    return inner.parse_losses(losses)[0]
-
-
-def train_one_half(rank, cfgs, halves, folder):
-    torch.set_num_threads(1)
-    init_default_scope('mmdet')
-    dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
-    results = []
-    for cfg in cfgs:
-        model = MMDistributedDataParallel(
-            build_for_training(cfg), device_ids=None, broadcast_buffers=False)
-        training_loss(model, halves[rank]).backward()
-        results.append([weight.grad for weight in model.parameters()])
-    torch.save(results, f'{folder}/{rank}.pt')
-    leave_process_group()
 
 
 @pytest.mark.slow

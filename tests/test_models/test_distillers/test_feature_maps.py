@@ -3,14 +3,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-import roi_cases
 import torch
-from feature_term_cases import (count_runs_of_both, feature_losses,
-                                five_levels, single_level, student_cfg, wide)
-from head_families import build, write_teacher
-from query_cases import batch as query_batch
-from query_cases import distiller as query_distiller
-from query_cases import tiny_model
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.distillers.terms.feature_maps import (match_levels,
@@ -20,6 +13,14 @@ from tcal_det.models.distillers.training_step import (TeacherOutput,
                                                       TrainingStep)
 from tcal_det.models.head_adapters import ModuleCall
 from tcal_det.registry import MODELS
+from tests import roi_cases
+from tests.head_families import build, write_teacher
+from tests.query_cases import batch as query_batch
+from tests.query_cases import distiller as query_distiller
+from tests.query_cases import tiny_model
+from tests.test_models.test_distillers.feature_term_cases import (
+    count_runs_of_both, feature_losses, five_levels, single_level, student_cfg,
+    wide)
 
 
 class TestMatchLevels:

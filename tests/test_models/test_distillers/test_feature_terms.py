@@ -3,16 +3,17 @@ import copy
 
 import pytest
 import torch
-from feature_term_cases import (KINDS, count_runs_of_both, feature_losses,
-                                five_levels, student_cfg, wide)
-from head_families import build, detector_cfg, distiller_cfg, write_teacher
-from query_cases import batch as query_batch
-from query_cases import build as build_query
-from query_cases import distiller as query_distiller
-from query_cases import kd_loss, tiny_model
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
+from tests.head_families import (build, detector_cfg, distiller_cfg,
+                                 write_teacher)
+from tests.query_cases import batch as query_batch
+from tests.query_cases import build as build_query
+from tests.query_cases import distiller as query_distiller
+from tests.query_cases import kd_loss, tiny_model
+from tests.test_models.test_distillers.feature_term_cases import (
+    KINDS, count_runs_of_both, feature_losses, five_levels, student_cfg, wide)
 
 
 def own_losses(losses, distilled):
@@ -101,7 +102,7 @@ def test_on_moves_no_random_stream_of_the_student(detector_cfg, teacher_files,
         losses = feature_losses([16] * levels)
         cfg = distiller_cfg(losses=losses)
     else:
-        import head_families
+        from tests import head_families
         plain_cfg = head_families.detector_cfg(family)
         losses = feature_losses([16] * levels)
         cfg = student_cfg(family, write_teacher(tmp_path, family), losses)

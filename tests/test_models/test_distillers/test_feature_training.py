@@ -6,14 +6,15 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from feature_term_cases import feature_losses, student_cfg, wide
-from head_families import build, detector_cfg, write_teacher
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
 from mmengine.registry import init_default_scope
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.engine.training import leave_process_group
 from tcal_det.registry import MODELS
+from tests.head_families import build, detector_cfg, write_teacher
+from tests.test_models.test_distillers.feature_term_cases import (
+    feature_losses, student_cfg, wide)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

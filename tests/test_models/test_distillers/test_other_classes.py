@@ -3,12 +3,12 @@ import math
 
 import pytest
 import torch
-from head_families import bbox_heads, distiller_cfg, write_teacher
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
+from tests.head_families import bbox_heads, distiller_cfg, write_teacher
 
 OWN = ('cat', 'dog', 'cow')
 

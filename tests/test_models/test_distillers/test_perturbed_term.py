@@ -1,19 +1,19 @@
 """What both models say of images on either side of the student's own."""
 import copy
 
-import head_families
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.models.detectors import FasterRCNN
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import ExponentialMovingAverage
-from module_runs import count_runs
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS, OPTIM_WRAPPERS
+from tests import head_families
+from tests.module_runs import count_runs
 
 IGDM = dict(type='IGDMLoss')
 
@@ -303,14 +303,12 @@ def test_activation_of_the_other_head(tmp_path):
         MODELS.build(cfg)
 
 
-def test_checkpointed_backbone_is_refused(make):
-
-    def edit(cfg):
-        cfg.backbone.with_cp = True
-
-    model = make(edit=edit)
+def test_checkpointed_backbone_is_refused(distiller_cfg):
+    cfg = distiller_cfg(losses=dict(loss_igdm=dict(IGDM)))
+    cfg.backbone.with_cp = True
+    model = MODELS.build(cfg)
     with pytest.raises(InvalidValueError, match="student's `with_cp=True`"):
-        model._build_teacher()
+        model.init_weights()
 
 
 def test_exchanged_samples_are_refused(make, batch):

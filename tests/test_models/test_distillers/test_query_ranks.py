@@ -7,9 +7,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
-from query_cases import batch, distiller, kd_loss, tiny_model
 
 from tcal_det.engine.training import leave_process_group
+from tests.query_cases import batch, distiller, kd_loss, tiny_model
 
 NAME = 'TwoStageDeformableDETR'
 TRANSPORTS = ('matched_predictions', 'shared_queries')

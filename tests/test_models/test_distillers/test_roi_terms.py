@@ -1,20 +1,20 @@
 """Losses on the features of RoIs: gradients there, and the four states."""
 import copy
 
-import head_families
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmengine.model import ExponentialMovingAverage
-from module_runs import count_runs
-from roi_cases import Case, distiller_of, training_losses
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS, OPTIM_WRAPPERS
+from tests import head_families
+from tests.module_runs import count_runs
+from tests.roi_cases import Case, distiller_of, training_losses
 
 GRADIENT = dict(type='KDIGALoss')
 STATE = dict(type='PretrainingStateLoss', in_features=32)
@@ -207,7 +207,6 @@ def test_every_single_stage_head(name, tmp_path):
             for name, cfg in losses.items()
         })
     student.load_state_dict(case.plain.state_dict(), strict=False)
-    student._build_teacher()
     found = training_losses(student, freeze_norms=True)
     # Equal models: the same gradients.
     assert found['loss_kdiga'].item() < 1e-4
@@ -359,13 +358,14 @@ def test_frozen_features_are_refused(make):
         model.init_weights()
 
 
-def test_classifier_of_another_name(make):
+def test_classifier_of_another_name(make, training_step):
     """Read for the states alone: logits are what the head returns."""
     model = make(STATE)
     head = model.roi_head.bbox_head
-    head.my_classifier = head._modules.pop('fc_cls')
+    head.my_classifier = head.fc_cls
+    del head.fc_cls
     with pytest.raises(InvalidValueError, match='has no layer `fc_cls`'):
-        model._build_teacher()
+        training_step(model)
     assert 'classifier.0' not in adapter_for(model, 'student').parts
 
 

@@ -3,7 +3,6 @@ import copy
 import pickle
 from contextlib import nullcontext
 
-import head_families
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,14 +10,15 @@ from hypothesis import strategies as st
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.logging import MessageHub
 from mmengine.model import ExponentialMovingAverage
-from module_runs import count_runs
-from roi_cases import Case, training_losses
 from torch import nn
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.distillers import SpeculativeSamples
 from tcal_det.models.distillers.second_run import without_side_effects
 from tcal_det.registry import MODELS, OPTIM_WRAPPERS
+from tests import head_families
+from tests.module_runs import count_runs
+from tests.roi_cases import Case, training_losses
 
 NUM_CLASSES = 3
 

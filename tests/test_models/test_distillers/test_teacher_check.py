@@ -252,13 +252,21 @@ def test_unknown_names_are_not_compared(train, teacher_meta, student_meta):
         assert '3 classes: names unknown' in log
 
 
-def test_after_the_first_steps_nothing_is_looked_at(distiller_cfg, batch):
+def test_after_the_first_steps_nothing_is_looked_at(distiller_cfg, batch,
+                                                    monkeypatch):
+    checked, observe = [], TeacherCheck.observe
+
+    def counted(check, distill_groups):
+        checked.append(check)
+        observe(check, distill_groups)
+
+    monkeypatch.setattr(TeacherCheck, 'observe', counted)
     model = MODELS.build(distiller_cfg()).train()
     data = model.data_preprocessor(batch(num_boxes=20), True)
-    for _ in range(STEPS):
-        assert model.teacher._check is not None or not model.teacher.is_built
+    for step in range(STEPS + 2):
+        assert len(checked) == min(step, STEPS)
         model(**data, mode='loss')
-    assert model.teacher._check is None
+    assert len(checked) == STEPS
 
 
 def test_the_student_is_told_beside_the_teacher(logged):
@@ -349,7 +357,7 @@ def test_samples_with_a_counterpart_are_counted(monkeypatch):
     group = distill_group([0] * 8, [0] * 8).samples
     part = distill_group([0, 1], [0, 1])
     part.index = torch.tensor([3, 5])
-    count = frozen_teacher._CounterpartCount('queries')
+    count = frozen_teacher.CounterpartCount('queries')
     observation = Observation([group])
     for _ in range(STEPS):
         assert not count.is_finished
@@ -360,7 +368,7 @@ def test_samples_with_a_counterpart_are_counted(monkeypatch):
                        'first 10 steps (25.0 %)')]
     part = distill_group([], torch.zeros(0, dtype=torch.long))
     part.index = torch.zeros(0, dtype=torch.long)
-    count = frozen_teacher._CounterpartCount('queries')
+    count = frozen_teacher.CounterpartCount('queries')
     for _ in range(STEPS):
         count.observe([part], observation)
     assert logged[1][0] == logging.WARNING

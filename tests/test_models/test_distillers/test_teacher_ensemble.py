@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-from head_families import distiller_cfg, write_teacher
 
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
@@ -14,6 +13,7 @@ from tcal_det.models.distillers.distillation_group import (DistillationGroup,
                                                            mix_distill_groups)
 from tcal_det.models.head_adapters import ClassificationSamples
 from tcal_det.registry import MODELS
+from tests.head_families import distiller_cfg, write_teacher
 
 TEMPERATURE = dict(type='TemperatureScaling', temperature=2.0)
 

@@ -1,22 +1,40 @@
 """What the log says of the teacher, at the edges of its counts."""
 import logging
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn as nn
 
-from tcal_det.models.distillers import teacher_check
+from tcal_det.models.distillers import frozen_teacher, teacher_check
 from tcal_det.models.distillers.distillation_group import DistillationGroup
-from tcal_det.models.distillers.frozen_teacher import FrozenTeacher
 from tcal_det.models.distillers.teacher_check import STEPS, TeacherCheck
 from tcal_det.models.head_adapters import ClassificationSamples
+from tcal_det.registry import MODELS
 
 
-def summary(teacher, detector, names):
-    teacher._class_names = names
-    adapter = SimpleNamespace(detector=detector, num_classes=len(names))
-    return teacher._summary(adapter, 'zoo/b.pth', 'same_samples')
+@pytest.fixture
+def summary(detector_cfg, teacher_files, distiller_cfg, monkeypatch):
+    """Build a teacher of named classes; path of its weights and its lines."""
+
+    def make(names, calibrator=None):
+        logged = []
+        monkeypatch.setattr(frozen_teacher, 'print_log',
+                            lambda text, logger: logged.append(text))
+        path = teacher_files(num_classes=len(names))['checkpoint']
+        content = torch.load(path)
+        content['meta'] = dict(dataset_meta=dict(classes=names))
+        torch.save(content, path)
+        teacher = dict(
+            config=dict(model=detector_cfg(width=12, num_classes=len(names))),
+            checkpoint=path)
+        cfg = distiller_cfg(teacher, num_classes=len(names))
+        cfg.teacher.calibrator = calibrator
+        model = MODELS.build(cfg)
+        model.teacher.build(model)
+        text, = logged
+        return path, text.splitlines()
+
+    return make
 
 
 @pytest.mark.parametrize('calibrator, words', [
@@ -24,14 +42,16 @@ def summary(teacher, detector, names):
     (dict(type='TemperatureScaling',
           temperature=2.), 'TemperatureScaling(temperature=2.0)'),
 ])
-def test_summary_line_by_line(calibrator, words):
-    teacher = FrozenTeacher(dict(model={}), 'a.pth', calibrator)
-    lines = summary(teacher, nn.Linear(1000, 2), ('red', 'blue')).splitlines()
+def test_summary_line_by_line(summary, detector_cfg, calibrator, words):
+    path, lines = summary(('red', 'blue'), calibrator)
+    plain = MODELS.build(detector_cfg(width=12, num_classes=2))
+    number = sum(weight.numel() for weight in plain.parameters())
     assert lines[0] == '' and lines[1] == lines[-1]
     assert lines[2:-1] == [
-        'Teacher: Linear, 2,002 parameters',
+        f'Teacher: FasterRCNN, {number // 1000},{number % 1000:03d} '
+        'parameters',
         '    config: the given dict',
-        "    checkpoint: 'zoo/b.pth'",
+        f'    checkpoint: {path!r}',
         '    2 classes: red, blue',
         f'    calibrator: {words}',
         '    transport: same_samples',
@@ -40,12 +60,11 @@ def test_summary_line_by_line(calibrator, words):
 
 @pytest.mark.parametrize('number, ending', [(10, 'c8, c9'),
                                             (11, 'c8, c9, ...')])
-def test_summary_names_ten_classes(number, ending):
-    teacher = FrozenTeacher(dict(model={}), 'a.pth')
-    names = [f'c{label}' for label in range(number)]
-    text = summary(teacher, nn.Linear(1, 1), names)
-    assert f'{number} classes: c0, c1, ' in text
-    assert f', {ending}\n' in text and 'c10' not in text
+def test_summary_names_ten_classes(summary, number, ending):
+    _, lines = summary([f'c{label}' for label in range(number)])
+    line, = (line for line in lines if 'classes: ' in line)
+    assert line.startswith(f'    {number} classes: c0, c1, ')
+    assert line.endswith(f', {ending}') and 'c10' not in line
 
 
 @pytest.mark.parametrize('given, levels', [

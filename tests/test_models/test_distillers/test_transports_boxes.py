@@ -4,16 +4,16 @@ import copy
 import pytest
 import torch
 import torch.multiprocessing as mp
-from head_families import (FAMILIES, build, detector_cfg, distiller_cfg,
-                           write_teacher)
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.bbox import bbox_overlaps
-from test_family_students import (build_for_training, train_one_half,
-                                  training_loss)
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.engine import CPUAmpOptimWrapper
 from tcal_det.registry import MODELS
+from tests.head_families import (FAMILIES, build, detector_cfg, distiller_cfg,
+                                 write_teacher)
+from tests.test_models.test_distillers.training_ranks import (
+    build_for_training, train_one_half, training_loss)
 
 # Teacher, student, and how its answers come.
 PAIRS = [

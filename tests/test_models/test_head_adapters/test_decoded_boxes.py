@@ -2,7 +2,6 @@
 import pytest
 import torch
 import torch.nn as nn
-from dense_cases import HEADS, NUM_CLASSES, batch, build, tiny_model
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
@@ -13,6 +12,7 @@ from tcal_det.models.head_adapters.decoded_boxes import (PredictedBoxes,
                                                          _descending_scores,
                                                          clip_to_images,
                                                          label_by_overlap)
+from tests.dense_cases import HEADS, NUM_CLASSES, batch, build, tiny_model
 
 SCORED_BY_IOU = ['RTMDetSepBNHead', 'TOODHead', 'YOLOXHead']
 EVERYTHING = ConfigDict(

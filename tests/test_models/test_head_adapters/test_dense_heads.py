@@ -5,7 +5,6 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn as nn
-from dense_cases import HEADS, NUM_CLASSES, batch, build, tiny_model
 from mmdet.models.losses import VarifocalLoss
 from mmengine.logging import MessageHub
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,6 +14,7 @@ from tcal_det.models.distillers import frozen_teacher
 from tcal_det.models.distillers.batch_norm_folding import fold_batch_norms
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.registry import MODELS
+from tests.dense_cases import HEADS, NUM_CLASSES, batch, build, tiny_model
 
 SOFTMAX = ('SSDHead', 'YOLACTHead')
 JOINT = ('YOLOXHead', 'YOLOV3Head')

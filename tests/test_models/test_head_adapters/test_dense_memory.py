@@ -7,13 +7,14 @@ from unittest import mock
 
 import pytest
 import torch
-from dense_cases import batch, build, tiny_model
-from live_memory import LiveMemory
 
 from tcal_det.models.calibrators import focal_posterior
 from tcal_det.models.distillers.terms import distilled_loss
+from tcal_det.models.head_adapters import adapter_for
 from tcal_det.models.losses import class_sum
 from tcal_det.registry import MODELS
+from tests.dense_cases import batch, build, tiny_model
+from tests.live_memory import LiveMemory
 
 NUM_CLASSES = 40
 CALIBRATORS = [
@@ -93,7 +94,7 @@ def test_at_most_two_logit_tensors_at_once(pair, calibrator, loss,
     monkeypatch.setattr(focal_posterior, 'NUMBERS_PER_SLICE', 2**12)
     plain, distilled = pair('RetinaHead', loss, calibrator)
     inputs = batch('RetinaHead')
-    with distilled._adapter.observe(inputs[1]) as observation:
+    with adapter_for(distilled, 'student').observe(inputs[1]) as observation:
         plain_losses = type(plain).loss(distilled, *inputs)
     assert 'loss_kd_cls' not in plain_losses
     distilled.teacher.build(distilled)

@@ -3,11 +3,11 @@ import copy
 
 import pytest
 import torch
-from dense_cases import HEADS, NUM_CLASSES, batch, build, tiny_model
 from mmengine.logging import MessageHub
 
 from tcal_det.models.head_adapters import (ClassificationSamples, adapter_for,
                                            dense_head_adapter)
+from tests.dense_cases import HEADS, NUM_CLASSES, batch, build, tiny_model
 
 IMAGES = 2
 

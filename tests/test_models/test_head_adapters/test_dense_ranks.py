@@ -5,12 +5,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from dense_cases import batch, build, tiny_model
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 
 from tcal_det.engine.training import leave_process_group
 from tcal_det.registry import MODELS
+from tests.dense_cases import batch, build, tiny_model
 
 # One of each divisor: the head's own, reduced; qualities; positives;
 # objects. Sums of qualities below 1 would count as 1 on each rank.

@@ -1,11 +1,11 @@
 """How sure a dense head is of an object, at each place of its maps."""
-import head_families
 import pytest
 import torch
-from dense_cases import HEADS, batch, build, tiny_model
 from mmdet.registry import MODELS
 
 from tcal_det.models.head_adapters import adapter_for, recorded_calls
+from tests import head_families
+from tests.dense_cases import HEADS, batch, build, tiny_model
 
 
 # SSD's backbone is a large one; YOLACT has its kind of samples.

@@ -2,23 +2,24 @@
 import copy
 from unittest import mock
 
-import dense_cases
 import pytest
 import torch
 import torch.nn as nn
 from mmdet.models.losses import QualityFocalLoss
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from query_cases import (DETECTORS, NUM_CLASSES, NUM_LAYERS, NUM_QUERIES,
-                         OF_DETR, batch, build, distiller, kd_loss,
-                         own_layer_losses, tiny_model)
-from roi_cases import num_hooks
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.distillers.batch_norm_folding import fold_batch_norms
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.models.head_adapters.object_assignment import assign_objects
+from tests import dense_cases
+from tests.query_cases import (DETECTORS, NUM_CLASSES, NUM_LAYERS, NUM_QUERIES,
+                               OF_DETR, assert_same_training, batch, build,
+                               distiller, kd_loss, own_layer_losses,
+                               tiny_model)
+from tests.roi_cases import num_hooks
 
 EVERY = pytest.mark.parametrize('name', DETECTORS)
 # Of each way to choose and to refine queries.
@@ -195,44 +196,6 @@ def test_batch_without_objects(tmp_path, name):
                if weight.grad is not None)
 
 
-def step(detector, inputs):
-    """Losses, their sum, and gradients, of one step of SGD."""
-    torch.manual_seed(5)
-    losses = detector.loss(*copy.deepcopy(inputs))
-    total, logged = detector.parse_losses(losses)
-    total.backward()
-    gradients = {
-        name: weight.grad.clone()
-        for name, weight in detector.named_parameters()
-        if weight.grad is not None
-    }
-    with torch.no_grad():
-        for weight in detector.parameters():
-            if weight.grad is not None:
-                weight -= 1e-4 * weight.grad
-                weight.grad = None
-    return logged, gradients
-
-
-def assert_same_training(plain, student, name):
-    """Losses, gradients and weights after two steps, bit for bit."""
-    inputs = batch(name)
-    for _ in range(2):
-        expected, expected_gradients = step(plain, inputs)
-        logged, gradients = step(student, inputs)
-        if student.is_distilling:
-            assert logged.pop('loss_kd_cls') == 0
-        logged.pop('loss'), expected.pop('loss')
-        assert logged.keys() == expected.keys()
-        for key, value in expected.items():
-            assert torch.equal(logged[key], value), key
-        assert gradients.keys() == expected_gradients.keys()
-        for key, value in expected_gradients.items():
-            assert torch.equal(gradients[key], value), key
-    for key, value in plain.state_dict().items():
-        assert torch.equal(student.state_dict()[key], value), key
-
-
 @EVERY
 @pytest.mark.parametrize('is_empty', [True, False])
 def test_off_is_the_plain_detector(tmp_path, name, is_empty):
@@ -277,7 +240,7 @@ def test_each_query_is_matched_with_itself(tmp_path, name):
     student.teacher.build(student)
     images, data_samples = batch(name)
     seen = student.teacher.prepare_batch(images, data_samples)
-    with student._adapter.observe(data_samples) as observation:
+    with adapter_for(student, 'student').observe(data_samples) as observation:
         student.loss(images, data_samples)
     distill_groups = student.teacher.classify_samples(seen, observation)
     assert [distill_group.group_index
@@ -352,7 +315,7 @@ def test_no_hook_outlives_the_step(tmp_path, name):
     assert num_hooks(student) == before
     with pytest.raises(ZeroDivisionError), mock.patch.object(
             type(student), '_forward', side_effect=ZeroDivisionError), \
-            student._adapter.observe(data_samples):
+            adapter_for(student, 'student').observe(data_samples):
         student._forward(images, data_samples)
     assert num_hooks(student) == before
 

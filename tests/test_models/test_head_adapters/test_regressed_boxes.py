@@ -3,15 +3,14 @@
 The tests of decoded boxes hold that these are the boxes of the heads' own
 detections.
 """
-import dense_cases
 import pytest
-import roi_cases
 import torch
 from mmengine.registry import init_default_scope
 
 from tcal_det.models.head_adapters import (ClassificationSamples, ModuleCall,
                                            adapter_for)
 from tcal_det.models.head_adapters.decoded_boxes import PredictedBoxes
+from tests import dense_cases, roi_cases
 
 # Its boxes jump from bucket to bucket.
 BUCKETS = 'SABLRetinaHead'

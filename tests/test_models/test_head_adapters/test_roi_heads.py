@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from roi_cases import (CASES, NUM_CLASSES, SIZES, Case, kd_loss, num_hooks,
-                       stages_of, training_losses)
 
 from tcal_det.models.head_adapters import adapter_for
+from tests.roi_cases import (CASES, NUM_CLASSES, SIZES, Case, kd_loss,
+                             num_hooks, stages_of, training_losses)
 
 # mmdet itself stops there.
 FAILS_WITHOUT_OBJECTS = dict(point_rend='RoI is a empty tensor')

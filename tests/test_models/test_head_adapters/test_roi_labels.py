@@ -5,11 +5,11 @@ from unittest import mock
 import pytest
 import torch
 from mmdet.models.dense_heads import GuidedAnchorHead
-from roi_cases import (NUM_CLASSES, build_detector, case_cfg, raw_batch,
-                       stages_of, training_losses)
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tcal_det.models.head_adapters import adapter_for
+from tests.roi_cases import (NUM_CLASSES, build_detector, case_cfg, raw_batch,
+                             stages_of, training_losses)
 
 NAMES = ('faster', 'cascade', 'cascade_mask', 'htc', 'htc_without_semantic',
          'scnet', 'seesaw', 'seesaw_cascade', 'sabl_cascade', 'grid',

@@ -5,9 +5,6 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
-from roi_cases import (CASES, NUM_CLASSES, SIGMOID, build_detector, case_cfg,
-                       distiller_of, num_hooks, raw_batch, save_teacher, small,
-                       stages_of, training_losses)
 
 from tcal_det.engine import CPUAmpOptimWrapper
 from tcal_det.errors import InvalidTypeError, InvalidValueError
@@ -15,6 +12,9 @@ from tcal_det.models.distillers.sample_transport import (RoIsAtBoxes,
                                                          SameSamples,
                                                          choose_transport)
 from tcal_det.models.head_adapters import adapter_for
+from tests.roi_cases import (CASES, NUM_CLASSES, SIGMOID, build_detector,
+                             case_cfg, distiller_of, num_hooks, raw_batch,
+                             save_teacher, small, stages_of, training_losses)
 
 LOGGER = 'tcal_det.models.head_adapters.roi_head_adapter.print_log'
 

@@ -4,10 +4,10 @@ import copy
 import pytest
 import torch
 from mmdet.structures.bbox import bbox2roi
-from roi_cases import (NUM_CLASSES, SIZES, build_detector, case_cfg, raw_batch,
-                       small)
 
 from tcal_det.models.head_adapters import ClassificationSamples, adapter_for
+from tests.roi_cases import (NUM_CLASSES, SIZES, build_detector, case_cfg,
+                             raw_batch, small)
 
 NAMES = ('faster', 'c4', 'mask', 'cascade', 'htc', 'scnet', 'seesaw',
          'seesaw_cascade', 'sabl', 'sabl_cascade', 'double', 'grid',

@@ -5,12 +5,12 @@ import pytest
 import torch
 from mmdet import __version__ as mmdet_version
 from mmengine.config import ConfigDict
-from query_cases import (NUM_CLASSES, NUM_LAYERS, NUM_QUERIES, batch, build,
-                         distiller, kd_loss, tiny_model)
-from test_query_heads import assert_same_training
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.head_adapters import adapter_for
+from tests.query_cases import (NUM_CLASSES, NUM_LAYERS, NUM_QUERIES,
+                               assert_same_training, batch, build, distiller,
+                               kd_loss, tiny_model)
 
 QUERY_SHARING = [
     'ConditionalDETR', 'DABDETR', 'TwoStageDeformableDETR', 'DINO'

@@ -4,12 +4,13 @@ import re
 
 import pytest
 import torch
-from loss_cases import (LABELLED, LOGIT_SPACE, LOSSES, SIGMOID, goal,
-                        make_loss, random_inputs)
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import AEKTLoss, LogitLoss
 from tcal_det.registry import MODELS
+from tests.test_models.test_losses.loss_cases import (LABELLED, LOGIT_SPACE,
+                                                      LOSSES, SIGMOID, goal,
+                                                      make_loss, random_inputs)
 
 ALL = sorted(LOSSES)
 IMAGE_INDEX = torch.tensor([0, 0, 0, 1, 1, 2])

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_cases import random_inputs
 from scipy.special import rel_entr, softmax
 from scipy.stats import rankdata
 
@@ -16,6 +15,7 @@ from tcal_det.models.losses import ATSLoss, ISATSLoss, LogitKLDivLoss
 from tcal_det.models.losses.ats_loss import asymmetric_logits
 from tcal_det.models.losses.isats_loss import (non_target_variance,
                                                widest_asymmetric_logits)
+from tests.test_models.test_losses.loss_cases import random_inputs
 
 INF = math.inf
 

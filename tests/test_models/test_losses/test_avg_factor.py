@@ -1,10 +1,11 @@
 """A divisor that another process or the GPU has computed."""
 import pytest
 import torch
-from loss_cases import LOSSES, make_loss, random_inputs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tcal_det.models.losses.reduction import reduce_loss
+from tests.test_models.test_losses.loss_cases import (LOSSES, make_loss,
+                                                      random_inputs)
 
 ALL = sorted(LOSSES)
 

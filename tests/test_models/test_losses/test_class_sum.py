@@ -1,11 +1,12 @@
 """Sigmoid losses keep two tensors and go through the samples in chunks."""
 import pytest
 import torch
-from live_memory import LiveMemory
-from loss_cases import SIGMOID, make_loss, random_inputs
 
 from tcal_det.models.losses import class_sum as module
 from tcal_det.models.losses.class_sum import class_sum
+from tests.live_memory import LiveMemory
+from tests.test_models.test_losses.loss_cases import (SIGMOID, make_loss,
+                                                      random_inputs)
 
 NAMES = sorted(SIGMOID)
 CHUNK = 1024

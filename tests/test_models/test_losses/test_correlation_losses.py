@@ -2,12 +2,12 @@
 import numpy as np
 import pytest
 import torch
-from loss_cases import random_inputs
 from scipy import stats
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.losses import CMKDLoss, DISTLoss
 from tcal_det.models.losses.correlation import pearson, soft_rank
+from tests.test_models.test_losses.loss_cases import random_inputs
 
 
 def numpy_inputs(samples=6, classes=5):

@@ -2,13 +2,15 @@
 import numpy as np
 import pytest
 import torch
-from feature_cases import OTHER, OWN, SIZES, make_loss, random_maps, value_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.losses import DPKLoss
 from tcal_det.models.losses.dpk_loss import linear_cka
+from tests.test_models.test_losses.feature_cases import (OTHER, OWN, SIZES,
+                                                         make_loss,
+                                                         random_maps, value_of)
 
 
 def kernel_cka(one, other):

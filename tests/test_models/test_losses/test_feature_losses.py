@@ -7,14 +7,16 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from feature_cases import (DRAWING, FEATURE_LOSSES, LEARNING,
-                           NOT_ZERO_AT_EQUAL, OTHER, OWN, SIZES,
-                           WITHOUT_CHANNELS, make_loss, random_maps,
-                           random_scene, value_of)
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import FeatureLoss
 from tcal_det.registry import MODELS
+from tests.test_models.test_losses import feature_cases
+from tests.test_models.test_losses.feature_cases import (FEATURE_LOSSES, OTHER,
+                                                         OWN, make_loss,
+                                                         random_maps,
+                                                         random_scene,
+                                                         value_of)
 
 ALL = sorted(FEATURE_LOSSES)
 
@@ -54,7 +56,7 @@ def test_positive_scalar_and_zero_at_equal_maps(name):
     value = value_of(loss, student, teacher)
     assert value.shape == () and value.item() > 0
     same = value_of(loss, leaves(teacher), teacher).item()
-    if name in NOT_ZERO_AT_EQUAL:
+    if name in feature_cases.NOT_ZERO_AT_EQUAL:
         assert same > 0
     else:
         assert same == pytest.approx(0, abs=1e-12 * value.item())
@@ -98,7 +100,7 @@ def test_every_parameter_gets_a_gradient(name):
 @pytest.mark.parametrize('name', ALL)
 def test_learns_only_where_it_must(name):
     assert bool(list(make_loss(name, OTHER, OTHER).parameters())) == (
-        name in LEARNING)
+        name in feature_cases.LEARNING)
     keys = {key.split('.')[0] for key, _ in make_loss(name).named_parameters()}
     assert ('projections' in keys) == (name not in ('dpk', 'flow'))
 
@@ -218,7 +220,7 @@ def test_student_of_another_size_is_resized(name):
     teacher = random_maps(OTHER, seed=1)
     resized = [
         F.interpolate(level, size=size, mode='bilinear', align_corners=False)
-        for level, size in zip(student, SIZES)
+        for level, size in zip(student, feature_cases.SIZES)
     ]
     loss = make_loss(name, OTHER, OTHER)
     assert value_of(loss, student, teacher).item() == pytest.approx(
@@ -241,7 +243,8 @@ def test_projection_is_a_matrix_at_each_position(name):
         pytest.approx(expected, rel=1e-12))
 
 
-@pytest.mark.parametrize('name', sorted(set(ALL) - WITHOUT_CHANNELS))
+@pytest.mark.parametrize('name',
+                         sorted(set(ALL) - feature_cases.WITHOUT_CHANNELS))
 def test_channels_that_do_not_fit(name):
     loss = make_loss(name)
     with pytest.raises(
@@ -266,7 +269,8 @@ def test_unlike_channels_need_to_be_said(name):
         value_of(loss, random_maps(OWN), teacher)
 
 
-@pytest.mark.parametrize('name', sorted(set(ALL) - WITHOUT_CHANNELS))
+@pytest.mark.parametrize('name',
+                         sorted(set(ALL) - feature_cases.WITHOUT_CHANNELS))
 @pytest.mark.parametrize('channels, words', [
     ((None, [4]), '`student_channels` must be'),
     (([4], [4, 4]), r'an entry for each level, but got \[4\] and \[4, 4\]'),
@@ -281,7 +285,7 @@ def test_bad_channels_are_named(name, channels, words):
             student_channels=student, teacher_channels=teacher)
 
 
-@pytest.mark.parametrize('name', sorted(LEARNING))
+@pytest.mark.parametrize('name', sorted(feature_cases.LEARNING))
 def test_what_learns_needs_channels(name):
     with pytest.raises(
             InvalidTypeError,
@@ -343,7 +347,7 @@ def test_draws_go_on_after_a_copy_or_a_checkpoint(name):
     }).double()
     resumed.load_state_dict(loss.state_dict())
     second = step(loss)
-    assert (first != second) == (name in DRAWING)
+    assert (first != second) == (name in feature_cases.DRAWING)
     assert step(copied) == step(resumed) == second
 
 

@@ -4,13 +4,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from feature_cases import OTHER, make_loss, random_maps, random_scene, value_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.losses import FGDLoss
 from tcal_det.models.losses.fgd_loss import attention, object_masks
+from tests.test_models.test_losses.feature_cases import (OTHER, make_loss,
+                                                         random_maps,
+                                                         random_scene,
+                                                         value_of)
 
 WEIGHTS = dict(
     foreground_weight=2.0,

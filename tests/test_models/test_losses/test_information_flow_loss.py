@@ -4,7 +4,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from feature_cases import OTHER, OWN, make_loss, random_maps, value_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,8 @@ from tcal_det.models.losses import InformationFlowLoss
 from tcal_det.models.losses.information_flow_loss import (cosine_kernel,
                                                           jeffreys_divergence,
                                                           student_t_kernel)
+from tests.test_models.test_losses.feature_cases import (OTHER, OWN, make_loss,
+                                                         random_maps, value_of)
 
 
 def paper_divergence(own, other):

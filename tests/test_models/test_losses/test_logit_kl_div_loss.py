@@ -3,12 +3,12 @@ import math
 
 import pytest
 import torch
-from loss_cases import random_inputs
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.calibrators import TemperatureScaling
 from tcal_det.models.losses import (LogitBinaryKLDivLoss, LogitKLDivLoss,
                                     WTTMLoss, logit_kl_div)
+from tests.test_models.test_losses.loss_cases import random_inputs
 
 TEACHER = torch.tensor([[.75, .25], [.5, .5]], dtype=torch.float64).log()
 STUDENT = torch.zeros(2, 2, dtype=torch.float64)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_cases import random_inputs
 from scipy.special import rel_entr, softmax
 from scipy.stats import zscore
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import LogitStandardizationLoss, logit_kl_div
 from tcal_det.models.losses.logit_standardization_loss import standardized
+from tests.test_models.test_losses.loss_cases import random_inputs
 
 
 def rows(*values):

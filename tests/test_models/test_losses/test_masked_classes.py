@@ -6,8 +6,6 @@ import math
 
 import pytest
 import torch
-from loss_cases import (CENTRED, LABELLED, LOGIT_SPACE, LOSSES, SIGMOID,
-                        make_loss, random_inputs)
 from scipy.special import expit, rel_entr
 
 from tcal_det.models.calibrators import (MaxLogitScaling, PlattScaling,
@@ -15,6 +13,10 @@ from tcal_det.models.calibrators import (MaxLogitScaling, PlattScaling,
 from tcal_det.models.losses import CKDLoss
 from tcal_det.models.losses.correlation import soft_rank
 from tcal_det.models.losses.target_split import target_kl_div
+from tests.test_models.test_losses.loss_cases import (CENTRED, LABELLED,
+                                                      LOGIT_SPACE, LOSSES,
+                                                      SIGMOID, make_loss,
+                                                      random_inputs)
 
 ALL = sorted(LOSSES)
 # Count all C columns: the number of classes is in their formula.

@@ -2,10 +2,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from feature_cases import OTHER, make_loss, random_maps, value_of
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.losses import MGDLoss
+from tests.test_models.test_losses.feature_cases import (OTHER, make_loss,
+                                                         random_maps, value_of)
 
 
 def convolved(maps, convolution):

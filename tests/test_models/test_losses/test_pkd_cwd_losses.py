@@ -4,11 +4,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from feature_cases import OTHER, make_loss, random_maps, random_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcal_det.models.losses import CWDLoss, PKDLoss, Scene, ScoreWeightedL2Loss
+from tests.test_models.test_losses.feature_cases import (OTHER, make_loss,
+                                                         random_maps,
+                                                         random_scene)
 
 
 def maps(*channels):

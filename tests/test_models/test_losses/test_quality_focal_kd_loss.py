@@ -4,13 +4,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_cases import random_inputs
 from mmdet.models.losses.gfocal_loss import quality_focal_loss_tensor_target
 from scipy.special import expit, xlogy
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import (LogitBinaryKLDivLoss, QualityFocalKDLoss,
                                     quality_focal_kd)
+from tests.test_models.test_losses.loss_cases import random_inputs
 
 BETAS = [0., .5, 1., 1.5, 2., 3.]
 INF = math.inf

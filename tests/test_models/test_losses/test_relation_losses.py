@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from loss_cases import random_inputs
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import CKDLoss, LogitKLDivLoss, MLLDLoss
 from tcal_det.models.losses.relation import pair_difference_gap
+from tests.test_models.test_losses.loss_cases import random_inputs
 
 IMAGE_INDEX = torch.tensor([2., 0., 2., 0., 0., 1.])
 WEIGHT = torch.tensor([1., 2., .5, 1., 0., 3.]).double()

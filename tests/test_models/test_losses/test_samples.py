@@ -2,11 +2,12 @@
 import numpy as np
 import pytest
 import torch
-from loss_cases import LOSSES, SIGMOID, make_loss, random_inputs
 from scipy.special import expit, softmax
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import LogitBinaryKLDivLoss
+from tests.test_models.test_losses.loss_cases import (LOSSES, SIGMOID,
+                                                      make_loss, random_inputs)
 
 ALL = sorted(LOSSES)
 MODES = ['foreground', 'balanced', 'teacher']

@@ -3,11 +3,11 @@ import math
 
 import pytest
 import torch
-from loss_cases import random_inputs
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.models.losses import AEKTLoss, ATKDLoss, DKDLoss, LogitKLDivLoss
 from tcal_det.models.losses.target_split import split_target, target_kl_div
+from tests.test_models.test_losses.loss_cases import random_inputs
 
 TEACHER = torch.tensor([[.5, .3, .2], [.1, .1, .8]], dtype=torch.float64).log()
 STUDENT = torch.zeros(2, 3, dtype=torch.float64)

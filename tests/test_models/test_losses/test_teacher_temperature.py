@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_cases import LOSSES, SIGMOID, make_loss, random_inputs
 
 from tcal_det.models.calibrators import TemperatureScaling
 from tcal_det.models.losses import IGDMLoss, LogitLoss
 from tcal_det.registry import MODELS
+from tests.test_models.test_losses.loss_cases import (LOSSES, SIGMOID,
+                                                      make_loss, random_inputs)
 
 # All of them; the others do change.
 INVARIANT = {'ls'}
