@@ -91,5 +91,5 @@ def test_state_that_is_not_read_stops_a_resume(place, tmp_path):
     with pytest.raises(
             InvalidValueError,
             match=rf'is not read, as it could run code: {place}.*average '
-            r'\(test_resumed_schedules.Unknown\)'):
+            rf'\({__name__}.Unknown\)'):
         read_training_state(path)

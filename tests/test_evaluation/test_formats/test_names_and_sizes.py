@@ -53,7 +53,7 @@ def test_names_without_a_file_or_pyyaml(tmp_path, monkeypatch):
     path = write(tmp_path, {'data.yaml': 'names: [a]'}) + '/data.yaml'
     monkeypatch.setitem(sys.modules, 'yaml', None)
     with pytest.raises(
-            InvalidValueError, match=r"pip install 'tcal_det\[yaml\]'; or"):
+            InvalidValueError, match='pip install PyYAML; or'):
         read_class_names(path)
 
 

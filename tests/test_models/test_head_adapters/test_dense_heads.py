@@ -321,7 +321,7 @@ def test_ghm_counts_a_step_once(distiller):
     cfg = tiny_model('GHM')
     cfg.bbox_head.loss_cls.momentum = 0.75
     plain = build(cfg)
-    with mock.patch('test_dense_heads.tiny_model', return_value=cfg):
+    with mock.patch(f'{__name__}.tiny_model', return_value=cfg):
         student = distiller('GHM', loss_for('GHM'), teacher_seed=1)
     for _ in range(2):
         for detector in (plain, student):

@@ -61,7 +61,7 @@ def test_labels_are_those_of_a_training_step(detector):
         assert mine.group_weight == its.group_weight
         for field in ('labels', 'image_index', 'weight'):
             assert torch.equal(getattr(mine, field), getattr(its, field))
-        for field in ('where', 'logits'):
+        for field in ('location', 'logits'):
             torch.testing.assert_close(
                 getattr(mine, field),
                 getattr(its, field),
