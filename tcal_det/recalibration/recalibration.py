@@ -154,8 +154,8 @@ class Recalibration:
                             dtype=np.int64)
         labels = label_of[detections.class_index]
         if (labels < 0).any():
-            unknown = ground_truth.category_ids[detections.class_index[
-                labels.argmin()]]
+            unknown = ground_truth.category_ids.tolist()[
+                detections.class_index[labels.argmin()]]
             raise InvalidValueError(
                 '`detections` must have categories of the recalibration '
                 f'({shortened(list(label_of_id))}), but got '
