@@ -77,7 +77,7 @@ python tools/analysis_tools/compare_detections.py \
     --model TCal ${CONFIGS}-quarter_fpn_tcal-r18-half_16e_digits.py $RUNS/tcal/epoch_16.pth \
     --score-thr 0.5 --out $RUNS/detections.png
 say 'report'
-python -m tcal_det.cli.report $DATA/annotations/test.json \
+tcal-report $DATA/annotations/test.json \
     $RUNS/{baseline,kd,tcal,teacher}/test.pkl \
     --result-names baseline KD TCal teacher --images $DATA/test \
     --title 'Handwritten digits' --out $RUNS/report.html
