@@ -52,8 +52,7 @@ def test_names_without_a_file_or_pyyaml(tmp_path, monkeypatch):
         read_class_names(str(tmp_path))
     path = write(tmp_path, {'data.yaml': 'names: [a]'}) + '/data.yaml'
     monkeypatch.setitem(sys.modules, 'yaml', None)
-    with pytest.raises(
-            InvalidValueError, match='pip install PyYAML; or'):
+    with pytest.raises(InvalidValueError, match='pip install PyYAML; or'):
         read_class_names(path)
 
 
