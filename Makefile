@@ -57,7 +57,7 @@ demo: setup
 
 # The outputs are not stored.
 notebooks: $(DOCS_STAMP)
-	$(RUN) -m pytest --nbmake --nbmake-timeout=1800 docs/notebooks --durations=2
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --nbmake --nbmake-timeout=1800 docs/notebooks --durations=2
 
 test: setup
 	$(RUN) -m pytest --doctest-modules tcal_det
