@@ -6,6 +6,7 @@ import torch and mmdet only after that.
 import argparse
 import errno
 import os
+import select
 import signal
 import sys
 import warnings
@@ -132,14 +133,23 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         _exit_with(message)
     except BrokenPipeError:
-        # The reader of the output has ended, as in `| head`. What is still
-        # buffered must not be written when Python exits.
+        if not _reader_has_ended():
+            # Another pipe, such as that of a data loader's worker.
+            raise
+        # What is still buffered must not be written when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(SIGPIPE_STATUS)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
         _exit_with(f'files cannot be written: {error}')
+
+
+def _reader_has_ended() -> bool:
+    """Whether nothing reads the standard output any more, as in `| head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _exit_with(message: str) -> None:

@@ -156,3 +156,19 @@ def test_reader_of_the_output_that_ends(lines):
     process.stdin.close()
     assert process.stderr.read() == b''
     assert process.wait() == 141
+
+
+def test_pipe_of_a_worker_that_ends_keeps_its_traceback():
+    """Only the standard output's reader may end without a word."""
+    script = ('import os\n'
+              'from tcal_det.commands import run_command\n'
+              'def main():\n'
+              '    reader, writer = os.pipe()\n'
+              '    os.close(reader)\n'
+              '    os.write(writer, b"text")\n'
+              'run_command(main)\n')
+    result = subprocess.run([sys.executable, '-c', script],
+                            stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    assert b'BrokenPipeError' in result.stderr

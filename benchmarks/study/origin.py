@@ -10,7 +10,8 @@ def describe_origin(paths: Sequence[str],
     """Commit and versions of what makes a row.
 
     Args:
-        paths (sequence[str]): Files and folders of the code that runs.
+        paths (sequence[str]): Files and folders of the code that runs. Rows
+            of results in them (.jsonl) are not code.
         packages (sequence[str]): Names of the packages that it needs.
 
     Returns:
@@ -18,7 +19,8 @@ def describe_origin(paths: Sequence[str],
         and 'stack', versions of Python and the packages.
     """
     commit = _git('rev-parse', '--short', 'HEAD') or 'unknown'
-    if _git('status', '--porcelain', '--untracked-files=no', '--', *paths):
+    if _git('status', '--porcelain', '--untracked-files=no', '--', *paths,
+            ':(exclude)*.jsonl'):
         commit += '+changes'
     return dict(
         commit=commit,

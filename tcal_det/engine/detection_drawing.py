@@ -216,7 +216,8 @@ def _enlarged(sample: DetDataSample, shape: Tuple[int, int],
     for name in ('gt_instances', 'pred_instances'):
         if name in sample:
             instances = sample.get(name).clone()
-            instances.bboxes = instances.bboxes * factor
+            if 'bboxes' in instances:
+                instances.bboxes = instances.bboxes * factor
             if 'masks' in instances:
                 instances.masks = _resized(instances.masks, shape)
             setattr(sample, name, instances)

@@ -100,9 +100,9 @@ class DistillPair:
             *self._class_lines(),
             f'transport: {self.transport.name}, {self.transport_description}',
             # Transports that come earlier in the list are more exact.
-            *(f'    not {adapter.name}: the two '
-              f'{adapter.reason_against(self.student, self.teacher)}'
-              for adapter in TRANSPORTS[:TRANSPORTS.index(self.transport)]),
+            *(f'    not {transport.name}: the two '
+              f'{transport.reason_against(self.student, self.teacher)}'
+              for transport in TRANSPORTS[:TRANSPORTS.index(self.transport)]),
         ]
 
     @property

@@ -233,7 +233,7 @@ class Recalibration:
             dict(
                 images=[dict(id=image_id) for image_id in image_ids],
                 categories=[
-                    dict(id=image_id.category_id) for image_id in self.classes
+                    dict(id=entry.category_id) for entry in self.classes
                 ],
                 annotations=[]))
         return detections_from_coco(results, known)
@@ -307,7 +307,7 @@ def _read_classes(
     classes = tuple(
         _read_part(f'classes[{label}]', _read_class, form)
         for label, form in enumerate(forms))
-    ids = [category_id.category_id for category_id in classes]
+    ids = [entry.category_id for entry in classes]
     if len({isinstance(category_id, str) for category_id in ids}) > 1:
         raise InvalidTypeError(
             '`category_id` of `classes` must be all whole numbers or all '

@@ -114,10 +114,10 @@ class RobustnessSummary:
             content,
             cells=[
                 dict(
-                    figure.shift.to_dict(),
-                    num_detections=figure.num_detections,
-                    **_plain(figure.figures.intervals()))
-                for figure in self.cells
+                    cell.shift.to_dict(),
+                    num_detections=cell.num_detections,
+                    **_plain(cell.figures.intervals()))
+                for cell in self.cells
             ])
 
 

@@ -187,7 +187,7 @@ class FrozenTeacher(BaseTeacher):
             detector = build_detector(cfg)
         adapter = adapter_for(detector, 'teacher')
         self._student = adapter_for(student, 'student')
-        if self.decoder_layers == 'all' and not (self._student.uses_queries):
+        if self.decoder_layers == 'all' and not self._student.uses_queries:
             raise InvalidValueError(
                 "`teacher.decoder_layers='all'` is for students with "
                 f'queries, but the student {self._student.name} classifies '
