@@ -149,6 +149,7 @@ def test_reader_of_the_output_that_ends(lines):
               '        print("text")\n'
               'run_command(main)\n')
     process = subprocess.Popen([sys.executable, '-c', script],
+                               env=dict(os.environ, PYTHONUNBUFFERED=''),
                                stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)

@@ -57,6 +57,12 @@ def test_image_without_detections():
     assert found['scores'].dtype == torch.float32
 
 
+def test_tensor_whose_last_dimension_is_empty():
+    """Its strides are those of one column."""
+    found = load(pickle.dumps([torch.zeros(3, 0)]))[0]
+    assert found.shape == (3, 0)
+
+
 @pytest.mark.parametrize('protocol', PROTOCOLS)
 @pytest.mark.parametrize('value', [
     np.float32(0.1),
