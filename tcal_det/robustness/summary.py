@@ -116,8 +116,7 @@ class RobustnessSummary:
                 dict(
                     cell.shift.to_dict(),
                     num_detections=cell.num_detections,
-                    **_plain(cell.figures.intervals()))
-                for cell in self.cells
+                    **_plain(cell.figures.intervals())) for cell in self.cells
             ])
 
 

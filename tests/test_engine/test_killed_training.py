@@ -1,5 +1,4 @@
 """Training that is killed thirty times, and resumed."""
-import multiprocessing
 import os
 import os.path as osp
 import random
@@ -17,6 +16,7 @@ from mmengine.runner import Runner
 from tcal_det.commands import run_command
 from tcal_det.engine.resuming import resume
 from tcal_det.engine.training_state import find_training_state
+from tests.processes import CONTEXT
 
 # 16 MB, as the checkpoint of a small detector has.
 SIZE = 4_000_000
@@ -115,14 +115,10 @@ class KilledRun:
         self.max_keep_ckpts = max_keep_ckpts
         self.moments = random.Random(max_keep_ckpts)
         self.num_killed_while_writing = 0
-        # Imports torch once, and forks from there.
-        self.context = multiprocessing.get_context('forkserver')
-        self.context.set_forkserver_preload(
-            ['mmengine.runner', 'tcal_det.engine'])
 
     def start_and_kill(self, signum, while_writing=False):
-        here, there = self.context.Pipe()
-        process = self.context.Process(
+        here, there = CONTEXT.Pipe()
+        process = CONTEXT.Process(
             target=run_training,
             args=(self.work_dir, self.max_keep_ckpts, there))
         process.start()

@@ -1,39 +1,18 @@
 """What ``--resume`` decides before there is a Runner."""
 import os
 import os.path as osp
-import subprocess
-import sys
 
 import pytest
 import torch
-from mmengine.config import Config
-
-from tcal_det.engine.resuming import distillation_changes, resume
-from tcal_det.engine.training_state import TrainingState
-from tcal_det.errors import InvalidValueError, MissingFileError
-
-DISAGREEING = """
-import sys
 import torch.distributed as dist
 from mmengine.config import Config
-from tcal_det.engine.resuming import check_same_checkpoint
+
+from tcal_det.engine.resuming import (check_same_checkpoint,
+                                      distillation_changes, resume)
 from tcal_det.engine.training import leave_process_group
 from tcal_det.engine.training_state import TrainingState
-from tcal_det.errors import InvalidValueError
-rank, meeting_point = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group('gloo', init_method=f'file://{meeting_point}',
-                        rank=rank, world_size=2)
-check_same_checkpoint(Config(dict(load_from='a.pth')))
-check_same_checkpoint(Config(dict()))
-try:
-    check_same_checkpoint(Config(dict(load_from=[None, 'a.pth'][rank])))
-except InvalidValueError as error:
-    assert "finds [None, 'a.pth']" in str(error), error
-else:
-    raise AssertionError('refuses nothing')
-# Else gloo may abort a process that has succeeded.
-leave_process_group()
-"""
+from tcal_det.errors import InvalidValueError, MissingFileError
+from tests.processes import run_ranks
 
 
 def config(model=None, **options):
@@ -190,21 +169,17 @@ class TestDistillationChanges:
         ] == ['2 -> absent', '3 -> 4']
 
 
+def disagree(rank, meeting_point):
+    dist.init_process_group(
+        'gloo', init_method=f'file://{meeting_point}', rank=rank, world_size=2)
+    check_same_checkpoint(Config(dict(load_from='a.pth')))
+    check_same_checkpoint(Config(dict()))
+    with pytest.raises(InvalidValueError, match=r"finds \[None, 'a.pth'\]"):
+        check_same_checkpoint(Config(dict(load_from=[None, 'a.pth'][rank])))
+    # Else gloo may abort a process that has succeeded.
+    leave_process_group()
+
+
 @pytest.mark.slow
 def test_processes_that_disagree_all_stop(tmp_path):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', DISAGREEING, rank,
-             str(tmp_path / 'meet')],
-            env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            universal_newlines=True) for rank in '01'
-    ]
-    try:
-        for process in processes:
-            output = process.communicate(timeout=60)[0]
-            assert process.returncode == 0, output
-    finally:
-        for process in processes:
-            process.kill()
+    run_ranks(disagree, str(tmp_path / 'meet'))

@@ -1,8 +1,6 @@
 """A minute's worth of digits and configs for the commands."""
-import os
 import os.path as osp
 import runpy
-import subprocess
 import sys
 
 import pytest
@@ -14,6 +12,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from mmengine.visualization import Visualizer
 
+from tests.processes import ScriptProcess
 from tools.dataset_converters.digit_scenes import write_digit_scenes
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -82,21 +81,20 @@ def run_configs(tmp_path, digits, detector_cfg, teacher_files):
 
 
 @pytest.fixture
-def run_tool():
-    """Run a command of tools/ in a process of its own."""
+def start_tool(tmp_path):
+    """Start a command of tools/ in a process of its own."""
+    started = []
 
-    def run(name, *args, **kwargs):
-        return subprocess.run(
-            [sys.executable,
-             osp.join(REPOSITORY, 'tools', name), *args],
-            cwd=REPOSITORY,
-            env=dict(os.environ, OMP_NUM_THREADS='1'),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            universal_newlines=True,
-            **kwargs)
+    def start(name, *args):
+        process = ScriptProcess(REPOSITORY,
+                                str(tmp_path / f'output{len(started)}.txt'),
+                                osp.join(REPOSITORY, 'tools', name), *args)
+        started.append(process)
+        return process
 
-    return run
+    yield start
+    for process in started:
+        process.kill()
 
 
 @pytest.fixture

@@ -99,10 +99,11 @@ def test_resume_from_a_missing_checkpoint(call_tool, run_configs, tmp_path):
     assert "`--resume` 'gone.pth' does not exist" in line
 
 
-def test_digits_folder_is_not_overwritten(run_tool, digits):
+def test_digits_folder_is_not_overwritten(start_tool, digits):
     before = os.listdir(digits)
     # A process of its own: the command imports the file beside it.
-    process = run_tool('dataset_converters/digits_to_coco.py', '--out', digits)
+    process = start_tool('dataset_converters/digits_to_coco.py', '--out',
+                         digits).wait()
     line = one_line(process.returncode, process.stdout)
     assert '`out` must not exist' in line
     assert os.listdir(digits) == before

@@ -1,5 +1,4 @@
 """A teacher detector, which is loaded and calibrated but never trained."""
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import (Any, Callable, ContextManager, Dict, List, Optional,
@@ -15,13 +14,11 @@ from torch import Tensor
 from tcal_det.checks import check_choice
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from ..calibrators import Calibrator
-from ..class_correspondence import ClassCorrespondence, LogitColumns
-from ..class_matching import (ClassMap, check_class_map, describe_match,
-                              match_classes)
+from ..class_correspondence import ClassCorrespondence
+from ..class_matching import ClassMap, check_class_map
 from ..class_names import (ClassNames, checkpoint_class_names,
                            dataset_class_names)
 from ..configured_part import build_configured_part
-from ..detectors import detector_name
 from ..head_adapters import (HeadAdapter, ModuleCall, Observation, adapter_for,
                              recorded_calls)
 from .batch_norm_folding import fold_batch_norms
@@ -31,10 +28,12 @@ from .distillation_group import BaseTeacher, DistillationGroup
 from .image_normalization import ImageRenormalization
 from .sample_transport import (TRANSPORT_NAMES, SameSamples, SampleTransport,
                                choose_transport)
-from .teacher_check import STEPS, TeacherCheck
+from .teacher_check import TeacherCheck
+from .teacher_compatibility import (check_calibrator, check_unnamed_classes,
+                                    match_columns)
+from .teacher_log import CounterpartCount, teacher_summary
 from .training_step import TeacherOutput
 
-RULE = '-' * 60
 DECODER_LAYERS = ('last', 'all')
 
 
@@ -208,13 +207,12 @@ class FrozenTeacher(BaseTeacher):
                 and len(self._class_names) != adapter.num_classes):
             self._class_names = None
         if self._class_names is None and self.needs_logits:
-            self._check_unnamed_classes(adapter)
+            check_unnamed_classes(self._student, adapter, self.class_map,
+                                  self.checkpoint)
         detector.requires_grad_(False).eval()
         self._renormalize = ImageRenormalization(student.data_preprocessor,
                                                  detector.data_preprocessor)
-        print_log(
-            self._summary(adapter, checkpoint, self._describe(transport)),
-            'current')
+        print_log(self._summary(adapter, checkpoint, transport), 'current')
         device = next(student.parameters()).device
         self.adapter = adapter_for(
             fold_batch_norms(detector.to(device)), 'teacher')
@@ -232,57 +230,23 @@ class FrozenTeacher(BaseTeacher):
             self._counterparts = CounterpartCount(self._student.sample_name)
         self.calibrator.to(device).requires_grad_(False).eval()
 
-    def _describe(self, transport: Optional[Type[SampleTransport]]) -> str:
-        if transport is None:
-            return 'none, only its features are used'
-        if self.sampling is None:
-            return transport.name
-        return f'{transport.name}, {self.sampling}'
-
-    def _check_unnamed_classes(self, adapter: HeadAdapter) -> None:
-        """Check classes without names: their numbers must be equal."""
-        student = self._student
-        if self.class_map != 'auto':
-            names = [key for key in self.class_map if isinstance(key, str)]
-            if not names:
-                return
-            raise InvalidValueError(
-                '`teacher.classes` must give classes of the teacher as labels '
-                f'(integers), as the checkpoint {self.checkpoint!r} holds no '
-                f'class names, but got {names}')
-        if student.num_classes != adapter.num_classes:
-            raise InvalidValueError(
-                'teacher and student must classify the same classes where '
-                f'the checkpoint {self.checkpoint!r} holds no class names, '
-                f'but the teacher {adapter.name} has {adapter.num_classes} '
-                f'and the student {student.name} {student.num_classes}: give '
-                'a checkpoint with `meta.dataset_meta`, pairs of labels as '
-                '`teacher.classes`, or change `model.teacher.config` or '
-                f'`model.{student.num_classes_key}`')
-
     def _summary(self, adapter: HeadAdapter, checkpoint: str,
-                 transport: str) -> str:
-        """Describe the teacher for the log, in lines that are easy to find."""
-        detector, names = adapter.detector, self._class_names
-        parameters = sum(weight.numel() for weight in detector.parameters())
-        listed = 'names unknown: the checkpoint does not contain them'
-        if names is not None:
-            listed = ', '.join(
-                names[:10]) + (', ...' if len(names) > 10 else '')
-        calibrator = self.calibrator
-        if self.calibrator_cfg is None:
-            calibrator = 'none, raw logits'
-        return '\n'.join([
-            '',
-            RULE,
-            f'Teacher: {detector_name(detector)}, {parameters:,} parameters',
-            f'    config: {describe_config(self.config)}',
-            f'    checkpoint: {checkpoint!r}',
-            f'    {adapter.num_classes} classes: {listed}',
-            f'    calibrator: {calibrator}',
-            f'    transport: {transport}',
-            RULE,
-        ])
+                 transport: Optional[Type[SampleTransport]]) -> str:
+        calibrator = ('none, raw logits'
+                      if self.calibrator_cfg is None else self.calibrator)
+        if transport is None:
+            how = 'none, only its features are used'
+        elif self.sampling is None:
+            how = transport.name
+        else:
+            how = f'{transport.name}, {self.sampling}'
+        return teacher_summary(
+            adapter,
+            self._class_names,
+            config=describe_config(self.config),
+            checkpoint=checkpoint,
+            calibrator=str(calibrator),
+            transport=how)
 
     def prepare_batch(self, images: Tensor,
                       data_samples: SampleList) -> 'PreparedBatch':
@@ -304,7 +268,9 @@ class FrozenTeacher(BaseTeacher):
             # mmengine's RuntimeInfoHook writes it when training starts.
             metainfo = MessageHub.get_current_instance().get_info(
                 'dataset_meta')
-            self._match_classes(dataset_class_names(metainfo))
+            self.classes = match_columns(self._student, self.adapter,
+                                         dataset_class_names(metainfo),
+                                         self._class_names, self.class_map)
         with torch.no_grad(), self._recorded() as calls:
             images = self._renormalize(images, data_samples)
             transport_data = None
@@ -321,41 +287,6 @@ class FrozenTeacher(BaseTeacher):
         return recorded_calls(
             {name: parts[name]
              for name in self._parts if name in parts})
-
-    def _match_classes(self, names: Optional[ClassNames]) -> None:
-        """Determine the shared classes from the student's class names."""
-        student, teacher = self._student, self.adapter
-        if names is not None and len(names) != student.num_classes:
-            names = None
-        shared = None
-        if self._class_names is not None or self.class_map != 'auto':
-            if names is not None:
-                shared = self._shared_classes(names)
-            elif (self.class_map != 'auto'
-                  or student.num_classes != teacher.num_classes):
-                raise InvalidValueError(
-                    'the train dataset must have the '
-                    f'{student.num_classes} class names of the student '
-                    f'{student.name} as `metainfo.classes`, to be compared '
-                    f'with the {teacher.num_classes} of the teacher '
-                    f'{teacher.name}, but has none: set them')
-        self.classes = ClassCorrespondence(
-            *(LogitColumns(adapter.activation, adapter.num_classes,
-                           adapter.cls_channels)
-              for adapter in (student, teacher)), shared)
-
-    def _shared_classes(self, names: ClassNames) -> list:
-        teacher_names = self._class_names
-        if teacher_names is None:
-            teacher_names = tuple(map(str, range(self.adapter.num_classes)))
-        shared = match_classes(teacher_names, names, self.class_map)
-        if teacher_names != names:
-            print_log(
-                '\n    '.join([
-                    f'Teacher and student share {len(shared)} classes:',
-                    *describe_match(shared, teacher_names, names)
-                ]), 'current')
-        return shared
 
     def classify_samples(self, prepared: 'PreparedBatch',
                          observation: Observation) -> List[DistillationGroup]:
@@ -530,69 +461,3 @@ class PreparedBatch:
     images: Tensor
     transport_data: Any
     calls: Dict[str, ModuleCall]
-
-
-class CounterpartCount:
-    """Log for how many samples of the first steps the teacher has logits.
-
-    Args:
-        sample_name (str): Plural name of the student's samples.
-    """
-
-    def __init__(self, sample_name: str) -> None:
-        self.is_finished = False
-        self._sample_name = sample_name
-        self._step = self._num_matched = self._num_samples = 0
-
-    def observe(self, distill_groups: Sequence[DistillationGroup],
-                observation: Observation) -> None:
-        """Count the samples of a training step, without waiting for a GPU.
-
-        Args:
-            distill_groups (sequence[DistillationGroup]): Groups of the step.
-            observation (Observation): Samples that the student classified.
-        """
-        if self._step == 0 and all(distill_group.index is None
-                                   for distill_group in distill_groups):
-            self.is_finished = True
-            return
-        self._step += 1
-        self._num_matched += sum(
-            len(distill_group.logits) for distill_group in distill_groups)
-        self._num_samples += sum(
-            len(observation.groups[distill_group.group_index].logits)
-            for distill_group in distill_groups)
-        if self._step < STEPS:
-            return
-        self.is_finished = True
-        share = 100 * self._num_matched / max(self._num_samples, 1)
-        print_log(
-            f'Teacher: answers for {self._num_matched} of the '
-            f'{self._num_samples} {self._sample_name} of the first '
-            f'{self._step} steps ({share:.1f} %)',
-            'current',
-            level=logging.INFO if self._num_matched else logging.WARNING)
-
-
-def check_calibrator(calibrator: Calibrator, teacher: HeadAdapter) -> None:
-    """Refuse a calibrator that is made for another kind of head.
-
-    Args:
-        calibrator (Calibrator): Calibrator of ``teacher.calibrator``.
-        teacher (HeadAdapter): Adapter of the teacher.
-
-    Raises:
-        InvalidValueError: If the activations or the numbers of columns
-            differ.
-    """
-    if calibrator.activation != teacher.activation:
-        others = dict(
-            softmax='TemperatureScaling or VectorScaling',
-            sigmoid="PlattScaling, FocalPosterior or TemperatureScaling with "
-            "activation='sigmoid'")[teacher.activation]
-        raise InvalidValueError(
-            f'`teacher.calibrator` must be made for {teacher.activation} '
-            f'heads, the kind of the teacher {teacher.name}, but '
-            f'{type(calibrator).__name__} is for {calibrator.activation}: use '
-            f'{others}')
-    calibrator.check_cls_channels(teacher.cls_channels)

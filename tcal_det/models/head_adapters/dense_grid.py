@@ -1,6 +1,7 @@
 """Positions and sizes of the priors of a dense head."""
 from typing import List, Optional, Sequence, Tuple
 
+import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -34,13 +35,43 @@ class DenseGrid:
         self.offset: float = getattr(generator, 'center_offset',
                                      getattr(generator, 'offset', 0.0))
 
+    def reason_against(self, student: 'DenseGrid') -> Optional[str]:
+        """Explain why this grid of a teacher lacks priors of the student's.
 
-def anchors_as_text(anchors: Tensor) -> str:
-    """Format the sizes of the first three anchors of a cell for a message.
+        Args:
+            student (DenseGrid): Grid of the student.
 
-    Args:
-        anchors (Tensor): Corners of the anchors, shape (A, 4).
-    """
+        Returns:
+            str, optional: Reason for a message; None if it has all of them.
+        """
+        missing = [
+            stride for stride in student.strides if stride not in self.strides
+        ]
+        if missing:
+            return (f'must have maps of the same strides, but the teacher has '
+                    f'{self.strides} and the student {student.strides}: '
+                    'choose a teacher with the strides of the student')
+        for level, stride in enumerate(student.strides):
+            index = self.strides.index(stride)
+            counts = self.num_priors[index], student.num_priors[level]
+            if counts[0] != counts[1]:
+                return ('must have the same number of priors in a cell, but '
+                        f'at stride {stride} the teacher has {counts[0]} '
+                        f'and the student {counts[1]}: choose a teacher with '
+                        'the anchors of the student')
+            anchors = self.anchors[index], student.anchors[level]
+            if counts[0] > 1 and None not in anchors and not torch.allclose(
+                    *anchors):
+                teacher_sizes, student_sizes = map(_sizes_as_text, anchors)
+                return (
+                    'must have the same anchors in the same order, but at '
+                    f'stride {stride} the teacher has {teacher_sizes} and the '
+                    f'student {student_sizes}: change `anchor_generator`')
+        return None
+
+
+def _sizes_as_text(anchors: Tensor) -> str:
+    """Format the sizes of the first three anchors of a cell for a message."""
     sizes = (anchors[:, 2:] - anchors[:, :2]).tolist()
     shown = ', '.join(f'{width:.3g}x{height:.3g}'
                       for width, height in sizes[:3])

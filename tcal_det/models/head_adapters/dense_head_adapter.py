@@ -8,24 +8,23 @@ Shapes: N images; :math:`P_l` priors of level l in an image; C columns of
 logits; K classes.
 """
 from contextlib import contextmanager
-from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
-                    Tuple)
+from typing import (Callable, Dict, Iterator, List, Optional, Sequence, Tuple)
 
 import torch
 import torch.nn as nn
 from mmdet.models.dense_heads import GFLHead, SABLRetinaHead
 from mmdet.models.losses import QualityFocalLoss, VarifocalLoss
 from mmdet.structures import SampleList
-from mmdet.utils import reduce_mean
 from mmengine.logging import print_log
 from torch import Tensor
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from .classification_samples import (ClassificationSamples, Observation,
-                                     Predictions, count_foreground)
+                                     Predictions)
 from .decoded_boxes import PredictedBoxes, clip_to_images, label_by_overlap
-from .dense_grid import DenseGrid, anchors_as_text
+from .dense_grid import DenseGrid
 from .dense_head_specs import LossCall, Targets, head_spec
+from .dense_targets import loss_divisor, split_targets
 from .head_adapter import HeadAdapter
 from .hooks import removed_on_exit
 from .module_calls import ModuleCall
@@ -135,10 +134,14 @@ class DenseHeadAdapter(HeadAdapter):
 
     def _as_groups(self, outputs: tuple, calls: List[LossCall],
                    data_samples: SampleList) -> List[ClassificationSamples]:
-        maps = outputs[0]
+        spec, maps = self._spec, outputs[0]
         num_images = maps[0].shape[0]
         num_priors = [self._num_priors(level) for level in maps]
-        parts = self._parts(self._targets(calls), num_images, num_priors)
+        targets = None
+        if spec.targets is not None and calls:
+            targets = spec.targets(calls, self.num_classes)
+            self._check_all_classified(targets, num_images * sum(num_priors))
+        parts = split_targets(targets, spec.order, num_images, num_priors)
         groups = []
         for level, logits in enumerate(
                 self._logits(outputs, calls, num_images, num_priors)):
@@ -152,10 +155,19 @@ class DenseHeadAdapter(HeadAdapter):
                     location=tuple(maps[level].shape[-2:]),
                     stage=level,
                     **parts[level]))
-        divisor = self._divisor(groups, calls, data_samples)
+        divisor = loss_divisor(spec.divisor, groups, calls, data_samples,
+                               self.num_classes)
         for group in groups:
             group.avg_factor = divisor
         return groups
+
+    def _check_all_classified(self, targets: Targets, expected: int) -> None:
+        if len(targets.labels) != expected:
+            raise InvalidTypeError(
+                f'the `bbox_head` {type(self._head).__name__} of {self.name} '
+                f'must classify all of its {expected} priors, but its '
+                f'`loss_cls` was given {len(targets.labels)}: heads that '
+                'train on a subset of their priors cannot be read')
 
     def _num_priors(self, level: Tensor) -> int:
         """Count the priors of a level in one image."""
@@ -175,59 +187,6 @@ class DenseHeadAdapter(HeadAdapter):
             return
         for level in range(len(num_priors)):
             yield spec.logits(self._head, outputs, level).flatten(0, 1)
-
-    def _targets(self, calls: List[LossCall]) -> Optional[Targets]:
-        if self._spec.targets is None or not calls:
-            return None
-        return self._spec.targets(calls, self.num_classes)
-
-    def _parts(self, targets: Optional[Targets], num_images: int,
-               num_priors: List[int]) -> List[Dict[str, Tensor]]:
-        """Split labels, quality and weights by level."""
-        parts: List[Dict[str, Tensor]] = [{} for _ in num_priors]
-        if targets is None:
-            return parts
-        expected = num_images * sum(num_priors)
-        if len(targets.labels) != expected:
-            raise InvalidTypeError(
-                f'the `bbox_head` {type(self._head).__name__} of {self.name} '
-                f'must classify all of its {expected} priors, but its '
-                f'`loss_cls` was given {len(targets.labels)}: heads that '
-                'train on a subset of their priors cannot be read')
-        for name, values in targets._asdict().items():
-            if values is None:
-                continue
-            if self._spec.order == 'level':
-                levels = values.split(
-                    [num_images * count for count in num_priors])
-            else:
-                levels = values.view(num_images, -1).split(num_priors, dim=1)
-            for part, values_of_level in zip(parts, levels):
-                part[name] = values_of_level.reshape(-1)
-        return parts
-
-    def _divisor(self, groups: List[ClassificationSamples],
-                 calls: List[LossCall], data_samples: SampleList) -> Any:
-        """Compute the divisor of the head's own classification loss.
-
-        Every rank must take part in the sum over all ranks, also a rank
-        without positives; otherwise the other ranks would wait forever.
-        """
-        kind = self._spec.divisor
-        device = groups[0].logits.device
-        if kind == 'avg_factor':
-            return next((call.avg_factor for call in calls), None)
-        if kind == 'objects':
-            total = torch.tensor(
-                sum(len(sample.gt_instances) for sample in data_samples),
-                dtype=torch.float32,
-                device=device)
-        elif kind == 'positives' or groups[0].quality is None:
-            total = count_foreground(groups, self.num_classes)
-        else:
-            total = torch.stack([group.quality.sum()
-                                 for group in groups]).sum()
-        return reduce_mean(total).clamp(min=1)
 
     def choose(
             self,
@@ -377,32 +336,7 @@ class DenseHeadAdapter(HeadAdapter):
         return torch.cat([level.flatten() for level in outputs[0]])
 
     def reason_against_student(self, student: HeadAdapter) -> Optional[str]:
-        grid, student_grid = self._grid, student._grid
-        missing = [
-            stride for stride in student_grid.strides
-            if stride not in grid.strides
-        ]
-        if missing:
-            return (f'must have maps of the same strides, but the teacher has '
-                    f'{grid.strides} and the student {student_grid.strides}: '
-                    'choose a teacher with the strides of the student')
-        for level, stride in enumerate(student_grid.strides):
-            index = grid.strides.index(stride)
-            counts = grid.num_priors[index], student_grid.num_priors[level]
-            if counts[0] != counts[1]:
-                return ('must have the same number of priors in a cell, but '
-                        f'at stride {stride} the teacher has {counts[0]} '
-                        f'and the student {counts[1]}: choose a teacher with '
-                        'the anchors of the student')
-            anchors = grid.anchors[index], student_grid.anchors[level]
-            if counts[0] > 1 and None not in anchors and not torch.allclose(
-                    *anchors):
-                teacher_sizes, student_sizes = map(anchors_as_text, anchors)
-                return (
-                    'must have the same anchors in the same order, but at '
-                    f'stride {stride} the teacher has {teacher_sizes} and the '
-                    f'student {student_sizes}: change `anchor_generator`')
-        return None
+        return self._grid.reason_against(student._grid)
 
     def prepare_as_teacher(self, student: HeadAdapter) -> None:
         if (not isinstance(student, DenseHeadAdapter)

@@ -11,10 +11,8 @@ from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
 import torch
 import torch.nn as nn
 from mmcv.ops import RoIAlign
-from mmdet.models.losses import CrossEntropyCustomLoss, SeesawLoss
 from mmdet.models.roi_heads import (CascadeRoIHead, MultiInstanceRoIHead,
                                     StandardRoIHead)
-from mmdet.models.roi_heads.bbox_heads import MultiInstanceBBoxHead
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList
@@ -23,6 +21,8 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..logits import at_least_float32
+from .bbox_head_columns import (UNORDERED, BBoxHeadColumns,
+                                reason_against_bbox_head)
 from .classification_samples import (ClassificationSamples, Observation,
                                      Predictions)
 from .head_adapter import HeadAdapter
@@ -34,19 +34,12 @@ from .roi_samples import (RoICandidates, assign_and_sample,
                           regressed_boxes)
 from .rpn_adapter import RPNAdapter
 
-UNORDERED = (
-    'predicts a set of objects for each RoI, and its loss chooses their '
-    'order: rows of teacher and student cannot be paired')
-
 
 class RoIHeadAdapter(HeadAdapter):
     """Adapter of standard and cascade RoI heads.
 
-    The heads classify with softmax, Seesaw loss or sigmoid. A group of
-    samples is a stage. The columns of a Seesaw head (K classes and 2 of
-    objectness) are converted to K + 1 logits whose softmax gives the head's
-    probabilities. A sigmoid RoI head of mmdet also has K + 1 columns, or K
-    with CrossEntropyCustomLoss.
+    The heads classify with softmax, Seesaw loss or sigmoid, see
+    :class:`BBoxHeadColumns`. A group of samples is a stage.
     """
 
     sample_name = 'RoIs'
@@ -56,9 +49,10 @@ class RoIHeadAdapter(HeadAdapter):
     def __init__(self, detector: nn.Module) -> None:
         super().__init__(detector)
         bbox_head = self._bbox_heads[0]
-        self.num_classes = bbox_head.num_classes
-        self.cls_channels = _cls_channels(bbox_head)
-        self.activation = _activation(bbox_head)
+        self._columns = BBoxHeadColumns.of(bbox_head)
+        self.num_classes = self._columns.num_classes
+        self.cls_channels = self._columns.cls_channels
+        self.activation = self._columns.activation
         # Whether the student of this teacher has another number of stages.
         self._averages_stages = False
         # Whether the student is a TridentNet with another number of branches.
@@ -126,9 +120,9 @@ class RoIHeadAdapter(HeadAdapter):
         if getattr(roi_head, 'bbox_head', None) is None:
             return f'{kind} without a `bbox_head`'
         stages = _as_stages(roi_head.bbox_head)
-        reasons = map(_reason_against_bbox_head, stages)
+        reasons = map(reason_against_bbox_head, stages)
         reason = next((reason for reason in reasons if reason), None)
-        if reason is None and len(set(map(_columns_of, stages))) > 1:
+        if reason is None and len(set(map(BBoxHeadColumns.of, stages))) > 1:
             reason = (f'{kind} whose stages differ in their classes or in '
                       'the kind of their `loss_cls`: give all stages the same')
         return reason
@@ -164,7 +158,7 @@ class RoIHeadAdapter(HeadAdapter):
                     index: int) -> ClassificationSamples:
         num_images = len(stage.features[0]) // self._repeats
         return ClassificationSamples(
-            logits=self._columns(stage.logits),
+            logits=self._columns.as_logits(stage.logits),
             image_index=stage.rois[:, 0].long() % num_images,
             location=stage.rois,
             stage=index,
@@ -209,7 +203,7 @@ class RoIHeadAdapter(HeadAdapter):
             Tensor: Logits with their graph, shape (S, C).
         """
         bbox_head, = self._bbox_heads
-        return self._columns(bbox_head(*inputs)[0])
+        return self._columns.as_logits(bbox_head(*inputs)[0])
 
     def reason_against_exchange(self, student: HeadAdapter) -> Optional[str]:
         if not isinstance(student, RoIHeadAdapter):
@@ -282,7 +276,8 @@ class RoIHeadAdapter(HeadAdapter):
 
     def _mean_columns(self, logits: Sequence[Tensor]) -> Tensor:
         """Average the logits of stages, as mmdet's cascades do in testing."""
-        return self._columns(sum(map(at_least_float32, logits)) / len(logits))
+        return self._columns.as_logits(
+            sum(map(at_least_float32, logits)) / len(logits))
 
     def _run_head(self, features: Tuple[Tensor], context: Dict[str, Any],
                   rois: Tensor, stage: int) -> Dict[str, Tensor]:
@@ -302,16 +297,6 @@ class RoIHeadAdapter(HeadAdapter):
         if getattr(roi_head, 'with_glbctx', False):
             context['glbctx_feat'] = roi_head.glbctx_head(features)[1]
         return context
-
-    def _columns(self, logits: Tensor) -> Tensor:
-        """Convert logits so that the activation gives the probabilities."""
-        if not isinstance(self._bbox_heads[0].loss_cls, SeesawLoss):
-            return logits
-        logits = at_least_float32(logits)
-        objectness = logits[:, -2:].log_softmax(dim=1)
-        classes = logits[:, :-2].log_softmax(dim=1)
-        return torch.cat([classes + objectness[:, :1], objectness[:, 1:]],
-                         dim=1)
 
     def probe(self) -> Tensor:
         weight = next(self.detector.parameters())
@@ -471,7 +456,7 @@ class RoIHeadAdapter(HeadAdapter):
             targets = bbox_head.get_targets(results, self._train_cfg(stage))
             groups.append(
                 ClassificationSamples(
-                    logits=self._columns(outputs['cls_score']),
+                    logits=self._columns.as_logits(outputs['cls_score']),
                     image_index=rois[:, 0].long() % num_images,
                     location=rois,
                     stage=stage,
@@ -492,40 +477,3 @@ class RoIHeadAdapter(HeadAdapter):
 
 def _as_stages(modules: nn.Module) -> Sequence[nn.Module]:
     return modules if isinstance(modules, nn.ModuleList) else [modules]
-
-
-def _activation(bbox_head: nn.Module) -> str:
-    use_sigmoid = getattr(bbox_head.loss_cls, 'use_sigmoid', False)
-    # SeesawLoss also has this flag, but uses softmax.
-    is_softmax = not use_sigmoid or isinstance(bbox_head.loss_cls, SeesawLoss)
-    return 'softmax' if is_softmax else 'sigmoid'
-
-
-def _cls_channels(bbox_head: nn.Module) -> int:
-    loss_cls = bbox_head.loss_cls
-    if isinstance(loss_cls, CrossEntropyCustomLoss):
-        return loss_cls.get_cls_channels(bbox_head.num_classes)
-    return bbox_head.num_classes + 1
-
-
-def _columns_of(bbox_head: nn.Module) -> tuple:
-    """Describe the meaning of the columns of the logits, for comparison."""
-    return (_activation(bbox_head), bbox_head.num_classes,
-            _cls_channels(bbox_head), isinstance(bbox_head.loss_cls,
-                                                 SeesawLoss))
-
-
-def _reason_against_bbox_head(bbox_head: nn.Module) -> Optional[str]:
-    kind = f'has the `bbox_head` {type(bbox_head).__name__}'
-    loss_cls = getattr(bbox_head, 'loss_cls', None)
-    if isinstance(bbox_head, MultiInstanceBBoxHead):
-        return f'{kind}, which {UNORDERED}'
-    # The bbox head of SABL always classifies and has no such flag.
-    if loss_cls is None or not getattr(bbox_head, 'with_cls', True):
-        return f'{kind}, which does not classify'
-    if (getattr(loss_cls, 'custom_cls_channels', False)
-            and not isinstance(loss_cls,
-                               (CrossEntropyCustomLoss, SeesawLoss))):
-        return (f'{kind} with {type(loss_cls).__name__}, which defines its '
-                'own meaning of the columns of the logits')
-    return None

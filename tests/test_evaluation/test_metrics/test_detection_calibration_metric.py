@@ -2,17 +2,17 @@ import json
 import logging
 import math
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from mmdet.evaluation import CocoMetric
 from mmdet.utils import register_all_modules
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 
+from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import (InvalidTypeError, InvalidValueError,
                              MissingFileError)
 from tcal_det.evaluation.functional import (detections_from_coco,
@@ -20,6 +20,7 @@ from tcal_det.evaluation.functional import (detections_from_coco,
                                             ground_truth_from_coco)
 from tcal_det.evaluation.metrics import DetectionCalibrationMetric
 from tcal_det.registry import METRICS
+from tests.processes import run_ranks
 from tests.test_evaluation.test_metrics.metric_samples import (ann_file,
                                                                classes_of,
                                                                samples_of)
@@ -102,51 +103,24 @@ def test_two_ranks_equal_one(scene, monkeypatch):
     assert ranks[0].evaluate(len(samples)) == alone
 
 
-RANK = """
-import json, sys
-import torch.distributed as dist
-from mmengine.dist import get_rank
-from tcal_det.engine.training import leave_process_group
-from tcal_det.evaluation.metrics import DetectionCalibrationMetric
-from tests.test_evaluation.test_metrics import metric_samples
-dist.init_process_group('gloo', init_method='file://' + sys.argv[1],
-                        rank=int(sys.argv[2]), world_size=2)
-with open(metric_samples.ann_file('det_ties')) as file:
-    annotations = json.load(file)
-with open(metric_samples.ann_file('det_ties').replace('_gt', '_dt')) as file:
-    results = json.load(file)
-samples = metric_samples.samples_of(annotations, results)
-metric = DetectionCalibrationMetric(metric_samples.ann_file('det_ties'))
-metric.dataset_meta = dict(classes=metric_samples.classes_of(annotations))
-metric.process({}, samples[get_rank()::2])
-print('FIGURES', json.dumps(metric.evaluate(len(samples))))
-leave_process_group()
-"""
+def evaluate_half(rank, samples, classes, folder):
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
+    metric = DetectionCalibrationMetric(ann_file('det_ties'))
+    metric.dataset_meta = dict(classes=classes)
+    metric.process({}, samples[rank::2])
+    torch.save(metric.evaluate(len(samples)), f'{folder}/{rank}')
+    leave_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(scene, tmp_path):
+    samples, classes = scene('det_ties')
     alone = evaluate(
-        DetectionCalibrationMetric(ann_file('det_ties')), *scene('det_ties'))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', RANK,
-             str(tmp_path / 'meet'), rank],
-            cwd=str(tmp_path),
-            env=dict(
-                os.environ,
-                OMP_NUM_THREADS='1',
-                PYTHONPATH=os.pathsep.join(sys.path)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            universal_newlines=True) for rank in '01'
-    ]
-    for process in processes:
-        output = process.communicate(timeout=120)[0]
-        assert process.returncode == 0, output
-        line, = (
-            line for line in output.splitlines() if line.startswith('FIGURES'))
-        assert json.loads(line[len('FIGURES'):]) == alone
+        DetectionCalibrationMetric(ann_file('det_ties')), samples, classes)
+    run_ranks(evaluate_half, samples, classes, str(tmp_path))
+    for rank in (0, 1):
+        assert torch.load(tmp_path / str(rank)) == alone
 
 
 def test_sees_what_coco_metric_writes(scene, tmp_path):

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from tcal_det.engine.training import leave_process_group
 from tcal_det.errors import InvalidValueError
@@ -18,6 +17,7 @@ from tcal_det.models.distillers.auto_weight import (LARGE, STEPS, AutoWeight,
                                                     parse_loss_weight)
 from tcal_det.registry import MODELS
 from tests.head_families import build, distiller_cfg, write_teacher
+from tests.processes import run_ranks
 
 
 @pytest.mark.parametrize('weight', [1.0, 0, None, '1'])
@@ -131,7 +131,7 @@ def measure_on(rank, init_file, results):
 @pytest.mark.slow
 def test_processes_agree(tmp_path):
     results = str(tmp_path / 'factor')
-    mp.spawn(measure_on, (str(tmp_path / 'init'), results), nprocs=2)
+    run_ranks(measure_on, str(tmp_path / 'init'), results)
     first, second = (torch.load(f'{results}.{rank}') for rank in (0, 1))
     # The first step gives 4, the second 2.
     assert first == second

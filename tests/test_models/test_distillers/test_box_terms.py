@@ -4,7 +4,6 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmcv.ops import RoIAlign, batched_nms
 from mmdet.models.dense_heads import rpn_head
 from mmdet.registry import MODELS as MMDET_MODELS
@@ -20,6 +19,7 @@ from tests.box_term_cases import (CASES, NAME, gradients, its_own_teacher,
                                   make_student, step, student_cfg)
 from tests.head_families import build, detector_cfg, write_teacher
 from tests.module_runs import count_runs
+from tests.processes import run_ranks
 
 EACH = pytest.mark.parametrize('case', CASES)
 
@@ -292,7 +292,7 @@ def test_two_ranks_are_one_process(tmp_path, batch):
         case: write_teacher(tmp_path, family, case)
         for case, (family, _) in CASES.items()
     }
-    mp.spawn(run_rank, (str(tmp_path), teachers, raw), nprocs=2)
+    run_ranks(run_rank, str(tmp_path), teachers, raw)
     ranks = [torch.load(f'{tmp_path}/{rank}.pt') for rank in (0, 1)]
     for case, teacher in teachers.items():
         model = build(student_cfg(case, teacher), MODELS)

@@ -5,12 +5,12 @@ from collections import OrderedDict
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 
 from tcal_det.engine.training import leave_process_group
 from tcal_det.registry import MODELS
+from tests.processes import run_ranks
 
 LEARNING_RATE = 0.01
 
@@ -75,9 +75,7 @@ def test_two_ranks_equal_the_averaged_gradients(distiller_cfg, batch, tmp_path,
         cfgs.append(cfg)
     halves = [batch(num_images=1, seed=seed) for seed in (0, 1)]
     results = str(tmp_path / 'weights')
-    mp.spawn(
-        train_one_half, (cfgs, halves, str(tmp_path / 'init'), results),
-        nprocs=2)
+    run_ranks(train_one_half, cfgs, halves, str(tmp_path / 'init'), results)
     ranks = [torch.load(f'{results}.{rank}') for rank in (0, 1)]
     for case, cfg, (size, first), (_, second) in zip(CASES, cfgs, *ranks):
         for mine, its in zip(first, second):

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
@@ -22,6 +21,7 @@ from tcal_det.recalibration import ClassRecalibration, PlattMap, Recalibration
 from tcal_det.registry import MODELS
 from tests.head_families import (bbox_heads, build, detector_cfg,
                                  distiller_cfg, replaced, write_teacher)
+from tests.processes import run_ranks
 from tests.test_models.test_distillers.training_ranks import (
     build_for_training, train_one_half, training_loss)
 
@@ -263,7 +263,7 @@ def test_two_ranks_average_their_gradients(batch, tmp_path):
         batch(num_images=1, num_boxes=num_boxes, seed=seed)
         for seed, num_boxes in enumerate((5, 1))
     ]
-    mp.spawn(train_one_half, (cfgs, halves, str(tmp_path)), nprocs=2)
+    run_ranks(train_one_half, cfgs, halves, str(tmp_path))
     first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1))
 
     retinanet, gfl = map(build_for_training, cfgs)

@@ -5,7 +5,6 @@ import pickle
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.model import ExponentialMovingAverage, MMDistributedDataParallel
 from mmengine.registry import init_default_scope
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tcal_det.engine.training import leave_process_group
 from tcal_det.registry import MODELS
 from tests.head_families import build, detector_cfg, write_teacher
+from tests.processes import run_ranks
 from tests.test_models.test_distillers.feature_term_cases import (
     feature_losses, student_cfg, wide)
 
@@ -155,7 +155,7 @@ def test_two_ranks_average_their_gradients(tmp_path, batch):
     losses['loss_DPKLoss']['momentum'] = 1.0
     cfg = student_cfg('faster', teacher, losses)
     halves = [batch(num_images=1, seed=seed) for seed in (0, 1)]
-    mp.spawn(train_one_half, ([cfg, moving], halves, str(tmp_path)), nprocs=2)
+    run_ranks(train_one_half, [cfg, moving], halves, str(tmp_path))
     ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1)]
 
     expected = {}

@@ -7,7 +7,7 @@ from mmengine.registry import init_default_scope
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.calibrators import MaxLogitScaling
-from tcal_det.models.distillers.frozen_teacher import check_calibrator
+from tcal_det.models.distillers.teacher_compatibility import check_calibrator
 from tcal_det.models.losses import logit_kl_div
 from tcal_det.registry import MODELS
 

@@ -4,11 +4,11 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
 
 from tcal_det.engine.training import leave_process_group
+from tests.processes import run_ranks
 from tests.query_cases import batch, distiller, kd_loss, tiny_model
 
 NAME = 'TwoStageDeformableDETR'
@@ -54,7 +54,7 @@ def train_one_half(rank, folder):
 @pytest.mark.slow
 def test_two_ranks_are_one_batch(tmp_path):
     """The student's decoder runs once more inside of DDP's forward."""
-    mp.spawn(train_one_half, (tmp_path, ), nprocs=2)
+    run_ranks(train_one_half, tmp_path)
     first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1))
     for transport, mine, its in zip(TRANSPORTS, first, second):
         expected = gradients_of(make_student(tmp_path, transport), batch(NAME))

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from tcal_det.errors import InvalidValueError
 from tcal_det.models.class_names import (checkpoint_class_names,
                                          dataset_class_names, plain_spelling)
-from tcal_det.models.distillers import frozen_teacher, teacher_check
+from tcal_det.models.distillers import teacher_check, teacher_log
 from tcal_det.models.distillers.distillation_group import DistillationGroup
 from tcal_det.models.distillers.teacher_check import STEPS, TeacherCheck
 from tcal_det.models.head_adapters import ClassificationSamples, Observation
@@ -352,12 +352,12 @@ def test_samples_with_a_counterpart_are_counted(monkeypatch):
     """Of the groups that are taught, in the first steps."""
     logged = []
     monkeypatch.setattr(
-        frozen_teacher, 'print_log', lambda text, logger, level: logged.append(
+        teacher_log, 'print_log', lambda text, logger, level: logged.append(
             (level, text)))
     group = distill_group([0] * 8, [0] * 8).samples
     part = distill_group([0, 1], [0, 1])
     part.index = torch.tensor([3, 5])
-    count = frozen_teacher.CounterpartCount('queries')
+    count = teacher_log.CounterpartCount('queries')
     observation = Observation([group])
     for _ in range(STEPS):
         assert not count.is_finished
@@ -368,7 +368,7 @@ def test_samples_with_a_counterpart_are_counted(monkeypatch):
                        'first 10 steps (25.0 %)')]
     part = distill_group([], torch.zeros(0, dtype=torch.long))
     part.index = torch.zeros(0, dtype=torch.long)
-    count = frozen_teacher.CounterpartCount('queries')
+    count = teacher_log.CounterpartCount('queries')
     for _ in range(STEPS):
         count.observe([part], observation)
     assert logged[1][0] == logging.WARNING

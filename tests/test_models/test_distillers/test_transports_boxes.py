@@ -3,7 +3,6 @@ import copy
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.bbox import bbox_overlaps
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -12,6 +11,7 @@ from tcal_det.engine import CPUAmpOptimWrapper
 from tcal_det.registry import MODELS
 from tests.head_families import (FAMILIES, build, detector_cfg, distiller_cfg,
                                  write_teacher)
+from tests.processes import run_ranks
 from tests.test_models.test_distillers.training_ranks import (
     build_for_training, train_one_half, training_loss)
 
@@ -331,7 +331,7 @@ def test_two_ranks_average_their_gradients(pair_cfg, batch, tmp_path):
         for teacher, student, _ in (PAIRS[0], PAIRS[3])
     ]
     halves = [batch(num_images=1, seed=seed) for seed in (0, 1)]
-    mp.spawn(train_one_half, (cfgs, halves, str(tmp_path)), nprocs=2)
+    run_ranks(train_one_half, cfgs, halves, str(tmp_path))
     ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1)]
     for position, cfg in enumerate(cfgs):
         model = build_for_training(cfg)

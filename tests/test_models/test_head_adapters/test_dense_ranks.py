@@ -4,13 +4,13 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 
 from tcal_det.engine.training import leave_process_group
 from tcal_det.registry import MODELS
 from tests.dense_cases import batch, build, tiny_model
+from tests.processes import run_ranks
 
 # One of each divisor: the head's own, reduced; qualities; positives;
 # objects. Sums of qualities below 1 would count as 1 on each rank.
@@ -60,7 +60,7 @@ def test_two_ranks_divide_as_one(tmp_path, monkeypatch):
     for name in HEADS:
         teacher = build(tiny_model(name), seed=1)
         torch.save(dict(state_dict=teacher.state_dict()), f'{name}.pth')
-    mp.spawn(run_rank, (str(tmp_path), ), nprocs=2)
+    run_ranks(run_rank, str(tmp_path))
     first, second = (torch.load(f'{rank}.pt') for rank in (0, 1))
     expected = distillation_terms()
     for name in HEADS:
