@@ -18,7 +18,7 @@ NUM_CLASSES = 4
 CHANNELS = 32
 SIZE = (128, 160)
 # DDOD's deformable convolutions need 3 cells at the largest stride.
-SIZES = dict(DDODHead=(384, 416), SSDHead=(300, 300), PISASSDHead=(300, 300))
+SIZES = dict(DDODHead=(384, 416), PISASSDHead=(300, 300))
 WITH_MASKS = ('YOLACTHead', 'CondInstBboxHead', 'RTMDetInsSepBNHead',
               'BoxInstBboxHead')
 # Take images of one size only.
@@ -48,7 +48,7 @@ HEADS = {
     'CenterNetUpdateHead':
     ('centernet/centernet-update_r50-caffe_fpn_ms-1x_coco.py', {}),
     'YOLOFHead': ('yolof/yolof_r50-c5_8xb8-1x_coco.py', {}),
-    'SSDHead': ('ssd/ssd300_coco.py', {}),
+    'SSDHead': ('ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py', {}),
     'YOLOV3Head': ('yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py', {}),
     'YOLACTHead': ('yolact/yolact_r50_1xb8-55e_coco.py', {}),
     'CondInstBboxHead': ('condinst/condinst_r50_fpn_ms-poly-90k_coco_instance'

@@ -74,9 +74,15 @@ def test_missing_file(source, tmp_path, damage, message):
     assert os.listdir(str(tmp_path)) == ['BCCD']
 
 
-def test_no_voc(source, tmp_path):
-    (source / 'Annotations/BloodImage_00003.xml').write_text('<annotation>')
-    with pytest.raises(InvalidValueError, match='is not a VOC annotation'):
+@pytest.mark.parametrize('content, message', [
+    ('<annotation></annotation>', 'is not a VOC annotation'),
+    ('<annotation>', 'cannot be read as XML'),
+    ('<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>',
+     'without <!DOCTYPE>'),
+])
+def test_no_voc(source, tmp_path, content, message):
+    (source / 'Annotations/BloodImage_00003.xml').write_text(content)
+    with pytest.raises(InvalidValueError, match=message):
         convert_bccd(str(source), str(tmp_path / 'bccd'))
 
 

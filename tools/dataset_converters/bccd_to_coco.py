@@ -6,10 +6,10 @@ import argparse
 import math
 import os.path as osp
 import shutil
-from xml.etree import ElementTree
 
 from tcal_det.commands import run_command
 from tcal_det.errors import InvalidValueError, MissingFileError
+from tcal_det.evaluation.formats.pascal_voc import parse_voc_xml
 from tcal_det.fileio import new_folder, write_json_atomically
 
 BCCD_CLASSES = ('RBC', 'WBC', 'Platelets')
@@ -83,8 +83,10 @@ def _coco_split(source: str, split: str) -> dict:
                 f'{listed!r} must name images by different numbers, but '
                 f'{name!r} has the number of another image')
         path = osp.join(source, 'Annotations', f'{name}.xml')
+        if not osp.isfile(path):
+            raise MissingFileError(f'{path!r} does not exist')
+        root = parse_voc_xml(path)
         try:
-            root = ElementTree.parse(path).getroot()
             size = [
                 int(root.findtext(f'size/{side}'))
                 for side in ('width', 'height')
@@ -115,9 +117,7 @@ def _coco_split(source: str, split: str) -> dict:
                         bbox=[left, top, width, height],
                         area=width * height,
                         iscrowd=0))
-        except FileNotFoundError:
-            raise MissingFileError(f'{path!r} does not exist') from None
-        except (ElementTree.ParseError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise InvalidValueError(
                 f'{path!r} is not a VOC annotation of BCCD: {error}') from None
     return dict(

@@ -81,7 +81,7 @@ def read_voc_annotations(folder: str,
     for file_name in xml_files(folder):
         path = osp.join(folder, file_name)
         stem = file_name[:-len('.xml')]
-        root = _root_of(path)
+        root = parse_voc_xml(path)
         image_records.append(_image_record(root, stem, sizes.get(stem)))
         for number, element in enumerate(root.findall('object')):
             objects.append(
@@ -166,7 +166,18 @@ class _TreeWithoutDoctype(ElementTree.TreeBuilder):
         raise _DoctypeError
 
 
-def _root_of(path: str) -> ElementTree.Element:
+def parse_voc_xml(path: str) -> ElementTree.Element:
+    """Parse a Pascal VOC XML file, which must have no document type.
+
+    Args:
+        path (str): Path to the file.
+
+    Returns:
+        Element: Element ``annotation``.
+
+    Raises:
+        InvalidValueError: If the file cannot be read, or is not Pascal VOC.
+    """
     parser = ElementTree.XMLParser(target=_TreeWithoutDoctype())
     try:
         root = ElementTree.parse(path, parser).getroot()

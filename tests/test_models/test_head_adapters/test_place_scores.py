@@ -8,8 +8,7 @@ from tests import head_families
 from tests.dense_cases import HEADS, batch, build, tiny_model
 
 
-# SSD's backbone is a large one; YOLACT has its kind of samples.
-@pytest.mark.parametrize('name', [name for name in HEADS if name != 'SSDHead'])
+@pytest.mark.parametrize('name', HEADS)
 def test_scores_of_every_dense_head(name):
     """Of the maps' sizes, the best of the samples that the head classifies."""
     detector = build(tiny_model(name)).eval()
