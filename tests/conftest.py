@@ -1,4 +1,5 @@
 """Fixtures of all tests; those with detectors where torch is installed."""
+import gc
 import json
 import os
 from importlib.util import find_spec
@@ -21,3 +22,12 @@ def golden():
             return json.load(file)
 
     return read
+
+
+def pytest_collection_finish():
+    """Leave out the imported modules from each later garbage collection.
+
+    They and the thousands of collected tests live as long as the process.
+    """
+    gc.collect()
+    gc.freeze()

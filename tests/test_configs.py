@@ -20,6 +20,7 @@ from tcal_det.dataset_files import innermost_datasets
 from tcal_det.errors import MissingFileError
 from tcal_det.models.configured_part import build_configured_part
 from tcal_det.models.distillers import frozen_teacher
+from tcal_det.models.distillers.detector_files import build_detector
 from tcal_det.models.losses import FeatureLoss
 from tcal_det.registry import MODELS
 from tests.config_files import read_config
@@ -40,6 +41,38 @@ PUBLIC_DATA = ('_coco.py', '_lvis-v1.py', '_voc0712.py')
 @pytest.fixture(autouse=True)
 def in_repository(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
+
+
+@pytest.fixture
+def repeated_weights(monkeypatch):
+    """Initialise layers with a few random numbers, again and again.
+
+    To draw a hundred million of them takes longer than a step, in which any
+    will do.
+    """
+    numbers = torch.rand(4099) * 2 - 1
+
+    def fill(weight, *_, **__):
+        flat = weight.data.view(-1)
+        whole = len(flat) // len(numbers) * len(numbers)
+        flat[:whole].view(-1, len(numbers)).copy_(numbers)
+        flat[whole:] = numbers[:len(flat) - whole]
+        flat *= weight[0].numel()**-0.5
+
+    monkeypatch.setattr(torch.nn.init, 'kaiming_uniform_', fill)
+
+
+# Many configs in turn have one teacher, which a step does not change.
+_teachers = {}
+
+
+def built_once(cfg):
+    """The last detector, if it has this config, or a new one."""
+    text = repr(cfg.model.to_dict())
+    if text not in _teachers:
+        _teachers.clear()
+        _teachers[text] = build_detector(cfg)
+    return _teachers[text]
 
 
 def without_pretrained(cfg):
@@ -81,7 +114,8 @@ def class_names(cfg):
 
 
 @pytest.mark.parametrize('name', SCHEDULES_OF)
-def test_model_builds_and_takes_a_step(name, batch, tmp_path):
+def test_model_builds_and_takes_a_step(name, batch, tmp_path,
+                                       repeated_weights):
     path, *others = SCHEDULES_OF[name]
     cfg = read_config(path)
     for other in others:
@@ -102,6 +136,7 @@ def test_model_builds_and_takes_a_step(name, batch, tmp_path):
                              read_config)(teacher))
         with mock.patch.multiple(
                 frozen_teacher,
+                build_detector=built_once,
                 load_weights=lambda *_: dict(meta=dict(dataset_meta=names)),
                 fold_batch_norms=lambda detector: detector):
             model.teacher.build(model)

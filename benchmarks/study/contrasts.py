@@ -143,7 +143,7 @@ INTERACTION = Contrast('(T = 3 - T = 1, seen) - (the same, unseen)', *_SEEN,
 SECONDARY = [
     *_against_baseline('A', 'hard', 'kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3'),
     *(_of_teacher(contrast, teacher) for contrast in PRIMARY
-      for teacher in ('U1', 'U2')),
+      for teacher in ('U1', 'U2', 'U3', 'U4')),
     Contrast('T = 3 - T = 1, seen images', *_SEEN), SEEN, INTERACTION, EARLY,
     *(Contrast(f'{arm_name(arm)}: 96 - 48 epochs', Side('D', arm),
                Side('A', arm))

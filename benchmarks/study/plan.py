@@ -17,7 +17,15 @@ FIRST_SEED = 201
 TEACHER_EPOCHS = 12
 EARLY_EPOCH = 4
 # Scenes of train by the teacher; students are trained on the first 200.
-DIGIT_TEACHERS = dict(U1=(11, -1800), U2=(12, -1800), S1=(13, 1800))
+DIGIT_TEACHERS = dict(
+    U1=(11, -1800),
+    U2=(12, -1800),
+    U3=(11, -1800),
+    U4=(12, -1800),
+    S1=(13, 1800))
+# Teachers of odd and even seeds, from a seed on. U3 and U4 are what U1 and U2
+# become on another kind of CPU, see the amendment after seed 206.
+UNSEEN_TEACHERS = {FIRST_SEED: ('U1', 'U2'), 207: ('U3', 'U4')}
 # Arms of block A and their numbers of seeds.
 ARMS_A = {
     'baseline': 16,
@@ -194,7 +202,18 @@ def _digit_teachers() -> List[Run]:
 
 
 def _first_round(teacher: str) -> int:
-    return dict(U1=1, U2=2, S1=1 + ROUND_OF['B'])[teacher]
+    """Round of the first student of a teacher on the digit scenes."""
+    if teacher == 'S1':
+        return 1 + ROUND_OF['B']
+    return next(seed - FIRST_SEED + 1 for seed in _seeds(max(ARMS_A.values()))
+                if unseen_teacher(seed) == teacher)
+
+
+def unseen_teacher(seed: int) -> str:
+    """Name of the teacher of a seed on the digit scenes."""
+    first = max(start for start in UNSEEN_TEACHERS if start <= seed)
+    odd, even = UNSEEN_TEACHERS[first]
+    return odd if seed % 2 else even
 
 
 def _digits(block: str,
@@ -205,8 +224,8 @@ def _digits(block: str,
             epochs: int = 48,
             teacher_epoch: int = TEACHER_EPOCHS,
             weight: float = SOFTMAX_WEIGHT) -> Run:
-    """A student on the digit scenes, of the teacher of its seed's parity."""
-    teacher = teacher or ('U1' if seed % 2 else 'U2')
+    """A student on the digit scenes, of the teacher of its seed."""
+    teacher = teacher or unseen_teacher(seed)
     name = f'digits/teachers/{teacher}'
     checkpoint = _checkpoint(name, teacher_epoch)
     has_teacher = arm not in ('baseline', 'hard')
