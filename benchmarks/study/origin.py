@@ -1,5 +1,6 @@
 """Where a row of results comes from."""
 import platform
+import re
 import subprocess
 from importlib import import_module
 from typing import Any, Dict, Sequence
@@ -16,7 +17,8 @@ def describe_origin(paths: Sequence[str],
 
     Returns:
         dict: 'commit', marked with '+changes' if ``paths`` differ from it;
-        and 'stack', versions of Python and the packages.
+        'stack', versions of Python and the packages; and 'cpu', the kind of
+        CPU, on which the last bits of a result depend.
     """
     commit = _git('rev-parse', '--short', 'HEAD') or 'unknown'
     if _git('status', '--porcelain', '--untracked-files=no', '--', *paths,
@@ -27,7 +29,21 @@ def describe_origin(paths: Sequence[str],
         stack=dict(
             python=platform.python_version(),
             **{name: import_module(name).__version__
-               for name in packages}))
+               for name in packages}),
+        cpu=_cpu())
+
+
+def _cpu() -> str:
+    """Vendor, family and model, on Linux; else what Python knows."""
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            text = file.read()
+    except OSError:
+        return platform.processor()
+    values = (
+        re.search(rf'^{key}\s*: (.*)$', text, flags=re.M)
+        for key in ('vendor_id', 'cpu family', 'model'))
+    return ' '.join(value.group(1) for value in values if value)
 
 
 def _git(*arguments: str) -> str:

@@ -27,7 +27,7 @@ TINY = replace(
     student_width=8,
     student_epochs=2)
 # These tell when and with what a row was made.
-ORIGIN = ('unit_cpu_seconds', 'started', 'commit', 'stack')
+ORIGIN = ('unit_cpu_seconds', 'started', 'commit', 'stack', 'cpu')
 
 
 @pytest.fixture(scope='module')

@@ -27,3 +27,7 @@ def test_changed_code_is_marked_and_new_rows_are_not(checkout, name, marked):
     (checkout / name).write_text('2\n')
     assert describe_origin(['code'],
                            [])['commit'] == commit + '+changes' * marked
+
+
+def test_kind_of_cpu_is_named():
+    assert describe_origin([], [])['cpu'].split()
