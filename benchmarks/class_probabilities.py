@@ -9,7 +9,6 @@ option and without it, in turn, on one thread. The times are CPU times, so that
 other processes do not count. The figures are medians over the images of one
 run, and the median of the ratios of single images.
 """
-import argparse
 import copy
 import os.path as osp
 import statistics
@@ -21,6 +20,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from benchmarks import REPOSITORY
+from tcal_det.commands import CommandParser
 from tcal_det.registry import MODELS
 
 MODEL_FILES = dict(
@@ -91,7 +91,7 @@ def compare(name, num_classes, num_images):
 
 
 def main():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog='python -m benchmarks.class_probabilities',
         description=__doc__.splitlines()[0])
     parser.add_argument(

@@ -7,7 +7,6 @@ weights, on random images of the same size, so no data is needed. Steps, hook
 and figure are timed in turn in one run, so that the ratio is valid on a busy
 machine.
 """
-import argparse
 import os.path as osp
 import statistics
 import tempfile
@@ -22,6 +21,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData
 
 from benchmarks import REPOSITORY
+from tcal_det.commands import CommandParser
 from tcal_det.engine.hooks import TeacherCalibrationHook
 from tcal_det.registry import MODELS
 
@@ -81,7 +81,7 @@ def seconds_of(device, call, *args):
 
 
 def main():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog='python -m benchmarks.teacher_calibration_hook',
         description=__doc__.splitlines()[0])
     parser.add_argument(

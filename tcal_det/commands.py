@@ -11,15 +11,51 @@ import signal
 import sys
 import warnings
 from contextlib import contextmanager
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Iterator, List, NoReturn, Optional
 
 from tcal_det.errors import UserError
+from tcal_det.suggestions import did_you_mean
 
 # Error numbers of a file system that is full, over quota or read-only.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Exit statuses that a shell reports for a process ended by a signal.
 SIGTERM_STATUS = 128 + signal.SIGTERM
 SIGPIPE_STATUS = 128 + 13
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parser whose errors are one line, with a suggestion for a typing error.
+
+    The usage is not printed: it is longer than the error, and ``--help``
+    prints it.
+    """
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse, and remember the arguments for a suggestion."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error and exit with status 2."""
+        options = _options_of(self)
+        for argument in self._given:
+            name = argument.partition('=')[0]
+            if name.startswith('--') and not any(
+                    option.startswith(name) for option in options):
+                if name not in message:
+                    message += f'; unknown option {name!r}'
+                message += did_you_mean(name, options)
+        _exit_with(f'{message}; see {self.prog} --help')
+
+
+def _options_of(parser: argparse.ArgumentParser) -> List[str]:
+    """Names of the options of a parser and of its subcommands."""
+    options = list(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for subparser in action.choices.values():
+                options += _options_of(subparser)
+    return options
 
 
 class ConfigOptions(argparse.Action):

@@ -1,6 +1,6 @@
 """Read config files, and configs that are stored as text."""
 import ast
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from mmengine.config import Config
 
@@ -49,12 +49,28 @@ def merge_options(cfg: Config, options: Optional[Dict[str, Any]]) -> None:
         InvalidValueError: If a part of a key names a value without keys.
     """
     for key, value in (options or {}).items():
+        _check_index(cfg, key)
         try:
             cfg.merge_from_dict({key: value})
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise InvalidValueError(
                 '`--cfg-options` must set dict keys or list indices that the '
                 f'config has, but got {key}={value!r} ({error})') from None
+
+
+def _check_index(cfg: Config, key: str) -> None:
+    """Refuse the number of a list's item where the config has a dict."""
+    node: Any = cfg
+    parents: List[str] = []
+    for part in key.split('.'):
+        if isinstance(node, dict) and part.isdigit() and part not in node:
+            dict_key = '.'.join(parents)
+            raise InvalidValueError(
+                f'`--cfg-options` {key} must have no number after {dict_key}, '
+                'which is a dict in this config, not a list: leave out '
+                f'`.{part}`')
+        parents.append(part)
+        node = node.get(part) if isinstance(node, (Config, dict)) else None
 
 
 def parse_config_text(text: str) -> Dict[str, Any]:

@@ -11,7 +11,7 @@ import time
 import pytest
 from mmengine.config import DictAction
 
-from tcal_det.commands import ConfigOptions, run_command
+from tcal_det.commands import CommandParser, ConfigOptions, run_command
 
 OPTIONS = [
     'a.b=1', 'c=[1,2]', 'd=[(1,2),x]', "e='None'", 'f=1e-3', 'g=x=y', 'h=True',
@@ -44,6 +44,34 @@ class TestConfigOptions:
         assert capsys.readouterr().err.splitlines()[-1] == (
             'tool.py: error: argument --cfg-options: must be KEY=VALUE with '
             f'balanced brackets, but got {text!r}')
+
+
+@pytest.mark.parametrize(
+    'given, error',
+    [
+        ('--dryrun --out a',
+         "unrecognized arguments: --dryrun; did you mean '--dry-run'?"),
+        ('--dryrun=1 --out a',
+         "unrecognized arguments: --dryrun=1; did you mean '--dry-run'?"),
+        ('--outt=a',
+         'the following arguments are required: --out; unknown option '
+         "'--outt'; did you mean '--out'?"),
+        ('--xyz --out a', 'unrecognized arguments: --xyz'),
+        # An abbreviation.
+        ('--dry', 'the following arguments are required: --out'),
+        ('--out a fit --methd=b', 'unrecognized arguments: --methd=b; did you '
+         "mean '--method'?"),
+    ])
+def test_wrong_arguments_are_one_line(given, error, capsys):
+    parser = CommandParser(prog='tool.py')
+    parser.add_argument('--dry-run', action='store_true')
+    parser.add_argument('--out', required=True)
+    fit = parser.add_subparsers().add_parser('fit')
+    fit.add_argument('--method')
+    with pytest.raises(SystemExit) as exit_:
+        parser.parse_args(given.split())
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == f'error: {error}; see tool.py --help\n'
 
 
 @pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

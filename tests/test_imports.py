@@ -11,7 +11,7 @@ ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # part imports parts of lower layers only, and none of its own layer.
 LAYERS = {
     'tcal_det': (
-        ('errors', 'teacher_options', 'version'),
+        ('errors', 'suggestions', 'teacher_options', 'version'),
         ('checks', 'commands', 'config_file', 'dataset_files', 'fileio',
          'requirements_check', 'restricted_pickle', 'tables'),
         ('registry', 'torch_pickle'),
@@ -47,6 +47,8 @@ FORBIDDEN = {
     'evaluation':
     TORCH,
     'fileio':
+    TORCH,
+    'suggestions':
     TORCH,
     'models': ('mmdet.apis', 'mmdet.evaluation', 'mmdet.engine',
                'tcal_det.evaluation.metrics', 'tcal_det.report',

@@ -6,16 +6,16 @@ calibrator=dict(type='TemperatureScaling',
                 load_from='DIR/teacher_calibration.json'),
 or, for a teacher with a sigmoid head, with type='PlattScaling'.
 """
-import argparse
 import os.path as osp
 
-from tcal_det.commands import ConfigOptions, one_line_warnings, run_command
+from tcal_det.commands import (CommandParser, ConfigOptions, one_line_warnings,
+                               run_command)
 from tcal_det.teacher_options import (CALIBRATORS, MAX_SAMPLES, OBJECTIVES,
                                       PROTOCOLS, SELECTIONS, SPLITS)
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Calibrate a teacher on held-out images')
     parser.add_argument(
         'config', help="config of the teacher: a path or an 'mmdet::' name")

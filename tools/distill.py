@@ -5,16 +5,14 @@ STUDENT and TEACHER are configs; the teacher may have any supported head. The
 comments of the written config say what was chosen, and why. The training is
 that of tools/train.py.
 """
-import argparse
 import os.path as osp
 
-from tcal_det.commands import (one_line_warnings, parse_training_args,
-                               run_command)
+from tcal_det.commands import (CommandParser, one_line_warnings,
+                               parse_training_args, run_command)
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='Distil a detector from a teacher')
+    parser = CommandParser(description='Distil a detector from a teacher')
     parser.add_argument(
         'student',
         help="config of the student without a teacher: a path or an 'mmdet::' "

@@ -3,14 +3,13 @@
 python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE.pkl] ...
 The test of a distill config does not need the files of the teacher.
 """
-import argparse
 import os.path as osp
 
-from tcal_det.commands import parse_launch_args, run_command
+from tcal_det.commands import CommandParser, parse_launch_args, run_command
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description='Test a detector')
+    parser = CommandParser(description='Test a detector')
     parser.add_argument('config', help='test config file')
     parser.add_argument(
         'checkpoint',
@@ -19,6 +18,12 @@ def parse_args():
         '--work-dir',
         help='folder for the metrics (default: `work_dir` of the config, or '
         'work_dirs/CONFIG_NAME if it has none)')
+    parser.add_argument(
+        '--split',
+        choices=['test', 'val'],
+        default='test',
+        help='split of the config to test on; its dataloader and evaluator '
+        'are used (default: test)')
     parser.add_argument(
         '--out', help='.pkl file to write with the predictions')
     parser.add_argument(
@@ -62,12 +67,14 @@ def main():
     from tcal_det.engine.hooks.checkpoint_fit_hook import CheckpointFitHook
     from tcal_det.engine.training import (leave_process_group,
                                           prepare_cpu_launch,
-                                          use_test_time_augmentation)
+                                          use_test_time_augmentation,
+                                          use_validation_split)
     from tcal_det.errors import InvalidValueError, MissingFileError
     from tcal_det.evaluation.metrics.annotation_check import \
         check_metric_annotations
     from tcal_det.evaluation.metrics.detection_dump import AtomicDumpDetResults
     from tcal_det.fileio import make_output_folder
+    from tcal_det.models.detectors import check_test_options
 
     setup_cache_size_limit_of_dynamo()
     read_checkpoints_safely()
@@ -96,6 +103,9 @@ def main():
     if args.show or args.show_dir:
         cfg = trigger_visualization_hook(cfg, args)
 
+    if args.split == 'val':
+        use_validation_split(cfg)
+    check_test_options(cfg.model)
     if args.tta:
         use_test_time_augmentation(cfg)
 

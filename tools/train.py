@@ -2,13 +2,12 @@
 
 python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume] ...
 """
-import argparse
 
-from tcal_det.commands import parse_training_args, run_command
+from tcal_det.commands import CommandParser, parse_training_args, run_command
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description='Train a detector')
+    parser = CommandParser(description='Train a detector')
     parser.add_argument('config', help='train config file')
     parser.add_argument(
         '--work-dir',

@@ -19,6 +19,7 @@ import platform
 
 import numpy as np
 
+from tcal_det.commands import CommandParser
 from . import tables
 from .commands import is_importable, run_commands
 from .generated_set import SetSize
@@ -27,7 +28,7 @@ from .implementations import run_in_process
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog='python -m benchmarks.eval_calibration',
         description=__doc__.split('\n\n')[0])
     parser.add_argument(

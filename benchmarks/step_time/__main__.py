@@ -47,7 +47,7 @@ from typing import Any, Dict, Optional
 import torch
 
 from benchmarks import REPOSITORY
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import write_json_atomically
 from . import tables
@@ -129,7 +129,7 @@ def show_progress(text: str) -> None:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog='python -m benchmarks.step_time',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)

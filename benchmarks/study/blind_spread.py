@@ -5,10 +5,9 @@
 Prints how far paired differences in mAP scatter, pooled over all pairs of
 arms of block A, and nothing that tells one arm from another.
 """
-import argparse
 from collections import Counter
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 from tcal_det.errors import InvalidValueError
 from .contrasts import spread_of
 from .rows import KEYS, read_existing_rows
@@ -21,7 +20,7 @@ NUM_SEEDS = 10
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Pooled standard deviation of paired differences in mAP, '
         'blind to the arms')
     parser.add_argument('--results', default=RESULTS)

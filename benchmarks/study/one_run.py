@@ -5,13 +5,12 @@
 Writes config, log, checkpoint and ``row.json`` to work_dirs/study/NAME.
 ``benchmarks.study.run`` calls it for every run that is not in the results.
 """
-import argparse
 import os
 import time
 from datetime import datetime
 from typing import Any, Dict
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import write_json_atomically
 from . import plan
@@ -26,7 +25,7 @@ SETTINGS = ('name', 'block', 'data', 'head', 'arm', 'teacher', 'epochs',
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description='Make one run of the study')
+    parser = CommandParser(description='Make one run of the study')
     parser.add_argument('name', help='name of the run in the plan')
     return parser.parse_args()
 

@@ -9,12 +9,11 @@ study_classifiers.png in docs/images. What has not been run yet says so. With
 ``--check`` nothing is written, and the exit status is 1 if a document is not
 what the results say.
 """
-import argparse
 import os.path as osp
 import sys
 from typing import Any, Dict, List, Mapping
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 from tcal_det.errors import MissingFileError
 from tcal_det.fileio import write_text_atomically
 from .answers import answers_table, short_list
@@ -34,7 +33,7 @@ SHORT_NOTE = (
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Tables and figure of the study, from its results')
     parser.add_argument(
         '--results',

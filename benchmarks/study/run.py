@@ -8,7 +8,6 @@ that is interrupted is made again from its start: the same seed gives the same
 run. Teachers are not kept by git: those that missing runs need are trained
 again, and compared with their rows.
 """
-import argparse
 import fcntl
 import json
 import os
@@ -19,7 +18,7 @@ import sys
 import time
 from typing import Dict, List, Optional, Sequence
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 from tcal_det.errors import InvalidValueError
 from . import plan
 from .data import make_digits, make_folds
@@ -33,7 +32,7 @@ COMPARED = ('val', 'test')
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Make the runs of the study that are not finished')
     parser.add_argument(
         '--blocks',

@@ -2,11 +2,10 @@
 
 tcal-compare GROUND_TRUTH A B [--out FILE.json] [--slice ATTRIBUTE ...]
 """
-import argparse
 import os.path as osp
 import sys
 
-from tcal_det.commands import one_line_warnings, run_command
+from tcal_det.commands import CommandParser, one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.file_comparison import SliceRule, compare_files
 from tcal_det.evaluation.image_resampling import ProgressLine
@@ -17,7 +16,7 @@ from .options import (add_evaluation_options, add_input_arguments,
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='AP and calibration of results on the same images, with '
         'bootstrap intervals of the figures and of their differences from '
         'the first results')

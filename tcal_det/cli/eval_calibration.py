@@ -2,10 +2,9 @@
 
 tcal-eval GROUND_TRUTH RESULTS --out FILE.json [--plot DIR]
 """
-import argparse
 import os.path as osp
 
-from tcal_det.commands import one_line_warnings, run_command
+from tcal_det.commands import CommandParser, one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.class_probabilities import (
     evaluate_class_probabilities, write_results_with_class_probabilities)
@@ -17,7 +16,7 @@ from .options import (add_evaluation_options, add_input_arguments,
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=
         'Calibration and AP of detections, from files of any framework')
     add_input_arguments(parser)

@@ -8,7 +8,7 @@ tcal-recalibrate apply TEST_RESULTS \
 import argparse
 import os.path as osp
 
-from tcal_det.commands import one_line_warnings, run_command
+from tcal_det.commands import CommandParser, one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.formats import load_annotations_and_results
 from tcal_det.evaluation.functional import ground_truth_from_coco
@@ -21,7 +21,7 @@ from .options import add_input_arguments
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Recalibration of detection scores',
         formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(

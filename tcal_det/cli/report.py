@@ -2,10 +2,9 @@
 
 tcal-report GROUND_TRUTH RESULTS... --out report.html [--images DIR]
 """
-import argparse
 import os.path as osp
 
-from tcal_det.commands import one_line_warnings, run_command
+from tcal_det.commands import CommandParser, one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.formats import (load_annotations_and_results,
                                          read_annotations)
@@ -13,7 +12,7 @@ from .options import add_input_arguments
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='One HTML page about the accuracy and calibration of '
         'detections, which opens in a browser without a network')
     add_input_arguments(parser, nargs='+')

@@ -9,9 +9,11 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
+from tcal_det.checks import shortened
 from tcal_det.dataset_files import innermost_datasets
 from tcal_det.errors import InvalidValueError
-from tcal_det.models.class_names import ClassNames, dataset_class_names
+from tcal_det.models.class_names import (ClassNames, dataset_class_names,
+                                         plain_spelling)
 
 
 def dataset_names(cfg: Config, split: str,
@@ -94,9 +96,19 @@ def _check_order(key: str, dataset: BaseDataset) -> None:
     load = getattr(type(dataset), 'load_data_list', None)
     if load is not CocoDataset.load_data_list:
         return
+    categories = _category_names(dataset.ann_file)
+    if categories is None:
+        return
     names = dataset_class_names(dataset.metainfo)
-    numbered = _in_order_of_labels(dataset.ann_file, names)
-    if numbered is not None and numbered != list(names):
+    for name in names:
+        if name not in categories:
+            raise InvalidValueError(
+                f'`{key}.metainfo.classes` must be names of categories of '
+                f'{dataset.ann_file!r}, but {name!r} is none of '
+                f'{shortened(tuple(categories))}'
+                f'{_same_but_for_spelling(name, categories)}')
+    numbered = [name for name in categories if name in names]
+    if numbered != list(names):
         raise InvalidValueError(
             f'`{key}.metainfo.classes` must be in the order of the '
             f'categories of {dataset.ann_file!r}, by which CocoDataset '
@@ -105,22 +117,27 @@ def _check_order(key: str, dataset: BaseDataset) -> None:
             f'set it to {tuple(numbered)}')
 
 
-def _in_order_of_labels(ann_file: str,
-                        names: ClassNames) -> Optional[List[str]]:
+def _category_names(ann_file: str) -> Optional[List[str]]:
     """List the categories of COCO annotations; None without the file."""
     if not osp.isfile(ann_file):
         return None
     try:
         with open(ann_file, encoding='utf-8') as file:
-            categories = json.load(file)['categories']
-        return [
-            category['name'] for category in categories
-            if category['name'] in names
-        ]
+            return [
+                category['name'] for category in json.load(file)['categories']
+            ]
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidValueError(
             f'{ann_file!r} must have `categories` in the COCO format, but '
             f'cannot be read ({type(error).__name__}: {error})') from None
+
+
+def _same_but_for_spelling(name: str, categories: List[str]) -> str:
+    """Name a category that differs in its spelling only."""
+    for category in categories:
+        if plain_spelling(category) == plain_spelling(name):
+            return f': write {category!r}, as the file does'
+    return ''
 
 
 def _first_difference(names: List[str], numbered: List[str]) -> str:

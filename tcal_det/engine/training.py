@@ -83,6 +83,24 @@ def use_mixed_precision(cfg: Config) -> None:
             cfg.optim_wrapper.pop(key, None)
 
 
+def use_validation_split(cfg: Config) -> None:
+    """Apply ``--split val``: test with the dataloader and evaluator of val.
+
+    Args:
+        cfg (Config): Config that is changed in place.
+
+    Raises:
+        InvalidValueError: If the config has no ``val_dataloader`` or no
+            ``val_evaluator``.
+    """
+    for part in ('dataloader', 'evaluator'):
+        if not cfg.get(f'val_{part}'):
+            raise InvalidValueError(
+                f'`--split val` needs `val_{part}` in the config, but it has '
+                'none: add it, or leave the option out')
+        cfg[f'test_{part}'] = cfg[f'val_{part}']
+
+
 def use_test_time_augmentation(cfg: Config) -> None:
     """Apply ``--tta``: put the config's ``tta_model`` around its ``model``.
 

@@ -110,7 +110,9 @@ def class_probability_rows(pred: Any, where: str,
         raise InvalidTypeError(
             f'{where}: `pred_instances` must have class_probs, an array of '
             'numbers, but has none: predict with '
-            'model.test_cfg.class_probabilities=True') from None
+            'model.test_cfg.class_probabilities=True in a model of the type '
+            "'tcal_det.RecalibratedDetector' or "
+            "'tcal_det.CalibratedTeacherDistiller'") from None
     if rows.ndim != 2 or len(rows) != num_detections:
         raise InvalidValueError(
             f'{where}: class_probs must have the shape (D, C), one row for '

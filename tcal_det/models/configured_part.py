@@ -10,6 +10,7 @@ import torch.nn as nn
 
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
+from tcal_det.suggestions import did_you_mean
 
 
 def build_configured_part(where: str, cfg: Any) -> nn.Module:
@@ -39,8 +40,11 @@ def build_configured_part(where: str, cfg: Any) -> nn.Module:
         try:
             inspect.signature(cls).bind(**arguments)
         except TypeError as error:
-            allowed = ', '.join(inspect.signature(cls).parameters)
+            allowed = list(inspect.signature(cls).parameters)
+            suggestions = ''.join(
+                did_you_mean(name, allowed) for name in arguments
+                if name not in allowed)
             raise InvalidValueError(
-                f'`{where}` {cls.__name__} takes ({allowed}), but got '
-                f'{arguments}: {error}') from None
+                f'`{where}` {cls.__name__} takes ({", ".join(allowed)}), but '
+                f'got {arguments}: {error}{suggestions}') from None
     return MODELS.build(dict(cfg, _scope_='tcal_det'))

@@ -50,8 +50,7 @@ def test_order_of_the_file(cfg, classes):
 
 @pytest.mark.parametrize('classes, there', [
     (('b', 'a', 'c'), "'b' at label 0, where the file has 'a'"),
-    (('a', 'x', 'b'), "'x' at label 1, where the file has 'b'"),
-    (('a', 'x'), "'x' at label 1, where the file has None"),
+    (('a', 'c', 'b'), "'c' at label 1, where the file has 'b'"),
 ])
 def test_another_order(cfg, classes, there):
     with pytest.raises(InvalidValueError) as info:
@@ -68,6 +67,24 @@ def test_another_order(cfg, classes, there):
     labels = sorted(dataset.cat2label, key=dataset.cat2label.get)
     expected = tuple(names[cat_id] for cat_id in labels)
     assert message.endswith(f'set it to {expected}')
+
+
+@pytest.mark.parametrize('classes, problem', [
+    (('a', 'x', 'b'), "'x' is none of ('a', 'b', 'c')"),
+    (('A', 'b', 'c'), "'A' is none of ('a', 'b', 'c'): write 'a', as the "
+     'file does'),
+])
+def test_names_that_the_file_does_not_have(cfg, classes, problem):
+    """Of them mmdet makes no labels."""
+    with pytest.raises(InvalidValueError) as info:
+        check_class_order(cfg(*classes), 'train')
+    assert str(info.value).endswith(problem)
+    dataset = DATASETS.build(
+        dict(
+            cfg(*classes).train_dataloader.dataset.dataset,
+            pipeline=[],
+            test_mode=True))
+    assert len(dataset.cat2label) == 2
 
 
 def test_a_data_set_that_numbers_its_labels_itself(cfg):

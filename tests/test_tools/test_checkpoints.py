@@ -1,6 +1,7 @@
 """Which checkpoints commands take: of this model, in which formats."""
 import os.path as osp
 
+import mmengine
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -95,6 +96,23 @@ def test_published_checkpoint_is_one_for_test(call_tool, run_configs, detector,
                                   '--work-dir', folder)
         assert status == 0, error
         assert 'coco/bbox_mAP' in measured(folder)
+
+
+@pytest.mark.parametrize('split', ['test', 'val'])
+def test_split(call_tool, run_configs, detector, tmp_path, split):
+    """Its images, and its annotations in the evaluator."""
+    path, out = str(tmp_path / 'plain.pth'), str(tmp_path / 'out.pkl')
+    torch.save(dict(state_dict=detector.state_dict(), meta={}), path)
+    status, error = call_tool(
+        'test.py', run_configs['plain'], path, '--work-dir',
+        str(tmp_path / 'run'), '--split', split, '--out', out, '--cfg-options',
+        f'{dict(test="val", val="test")[split]}_evaluator.ann_file=gone.json')
+    assert status == 0, error
+    folders = {
+        osp.basename(osp.dirname(sample['img_path']))
+        for sample in mmengine.load(out)
+    }
+    assert folders == {split}
 
 
 def test_test_time_augmentation(call_tool, run_configs, detector, tmp_path):

@@ -29,6 +29,12 @@ def train(call_tool, config, tmp_path, *options):
     ('model.teacher.calibrator.temperature=warm', '`temperature` must be a'),
     ('model.distill_losses.loss_kd_cls.loss_weight=-1', '`loss_weight` must'),
     ('model.student_type=FasterRCNNN', '`student_type` must name'),
+    ('model.distil_losses=x',
+     "'distil_losses'; did you mean 'distill_losses'?"),
+    ('model.teacher.calibratr=x', "did you mean 'calibrator'?"),
+    ('model.distill_losses.loss_kd_cls.loss_weigth=1',
+     "did you mean 'loss_weight'?"),
+    ('train_dataloader.0.batch_size=1', 'leave out `.0`'),
     ('model.teacher.checkpoint=gone.pth', "'gone.pth' does not exist"),
     ('model.teacher.config=gone.py', "'gone.py' does not exist"),
     ('model.distill_losses.loss_kd_cls.type=NoLoss', 'NoLoss is not in the'),
@@ -85,6 +91,23 @@ def test_tta_that_the_config_does_not_describe(call_tool, run_configs):
     line = one_line(
         *call_tool('test.py', run_configs['plain'], __file__, '--tta'))
     assert '`--tta` needs `tta_model` and `tta_pipeline`' in line
+
+
+@pytest.mark.parametrize('option', ['class_probabilities', 'recalibrator'])
+def test_options_of_another_model_type(call_tool, run_configs, option):
+    line = one_line(
+        *call_tool('test.py', run_configs['plain'], __file__, '--cfg-options',
+                   f'model.test_cfg.{option}=True'))
+    assert f"`model.test_cfg.{option}`" in line
+    assert "'FasterRCNN' ignores it" in line
+    assert "model.detector_type='FasterRCNN'" in line
+
+
+def test_split_that_the_config_does_not_have(call_tool, run_configs):
+    line = one_line(
+        *call_tool('test.py', run_configs['plain'], __file__, '--split', 'val',
+                   '--cfg-options', 'val_evaluator=None'))
+    assert '`--split val` needs `val_evaluator`' in line
 
 
 def test_out_of_the_wrong_kind(call_tool, run_configs):

@@ -3,14 +3,13 @@
 python tools/analysis_tools/compare_detections.py --out detections.png \
     --model teacher CONFIG CHECKPOINT --model student CONFIG CHECKPOINT
 """
-import argparse
 import os.path as osp
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Paint ground truth and detections of models side by '
         "side, on the first model's test images")
     parser.add_argument(

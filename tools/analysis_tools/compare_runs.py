@@ -2,17 +2,16 @@
 
 python tools/analysis_tools/compare_runs.py BASELINE_DIR WORK_DIR ...
 """
-import argparse
 import os.path as osp
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.run_table import as_markdown, as_records, read_run
 from tcal_det.fileio import write_json_atomically, write_text_atomically
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Print a table of the figures of runs, with differences '
         'to a baseline. The figures are those of the newest test of a run, or '
         'of its last validation if it was not tested, x 100. There are no '

@@ -5,10 +5,9 @@ python tools/analysis_tools/rank_teachers.py \
     --out PREFIX
 writes PREFIX.md, PREFIX.png and PREFIX.json.
 """
-import argparse
 
 from tcal_det.checks import check_count
-from tcal_det.commands import ConfigOptions, run_command
+from tcal_det.commands import CommandParser, ConfigOptions, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import (make_output_prefix_folder, write_json_atomically,
                              write_text_atomically)
@@ -23,7 +22,7 @@ MOST_RESAMPLES = 100000
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Rank teachers by calibration error on held-out images')
     parser.add_argument(
         '--teacher',

@@ -5,11 +5,11 @@ writes PREFIX.md, PREFIX.png and PREFIX.json, and PREFIX.cells.json. A run that
 was killed, or that is repeated with further corruptions or attacks, continues
 from PREFIX.cells.json.
 """
-import argparse
 import os.path as osp
 
 from tcal_det.checks import check_count, check_non_negative
-from tcal_det.commands import ConfigOptions, one_line_warnings, run_command
+from tcal_det.commands import (CommandParser, ConfigOptions, one_line_warnings,
+                               run_command)
 from tcal_det.errors import InvalidValueError
 from tcal_det.fileio import (make_output_prefix_folder, write_json_atomically,
                              write_text_atomically)
@@ -19,7 +19,7 @@ from tcal_det.robustness.options import (ATTACKS, CORRUPTIONS, EPSILONS,
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Measure a detector on corrupted and attacked images')
     parser.add_argument(
         'config',

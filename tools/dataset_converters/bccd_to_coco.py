@@ -2,12 +2,11 @@
 
 python tools/dataset_converters/bccd_to_coco.py BCCD --out data/bccd
 """
-import argparse
 import math
 import os.path as osp
 import shutil
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 from tcal_det.errors import InvalidValueError, MissingFileError
 from tcal_det.evaluation.formats.pascal_voc import parse_voc_xml
 from tcal_det.fileio import new_folder, write_json_atomically
@@ -131,7 +130,7 @@ def _coco_split(source: str, split: str) -> dict:
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Convert the BCCD blood cells from VOC files to COCO')
     parser.add_argument('source', help='folder BCCD of the dataset')
     parser.add_argument(

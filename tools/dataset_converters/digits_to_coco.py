@@ -2,13 +2,12 @@
 
 python tools/dataset_converters/digits_to_coco.py --out data/digits
 """
-import argparse
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Compose scenes from the digits that scikit-learn bundles')
     parser.add_argument(
         '--out',

@@ -3,13 +3,12 @@
 python tools/model_converters/publish_student.py CHECKPOINT OUT
 writes the file OUT with the first characters of its SHA-256 in the name.
 """
-import argparse
 
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Write the weights of a detector and its plain mmdet '
         'config, without optimizer, EMA copy, teacher and learnable parts of '
         'losses; mmdet opens the file without tcal_det')

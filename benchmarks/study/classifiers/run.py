@@ -5,7 +5,6 @@
 A unit is a teacher with all its students. Its rows are written together when
 it is finished, so a unit that is interrupted is made again from its start.
 """
-import argparse
 import sys
 import time
 from datetime import datetime
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 
 from tcal_det.checks import check_positive
-from tcal_det.commands import run_command
+from tcal_det.commands import CommandParser, run_command
 from tcal_det.errors import InvalidValueError
 from ..origin import describe_origin
 from ..rows import Row, append_rows, read_rows
@@ -28,7 +27,7 @@ CODE = ('tcal_det', 'tools/dataset_converters', 'benchmarks/study')
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description='Train the classifiers of the study that are not finished')
     parser.add_argument(
         '--minutes',

@@ -1,9 +1,12 @@
-from .detector_subclass import detector_name, detector_subclass
+from .detector_subclass import (check_detector_arguments, detector_name,
+                                detector_subclass)
 from .recalibrated_detector import (RecalibratedDetector,
-                                    RecalibratedScoresMixin)
+                                    RecalibratedScoresMixin,
+                                    check_test_options)
 from .score_recalibrator import ScoreRecalibrator
 
 __all__ = [
     'RecalibratedScoresMixin', 'RecalibratedDetector', 'ScoreRecalibrator',
-    'detector_name', 'detector_subclass'
+    'check_detector_arguments', 'check_test_options', 'detector_name',
+    'detector_subclass'
 ]

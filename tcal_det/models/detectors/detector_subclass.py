@@ -4,14 +4,16 @@ The result *is a* plain mmdet detector. A wrapper around the detector would
 add a prefix to its parameter names; checkpoints, exporters and hooks of the
 plain detector could then not be used.
 """
+import inspect
 from functools import lru_cache
-from typing import Any, Optional, Union
+from typing import Any, Iterable, Optional, Set, Union
 
 import torch.nn as nn
 from mmdet.models import BaseDetector
 
 from tcal_det.errors import InvalidValueError
 from tcal_det.registry import MODELS
+from tcal_det.suggestions import did_you_mean
 
 
 def detector_subclass(mixin: type, argument: str,
@@ -41,6 +43,45 @@ def detector_subclass(mixin: type, argument: str,
             "`model.type`, e.g. 'FasterRCNN'), but got "
             f'{detector_type!r}')
     return _mixed(mixin, detector_class)
+
+
+def check_detector_arguments(subclass: type, given: Iterable[str],
+                             own: Iterable[str]) -> None:
+    """Check the names of the arguments of a detector with a mixin.
+
+    Args:
+        subclass (type): Result of :func:`detector_subclass`.
+        given (iterable[str]): Names of the arguments for the detector.
+        own (iterable[str]): Names of further keys of ``model``, for a
+            suggestion.
+
+    Raises:
+        InvalidValueError: If the detector's class has no argument of a name.
+    """
+    plain = getattr(subclass, '_plain_class', None)
+    allowed = None if plain is None else _argument_names(plain)
+    for name in given:
+        if allowed is not None and name not in allowed:
+            suggestion = did_you_mean(name, {*allowed, *own})
+            raise InvalidValueError(
+                f'`model` has the unknown key {name!r}{suggestion or ":"} '
+                f'{plain.__name__} takes {", ".join(sorted(allowed))}')
+
+
+def _argument_names(cls: type) -> Optional[Set[str]]:
+    """Names of all arguments of a class; None if it takes any name."""
+    names: Set[str] = set()
+    for base in cls.__mro__:
+        if '__init__' not in vars(base):
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())
+        names.update(parameter.name for parameter in parameters[1:]
+                     if parameter.kind not in (parameter.VAR_POSITIONAL,
+                                               parameter.VAR_KEYWORD))
+        if not any(parameter.kind == parameter.VAR_KEYWORD
+                   for parameter in parameters):
+            return names
+    return None
 
 
 def detector_name(detector: nn.Module) -> str:

@@ -11,12 +11,15 @@ from typing import Optional, Union
 from mmdet.structures import SampleList
 from torch import Tensor
 
-from tcal_det.errors import InvalidTypeError
+from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from .class_probabilities import (check_class_probabilities,
                                   predict_with_class_probabilities)
-from .detector_subclass import detector_subclass
+from .detector_subclass import check_detector_arguments, detector_subclass
+
+# Keys of `test_cfg` that only a detector with the mixin reads.
+TEST_OPTIONS = ('recalibrator', 'class_probabilities')
 
 
 class RecalibratedScoresMixin:
@@ -122,4 +125,30 @@ class RecalibratedDetector(RecalibratedScoresMixin):
         return super().__new__(cls)
 
     def __init__(self, detector_type: Union[str, type], **detector) -> None:
+        check_detector_arguments(type(self), detector, ['detector_type'])
         super().__init__(**detector)
+
+
+def check_test_options(model: dict) -> None:
+    """Refuse options of the mixin in the config of a detector without it.
+
+    mmdet ignores unknown keys of ``test_cfg``.
+
+    Args:
+        model (dict): Config of the model.
+
+    Raises:
+        InvalidValueError: If the model would ignore an option.
+    """
+    kind = model.get('type')
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(cls, type) and issubclass(cls, RecalibratedScoresMixin):
+        return
+    for option in TEST_OPTIONS:
+        if (model.get('test_cfg') or {}).get(option):
+            raise InvalidValueError(
+                f'`model.test_cfg.{option}` must be in a model of the type '
+                "'tcal_det.RecalibratedDetector' or "
+                f"'tcal_det.CalibratedTeacherDistiller', but {kind!r} "
+                "ignores it: set model.type='tcal_det.RecalibratedDetector' "
+                f'and model.detector_type={kind!r}')

@@ -18,8 +18,10 @@ from torch import Tensor
 from tcal_det.checks import shortened
 from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
+from tcal_det.suggestions import did_you_mean
 from ..configured_part import build_configured_part
-from ..detectors import RecalibratedScoresMixin, detector_subclass
+from ..detectors import (RecalibratedScoresMixin, check_detector_arguments,
+                         detector_subclass)
 from ..head_adapters import adapter_for, recorded_calls
 from .auto_weight import (AutoWeight, TermSizeCheck, classification_losses,
                           parse_loss_weight)
@@ -101,6 +103,8 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
                  teacher: Optional[dict] = None,
                  distill_losses: Optional[Dict[str, dict]] = None,
                  **student) -> None:
+        check_detector_arguments(
+            type(self), student, ['student_type', 'teacher', 'distill_losses'])
         super().__init__(**student)
         self._adapter = adapter_for(self, 'student')
         distill_losses = _check_losses(distill_losses)
@@ -354,5 +358,6 @@ def _make_frozen_teacher(where: str, teacher: dict) -> FrozenTeacher:
         raise InvalidValueError(
             f'`{where}` must have the keys `config` and `checkpoint`, and '
             f'may have the others of {TEACHER_KEYS}, but has '
-            f'{sorted(teacher)}')
+            f'{sorted(teacher)}' +
+            ''.join(did_you_mean(key, TEACHER_KEYS) for key in unknown))
     return FrozenTeacher(**teacher)

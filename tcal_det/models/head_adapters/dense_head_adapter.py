@@ -8,7 +8,7 @@ Shapes: N images; :math:`P_l` priors of level l in an image; C columns of
 logits; K classes.
 """
 from contextlib import contextmanager
-from typing import (Callable, Dict, Iterator, List, Optional, Sequence, Tuple)
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
