@@ -27,7 +27,7 @@ def parse_args():
         '--score-thr',
         default='none',
         help='lowest score of the detections that count, for all figures but '
-        "AP: 'none', a number, 'lrp_optimal' (chosen for each results file), "
+        "AP and OCE: 'none', a number, 'lrp_optimal' (chosen for each results file), "
         'or a file of `tcal-recalibrate fit` with thresholds (default: none)')
     parser.add_argument(
         '--slice',

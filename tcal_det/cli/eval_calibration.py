@@ -29,7 +29,7 @@ def parse_args():
         '--score-thr',
         default='none',
         help='lowest score of the detections that count, for all figures but '
-        "AP: 'none', a number, 'lrp_optimal' (chosen for these results), or "
+        "AP and OCE: 'none', a number, 'lrp_optimal' (chosen for these results), or "
         'a file of `tcal-recalibrate fit` with thresholds (default: none)')
     add_evaluation_options(parser)
     parser.add_argument(

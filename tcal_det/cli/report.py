@@ -3,9 +3,11 @@
 tcal-report GROUND_TRUTH RESULTS... --out report.html [--images DIR]
 """
 import os.path as osp
+import warnings
+from contextlib import contextmanager
 
 from tcal_det.commands import CommandParser, one_line_warnings, run_command
-from tcal_det.errors import InvalidValueError
+from tcal_det.errors import InvalidValueError, TcalDetWarning
 from tcal_det.evaluation.formats import (load_annotations_and_results,
                                          read_annotations)
 from .options import add_input_arguments
@@ -68,6 +70,22 @@ def result_names(paths, names):
     return names
 
 
+@contextmanager
+def shown_and_collected_warnings():
+    """Show warnings of the data as before, and list their texts."""
+    texts, show = [], warnings.showwarning
+
+    def show_and_collect(message, *args, **kwargs):
+        show(message, *args, **kwargs)
+        texts.append(str(message))
+
+    with warnings.catch_warnings():
+        # Also for the second results file, with the same text.
+        warnings.simplefilter('always', TcalDetWarning)
+        warnings.showwarning = show_and_collect
+        yield texts
+
+
 def report(args):
     names = result_names(args.results, args.result_names)
     # Slow to import.
@@ -79,10 +97,11 @@ def report(args):
         image_files = image_paths(
             read_annotations(args.ground_truth, args.images, args.names),
             args.images)
-    results = {}
+    results, data_warnings = {}, {}
     for name, path in zip(names, args.results):
-        ground_truth, results[name], _ = load_annotations_and_results(
-            args.ground_truth, path, args.classes, args.images, args.names)
+        with shown_and_collected_warnings() as data_warnings[name]:
+            ground_truth, results[name], _ = load_annotations_and_results(
+                args.ground_truth, path, args.classes, args.images, args.names)
     write_report(
         args.out,
         ground_truth,
@@ -91,7 +110,8 @@ def report(args):
         title=args.title,
         num_resamples=args.resamples,
         seed=args.seed,
-        num_images=args.num_images)
+        num_images=args.num_images,
+        data_warnings=data_warnings)
     print(f'written: {args.out}')
 
 

@@ -32,6 +32,7 @@ class Chapter:
     """Contents of the page for one results file; see the template."""
     id: str
     name: str
+    data_warnings: Sequence[str]
     short: List[str]
     counts: Dict[str, int]
     headlines: List[Dict[str, Any]]
@@ -124,6 +125,7 @@ def _chapter(identity: str, ground_truth: GroundTruth,
     return Chapter(
         id=identity,
         name=measurement.name,
+        data_warnings=measurement.data_warnings,
         short=summarize_results(measurement),
         counts=measurement.report.counts,
         headlines=_headlines(measurement),

@@ -1,6 +1,6 @@
 """Measure everything that the report shows of results files."""
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Mapping
+from typing import Dict, List, Mapping, Tuple
 
 from tcal_det.evaluation.bootstrap import check_resampling, resample_figures
 from tcal_det.evaluation.functional import (DetectionCalibrationReport,
@@ -33,6 +33,7 @@ class Measurement:
             target after the best map minus the figure before.
         differences (Mapping[str, PairedDifference]): Each figure minus that
             of the first results file; empty for the first.
+        data_warnings (tuple[str]): Doubts about the files that were read.
     """
     name: str
     detections: Detections
@@ -45,6 +46,7 @@ class Measurement:
     gain_differences: Mapping[str,
                               PairedDifference] = field(default_factory=dict)
     differences: Mapping[str, PairedDifference] = field(default_factory=dict)
+    data_warnings: Tuple[str, ...] = ()
 
 
 def measure(ground_truth: GroundTruth, results: Mapping[str, Detections],

@@ -105,6 +105,9 @@ def _threshold(measurement: Measurement) -> str:
 
 
 def _recalibration(measurement: Measurement) -> List[str]:
+    if measurement.data_warnings:
+        # A map would learn what is wrong with the files.
+        return []
     sentences = []
     for target in TARGETS:
         best = best_gain(measurement.gains, target)

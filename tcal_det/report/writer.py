@@ -1,6 +1,7 @@
 """Measure results files and write their report."""
 import os.path as osp
-from typing import Any, Mapping, Optional
+from dataclasses import replace
+from typing import Any, Mapping, Optional, Sequence
 
 from tcal_det.checks import check_count
 from tcal_det.errors import InvalidValueError
@@ -30,14 +31,16 @@ def prepare_report(path: str, argument: str) -> None:
     make_output_folder(osp.dirname(osp.abspath(path)))
 
 
-def write_report(path: str,
-                 ground_truth: GroundTruth,
-                 results: Mapping[str, Detections],
-                 image_files: Optional[Mapping[Any, str]] = None,
-                 title: str = 'Detector calibration report',
-                 num_resamples: int = 500,
-                 seed: int = 0,
-                 num_images: int = 6) -> None:
+def write_report(
+        path: str,
+        ground_truth: GroundTruth,
+        results: Mapping[str, Detections],
+        image_files: Optional[Mapping[Any, str]] = None,
+        title: str = 'Detector calibration report',
+        num_resamples: int = 500,
+        seed: int = 0,
+        num_images: int = 6,
+        data_warnings: Optional[Mapping[str, Sequence[str]]] = None) -> None:
     """Measure detections and write one self-contained HTML page.
 
     Args:
@@ -57,6 +60,9 @@ def write_report(path: str,
             for the estimate of recalibration. Defaults to 0.
         num_images (int): Maximum number of pictures of each kind for each
             results file. Defaults to 6.
+        data_warnings (Mapping[str, Sequence[str]], optional): Doubts about
+            the data by the name of the results file, which the page shows
+            first; it then recommends no recalibration. Defaults to None.
 
     Raises:
         InvalidTypeError: If an option has the wrong type.
@@ -72,6 +78,13 @@ def write_report(path: str,
     check_count('num_images', num_images, 0)
     check_requirements()
     measurements = measure(ground_truth, results, num_resamples, seed)
+    if data_warnings:
+        measurements = [
+            replace(
+                measurement,
+                data_warnings=tuple(data_warnings.get(measurement.name, ())))
+            for measurement in measurements
+        ]
     contents = page_contents(title, ground_truth, measurements, image_files,
                              num_images, num_resamples, seed)
     write_text_atomically(path, render_page(contents))

@@ -1,4 +1,6 @@
 """tcal-report, in this process."""
+import html
+import json
 import os.path as osp
 import sys
 
@@ -102,3 +104,28 @@ def test_missing_package_is_said_before_work(call, monkeypatch):
     pytest.importorskip('jinja2')
     assert 'pip install jinja2' in complaint(
         call('absent.json', 'absent.json'))
+
+
+def test_warnings_of_the_data_are_on_the_page(call, with_packages,
+                                              without_library, tmp_path):
+    """Each with its file; without advice that the files may spoil."""
+    with open(RESULTS, encoding='utf-8') as file:
+        records = json.load(file)
+    for record in records:
+        x, y, width, height = record['bbox']
+        record['bbox'] = [x, y, x + width, y + height]
+    corners = tmp_path / 'corners.json'
+    corners.write_text(json.dumps(records))
+    status, _, stderr = call(GROUND_TRUTH, RESULTS, str(corners),
+                             '--resamples', '0')
+    assert status == 0
+    doubt, = (
+        line[len('warning: '):] for line in stderr.splitlines()
+        if 'leave' in line)
+    text = html.unescape((tmp_path / 'page.html').read_text(encoding='utf-8'))
+    first, second = text.split('<article ')[1:]
+    assert doubt in second and 'Check the files first' in second
+    assert 'is expected to lower' not in second
+    assert 'is certain to lower' not in second
+    assert 'Check the files first' not in first
+    assert 'to lower' in first

@@ -28,7 +28,8 @@ def measured(overall=None, gains=(), differences=None, threshold=0.4, **other):
             gains=list(gains),
             intervals={},
             gain_differences={},
-            differences=differences or {}), **other))
+            differences=differences or {},
+            data_warnings=()), **other))
 
 
 def between(low, high):

@@ -329,10 +329,14 @@ class DetectionCalibrationReport:
     def table(self) -> str:
         """Format the headline figures as a table for a terminal."""
         counts = self.counts
+        kept = ''
+        if self.options.score_thr is not None:
+            kept = f'{counts["detections"] - counts["dropped"]} of '
         lines = [
-            f'{counts["detections"]} detections of {counts["classes"]} '
-            f'classes in {counts["images"]} images with {counts["objects"]} '
-            'objects'
+            f'{kept}{counts["detections"]} detections'
+            f'{" reach the score threshold," if kept else ""} of '
+            f'{counts["classes"]} classes in {counts["images"]} images with '
+            f'{counts["objects"]} objects'
         ]
         for figure in FIGURES:
             if figure.is_headline:
