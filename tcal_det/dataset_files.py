@@ -1,4 +1,5 @@
 """Check that the files of the datasets in a config exist."""
+import os
 import os.path as osp
 
 from mmengine.config import Config
@@ -53,9 +54,10 @@ def _check_dataset(key: str, dataset: dict) -> None:
     root = dataset.get('data_root') or ''
     if root and not exists(root):
         raise MissingFileError(
-            f'`{key}.dataset.data_root` {root!r} does not exist: '
-            'docs/how_to/coco.md says where the data comes from; or set the '
-            f'key with --cfg-options {key}.dataset.data_root=PATH')
+            f'`{key}.dataset.data_root` {root!r} does not exist, seen from '
+            f'the working folder {os.getcwd()!r}: set it with --cfg-options '
+            f'{key}.dataset.data_root=PATH; docs/how_to/coco.md says where '
+            'the data of the configs of tcal_det comes from')
     # Datasets of other formats than COCO may have none, or several.
     ann_file = dataset.get('ann_file')
     if isinstance(ann_file, str) and ann_file:

@@ -103,6 +103,7 @@ def main():
     from tcal_det.teachers.calibration import check_calibration_options
     from tcal_det.teachers.detections import collect_detections
     from tcal_det.teachers.fitting import fit_teacher
+    from tcal_det.teachers.image_folds import describe_fits
     from tcal_det.teachers.sources import (annotation_files,
                                            build_calibration_dataloader,
                                            build_teacher, load_teacher_config,
@@ -136,7 +137,8 @@ def main():
         max_samples=args.max_samples,
         seed=args.seed)
     print(calibration.table())
-    print(f'{calibration.calibrator}\nwritten to {path}')
+    fits = describe_fits(calibration.calibrator, calibration.fold_calibrators)
+    print(f'{fits}\nwritten to {path}')
     if args.report is not None:
         collected = collect_detections(
             detector, dataloader,

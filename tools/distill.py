@@ -96,7 +96,8 @@ def write(args, path, work_dir):
             osp.join(work_dir, 'teacher_calibration'),
             dict(teacher),
             keep_existing=args.resume is not None)
-        print(found if fitted else f'not fitted (--calibrate): {found}')
+        print(
+            found if fitted else f'warning: not fitted (--calibrate): {found}')
         calibrator = fitted or calibrator
     losses = choose_losses(pair, calibrator.cfg)
     for name, choice in (('calibrator', calibrator), ('losses', losses)):

@@ -7,6 +7,7 @@ import sys
 
 from tcal_det.commands import CommandParser, one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.bootstrap import check_resampling
 from tcal_det.evaluation.file_comparison import SliceRule, compare_files
 from tcal_det.evaluation.image_resampling import ProgressLine
 from tcal_det.fileio import make_output_folder, write_json_atomically
@@ -27,8 +28,9 @@ def parse_args():
         '--score-thr',
         default='none',
         help='lowest score of the detections that count, for all figures but '
-        "AP and OCE: 'none', a number, 'lrp_optimal' (chosen for each results file), "
-        'or a file of `tcal-recalibrate fit` with thresholds (default: none)')
+        "AP and OCE: 'none', a number, 'lrp_optimal' (chosen for each results "
+        'file), or a file of `tcal-recalibrate fit` with thresholds (default: '
+        'none)')
     parser.add_argument(
         '--slice',
         nargs='+',
@@ -42,7 +44,8 @@ def parse_args():
         type=int,
         default=1000,
         metavar='NUM',
-        help='number of resamples of the images (default: 1000)')
+        help='number of resamples of the images, at least 40 for 95 %% '
+        '(default: 1000)')
     parser.add_argument(
         '--seed',
         type=int,
@@ -80,6 +83,7 @@ def as_slice_rule(text):
 def compare(args):
     args.score_thr = as_score_thr(args.score_thr)
     slice_rules = [as_slice_rule(text) for text in args.slices or ()]
+    check_resampling(args.resamples, args.confidence, '--resamples')
     if args.out is not None:
         # Checked now, not after the resampling, which can take long.
         if osp.isdir(args.out):

@@ -29,8 +29,9 @@ def parse_args():
         '--score-thr',
         default='none',
         help='lowest score of the detections that count, for all figures but '
-        "AP and OCE: 'none', a number, 'lrp_optimal' (chosen for these results), or "
-        'a file of `tcal-recalibrate fit` with thresholds (default: none)')
+        "AP and OCE: 'none', a number, 'lrp_optimal' (chosen for these "
+        'results), or a file of `tcal-recalibrate fit` with thresholds '
+        '(default: none)')
     add_evaluation_options(parser)
     parser.add_argument(
         '--class-probabilities',

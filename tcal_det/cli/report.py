@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from tcal_det.commands import CommandParser, one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError, TcalDetWarning
+from tcal_det.evaluation.bootstrap import check_resampling
 from tcal_det.evaluation.formats import (load_annotations_and_results,
                                          read_annotations)
 from .options import add_input_arguments
@@ -90,7 +91,10 @@ def report(args):
     names = result_names(args.results, args.result_names)
     # Slow to import.
     from tcal_det.report import image_paths, prepare_report, write_report
+    from tcal_det.report.measurement import CONFIDENCE
     prepare_report(args.out, '`--out`')
+    if args.resamples:
+        check_resampling(args.resamples, CONFIDENCE, '--resamples')
     image_files = None
     # A file contains sizes, but no pictures.
     if args.images is not None and not osp.isfile(args.images):

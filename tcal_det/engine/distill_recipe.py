@@ -12,6 +12,7 @@ from tcal_det.models.distillers.sample_transport import RoIsAtBoxes
 from tcal_det.teacher_options import CALIBRATORS_BY_ACTIVATION
 from tcal_det.teachers.calibration import CALIBRATION_FILE
 from tcal_det.teachers.fitting import fit_teacher
+from tcal_det.teachers.image_folds import describe_fits
 from tcal_det.teachers.sigmoid_calibration import focal_parameters
 from tcal_det.teachers.sources import (annotation_files,
                                        build_calibration_dataloader,
@@ -144,7 +145,8 @@ def fit_calibrator(
                 ann_files=annotation_files(pair.student_cfg, 'val')))
     except UserError as error:
         return None, str(error)
-    return choice, calibration.table()
+    fits = describe_fits(calibration.calibrator, calibration.fold_calibrators)
+    return choice, f'{calibration.table()}\n{fits}'
 
 
 def _reason_against_fitting(pair: DistillPair) -> Optional[str]:

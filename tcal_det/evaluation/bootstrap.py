@@ -230,12 +230,16 @@ def resample_figures(ground_truth: GroundTruth,
     ]
 
 
-def check_resampling(num_resamples: int, confidence: float) -> None:
+def check_resampling(num_resamples: int,
+                     confidence: float,
+                     name: str = 'num_resamples') -> None:
     """Raise unless there are enough resamples for the interval.
 
     Args:
         num_resamples (int): Number of resamples.
         confidence (float): Confidence level.
+        name (str): Name of the number in messages. Defaults to
+            'num_resamples'.
 
     Raises:
         InvalidTypeError: If an argument is not a number.
@@ -247,9 +251,9 @@ def check_resampling(num_resamples: int, confidence: float) -> None:
         raise InvalidValueError(
             f'`confidence` must be in (0, 1), but got {confidence}')
     least = math.ceil(round(2 / (1 - level), 6))
-    if check_count('num_resamples', num_resamples) < least:
+    if check_count(name, num_resamples) < least:
         raise InvalidValueError(
-            f'`num_resamples` must be >= {least} for a confidence of {level}, '
+            f'`{name}` must be >= {least} for a confidence of {level}, '
             f'but got {num_resamples}')
 
 

@@ -1,19 +1,24 @@
 """Fit the calibrator of a teacher to images and write the result."""
+import warnings
 from typing import Any, Dict, Optional, Tuple, Union
 
 import torch.nn as nn
 from torch.utils.data import DataLoader
 
+from tcal_det.errors import TcalDetWarning
 from tcal_det.fileio import make_output_folder
 from tcal_det.models.head_adapters import adapter_for
 from tcal_det.teacher_options import MAX_SAMPLES
 from .calibration import (TeacherCalibration, calibrate_teacher,
                           choose_calibrator, write_teacher_calibration)
-from .logits import collect_teacher_samples
+from .logits import TeacherSamples, collect_teacher_samples
+from .pairs import TeacherPairs
 from .sigmoid_calibration import (SigmoidCalibration, calibrate_pairs,
                                   focal_parameters)
 
 Calibration = Union[TeacherCalibration, SigmoidCalibration]
+# Samples of objects; with fewer the fitted parameters scatter widely.
+FEWEST_OBJECTS = 100
 
 
 def fit_teacher(detector: nn.Module,
@@ -79,6 +84,7 @@ def fit_teacher(detector: nn.Module,
     else:
         calibration = calibrate_teacher(samples, calibrator, objective,
                                         softening, seed)
+    _warn_of_few_objects(samples)
     path = write_teacher_calibration(
         out,
         calibration,
@@ -90,3 +96,17 @@ def fit_teacher(detector: nn.Module,
             rule=f'uniform over all {samples.unit} seen, at most '
             f'{max_samples}, reservoir sampling with seed {seed}'))
     return calibration, path
+
+
+def _warn_of_few_objects(samples: Union[TeacherSamples, TeacherPairs]) -> None:
+    if isinstance(samples, TeacherSamples):
+        number = int(samples.is_foreground.sum())
+    else:
+        number = samples.sum_targets
+    if number < FEWEST_OBJECTS:
+        warnings.warn(
+            f'only {number:.0f} samples have an object as their label, fewer '
+            f'than {FEWEST_OBJECTS}: the calibrator is uncertain. Compare it '
+            'with the fits to half of the images, or use more images',
+            TcalDetWarning,
+            stacklevel=3)

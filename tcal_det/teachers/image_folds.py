@@ -1,7 +1,10 @@
 """Folds of images, for measuring a calibrator on images it has not seen."""
+from typing import List
+
 import numpy as np
 
 from tcal_det.errors import InvalidValueError
+from tcal_det.models.calibrators import Calibrator
 
 NUM_FOLDS = 2
 
@@ -32,6 +35,26 @@ def fold_of_image(image_ids: np.ndarray, num_images: int,
     folds[np.random.default_rng(seed).permutation(image_ids)] = np.arange(
         len(image_ids)) % NUM_FOLDS
     return folds
+
+
+def describe_fits(calibrator: Calibrator,
+                  fold_calibrators: List[Calibrator]) -> str:
+    """Format a calibrator and those of the folds, which show its uncertainty.
+
+    Args:
+        calibrator (Calibrator): Calibrator fitted to all images.
+        fold_calibrators (list[Calibrator]): Calibrators fitted to the images
+            of all folds but one.
+
+    Returns:
+        str: One or two lines.
+    """
+    folds = list(map(str, fold_calibrators))
+    if set(folds) == {str(calibrator)}:
+        # It depends on no image, or there is no difference to show.
+        return str(calibrator)
+    return f'{calibrator}\n    fitted to half of the images: ' + ', '.join(
+        folds)
 
 
 def cross_fitting_to_dict(calibrators: list) -> dict:

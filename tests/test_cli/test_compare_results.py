@@ -211,7 +211,7 @@ MISTAKES = dict(
     missing_results=(['{gt}', '{a}', 'no.json'], "results 'no.json' does not"),
     missing_annotations=(['no.json', '{a}'], "ground truth 'no.json' does"),
     annotations_as_results=(['{gt}', '{gt}'], '`results` must be a list'),
-    few_resamples=(['--resamples', '20'], '`num_resamples` must be >= 40'),
+    few_resamples=(['--resamples', '20'], '`--resamples` must be >= 40'),
     negative_seed=(['--seed', '-1'], '`seed` must be >= 0'),
     whole_confidence=(['--confidence', '1'], '`confidence` must be in (0, 1)'),
     no_workers=(['--workers', '0'], '`num_workers` must be >= 1'),

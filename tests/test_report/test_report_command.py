@@ -82,7 +82,7 @@ def test_page_must_be_html(call, tmp_path):
     (('absent.json', RESULTS), 'absent.json'),
     ((GROUND_TRUTH, 'absent.json'), 'absent.json'),
     ((GROUND_TRUTH, RESULTS, '--images', 'absent'), '--images'),
-    ((GROUND_TRUTH, RESULTS, '--resamples', '39'), 'num_resamples'),
+    ((GROUND_TRUTH, RESULTS, '--resamples', '39'), '`--resamples` must be'),
     ((GROUND_TRUTH, RESULTS, '--num-images', '-1'), 'num_images'),
     ((GROUND_TRUTH, RESULTS, '--classes', 'unicorn'), 'unicorn'),
 ])

@@ -333,9 +333,21 @@ class TestTool:
         assert samples['num_used'] == samples['num_seen'] > 0
         assert samples['num_assigned_foreground'] >= 15
         assert content['calibrator']['cls_channels'] == 4
-        printed = capsys.readouterr().out
+        printed, warned = capsys.readouterr()
+        number = samples['num_assigned_foreground']
+        assert f'only {number} samples have an object' in warned
         assert f"{content['before']['all']['ece']:.4f}" in printed
+        of_halves = content['cross_fitting']['calibrators']
+        line, = (line for line in printed.splitlines() if 'half of' in line)
+        for fitted in of_halves:
+            assert str(fitted['temperature']) in line
         assert str(content['effective_temperature']) in printed
+
+    def test_enough_objects(self, calibration_files, run_tool, tmp_path,
+                            capsys):
+        run_tool(*calibration_files(num_images=40), '--out',
+                 str(tmp_path / 'out'))
+        assert 'samples have an object' not in capsys.readouterr().err
 
     def test_logits_times_three_give_three_times_the_temperature(
             self, calibration_files, run_tool, tmp_path):

@@ -199,6 +199,7 @@ def test_calibrated_on_the_val_images_and_trained(distill, student, teacher,
         content = json.load(file)
     assert content['data']['num_images'] == 4
     assert content['data']['ann_files'][0].endswith('val.json')
+    assert 'fitted to half of the images: ' in output
     assert osp.isfile(str(tmp_path / 'run' / 'epoch_1.pth'))
     scalars, = (tmp_path / 'run').glob('*/vis_data/scalars.json')
     assert 'loss_kd_cls' in scalars.read_text()
@@ -326,7 +327,8 @@ def test_nothing_to_calibrate_on(distill, student, teacher, names, edit,
         student('faster', edit), *teacher('faster', names), '--calibrate',
         '--dry-run')
     line, = (
-        line for line in output.splitlines() if line.startswith('not fitted'))
+        line for line in output.splitlines()
+        if line.startswith('warning: not fitted'))
     assert words in line
     assert Config.fromfile(path).model.teacher.calibrator.temperature == 1.5
 

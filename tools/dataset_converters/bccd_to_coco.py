@@ -37,7 +37,8 @@ def convert_bccd(source: str, out: str) -> None:
     if not osp.isdir(image_folder):
         raise MissingFileError(
             f'`source` {source!r} must be the folder BCCD of the data set, '
-            'but has no JPEGImages')
+            'but ' +
+            ('has no JPEGImages' if osp.isdir(source) else 'does not exist'))
     with new_folder(out) as temporary:
         shutil.copytree(image_folder, osp.join(temporary, 'images'))
         for split in SPLITS:

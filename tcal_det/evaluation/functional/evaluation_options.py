@@ -32,8 +32,9 @@ class EvaluationOptions:
             'lrp_optimal', the threshold that minimises the LRP of each class
             at IoU threshold 0 on the evaluated detections (Kuzucu et al.; to
             compare detectors, choose the thresholds on another split). A class
-            without a threshold keeps all detections, with a warning. AP and OCE
-            always use all detections. Defaults to None, which keeps all detections.
+            without a threshold keeps all detections, with a warning. AP and
+            OCE always use all detections. Defaults to None, which keeps all
+            detections.
         max_dets (int): Maximum number of counted detections per image and
             class, best scores first. Defaults to 100.
         zero_iou (str): Rule for disjoint boxes at IoU threshold 0, see

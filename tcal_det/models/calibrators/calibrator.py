@@ -139,6 +139,7 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
 
     def _merge_with_file(self, parameters: Dict[str, Any],
                          load_from: str) -> Dict[str, Any]:
+        stored = read_calibrator_dict(load_from)
         given = {
             name: value
             for name, value in parameters.items() if value is not None
@@ -148,7 +149,6 @@ class Calibrator(nn.Module, metaclass=ABCMeta):
             raise InvalidValueError(
                 f'`load_from` must not be given together with {clashing}, '
                 f'which the file {load_from!r} holds: remove one of them')
-        stored = read_calibrator_dict(load_from)
         kind = stored.pop('type').rpartition('.')[2]
         if kind != type(self).__name__:
             names = [cls.__name__ for cls in Calibrator.__subclasses__()]

@@ -21,8 +21,8 @@ ZOO_PREFIX = 'mmdet::'
 LOSS_PREFIX = 'distill_losses.'
 # Remedies by the role of the detector.
 _FIND = dict(
-    teacher='set `teacher.checkpoint` to a path, a URL, or '
-    "'auto' with an 'mmdet::' config",
+    teacher='set `teacher.checkpoint`, which is CHECKPOINT of distill.py, '
+    "to a path, a URL, or 'auto' with an 'mmdet::' config",
     detector='give a path or a URL')
 _FIT = dict(
     teacher='give a checkpoint that was trained with `teacher.config`',
