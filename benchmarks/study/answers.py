@@ -52,8 +52,9 @@ def family_p_values(family: List[Contrast],
 QUESTIONS = [
     Question('Is TCal (T = 1.5) better than KD?', _DIGITS, PRIMARY[0], PRIMARY,
              ('mAP', ), True),
-    Question('Is a teacher (T = 1) better than hard labels of equal weight?',
-             _DIGITS, PRIMARY[2], PRIMARY, ('mAP', ), True),
+    Question(
+        'Is a teacher (T = 1) better than the labels alone, weighted as '
+        'heavily?', _DIGITS, PRIMARY[2], PRIMARY, ('mAP', ), True),
     Question('Is a softened teacher (T = 3) better than T = 1?', _DIGITS,
              PRIMARY[1], PRIMARY, ('mAP', ), True),
     Question('Is a calibrated teacher (Platt) better than a raw one?', _FOCAL,

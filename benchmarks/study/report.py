@@ -81,9 +81,8 @@ def interim_note(rows: List[Row], planned: Mapping[str, Any]) -> str:
     if done == len(names):
         return ''
     return (f'**Interim: {done} of {len(names)} runs are complete.** Answers '
-            'may change with the others. Intervals and verdicts are for one '
-            'look at the end: with looks before it, more than 5 % of them '
-            'err.\n\n')
+            'may change with the others: the results are published as they '
+            'come, and of such looks before the end more than 5 % err.\n\n')
 
 
 def make_blocks(rows: List[Row], classifiers: List[Row]) -> Dict[str, str]:
