@@ -6,11 +6,13 @@ import torch and mmdet only after that.
 import argparse
 import errno
 import os
+import re
 import select
 import signal
 import sys
 import warnings
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Callable, Iterator, List, NoReturn, Optional
 
 from tcal_det.errors import UserError
@@ -18,6 +20,8 @@ from tcal_det.suggestions import did_you_mean
 
 # Error numbers of a file system that is full, over quota or read-only.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# Option, but no negative number, and no value with spaces.
+_OPTION = re.compile(r'--?[a-zA-Z][\w-]+')
 # Exit statuses that a shell reports for a process ended by a signal.
 SIGTERM_STATUS = 128 + signal.SIGTERM
 SIGPIPE_STATUS = 128 + 13
@@ -37,25 +41,29 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and exit with status 2."""
-        options = _options_of(self)
-        for argument in self._given:
+        parser = _chosen_subparser(self, self._given)
+        options = [
+            *self._option_string_actions, *parser._option_string_actions
+        ]
+        for argument in takewhile(lambda text: text != '--', self._given):
             name = argument.partition('=')[0]
-            if name.startswith('--') and not any(
+            if _OPTION.fullmatch(name) and not any(
                     option.startswith(name) for option in options):
-                if name not in message:
+                if not re.search(rf'(?<![\w-]){re.escape(name)}', message):
                     message += f'; unknown option {name!r}'
                 message += did_you_mean(name, options)
-        _exit_with(f'{message}; see {self.prog} --help')
+        _exit_with(f'{message}; see {parser.prog} --help')
 
 
-def _options_of(parser: argparse.ArgumentParser) -> List[str]:
-    """Names of the options of a parser and of its subcommands."""
-    options = list(parser._option_string_actions)
+def _chosen_subparser(parser: argparse.ArgumentParser,
+                      given: List[str]) -> argparse.ArgumentParser:
+    """The parser of the subcommand among the arguments, if there is one."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for subparser in action.choices.values():
-                options += _options_of(subparser)
-    return options
+            for argument in given:
+                if argument in action.choices:
+                    return action.choices[argument]
+    return parser
 
 
 class ConfigOptions(argparse.Action):

@@ -54,8 +54,8 @@ def _check_dataset(key: str, dataset: dict) -> None:
     root = dataset.get('data_root') or ''
     if root and not exists(root):
         raise MissingFileError(
-            f'`{key}.dataset.data_root` {root!r} does not exist, seen from '
-            f'the working folder {os.getcwd()!r}: set it with --cfg-options '
+            f'`{key}.dataset.data_root` {root!r} does not exist'
+            f'{_seen_from_here(root)}: set it with --cfg-options '
             f'{key}.dataset.data_root=PATH; docs/how_to/coco.md says where '
             'the data of the configs of tcal_det comes from')
     # Datasets of other formats than COCO may have none, or several.
@@ -75,3 +75,7 @@ def _check_dataset(key: str, dataset: dict) -> None:
                 f'`{key}.dataset.data_prefix.{name}` {folder!r} has no '
                 f'files, though the annotations {ann_file!r} are there: the '
                 'images are missing')
+
+
+def _seen_from_here(path: str) -> str:
+    return '' if osp.isabs(path) else f', seen from {os.getcwd()!r}'

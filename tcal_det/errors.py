@@ -25,3 +25,7 @@ class MissingFileError(UserError, FileNotFoundError):
 
 class TcalDetWarning(UserWarning):
     """Doubtful data or an undefined figure; filters can select this class."""
+
+
+class ImplausibleDataWarning(TcalDetWarning):
+    """Data that are probably wrong, such as boxes outside their images."""

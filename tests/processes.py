@@ -9,10 +9,13 @@ import os.path as osp
 import runpy
 import subprocess
 import sys
+import time
 
 import torch
 import torch.multiprocessing
 
+# After which a process that does not end has failed.
+SECONDS = 300
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(
     ['mmdet.apis', 'tcal_det.engine', 'tcal_det.evaluation.metrics'])
@@ -25,8 +28,18 @@ def run_ranks(function, *args):
         function (callable): Takes the rank, 0 or 1, and ``args``.
         *args: Further arguments, which can be pickled.
     """
-    torch.multiprocessing.start_processes(
-        function, args, nprocs=2, start_method=CONTEXT.get_start_method())
+    ranks = torch.multiprocessing.start_processes(
+        function,
+        args,
+        nprocs=2,
+        join=False,
+        start_method=CONTEXT.get_start_method())
+    deadline = time.monotonic() + SECONDS
+    while not ranks.join(timeout=5):
+        if time.monotonic() > deadline:
+            for process in ranks.processes:
+                process.kill()
+            raise TimeoutError(f'{function.__name__} has not ended')
 
 
 class ScriptProcess:
@@ -54,7 +67,7 @@ class ScriptProcess:
         self._process.kill()
         self._process.join()
 
-    def wait(self, timeout=300):
+    def wait(self, timeout=SECONDS):
         """Wait for the end; the result as of ``subprocess.run``."""
         self._process.join(timeout)
         if self.poll() is None:

@@ -50,28 +50,39 @@ class TestConfigOptions:
     'given, error',
     [
         ('--dryrun --out a',
-         "unrecognized arguments: --dryrun; did you mean '--dry-run'?"),
+         "unrecognized arguments: --dryrun; did you mean '--dry-run'?; see "
+         'tool.py'),
         ('--dryrun=1 --out a',
-         "unrecognized arguments: --dryrun=1; did you mean '--dry-run'?"),
+         "unrecognized arguments: --dryrun=1; did you mean '--dry-run'?; see "
+         'tool.py'),
         ('--outt=a',
          'the following arguments are required: --out; unknown option '
-         "'--outt'; did you mean '--out'?"),
-        ('--xyz --out a', 'unrecognized arguments: --xyz'),
-        # An abbreviation.
-        ('--dry', 'the following arguments are required: --out'),
+         "'--outt'; did you mean '--out'?; see tool.py"),
+        ('-out', "the following arguments are required: --out; unknown option "
+         "'-out'; did you mean '--out'?; see tool.py"),
+        ('--xyz --out a', 'unrecognized arguments: --xyz; see tool.py'),
+        # An abbreviation, a number, and what is no option.
+        ('--dry', 'the following arguments are required: --out; see tool.py'),
+        ('--rate -5',
+         'the following arguments are required: --out; see tool.py'),
         ('--out a fit --methd=b', 'unrecognized arguments: --methd=b; did you '
-         "mean '--method'?"),
+         "mean '--method'?; see tool.py fit"),
+        # Only the other subcommand has it.
+        ('--out a apply --methd=b', 'unrecognized arguments: --methd=b; see '
+         'tool.py apply'),
     ])
 def test_wrong_arguments_are_one_line(given, error, capsys):
     parser = CommandParser(prog='tool.py')
     parser.add_argument('--dry-run', action='store_true')
+    parser.add_argument('--rate', type=float)
     parser.add_argument('--out', required=True)
-    fit = parser.add_subparsers().add_parser('fit')
-    fit.add_argument('--method')
+    subparsers = parser.add_subparsers()
+    subparsers.add_parser('fit').add_argument('--method')
+    subparsers.add_parser('apply')
     with pytest.raises(SystemExit) as exit_:
         parser.parse_args(given.split())
     assert exit_.value.code == 2
-    assert capsys.readouterr().err == f'error: {error}; see tool.py --help\n'
+    assert capsys.readouterr().err == f'error: {error} --help\n'
 
 
 @pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

@@ -6,9 +6,11 @@ comments of the written config say what was chosen, and why. The training is
 that of tools/train.py.
 """
 import os.path as osp
+import warnings
 
 from tcal_det.commands import (CommandParser, one_line_warnings,
                                parse_training_args, run_command)
+from tcal_det.errors import TcalDetWarning
 
 
 def parse_args():
@@ -96,8 +98,13 @@ def write(args, path, work_dir):
             osp.join(work_dir, 'teacher_calibration'),
             dict(teacher),
             keep_existing=args.resume is not None)
-        print(
-            found if fitted else f'warning: not fitted (--calibrate): {found}')
+        if fitted:
+            print(found)
+        else:
+            warnings.warn(
+                f'not fitted (--calibrate): {found}',
+                TcalDetWarning,
+                stacklevel=2)
         calibrator = fitted or calibrator
     losses = choose_losses(pair, calibrator.cfg)
     for name, choice in (('calibrator', calibrator), ('losses', losses)):

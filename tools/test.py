@@ -23,7 +23,7 @@ def parse_args():
         choices=['test', 'val'],
         default='test',
         help='split of the config to test on; its dataloader and evaluator '
-        'are used (default: test)')
+        'are used, and WORK_DIR/val for val (default: test)')
     parser.add_argument(
         '--out', help='.pkl file to write with the predictions')
     parser.add_argument(
@@ -105,6 +105,8 @@ def main():
 
     if args.split == 'val':
         use_validation_split(cfg)
+        # Else compare_runs.py takes its figures for those of the test split.
+        cfg.work_dir = osp.join(cfg.work_dir, 'val')
     check_test_options(cfg.model)
     if args.tta:
         use_test_time_augmentation(cfg)

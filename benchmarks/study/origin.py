@@ -34,16 +34,18 @@ def describe_origin(paths: Sequence[str],
 
 
 def _cpu() -> str:
-    """Vendor, family and model, on Linux; else what Python knows."""
+    """Vendor, family and model, or implementer and part; else as Python."""
     try:
         with open('/proc/cpuinfo', encoding='utf-8') as file:
             text = file.read()
     except OSError:
-        return platform.processor()
+        text = ''
     values = (
         re.search(rf'^{key}\s*: (.*)$', text, flags=re.M)
-        for key in ('vendor_id', 'cpu family', 'model'))
-    return ' '.join(value.group(1) for value in values if value)
+        for key in ('vendor_id', 'cpu family', 'model', 'CPU implementer',
+                    'CPU part'))
+    found = ' '.join(value.group(1) for value in values if value)
+    return found or platform.processor() or platform.machine()
 
 
 def _git(*arguments: str) -> str:

@@ -212,8 +212,8 @@ def main():
         scheduler = Scheduler(runs, args.jobs, RESULTS)
         scheduler.work(time.time() + 60 * args.minutes)
     if scheduler.failed:
-        sys.exit(f'{len(scheduler.failed)} run(s) failed, such as '
-                 f'{scheduler.failed[0]}: call again to make them anew')
+        sys.exit(f'{len(scheduler.failed)} run(s) failed, for the reasons '
+                 f'above, such as {scheduler.failed[0]}')
 
 
 if __name__ == '__main__':

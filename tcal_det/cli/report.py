@@ -73,18 +73,19 @@ def result_names(paths, names):
 
 @contextmanager
 def shown_and_collected_warnings():
-    """Show warnings of the data as before, and list their texts."""
-    texts, show = [], warnings.showwarning
+    """Show warnings as before, and list those of the data."""
+    collected, show = [], warnings.showwarning
 
-    def show_and_collect(message, *args, **kwargs):
-        show(message, *args, **kwargs)
-        texts.append(str(message))
+    def show_and_collect(message, category, *args, **kwargs):
+        show(message, category, *args, **kwargs)
+        if issubclass(category, TcalDetWarning):
+            collected.append(message)
 
     with warnings.catch_warnings():
         # Also for the second results file, with the same text.
         warnings.simplefilter('always', TcalDetWarning)
         warnings.showwarning = show_and_collect
-        yield texts
+        yield collected
 
 
 def report(args):

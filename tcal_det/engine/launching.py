@@ -14,6 +14,7 @@ from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.metrics.annotation_check import \
     check_metric_annotations
 from tcal_det.fileio import make_output_folder
+from tcal_det.models.detectors import check_test_options
 from .dataset_classes import check_class_order
 from .resuming import check_same_checkpoint, resume
 from .training import (leave_process_group, missing_weights_named,
@@ -73,6 +74,7 @@ def train(config: str,
 
     check_data(cfg, 'train_dataloader', 'val_dataloader')
     check_metric_annotations(cfg, 'val')
+    check_test_options(cfg.model)
     if cfg.model.get('distill_losses'):
         # The classes of teacher and student are paired by their names.
         check_class_order(cfg, 'train')

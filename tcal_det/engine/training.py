@@ -99,6 +99,9 @@ def use_validation_split(cfg: Config) -> None:
                 f'`--split val` needs `val_{part}` in the config, but it has '
                 'none: add it, or leave the option out')
         cfg[f'test_{part}'] = cfg[f'val_{part}']
+    if cfg.get('test_cfg') is None:
+        # mmengine's Runner takes all three or none.
+        cfg.test_cfg = dict(type='TestLoop')
 
 
 def use_test_time_augmentation(cfg: Config) -> None:

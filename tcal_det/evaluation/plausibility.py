@@ -6,7 +6,7 @@ from typing import Union
 import numpy as np
 
 from tcal_det.checks import shortened
-from tcal_det.errors import InvalidValueError, TcalDetWarning
+from tcal_det.errors import ImplausibleDataWarning, InvalidValueError
 from .functional import Detections, GroundTruth, match_detections
 
 # A box leaves its image if it ends outside by more than this share of the side
@@ -69,7 +69,7 @@ def warn_of_boxes_outside(ground_truth: GroundTruth,
             f'the first of them `{list_name}[{known[row]}]`: `bbox` '
             f'{_rounded(boxes[row])} in an image of {_rounded(sizes[row])}; '
             f'{remedy}',
-            TcalDetWarning,
+            ImplausibleDataWarning,
             stacklevel=3)
     # Images of a few pixels may have such boxes.
     elif ends.max() <= 1.5 and sizes.min() >= 16:
@@ -79,7 +79,7 @@ def warn_of_boxes_outside(ground_truth: GroundTruth,
             f'`{list_name}[{known[0]}]`: `bbox` {_rounded(boxes[0])} in an '
             f'image of {_rounded(sizes[0])}; are they fractions of the image? '
             'multiply them by its width and height',
-            TcalDetWarning,
+            ImplausibleDataWarning,
             stacklevel=3)
 
 

@@ -6,8 +6,9 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from tcal_det.checks import shortened
-from tcal_det.errors import (InvalidTypeError, InvalidValueError,
-                             MissingFileError, TcalDetWarning, UserError)
+from tcal_det.errors import (ImplausibleDataWarning, InvalidTypeError,
+                             InvalidValueError, MissingFileError,
+                             TcalDetWarning, UserError)
 from tcal_det.restricted_pickle import load_plain_pickle
 from .functional import (Detections, GroundTruth, detections_from_coco,
                          ground_truth_from_coco)
@@ -334,7 +335,7 @@ def _warn_of_few_labels(records: Sequence[Record],
             f'the first {max(used) + 1} of {len(category_ids)} categories; if '
             'the detector knows fewer classes than the annotations, name them '
             'with --classes',
-            TcalDetWarning,
+            ImplausibleDataWarning,
             stacklevel=3)
 
 

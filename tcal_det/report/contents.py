@@ -33,6 +33,7 @@ class Chapter:
     id: str
     name: str
     data_warnings: Sequence[str]
+    is_doubtful: bool
     short: List[str]
     counts: Dict[str, int]
     headlines: List[Dict[str, Any]]
@@ -125,7 +126,8 @@ def _chapter(identity: str, ground_truth: GroundTruth,
     return Chapter(
         id=identity,
         name=measurement.name,
-        data_warnings=measurement.data_warnings,
+        data_warnings=[str(warning) for warning in measurement.data_warnings],
+        is_doubtful=measurement.is_doubtful,
         short=summarize_results(measurement),
         counts=measurement.report.counts,
         headlines=_headlines(measurement),

@@ -2,6 +2,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Dict, List, Mapping, Tuple
 
+from tcal_det.errors import ImplausibleDataWarning
 from tcal_det.evaluation.bootstrap import check_resampling, resample_figures
 from tcal_det.evaluation.functional import (DetectionCalibrationReport,
                                             DetectionMatches, Detections,
@@ -33,7 +34,7 @@ class Measurement:
             target after the best map minus the figure before.
         differences (Mapping[str, PairedDifference]): Each figure minus that
             of the first results file; empty for the first.
-        data_warnings (tuple[str]): Doubts about the files that were read.
+        data_warnings (tuple[Warning]): Warnings of the files that were read.
     """
     name: str
     detections: Detections
@@ -46,7 +47,14 @@ class Measurement:
     gain_differences: Mapping[str,
                               PairedDifference] = field(default_factory=dict)
     differences: Mapping[str, PairedDifference] = field(default_factory=dict)
-    data_warnings: Tuple[str, ...] = ()
+    data_warnings: Tuple[Warning, ...] = ()
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the files are probably wrong, so that advice would be."""
+        return any(
+            isinstance(warning, ImplausibleDataWarning)
+            for warning in self.data_warnings)
 
 
 def measure(ground_truth: GroundTruth, results: Mapping[str, Detections],

@@ -105,7 +105,7 @@ def _threshold(measurement: Measurement) -> str:
 
 
 def _recalibration(measurement: Measurement) -> List[str]:
-    if measurement.data_warnings:
+    if measurement.is_doubtful:
         # A map would learn what is wrong with the files.
         return []
     sentences = []

@@ -40,7 +40,8 @@ def write_report(
         num_resamples: int = 500,
         seed: int = 0,
         num_images: int = 6,
-        data_warnings: Optional[Mapping[str, Sequence[str]]] = None) -> None:
+        data_warnings: Optional[Mapping[str,
+                                        Sequence[Warning]]] = None) -> None:
     """Measure detections and write one self-contained HTML page.
 
     Args:
@@ -60,9 +61,10 @@ def write_report(
             for the estimate of recalibration. Defaults to 0.
         num_images (int): Maximum number of pictures of each kind for each
             results file. Defaults to 6.
-        data_warnings (Mapping[str, Sequence[str]], optional): Doubts about
+        data_warnings (Mapping[str, Sequence[Warning]], optional): Warnings of
             the data by the name of the results file, which the page shows
-            first; it then recommends no recalibration. Defaults to None.
+            first. With an ``ImplausibleDataWarning`` it recommends no
+            recalibration. Defaults to None.
 
     Raises:
         InvalidTypeError: If an option has the wrong type.

@@ -8,6 +8,7 @@ from mmengine.registry import init_default_scope
 
 from tcal_det.config_file import load_config, merge_options
 from tcal_det.errors import InvalidTypeError, InvalidValueError
+from tcal_det.models.detectors import check_test_options
 from tcal_det.models.distillers.detector_files import (ZOO_PREFIX,
                                                        build_detector,
                                                        find_detector,
@@ -37,7 +38,7 @@ def load_detector_config(
         MissingFileError: If the config does not exist.
         InvalidTypeError: If ``model`` is not a dict.
         InvalidValueError: If the config cannot be read or has no ``model``,
-            or an override is invalid.
+            an override is invalid, or the model would ignore a test option.
     """
     if config.startswith(ZOO_PREFIX):
         cfg, checkpoint = find_detector(config, checkpoint)
@@ -52,6 +53,7 @@ def load_detector_config(
         raise InvalidTypeError(
             f'`model` of config {config!r} must be a dict, but is '
             f'{type(cfg["model"]).__name__}')
+    check_test_options(cfg.model)
     if 'distill_losses' in cfg['model']:
         cfg['model']['distill_losses'] = {}
         cfg['model'].pop('teacher', None)

@@ -84,7 +84,8 @@ def fit_teacher(detector: nn.Module,
     else:
         calibration = calibrate_teacher(samples, calibrator, objective,
                                         softening, seed)
-    _warn_of_few_objects(samples)
+    if calibrator != 'FocalPosterior':
+        _warn_of_few_objects(samples)
     path = write_teacher_calibration(
         out,
         calibration,
@@ -99,14 +100,20 @@ def fit_teacher(detector: nn.Module,
 
 
 def _warn_of_few_objects(samples: Union[TeacherSamples, TeacherPairs]) -> None:
+    """Warn if the parameters that are fitted to these samples scatter."""
+    more = 'more images'
     if isinstance(samples, TeacherSamples):
         number = int(samples.is_foreground.sum())
+        found = f'only {number} samples have an object as their label'
+        if samples.num_seen > len(samples.labels):
+            more += ' or a larger number of samples'
     else:
         number = samples.sum_targets
+        found = f'the targets of all samples sum up to only {number:.0f}'
     if number < FEWEST_OBJECTS:
         warnings.warn(
-            f'only {number:.0f} samples have an object as their label, fewer '
-            f'than {FEWEST_OBJECTS}: the calibrator is uncertain. Compare it '
-            'with the fits to half of the images, or use more images',
+            f'{found}, fewer than {FEWEST_OBJECTS}: the calibrator is '
+            'uncertain. Compare it with the fits to half of the images, or '
+            f'use {more}',
             TcalDetWarning,
             stacklevel=3)

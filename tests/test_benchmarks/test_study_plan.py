@@ -217,3 +217,16 @@ class TestFolds:
                     number = int(name.split('.')[0])
                     local = number if number < 13 else number - 13
                     assert counts[image_id] == local % 3
+
+
+@pytest.mark.parametrize('seed, teacher',
+                         [(201, 'U1'), (206, 'U2'), (207, 'U3'), (208, 'U4'),
+                          (232, 'U4')])
+def test_teacher_of_a_seed(seed, teacher):
+    """Amendment after seed 206."""
+    run = find_run(f'digits/A/kd/seed{seed}')
+    assert run.teacher == teacher
+    assert f'/{teacher}/' in run.needs[0]
+    made = find_run(f'digits/teachers/{teacher}')
+    assert made.seed == 11 + (teacher in ('U2', 'U4'))
+    assert made.round <= run.round

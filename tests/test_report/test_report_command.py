@@ -2,8 +2,10 @@
 import html
 import json
 import os.path as osp
+import pickle
 import sys
 
+import numpy as np
 import pytest
 
 from tcal_det.cli import report as command
@@ -129,3 +131,43 @@ def test_warnings_of_the_data_are_on_the_page(call, with_packages,
     assert 'is certain to lower' not in second
     assert 'Check the files first' not in first
     assert 'to lower' in first
+
+
+def test_a_note_leaves_the_advice(call, with_packages, without_library,
+                                  tmp_path):
+    """Results of fewer images say nothing against a recalibration."""
+    ground_truth = osp.join(GOLDEN, 'det_ties_gt.json')
+    with open(ground_truth, encoding='utf-8') as file:
+        annotations = json.load(file)
+    with open(osp.join(GOLDEN, 'det_ties_dt.json'), encoding='utf-8') as file:
+        records = json.load(file)
+    label_of = {
+        category['id']: label
+        for label, category in enumerate(annotations['categories'])
+    }
+    samples = []
+    for image in annotations['images'][1:]:
+        found = [one for one in records if one['image_id'] == image['id']]
+        boxes = np.array([one['bbox'] for one in found]).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        samples.append(
+            dict(
+                img_id=image['id'],
+                ori_shape=(image['height'], image['width']),
+                pred_instances=dict(
+                    bboxes=boxes,
+                    scores=np.array([one['score'] for one in found]),
+                    labels=np.array(
+                        [label_of[one['category_id']] for one in found],
+                        dtype=int))))
+    part = tmp_path / 'part.pkl'
+    part.write_bytes(pickle.dumps(samples))
+    status, _, stderr = call(ground_truth, str(part), '--resamples', '0')
+    assert status == 0, stderr
+    note, = (
+        line[len('warning: '):] for line in stderr.splitlines()
+        if 'of the images' in line or 'images of' in line)
+    text = html.unescape((tmp_path / 'page.html').read_text(encoding='utf-8'))
+    assert f'<strong>Note:</strong> {note}' in text
+    assert 'Check the files first' not in text
+    assert 'to lower' in text

@@ -29,7 +29,7 @@ def measured(overall=None, gains=(), differences=None, threshold=0.4, **other):
             intervals={},
             gain_differences={},
             differences=differences or {},
-            data_warnings=()), **other))
+            is_doubtful=False), **other))
 
 
 def between(low, high):

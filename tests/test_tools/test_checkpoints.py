@@ -113,6 +113,22 @@ def test_split(call_tool, run_configs, detector, tmp_path, split):
         for sample in mmengine.load(out)
     }
     assert folders == {split}
+    # A test of val must not be taken for one of test.
+    where = osp.join('run', 'val') if split == 'val' else 'run'
+    assert 'coco/bbox_mAP' in measured(str(tmp_path / where))
+
+
+def test_validation_split_of_a_config_without_a_test(call_tool, run_configs,
+                                                     detector, tmp_path):
+    cfg = Config.fromfile(run_configs['plain'])
+    for part in ('dataloader', 'evaluator', 'cfg'):
+        cfg.pop(f'test_{part}')
+    config, path = str(tmp_path / 'no_test.py'), str(tmp_path / 'plain.pth')
+    cfg.dump(config)
+    torch.save(dict(state_dict=detector.state_dict(), meta={}), path)
+    status, error = call_tool('test.py', config, path, '--work-dir',
+                              str(tmp_path / 'run'), '--split', 'val')
+    assert status == 0, error
 
 
 def test_test_time_augmentation(call_tool, run_configs, detector, tmp_path):

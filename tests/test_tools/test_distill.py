@@ -70,7 +70,7 @@ def distill(call_tool, tmp_path):
         path, = (
             line[len('written: '):] for line in call_tool.output.splitlines()
             if line.startswith('written: '))
-        return call_tool.output, path
+        return call_tool.output + error, path
 
     return run
 

@@ -185,20 +185,25 @@ def test_two_processes_through_the_launcher(run_configs, call, tmp_path,
     for path in (half, leftover):
         shutil.copy(whole, path)
     os.truncate(half, 5000)
-    result = subprocess.run([
-        'bash', 'tools/dist_train.sh', config, '2', '--work-dir', work_dir,
-        '--resume', '--cfg-options', short, 'train_cfg.max_epochs=2'
-    ],
-                            cwd=REPOSITORY,
-                            env=dict(
-                                os.environ,
-                                OMP_NUM_THREADS='1',
-                                PORT=str(free_port()),
-                                PATH=osp.dirname(sys.executable) + os.pathsep +
-                                os.environ['PATH']),
-                            stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT,
-                            universal_newlines=True)
+
+    def launch(epochs):
+        return subprocess.run([
+            'bash', 'tools/dist_train.sh', config, '2', '--work-dir', work_dir,
+            '--resume', '--cfg-options', short,
+            f'train_cfg.max_epochs={epochs}'
+        ],
+                              cwd=REPOSITORY,
+                              env=dict(
+                                  os.environ,
+                                  OMP_NUM_THREADS='1',
+                                  PORT=str(free_port()),
+                                  PATH=osp.dirname(sys.executable) +
+                                  os.pathsep + os.environ['PATH']),
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT,
+                              universal_newlines=True)
+
+    result = launch(epochs=2)
     assert result.returncode == 0, result.stdout
     assert 'resumed epoch: 1, iter: 4' in result.stdout
     assert 'Removed files that a killed run left' in result.stdout
@@ -207,6 +212,13 @@ def test_two_processes_through_the_launcher(run_configs, call, tmp_path,
     assert checkpoint['meta']['iter'] == 6
     assert not any('teacher' in key for key in checkpoint['state_dict'])
     assert not osp.exists(leftover)
+
+    for path in (whole, half):
+        os.truncate(path, 5000)
+    result = launch(epochs=3)
+    assert result.returncode != 0
+    # Both processes say why they end.
+    assert result.stdout.count('error: `--resume` finds no complete') == 2
 
 
 def test_help_imports_nothing_slow():

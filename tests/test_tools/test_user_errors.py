@@ -29,6 +29,7 @@ def train(call_tool, config, tmp_path, *options):
     ('model.teacher.calibrator.temperature=warm', '`temperature` must be a'),
     ('model.distill_losses.loss_kd_cls.loss_weight=-1', '`loss_weight` must'),
     ('model.student_type=FasterRCNNN', '`student_type` must name'),
+    ('model.test_cfg=x', '`model.test_cfg` must be a dict'),
     ('model.distil_losses=x',
      "'distil_losses'; did you mean 'distill_losses'?"),
     ('model.teacher.calibratr=x', "did you mean 'calibrator'?"),

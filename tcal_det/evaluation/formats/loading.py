@@ -4,7 +4,8 @@ import os.path as osp
 import warnings
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from tcal_det.errors import InvalidValueError, MissingFileError, TcalDetWarning
+from tcal_det.errors import (ImplausibleDataWarning, InvalidValueError,
+                             MissingFileError)
 from ..functional import (Detections, GroundTruth, detections_from_coco,
                           ground_truth_from_coco)
 from ..plausibility import (check_labels, find_swapped_labels,
@@ -194,7 +195,7 @@ def load_annotations_and_results(
                 f'{found}; do the category ids of {results_path!r} match '
                 f'those of {ground_truth_path!r}, and start at the same '
                 'number?',
-                TcalDetWarning,
+                ImplausibleDataWarning,
                 stacklevel=2)
     warn_of_boxes_outside(ground_truth, ground_truth, 'annotations')
     warn_of_boxes_outside(ground_truth, detections, 'results')

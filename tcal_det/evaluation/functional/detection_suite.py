@@ -331,12 +331,12 @@ class DetectionCalibrationReport:
         counts = self.counts
         kept = ''
         if self.options.score_thr is not None:
-            kept = f'{counts["detections"] - counts["dropped"]} of '
+            kept = (f', {counts["detections"] - counts["dropped"]} of them '
+                    'kept by the score threshold and `max_dets`')
         lines = [
-            f'{kept}{counts["detections"]} detections'
-            f'{" reach the score threshold," if kept else ""} of '
-            f'{counts["classes"]} classes in {counts["images"]} images with '
-            f'{counts["objects"]} objects'
+            f'{counts["detections"]} detections of {counts["classes"]} '
+            f'classes in {counts["images"]} images with {counts["objects"]} '
+            f'objects{kept}'
         ]
         for figure in FIGURES:
             if figure.is_headline:

@@ -1,5 +1,5 @@
-from .detector_subclass import (check_detector_arguments, detector_name,
-                                detector_subclass)
+from .detector_subclass import (detector_name, detector_subclass,
+                                explain_unknown_key)
 from .recalibrated_detector import (RecalibratedDetector,
                                     RecalibratedScoresMixin,
                                     check_test_options)
@@ -7,6 +7,6 @@ from .score_recalibrator import ScoreRecalibrator
 
 __all__ = [
     'RecalibratedScoresMixin', 'RecalibratedDetector', 'ScoreRecalibrator',
-    'check_detector_arguments', 'check_test_options', 'detector_name',
+    'explain_unknown_key', 'check_test_options', 'detector_name',
     'detector_subclass'
 ]

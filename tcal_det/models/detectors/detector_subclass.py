@@ -45,27 +45,31 @@ def detector_subclass(mixin: type, argument: str,
     return _mixed(mixin, detector_class)
 
 
-def check_detector_arguments(subclass: type, given: Iterable[str],
-                             own: Iterable[str]) -> None:
-    """Check the names of the arguments of a detector with a mixin.
+def explain_unknown_key(error: TypeError, subclass: type, given: Iterable[str],
+                        own: Iterable[str]) -> None:
+    """Raise an error that names a misspelled key of ``model``, if it is one.
 
     Args:
+        error (TypeError): Error of the constructor of the detector.
         subclass (type): Result of :func:`detector_subclass`.
         given (iterable[str]): Names of the arguments for the detector.
         own (iterable[str]): Names of further keys of ``model``, for a
             suggestion.
 
     Raises:
-        InvalidValueError: If the detector's class has no argument of a name.
+        InvalidValueError: If the error is about an argument that the
+            detector's class does not have.
     """
     plain = getattr(subclass, '_plain_class', None)
     allowed = None if plain is None else _argument_names(plain)
     for name in given:
-        if allowed is not None and name not in allowed:
+        if (allowed is not None and name not in allowed
+                and repr(name) in str(error)):
             suggestion = did_you_mean(name, {*allowed, *own})
             raise InvalidValueError(
                 f'`model` has the unknown key {name!r}{suggestion or ":"} '
-                f'{plain.__name__} takes {", ".join(sorted(allowed))}')
+                f'{plain.__name__} takes {", ".join(sorted(allowed))}'
+            ) from None
 
 
 def _argument_names(cls: type) -> Optional[Set[str]]:

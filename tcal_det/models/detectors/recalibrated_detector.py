@@ -16,7 +16,7 @@ from tcal_det.registry import MODELS
 from ..configured_part import build_configured_part
 from .class_probabilities import (check_class_probabilities,
                                   predict_with_class_probabilities)
-from .detector_subclass import check_detector_arguments, detector_subclass
+from .detector_subclass import detector_subclass, explain_unknown_key
 
 # Keys of `test_cfg` that only a detector with the mixin reads.
 TEST_OPTIONS = ('recalibrator', 'class_probabilities')
@@ -125,8 +125,11 @@ class RecalibratedDetector(RecalibratedScoresMixin):
         return super().__new__(cls)
 
     def __init__(self, detector_type: Union[str, type], **detector) -> None:
-        check_detector_arguments(type(self), detector, ['detector_type'])
-        super().__init__(**detector)
+        try:
+            super().__init__(**detector)
+        except TypeError as error:
+            explain_unknown_key(error, type(self), detector, ['detector_type'])
+            raise
 
 
 def check_test_options(model: dict) -> None:
@@ -138,14 +141,19 @@ def check_test_options(model: dict) -> None:
         model (dict): Config of the model.
 
     Raises:
+        InvalidTypeError: If ``test_cfg`` is not a dict.
         InvalidValueError: If the model would ignore an option.
     """
+    test_cfg = model.get('test_cfg')
+    if test_cfg is not None and not isinstance(test_cfg, dict):
+        raise InvalidTypeError(
+            f'`model.test_cfg` must be a dict, but got {test_cfg!r}')
     kind = model.get('type')
     cls = MODELS.get(kind) if isinstance(kind, str) else kind
     if isinstance(cls, type) and issubclass(cls, RecalibratedScoresMixin):
         return
     for option in TEST_OPTIONS:
-        if (model.get('test_cfg') or {}).get(option):
+        if (test_cfg or {}).get(option):
             raise InvalidValueError(
                 f'`model.test_cfg.{option}` must be in a model of the type '
                 "'tcal_det.RecalibratedDetector' or "

@@ -20,8 +20,8 @@ from tcal_det.errors import InvalidTypeError, InvalidValueError
 from tcal_det.registry import MODELS
 from tcal_det.suggestions import did_you_mean
 from ..configured_part import build_configured_part
-from ..detectors import (RecalibratedScoresMixin, check_detector_arguments,
-                         detector_subclass)
+from ..detectors import (RecalibratedScoresMixin, detector_subclass,
+                         explain_unknown_key)
 from ..head_adapters import adapter_for, recorded_calls
 from .auto_weight import (AutoWeight, TermSizeCheck, classification_losses,
                           parse_loss_weight)
@@ -103,9 +103,12 @@ class CalibratedTeacherDistiller(RecalibratedScoresMixin):
                  teacher: Optional[dict] = None,
                  distill_losses: Optional[Dict[str, dict]] = None,
                  **student) -> None:
-        check_detector_arguments(
-            type(self), student, ['student_type', 'teacher', 'distill_losses'])
-        super().__init__(**student)
+        try:
+            super().__init__(**student)
+        except TypeError as error:
+            explain_unknown_key(error, type(self), student,
+                                ['student_type', 'teacher', 'distill_losses'])
+            raise
         self._adapter = adapter_for(self, 'student')
         distill_losses = _check_losses(distill_losses)
         self._teacher_of = {

@@ -349,6 +349,22 @@ def test_report_is_printed_as_a_table():
     assert report.table() == str(report)
 
 
+@pytest.mark.parametrize(
+    'options, kept',
+    [
+        (dict(score_thr=0.0), lambda counts: counts['detections']),
+        # One has this score.
+        (dict(score_thr=1.0), lambda counts: 1),
+        (dict(score_thr=0.0, max_dets=1),
+         lambda counts: counts['detections'] - counts['dropped']),
+    ])
+def test_table_says_how_many_detections_a_threshold_keeps(options, kept):
+    report = evaluate_detections(*load_scene('det_small'), **options)
+    first, *_ = str(report).splitlines()
+    assert first.endswith(f' objects, {kept(report.counts)} of them kept by '
+                          'the score threshold and `max_dets`')
+
+
 def test_numbers_of_numpy_are_numbers():
     plain = dict(
         score_thr=0.25,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import inference_detector, init_detector
+from mmdet.models import RetinaNet
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -24,6 +25,28 @@ OWN = PlattMap(scale=2.0, bias=0.5)
 @pytest.fixture(autouse=True)
 def mmdet_scope():
     register_all_modules()
+
+
+def test_arguments_that_no_signature_names():
+    """A detector may take them out of its keyword arguments."""
+
+    class Popping(RetinaNet):
+
+        def __init__(self, **kwargs):
+            self.extra = kwargs.pop('extra', None)
+            super().__init__(**kwargs)
+
+    model = get_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py').model
+    model.backbone.update(depth=18, base_channels=4, init_cfg=None)
+    model.neck.in_channels = [4, 8, 16, 32]
+    model.update(
+        type='tcal_det.RecalibratedDetector', detector_type=Popping, extra=1)
+    assert MODELS.build(model).extra == 1
+    model.backbon = {}
+    with pytest.raises(
+            InvalidValueError,
+            match="unknown key 'backbon'; did you mean 'backbone'"):
+        MODELS.build(model)
 
 
 @pytest.fixture

@@ -221,6 +221,7 @@ def test_teacher_that_cannot_be_downloaded(distiller_cfg, monkeypatch,
     assert message.startswith("teacher checkpoint 'https://download.openmmlab")
     assert f'could not be downloaded ({reason})' in message
     assert 'elsewhere, and set `teacher.checkpoint`' in message
+    assert 'to a path, a URL' in message
     assert 'damaged' not in message
 
 
