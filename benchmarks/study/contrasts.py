@@ -20,8 +20,7 @@ _NAMES = {
     'kd': 'KD',
     'as-is': 'raw teacher',
     'platt': 'Platt',
-    'focal-posterior': 'closed form',
-    'early': 'early teacher'
+    'focal-posterior': 'closed form'
 }
 
 
@@ -135,8 +134,6 @@ FOCAL_OTHERS = [
 ]
 _SEEN = Side('B', 'tcal-t3'), Side('B', 'tcal-t1')
 _UNSEEN = Side('A', 'tcal-t3'), Side('A', 'tcal-t1')
-EARLY = Contrast('early - last checkpoint, T = 1', Side('C', 'early'),
-                 Side('A', 'tcal-t1'))
 SEEN = Contrast('seen - unseen images, T = 1', _SEEN[1], _UNSEEN[1])
 INTERACTION = Contrast('(T = 3 - T = 1, seen) - (the same, unseen)', *_SEEN,
                        _UNSEEN)
@@ -144,15 +141,10 @@ SECONDARY = [
     *_against_baseline('A', 'hard', 'kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3'),
     *(_of_teacher(contrast, teacher) for contrast in PRIMARY
       for teacher in ('U1', 'U2', 'U3', 'U4')),
-    Contrast('T = 3 - T = 1, seen images', *_SEEN), SEEN, INTERACTION, EARLY,
-    *(Contrast(f'{arm_name(arm)}: 96 - 48 epochs', Side('D', arm),
-               Side('A', arm))
-      for arm in ('baseline', 'kd', 'tcal-t1.5', 'tcal-t3')),
-    Contrast('T = 1.5 - KD, 96 epochs', Side('D', 'tcal-t1.5'),
-             Side('D',
-                  'kd')), *(Contrast(f'{arm_name(arm)}: weight 4 - weight 16',
-                                     Side('W', f'{arm}-w4'), Side('A', arm))
-                            for arm in ('hard', 'kd', 'tcal-t1', 'tcal-t1.5')),
+    Contrast('T = 3 - T = 1, seen images', *_SEEN), SEEN, INTERACTION,
+    *(Contrast(f'{arm_name(arm)}: weight 4 - weight 16', Side(
+        'W', f'{arm}-w4'), Side('A', arm))
+      for arm in ('hard', 'kd', 'tcal-t1', 'tcal-t1.5')),
     Contrast('T = 1.5 - KD, weight 4', Side('W', 'tcal-t1.5-w4'),
              Side('W', 'kd-w4')), *SOFTMAX_REAL, *FOCAL_OTHERS
 ]

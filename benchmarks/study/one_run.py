@@ -100,10 +100,7 @@ def config_of(run: plan.Run):
     cfg = Config.fromfile(run.config)
     cfg.merge_from_dict(dict(run.overrides))
     cfg.train_cfg.update(max_epochs=run.epochs, val_interval=run.epochs)
-    checkpoint = cfg.default_hooks.checkpoint
-    if run.arm != 'teacher' or run.data != 'digits':
-        # Of teachers on the digit scenes early checkpoints are kept.
-        checkpoint.update(interval=run.epochs, max_keep_ckpts=1)
+    cfg.default_hooks.checkpoint.update(interval=run.epochs, max_keep_ckpts=1)
     cfg.default_hooks.logger.interval = 100
     cfg.randomness = dict(seed=run.seed)
     cfg.work_dir = plan.folder_of(run.name)

@@ -94,14 +94,14 @@ def test_folds_have_no_number_of_seeds(rows):
 
 
 def test_runs_are_counted_beside_the_plan():
-    names = [run.name for run in plan.BLOCKS['D'].runs]
+    names = [run.name for run in plan.BLOCKS['W'].runs]
     rows = [
         make_row(name=names[0], seconds=5400),
         make_row(name='extra', seconds=1800)
     ]
-    text = runs_table(rows, dict(D=plan.BLOCKS['D']))
-    cells = cells_of(text, 'D')
-    assert cells[2:] == ['12', '1', '1.5']
+    text = runs_table(rows, dict(W=plan.BLOCKS['W']))
+    cells = cells_of(text, 'W')
+    assert cells[2:] == ['16', '1', '1.5']
     assert 'Not in the plan: extra.' in text and '`0123abc`' in text
 
 
