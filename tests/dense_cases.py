@@ -17,8 +17,7 @@ from tests.zoo_configs import packaged_model
 NUM_CLASSES = 4
 CHANNELS = 32
 SIZE = (128, 160)
-# DDOD's deformable convolutions need 3 cells at the largest stride.
-SIZES = dict(DDODHead=(384, 416), PISASSDHead=(300, 300))
+SIZES = dict(DDODHead=(192, 224), PISASSDHead=(300, 300))
 WITH_MASKS = ('YOLACTHead', 'CondInstBboxHead', 'RTMDetInsSepBNHead',
               'BoxInstBboxHead')
 # Take images of one size only.
@@ -104,6 +103,10 @@ def _shrink(model):
         head.in_channels = CHANNELS
         if 'stacked_convs' in head:
             head.stacked_convs = 1
+        if head.type == 'DDODHead':
+            # Its deformable convolutions need 3 cells at the largest stride.
+            neck.num_outs = 4
+            head.anchor_generator.strides = [8, 16, 32, 64]
     elif 'widen_factor' in backbone:
         ratio = 0.125 / backbone.widen_factor
         backbone.update(widen_factor=0.125, deepen_factor=0.167)

@@ -1,4 +1,4 @@
-"""Training that is killed thirty times, and resumed."""
+"""Training that is killed eighteen times, and resumed."""
 import os
 import os.path as osp
 import random
@@ -164,11 +164,11 @@ class KilledRun:
 def test_nothing_is_lost_and_nothing_is_left(tmp_path):
     runs = [KilledRun(tmp_path / str(limit), limit) for limit in (1, 2)]
     for run in runs:
-        for _ in range(5):
+        for _ in range(3):
             run.start_and_kill(signal.SIGTERM)
             run.start_and_kill(signal.SIGKILL)
             run.start_and_kill(signal.SIGKILL, while_writing=True)
         # Each process has completed one at least.
-        assert run.completed >= 15
+        assert run.completed >= 9
     # Else the moments were no test of what they are to test.
     assert sum(run.num_killed_while_writing for run in runs) > 0
