@@ -45,8 +45,10 @@ def atomic_output_path(path: str, is_folder: bool = False) -> Iterator[str]:
     path = osp.abspath(path)
     os.makedirs(osp.dirname(path), exist_ok=True)
     remove_leftovers(osp.dirname(path), osp.basename(path))
-    temporary, lock = _create_temporary(path, is_folder)
+    names: List[str] = []
+    lock = None
     try:
+        temporary, lock = _create_temporary(path, is_folder, names)
         yield temporary
         if not is_folder:
             _sync_to_disk(temporary)
@@ -54,7 +56,8 @@ def atomic_output_path(path: str, is_folder: bool = False) -> Iterator[str]:
     finally:
         if lock is not None:
             os.close(lock)
-        _remove(temporary)
+        for name in names:
+            _remove(name)
 
 
 def remove_leftovers(folder: str, name: Optional[str] = None) -> List[str]:
@@ -89,11 +92,17 @@ def remove_leftovers(folder: str, name: Optional[str] = None) -> List[str]:
     return removed
 
 
-def _create_temporary(path: str, is_folder: bool) -> Tuple[str, Optional[int]]:
-    """Create an empty file or folder under a new name, and lock it."""
+def _create_temporary(path: str, is_folder: bool,
+                      names: List[str]) -> Tuple[str, Optional[int]]:
+    """Create an empty file or folder under a new name, and lock it.
+
+    The name is appended to ``names`` before it exists: a signal may raise an
+    exception at any moment.
+    """
     while True:
         # Not tempfile: its files can be read by their owner only.
         temporary = f'{path}.tmp-{secrets.token_hex(4)}'
+        names.append(temporary)
         if is_folder:
             os.mkdir(temporary)
         else:

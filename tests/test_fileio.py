@@ -272,3 +272,19 @@ def test_content_that_is_nested_too_deeply(tmp_path):
     with pytest.raises(InvalidValueError, match='must be nested less deeply'):
         write_json_atomically(str(path), content)
     assert not path.exists()
+
+
+@pytest.mark.parametrize('is_folder', [False, True])
+def test_signal_while_the_temporary_name_is_made(tmp_path, monkeypatch,
+                                                 is_folder):
+    """SIGTERM raises SystemExit wherever the process is."""
+
+    def interrupted(*args, **kwargs):
+        assert len(os.listdir(tmp_path)) == 1
+        raise SystemExit(143)
+
+    monkeypatch.setattr(fileio, '_open_locked', interrupted)
+    with pytest.raises(SystemExit):
+        with fileio.atomic_output_path(str(tmp_path / 'out'), is_folder):
+            raise AssertionError('not reached')
+    assert os.listdir(tmp_path) == []
