@@ -284,7 +284,7 @@ def test_signal_while_the_temporary_name_is_made(tmp_path, monkeypatch,
         raise SystemExit(143)
 
     monkeypatch.setattr(fileio, '_open_locked', interrupted)
-    with pytest.raises(SystemExit):
-        with fileio.atomic_output_path(str(tmp_path / 'out'), is_folder):
-            raise AssertionError('not reached')
+    with pytest.raises(SystemExit), fileio.atomic_output_path(
+            str(tmp_path / 'out'), is_folder):
+        raise AssertionError('not reached')
     assert os.listdir(tmp_path) == []
