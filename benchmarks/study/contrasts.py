@@ -2,6 +2,7 @@
 from itertools import combinations
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from .plan import UNSEEN_TEACHERS
 from .rows import Row, rows_of, values_of
 from .statistics import (Differences, Estimate, estimate, paired_differences,
                          pooled_sd)
@@ -140,7 +141,7 @@ INTERACTION = Contrast('(T = 3 - T = 1, seen) - (the same, unseen)', *_SEEN,
 SECONDARY = [
     *_against_baseline('A', 'hard', 'kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3'),
     *(_of_teacher(contrast, teacher) for contrast in PRIMARY
-      for teacher in ('U1', 'U2', 'U3', 'U4')),
+      for pair in UNSEEN_TEACHERS.values() for teacher in pair),
     Contrast('T = 3 - T = 1, seen images', *_SEEN), SEEN, INTERACTION,
     *(Contrast(f'{arm_name(arm)}: weight 4 - weight 16', Side(
         'W', f'{arm}-w4'), Side('A', arm))

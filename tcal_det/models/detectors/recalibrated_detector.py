@@ -148,15 +148,16 @@ def check_test_options(model: dict) -> None:
     if test_cfg is not None and not isinstance(test_cfg, dict):
         raise InvalidTypeError(
             f'`model.test_cfg` must be a dict, but got {test_cfg!r}')
+    given = [option for option in TEST_OPTIONS if (test_cfg or {}).get(option)]
+    if not given:
+        return
     kind = model.get('type')
     cls = MODELS.get(kind) if isinstance(kind, str) else kind
-    if isinstance(cls, type) and issubclass(cls, RecalibratedScoresMixin):
-        return
-    for option in TEST_OPTIONS:
-        if (test_cfg or {}).get(option):
-            raise InvalidValueError(
-                f'`model.test_cfg.{option}` must be in a model of the type '
-                "'tcal_det.RecalibratedDetector' or "
-                f"'tcal_det.CalibratedTeacherDistiller', but {kind!r} "
-                "ignores it: set model.type='tcal_det.RecalibratedDetector' "
-                f'and model.detector_type={kind!r}')
+    if not isinstance(cls, type) or not issubclass(cls,
+                                                   RecalibratedScoresMixin):
+        raise InvalidValueError(
+            f'`model.test_cfg.{given[0]}` must be in a model of the type '
+            "'tcal_det.RecalibratedDetector' or "
+            f"'tcal_det.CalibratedTeacherDistiller', but {kind!r} ignores "
+            "it: set model.type='tcal_det.RecalibratedDetector' and "
+            f'model.detector_type={kind!r}')
