@@ -61,12 +61,12 @@ QUESTIONS = [
              FOCAL[0], FOCAL, ('mAP', 'D-ECE'), True),
     Question('Is a softened teacher (T = 1.5) better than a raw one?', _FOCAL,
              FOCAL[1], FOCAL, ('mAP', 'D-ECE'), True),
-    Question('Is TCal (T = 1.5) better than KD?', _CELLS, SOFTMAX_REAL[0]),
     Question(
-        'Is a teacher that has seen the images better?',
-        _DIGITS,
-        SEEN,
+        'Is TCal (T = 1.5) better than KD?',
+        _CELLS,
+        SOFTMAX_REAL[0],
         is_short=True),
+    Question('Is a teacher that has seen the images better?', _DIGITS, SEEN),
 ]
 
 

@@ -20,10 +20,13 @@ _STYLES = {
 # Means of fewer pairs are not put into an order.
 _PAIRS_FOR_AN_ORDER = 3
 # Block, its arms from top to bottom, and what it is about.
-PANELS = (('A', ('hard', 'kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3'),
-           'Softmax head, digit scenes'), ('F', ('as-is', 'tcal-t1.5', 'platt',
-                                                 'focal-posterior'),
-                                           'Focal head, blood cells'))
+PANELS = (
+    ('A', ('hard', 'kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3'),
+     'Softmax head, digit scenes'),
+    ('S', ('hard', 'kd', 'tcal-t1', 'tcal-t1.5'), 'Softmax head, blood cells'),
+    ('F', ('as-is', 'tcal-t1.5', 'platt', 'focal-posterior'),
+     'Focal head, blood cells'),
+)
 
 
 def study_figure(rows: Sequence[Row]) -> 'Figure':
@@ -34,18 +37,16 @@ def study_figure(rows: Sequence[Row]) -> 'Figure':
 
     Returns:
         Figure: For :func:`~tcal_det.visualization.save_figure`. A panel a
-        head; a row an arm, with mAP and D-ECE: small marks are single pairs
-        of runs, large ones their mean with its 95 % interval.
+        head and data set; a row an arm, with mAP and D-ECE: small marks are
+        single pairs of runs, large ones their mean with its 95 % interval.
     """
-    figure = new_figure((10.4, 4.5))
-    for axes, (block, arms, scope) in zip(figure.subplots(1, 2), PANELS):
+    figure = new_figure((10.4, 8.6))
+    *panels, corner = figure.subplots(2, 2).flat
+    for axes, (block, arms, scope) in zip(panels, PANELS):
         _draw_panel(axes, rows, block, arms, scope)
-    figure.legend(
-        handles=_legend_handles(),
-        loc='outside lower center',
-        ncols=4,
-        frameon=False,
-        fontsize=10)
+    corner.axis('off')
+    corner.legend(
+        handles=_legend_handles(), loc='center', frameon=False, fontsize=11)
     return figure
 
 

@@ -137,8 +137,8 @@ def test_readme_gets_a_line_for_each_question_with_runs(rows):
     assert lines[0].startswith(
         '- Is TCal (T = 1.5) better than KD? (softmax, digits) **Yes.** mAP +')
     assert lines[-1] == (
-        '- Not answered yet, too few runs: Is a teacher that has seen the '
-        'images better? (softmax, digits)')
+        '- Not answered yet, too few runs: Is TCal (T = 1.5) better than KD? '
+        '(softmax, blood cells)')
 
 
 def test_questions_without_runs_share_a_line():

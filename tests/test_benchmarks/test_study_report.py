@@ -12,7 +12,7 @@ from benchmarks.study.answers import short_list
 from benchmarks.study.contrasts import FOCAL
 from benchmarks.study.figure import PANELS, study_figure, title_of
 from tcal_det.errors import InvalidValueError, MissingFileError
-from tests.study_rows import two_blocks
+from tests.study_rows import make_row, two_blocks
 
 REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -128,18 +128,23 @@ def test_every_block_stands_on_the_page(rows):
 
 
 def test_every_pair_and_every_interval_is_drawn(rows):
-    figure = study_figure(rows)
+    softmax_real = [
+        make_row('S', arm, 1, 0.3 + 0.01 * fold, fold)
+        for arm in ('baseline', 'hard', 'kd', 'tcal-t1', 'tcal-t1.5')
+        for fold in range(3)
+    ]
+    figure = study_figure(rows + softmax_real)
+    num_pairs = dict(A=8, S=3, F=10)
     for axes, (block, arms, _) in zip(figure.axes, PANELS):
         dots = [
             line for line in axes.get_lines()
             if line.get_markersize() == 3.5 and len(line.get_xdata())
         ]
-        pairs = 8 if block == 'A' else 10
         assert [len(line.get_xdata())
-                for line in dots] == [pairs] * (2 * len(arms))
+                for line in dots] == [num_pairs[block]] * (2 * len(arms))
     bars = [
         container.lines[2][0].get_segments()[0][:, 0]
-        for container in figure.axes[1].containers
+        for container in figure.axes[2].containers
     ]
     expected = FOCAL[0]._replace(reference=FOCAL[0].reference._replace(
         arm='baseline')).estimate(rows)
@@ -151,7 +156,8 @@ def test_every_pair_and_every_interval_is_drawn(rows):
 def test_few_runs_are_drawn_too(rows, num_rows):
     figure = study_figure(rows[:num_rows])
     figure.canvas.draw()
-    assert 'too few pairs' in figure.axes[1].get_title('left')
+    for axes in figure.axes[:len(PANELS)]:
+        assert 'too few pairs' in axes.get_title('left')
 
 
 @pytest.mark.parametrize(('accuracies', 'errors', 'sentence'), [
