@@ -40,7 +40,7 @@ def parse_args():
         'of the image records, or a .json file {image file name or id: '
         'value}; ATTRIBUTE:10,20 sorts numbers into ranges (default: none)')
     parser.add_argument(
-        '--resamples',
+        '--num-resamples',
         type=int,
         default=1000,
         metavar='NUM',
@@ -83,7 +83,7 @@ def as_slice_rule(text):
 def compare(args):
     args.score_thr = as_score_thr(args.score_thr)
     slice_rules = [as_slice_rule(text) for text in args.slices or ()]
-    check_resampling(args.resamples, args.confidence, '--resamples')
+    check_resampling(args.num_resamples, args.confidence, '--num-resamples')
     if args.out is not None:
         # Checked now, not after the resampling, which can take long.
         if osp.isdir(args.out):
@@ -97,7 +97,7 @@ def compare(args):
         args.images,
         args.names,
         slice_rules,
-        num_resamples=args.resamples,
+        num_resamples=args.num_resamples,
         seed=args.seed,
         confidence=args.confidence,
         num_workers=args.workers,

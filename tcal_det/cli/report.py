@@ -32,7 +32,7 @@ def parse_args():
         default='Detector calibration report',
         help='title of the page (default: Detector calibration report)')
     parser.add_argument(
-        '--resamples',
+        '--num-resamples',
         type=int,
         default=500,
         metavar='NUM',
@@ -94,8 +94,8 @@ def report(args):
     from tcal_det.report import image_paths, prepare_report, write_report
     from tcal_det.report.measurement import CONFIDENCE
     prepare_report(args.out, '`--out`')
-    if args.resamples:
-        check_resampling(args.resamples, CONFIDENCE, '--resamples')
+    if args.num_resamples:
+        check_resampling(args.num_resamples, CONFIDENCE, '--num-resamples')
     image_files = None
     # A file contains sizes, but no pictures.
     if args.images is not None and not osp.isfile(args.images):
@@ -113,7 +113,7 @@ def report(args):
         results,
         image_files,
         title=args.title,
-        num_resamples=args.resamples,
+        num_resamples=args.num_resamples,
         seed=args.seed,
         num_images=args.num_images,
         data_warnings=data_warnings)

@@ -9,9 +9,9 @@ from typing import Any, Callable, Dict, Mapping, Sequence
 import numpy as np
 
 from tcal_det.evaluation.intervals import Interval, PairedDifference
+from .options import CONFIDENCE
 from .shifts import Shift
 
-CONFIDENCE = 0.95
 # For accuracy higher is better, for calibration errors lower is better.
 ACCURACY = ('mAP', 'AP50')
 ERRORS = ('d_ece', 'laece_0')

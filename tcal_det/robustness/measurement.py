@@ -10,10 +10,10 @@ from tcal_det.evaluation.bootstrap import check_resampling, resample_figures
 from tcal_det.evaluation.functional import DetectionCalibrationReport
 from tcal_det.teachers.detections import (CollectedDetections,
                                           collect_detections)
-from .cells import CONFIDENCE, FIGURES, Cell, Figures
+from .cells import FIGURES, Cell, Figures
 from .corruption import ImageCorruption
 from .detector_attack import AttackedBatches
-from .options import NUM_RESAMPLES
+from .options import CONFIDENCE, NUM_RESAMPLES
 from .shifts import Shift
 
 

@@ -20,3 +20,5 @@ MOST_EPSILON = 255
 NONE = 'none'
 SPLITS = ('test', 'val', 'train')
 NUM_RESAMPLES = 500
+# Confidence level of the intervals.
+CONFIDENCE = 0.95

@@ -3,8 +3,8 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
 from tcal_det.evaluation.intervals import Interval
-from .cells import (ACCURACY, CONFIDENCE, FIGURES, Cell, Figures, mean_of,
-                    ratio_of)
+from .cells import ACCURACY, FIGURES, Cell, Figures, mean_of, ratio_of
+from .options import CONFIDENCE
 
 
 @dataclass(frozen=True, eq=False)

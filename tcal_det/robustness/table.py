@@ -4,7 +4,8 @@ from typing import List, Mapping, Optional, Sequence, Union
 
 from tcal_det.evaluation.intervals import Interval, PairedDifference
 from tcal_det.tables import markdown_table
-from .cells import CONFIDENCE, FIGURES, Cell
+from .cells import FIGURES, Cell
+from .options import CONFIDENCE
 from .summary import RobustnessSummary
 
 NAMES = dict(mAP='mAP', AP50='AP50', d_ece='D-ECE', laece_0='LaECE_0')

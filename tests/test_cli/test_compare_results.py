@@ -83,7 +83,8 @@ def plain(figures):
 
 def test_file_has_what_the_library_gives(report, files):
     found = report(files['gt'], files['a'], files['b'], files['c'],
-                   '--resamples', '50', '--seed', '4', '--confidence', '.9')
+                   '--num-resamples', '50', '--seed', '4', '--confidence',
+                   '.9')
     assert list(found) == [
         'settings', 'files', 'results', 'differences', 'slices'
     ]
@@ -110,7 +111,8 @@ def test_file_has_what_the_library_gives(report, files):
 
 
 def test_table_shows_figures_and_marks(report, files):
-    found = report(files['gt'], files['a'], files['b'], '--resamples', '100')
+    found = report(files['gt'], files['a'], files['b'], '--num-resamples',
+                   '100')
     lines = report.output.splitlines()
     assert lines[0].startswith('20 images, ')
     assert lines[1] == f'A: {len(RESULTS)} detections, {files["a"]}'
@@ -135,14 +137,14 @@ def test_table_shows_figures_and_marks(report, files):
 
 
 def test_fewer_detections_have_a_lower_ap(report, files):
-    report(files['gt'], files['a'], files['c'], '--resamples', '100')
+    report(files['gt'], files['a'], files['c'], '--num-resamples', '100')
     line = next(line for line in report.output.splitlines()
                 if line.startswith('AP50'))
     assert line.endswith('* worse')
 
 
 def test_one_file_has_intervals_and_no_differences(report, files):
-    found = report(files['gt'], files['a'], '--resamples', '40')
+    found = report(files['gt'], files['a'], '--num-resamples', '40')
     assert found['differences'] == [] and len(found['results']) == 1
     assert ' - ' not in report.output
     one = found['results'][0]['figures']['brier']
@@ -151,8 +153,8 @@ def test_one_file_has_intervals_and_no_differences(report, files):
 
 
 def test_slices(report, files):
-    found = report(files['gt'], files['a'], files['b'], '--resamples', '40',
-                   '--slice', 'weather', 'altitude:4,9.5')
+    found = report(files['gt'], files['a'], files['b'], '--num-resamples',
+                   '40', '--slice', 'weather', 'altitude:4,9.5')
     assert list(found['slices']) == ['weather', 'altitude']
     rain, sun = found['slices']['weather']
     assert (rain['value'], sun['value']) == ('rain', 'sun')
@@ -181,7 +183,7 @@ def test_attribute_in_a_file_of_its_own(report, files, tmp_path):
     first = ANNOTATIONS['images'][0]['id']
     path = tmp_path / 'camera.json'
     path.write_text(json.dumps({str(first): 7}))
-    found = report(files['gt'], files['a'], '--resamples', '40', '--slice',
+    found = report(files['gt'], files['a'], '--num-resamples', '40', '--slice',
                    str(path))
     assert [(row['value'], row['images'])
             for row in found['slices'][str(path)]] == [(7, 1), (None, 19)]
@@ -192,8 +194,8 @@ def test_attribute_in_a_file_of_its_own(report, files, tmp_path):
 
 
 def test_score_threshold_and_classes(report, files):
-    found = report(files['gt'], files['a'], '--resamples', '40', '--score-thr',
-                   '0.5', '--classes', 'class 4')
+    found = report(files['gt'], files['a'], '--num-resamples', '40',
+                   '--score-thr', '0.5', '--classes', 'class 4')
     assert found['settings']['score_thr'] == .5
     counts = found['results'][0]['counts']
     assert counts['classes'] == 1
@@ -202,8 +204,8 @@ def test_score_threshold_and_classes(report, files):
 
 
 def test_without_a_file(run, files):
-    status, output, _ = run(files['gt'], files['a'], files['b'], '--resamples',
-                            '40')
+    status, output, _ = run(files['gt'], files['a'], files['b'],
+                            '--num-resamples', '40')
     assert status == 0 and 'written' not in output
 
 
@@ -211,7 +213,8 @@ MISTAKES = dict(
     missing_results=(['{gt}', '{a}', 'no.json'], "results 'no.json' does not"),
     missing_annotations=(['no.json', '{a}'], "ground truth 'no.json' does"),
     annotations_as_results=(['{gt}', '{gt}'], '`results` must be a list'),
-    few_resamples=(['--resamples', '20'], '`--resamples` must be >= 40'),
+    few_resamples=(['--num-resamples',
+                    '20'], '`--num-resamples` must be >= 40'),
     negative_seed=(['--seed', '-1'], '`seed` must be >= 0'),
     whole_confidence=(['--confidence', '1'], '`confidence` must be in (0, 1)'),
     no_workers=(['--workers', '0'], '`num_workers` must be >= 1'),
@@ -256,8 +259,8 @@ def test_results_of_other_images(run, files, tmp_path):
 def test_pickle_of_few_of_the_images_is_told(run, files, tmp_path):
     path = tmp_path / 'few.pkl'
     path.write_bytes(pickle.dumps([]))
-    status, _, stderr = run(files['gt'], files['a'], str(path), '--resamples',
-                            '40')
+    status, _, stderr = run(files['gt'], files['a'], str(path),
+                            '--num-resamples', '40')
     assert status == 0
     assert 'results are of 0 of the 20 images' in stderr
 

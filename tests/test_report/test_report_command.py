@@ -58,7 +58,13 @@ def complaint(answer):
 def test_page_is_written(call, with_packages, without_library, tmp_path):
     out = osp.join('new', 'page.html')
     status, stdout, _ = call(
-        GROUND_TRUTH, RESULTS, '--resamples', '40', '--title', 'Mine', out=out)
+        GROUND_TRUTH,
+        RESULTS,
+        '--num-resamples',
+        '40',
+        '--title',
+        'Mine',
+        out=out)
     assert status == 0
     assert stdout == f'written: {tmp_path / out}\n'
     text = (tmp_path / out).read_text(encoding='utf-8')
@@ -84,7 +90,8 @@ def test_page_must_be_html(call, tmp_path):
     (('absent.json', RESULTS), 'absent.json'),
     ((GROUND_TRUTH, 'absent.json'), 'absent.json'),
     ((GROUND_TRUTH, RESULTS, '--images', 'absent'), '--images'),
-    ((GROUND_TRUTH, RESULTS, '--resamples', '39'), '`--resamples` must be'),
+    ((GROUND_TRUTH, RESULTS, '--num-resamples', '39'),
+     '`--num-resamples` must be'),
     ((GROUND_TRUTH, RESULTS, '--num-images', '-1'), 'num_images'),
     ((GROUND_TRUTH, RESULTS, '--classes', 'unicorn'), 'unicorn'),
 ])
@@ -119,7 +126,7 @@ def test_warnings_of_the_data_are_on_the_page(call, with_packages,
     corners = tmp_path / 'corners.json'
     corners.write_text(json.dumps(records))
     status, _, stderr = call(GROUND_TRUTH, RESULTS, str(corners),
-                             '--resamples', '0')
+                             '--num-resamples', '0')
     assert status == 0
     doubt, = (
         line[len('warning: '):] for line in stderr.splitlines()
@@ -162,7 +169,7 @@ def test_a_note_leaves_the_advice(call, with_packages, without_library,
                         dtype=int))))
     part = tmp_path / 'part.pkl'
     part.write_bytes(pickle.dumps(samples))
-    status, _, stderr = call(ground_truth, str(part), '--resamples', '0')
+    status, _, stderr = call(ground_truth, str(part), '--num-resamples', '0')
     assert status == 0, stderr
     note, = (
         line[len('warning: '):] for line in stderr.splitlines()

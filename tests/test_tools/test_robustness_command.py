@@ -123,17 +123,17 @@ def test_missing_package(robustness, monkeypatch):
 
 
 @pytest.mark.parametrize('options, message', [
-    (('--epsilons', '-1'), '`epsilons` must be in [0, inf)'),
-    (('--epsilons', 'nan'), '`epsilons` must be in [0, inf)'),
+    (('--epsilons', '-1'), '`--epsilons` must be in [0, inf)'),
+    (('--epsilons', 'nan'), '`--epsilons` must be in [0, inf)'),
     (('--epsilons', '300'), '`--epsilons` must be in [0, 255]'),
     (('--corruptions', 'fog', 'none'), '`--corruptions` must be names or no'),
     (('--corruptions', 'fogs'), "invalid choice: 'fogs'"),
     (('--attacks', 'none', 'pgd'), '`--attacks` must be names or none'),
     (('--severities', '6'), 'invalid choice: 6'),
-    (('--num-resamples', '-1'), '`num_resamples` must be >= 0'),
-    (('--num-resamples', '30'), '`num_resamples` must be >= 40'),
-    (('--seed', '-1'), '`seed` must be >= 0'),
-    (('--max-images', '0'), '`max_images` must be >= 1'),
+    (('--num-resamples', '-1'), '`--num-resamples` must be >= 0'),
+    (('--num-resamples', '30'), '`--num-resamples` must be >= 40'),
+    (('--seed', '-1'), '`--seed` must be >= 0'),
+    (('--max-images', '0'), '`--max-images` must be >= 1'),
     (('--split', 'none'), "invalid choice: 'none'"),
     (('--out', '/'), '`--out` must be the beginning'),
     (('--cfg-options', 'test_dataloader=None'), '`test_dataloader`'),

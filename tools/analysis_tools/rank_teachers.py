@@ -91,7 +91,7 @@ def check_args(args):
             raise InvalidValueError(
                 '`--teacher` must be given names without line breaks and |, '
                 f'which are not empty, but got {name!r}')
-    check_count('num_resamples', args.num_resamples, 2, MOST_RESAMPLES)
+    check_count('--num-resamples', args.num_resamples, 2, MOST_RESAMPLES)
 
 
 def write_results(prefix, ranking, title, provenance):

@@ -11,11 +11,12 @@ from tcal_det.checks import check_count, check_non_negative
 from tcal_det.commands import (CommandParser, ConfigOptions, one_line_warnings,
                                run_command)
 from tcal_det.errors import InvalidValueError
+from tcal_det.evaluation.bootstrap import check_resampling
 from tcal_det.fileio import (make_output_prefix_folder, write_json_atomically,
                              write_text_atomically)
-from tcal_det.robustness.options import (ATTACKS, CORRUPTIONS, EPSILONS,
-                                         MOST_EPSILON, NONE, NUM_RESAMPLES,
-                                         SEVERITIES, SPLITS)
+from tcal_det.robustness.options import (ATTACKS, CONFIDENCE, CORRUPTIONS,
+                                         EPSILONS, MOST_EPSILON, NONE,
+                                         NUM_RESAMPLES, SEVERITIES, SPLITS)
 
 
 def parse_args():
@@ -112,14 +113,15 @@ def chosen(argument, given, default):
 
 def check_args(args):
     for epsilon in args.epsilons or ():
-        if check_non_negative('epsilons', epsilon) > MOST_EPSILON:
+        if check_non_negative('--epsilons', epsilon) > MOST_EPSILON:
             raise InvalidValueError(
                 f'`--epsilons` must be in [0, {MOST_EPSILON}], but got '
                 f'{epsilon:g}')
-    check_count('num_resamples', args.num_resamples, 0)
-    check_count('seed', args.seed, 0)
+    if check_count('--num-resamples', args.num_resamples, 0):
+        check_resampling(args.num_resamples, CONFIDENCE, '--num-resamples')
+    check_count('--seed', args.seed, 0)
     if args.max_images is not None:
-        check_count('max_images', args.max_images)
+        check_count('--max-images', args.max_images)
 
 
 def main():
