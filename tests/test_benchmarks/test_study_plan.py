@@ -233,3 +233,29 @@ def test_teacher_of_a_seed(seed, teacher):
     made = find_run(f'digits/teachers/{teacher}')
     assert made.seed == 11 + (teacher in ('U2', 'U4'))
     assert made.round <= run.round
+
+
+@pytest.mark.parametrize('head, block', [('focal', 'F'), ('softmax', 'S')])
+@pytest.mark.parametrize('fold, seed, suffix', [(0, 1, ''), (0, 2, ''),
+                                                (1, 1, ''), (4, 1, ''),
+                                                (1, 2, '-remade'),
+                                                (4, 2, '-remade')])
+def test_teacher_of_a_fold(head, block, fold, seed, suffix):
+    """Amendment after block S: trained again, nothing else is changed."""
+    name = f'{head}-fold{fold}{suffix}'
+    students = [
+        run for run in plan.BLOCKS[block].runs
+        if (run.fold, run.seed) == (fold, seed) and run.teacher is not None
+    ]
+    assert {run.teacher for run in students} == {name}
+    for run in students:
+        assert f'/{name}/' in str(run.overrides['model'])
+        assert all(f'/{name}/' in need for need in run.needs)
+    first, made = (
+        find_run(f'bccd/teachers/{teacher}')
+        for teacher in (f'{head}-fold{fold}', name))
+    assert made.round == min(
+        run.round for run in students) - (5 if seed == 2 and not suffix else 0)
+    assert (made.seed, made.config, made.epochs,
+            made.overrides) == (first.seed, first.config, first.epochs,
+                                first.overrides)
