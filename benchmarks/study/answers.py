@@ -66,7 +66,11 @@ QUESTIONS = [
         _CELLS,
         SOFTMAX_REAL[0],
         is_short=True),
-    Question('Is a teacher that has seen the images better?', _DIGITS, SEEN),
+    Question(
+        "Is a teacher (T = 1) that has seen the student's images better?",
+        _DIGITS,
+        SEEN,
+        is_short=True),
 ]
 
 

@@ -28,9 +28,9 @@ FOLDER = 'benchmarks/study'
 SHORT_NOTE = (
     'Differences x 100 on test with 95 % intervals; D-ECE is a calibration '
     'error, better when lower. Verdicts on mAP are corrected for three '
-    'comparisons, so an interval above 0 may be not settled; that on softmax '
-    'heads and blood cells is secondary and not corrected. The study has the '
-    'power of each.')
+    'comparisons, so an interval above 0 may be not settled; the last two of '
+    'detectors are secondary and not corrected. The study has the power of '
+    'each.')
 
 
 def parse_args():
