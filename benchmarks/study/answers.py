@@ -152,10 +152,10 @@ def answers_table(rows: Sequence[Row]) -> str:
         '\n\nDifferences on test x 100 with 95 % intervals, paired by seed or '
         'fold; D-ECE is better when lower. Bold: families of three, mAP (and '
         'D-ECE of the focal head) corrected after Holm; the others are '
-        'secondary and uncorrected. "Equivalent": two one-sided tests exclude '
-        f'a difference of {MARGIN} mAP. "Not settled": neither, with the '
-        'power that one test of these runs has for the least and the largest '
-        'gain of the paper.')
+        'secondary and uncorrected. "Equivalent": two one-sided tests, '
+        f'uncorrected, exclude a difference of {MARGIN} mAP. "Not settled": '
+        'neither, with the power that one test of these runs has for the '
+        'least and the largest gain of the paper.')
 
 
 def short_list(rows: Sequence[Row]) -> str:
@@ -176,7 +176,8 @@ def short_list(rows: Sequence[Row]) -> str:
         lines.append(f'- {question.text} ({question.scope}) '
                      f'**{_capital(answer)}.** mAP {change(accuracy, 1)}, '
                      f'D-ECE {change(error, 1)}, '
-                     f'{count_text(question.contrast, rows)}.')
+                     f'{count_text(question.contrast, rows)}'
+                     f'{"" if question.family else " (secondary)"}.')
     if waiting:
         lines.append('- Not answered yet, too few runs: ' + ' '.join(waiting))
     return '\n'.join(lines)

@@ -142,7 +142,12 @@ SECONDARY = [
     *_against_baseline('A', 'hard', 'kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3'),
     *(_of_teacher(contrast, teacher) for contrast in PRIMARY
       for pair in UNSEEN_TEACHERS.values() for teacher in pair),
-    Contrast('T = 3 - T = 1, seen images', *_SEEN), SEEN, INTERACTION,
+    Contrast('T = 3 - T = 1, seen images',
+             *_SEEN), SEEN, *(SEEN._replace(
+                 label=f'seen - {teacher}, T = 1',
+                 reference=SEEN.reference._replace(teacher=teacher))
+                              for pair in UNSEEN_TEACHERS.values()
+                              for teacher in pair), INTERACTION,
     *(Contrast(f'{arm_name(arm)}: weight 4 - weight 16', Side(
         'W', f'{arm}-w4'), Side('A', arm))
       for arm in ('hard', 'kd', 'tcal-t1', 'tcal-t1.5')),

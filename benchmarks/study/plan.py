@@ -44,8 +44,8 @@ BCCD_SEEDS = (1, 2)
 # Seed 1 gives a teacher the initial weights of its first students, which was
 # found out when block F had its first seed. Block S has another.
 BCCD_TEACHER_SEEDS = dict(focal=1, softmax=21)
-# Folds whose teacher of seed 2 is what the teacher of seed 1 becomes on another
-# kind of CPU, see the amendment after block S.
+# Folds whose teacher of seed 2 is what the teacher of seed 1 becomes on
+# another kind of CPU, see the amendment after seed 1 of block S.
 REMADE_FOLDS = (1, 2, 3, 4)
 BCCD_STUDENT_EPOCHS, BCCD_TEACHER_EPOCHS = 48, 24
 # Of the 73 images of its part, a student sees the first half.

@@ -27,9 +27,9 @@ REPOSITORY = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 FOLDER = 'benchmarks/study'
 SHORT_NOTE = (
     'Differences x 100 on test with 95 % intervals; D-ECE is a calibration '
-    'error, better when lower. Verdicts on mAP are corrected for three '
-    'comparisons, so an interval above 0 may be not settled; the last two of '
-    'detectors are secondary and not corrected. The study has the power of '
+    'error, better when lower. "Yes" and "no" on mAP are corrected for three '
+    'comparisons, so an interval above 0 may be not settled; "equivalent" '
+    'and secondary verdicts are not corrected. The study has the power of '
     'each.')
 
 

@@ -5,6 +5,7 @@ tcal-compare GROUND_TRUTH A B [--out FILE.json] [--slice ATTRIBUTE ...]
 import os.path as osp
 import sys
 
+from tcal_det.checks import check_count
 from tcal_det.commands import CommandParser, one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError
 from tcal_det.evaluation.bootstrap import check_resampling
@@ -84,6 +85,9 @@ def compare(args):
     args.score_thr = as_score_thr(args.score_thr)
     slice_rules = [as_slice_rule(text) for text in args.slices or ()]
     check_resampling(args.num_resamples, args.confidence, '--num-resamples')
+    check_count('--seed', args.seed, 0)
+    if args.workers is not None:
+        check_count('--workers', args.workers)
     if args.out is not None:
         # Checked now, not after the resampling, which can take long.
         if osp.isdir(args.out):

@@ -138,11 +138,20 @@ def test_readme_gets_a_line_for_each_question_with_runs(rows):
         '- Is TCal (T = 1.5) better than KD? (softmax, digits) **Yes.** mAP +')
     assert lines[-1] == (
         '- Not answered yet, too few runs: Is TCal (T = 1.5) better than KD? '
-        '(softmax, blood cells)')
+        '(softmax, blood cells) Is a teacher (T = 1) that has seen the '
+        "student's images better? (softmax, digits)")
+
+
+def test_readme_marks_secondary_verdicts(rows):
+    rows = rows + make_arm('B', 'tcal-t1', [0.1, 0.11, 0.09])
+    lines = short_list(rows).split('\n')
+    seen, = (line for line in lines if 'that has seen' in line)
+    assert '**No, worse.**' in seen and seen.endswith(' seeds (secondary).')
+    assert sum('(secondary)' in line for line in lines) == 1
 
 
 def test_questions_without_runs_share_a_line():
     line, = short_list([]).split('\n')
     assert line.startswith(
         '- Not answered yet, too few runs: Is TCal (T = 1.5) better')
-    assert line.count('?') == 6
+    assert line.count('?') == 7
