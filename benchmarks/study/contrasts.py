@@ -2,7 +2,7 @@
 from itertools import combinations
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .plan import UNSEEN_TEACHERS
+from .plan import BCCD_SEEDS, UNSEEN_TEACHERS
 from .rows import Row, rows_of, values_of
 from .statistics import (Differences, Estimate, estimate, paired_differences,
                          pooled_sd)
@@ -42,19 +42,23 @@ class Side(NamedTuple):
         block (str): Letter of the block.
         arm (str): Name of the arm.
         teacher (str, optional): Name of the only teacher. Defaults to all.
+        seed (int, optional): The only seed. Defaults to all.
     """
     block: str
     arm: str
     teacher: Optional[str] = None
+    seed: Optional[int] = None
 
     def values(self, rows: Sequence[Row], figure: str,
                split: str) -> Dict[tuple, float]:
         """A figure of its runs by key."""
-        arm_rows = rows_of(rows, self.block, self.arm)
-        return values_of(
-            (row
-             for row in arm_rows if self.teacher in (None, row['teacher'])),
-            figure, split)
+        chosen = [
+            row for row in rows_of(rows, self.block, self.arm)
+            if self.teacher in (None,
+                                row['teacher']) and self.seed in (None,
+                                                                  row['seed'])
+        ]
+        return values_of(chosen, figure, split)
 
 
 class Contrast(NamedTuple):
@@ -110,6 +114,12 @@ def _of_teacher(contrast: Contrast, teacher: str) -> Contrast:
         side=contrast.side._replace(teacher=teacher))
 
 
+def _of_seed(contrast: Contrast, seed: int) -> Contrast:
+    return contrast._replace(
+        label=f'{contrast.label}, seed {seed} only',
+        side=contrast.side._replace(seed=seed))
+
+
 # Families: p values of each are corrected for their number.
 PRIMARY = [
     _contrast('A', 'tcal-t1.5', 'kd'),
@@ -133,6 +143,12 @@ FOCAL_OTHERS = [
     _contrast('F', 'focal-posterior', 'platt'),
     *_against_baseline('F', 'as-is', 'tcal-t1.5', 'platt', 'focal-posterior')
 ]
+# The teachers begin with the weights of the students of seed 1.
+FOCAL_SEEDS = [
+    _of_seed(contrast, seed)
+    for contrast in (*FOCAL, *_against_baseline('F', 'as-is'))
+    for seed in BCCD_SEEDS
+]
 _SEEN = Side('B', 'tcal-t3'), Side('B', 'tcal-t1')
 _UNSEEN = Side('A', 'tcal-t3'), Side('A', 'tcal-t1')
 SEEN = Contrast('seen - unseen images, T = 1', _SEEN[1], _UNSEEN[1])
@@ -152,7 +168,7 @@ SECONDARY = [
         'W', f'{arm}-w4'), Side('A', arm))
       for arm in ('hard', 'kd', 'tcal-t1', 'tcal-t1.5')),
     Contrast('T = 1.5 - KD, weight 4', Side('W', 'tcal-t1.5-w4'),
-             Side('W', 'kd-w4')), *SOFTMAX_REAL, *FOCAL_OTHERS
+             Side('W', 'kd-w4')), *SOFTMAX_REAL, *FOCAL_OTHERS, *FOCAL_SEEDS
 ]
 
 

@@ -5,8 +5,8 @@ from typing import Any, Dict, List, Mapping, Sequence
 import numpy as np
 
 from .answers import count_text, family_p_values, verdict
-from .contrasts import (FOCAL, FOCAL_OTHERS, LARGEST_GAIN, MARGIN, PRIMARY,
-                        SOFTMAX_REAL, Contrast, arm_name)
+from .contrasts import (FOCAL, FOCAL_OTHERS, FOCAL_SEEDS, LARGEST_GAIN, MARGIN,
+                        PRIMARY, SOFTMAX_REAL, Contrast, arm_name)
 from .markdown import NOT_MEASURED, change, number, p_value, percent, table
 from .mixed_model import fit_mixed_model
 from .rows import ACCURACY, CHOSEN_ERRORS, FIGURES, RAW_ERRORS, Row
@@ -111,7 +111,7 @@ def focal_table(rows: Sequence[Row]) -> str:
     return '\n\n'.join([
         tests_table(rows, FOCAL, 'mAP'),
         tests_table(rows, FOCAL, 'D-ECE'),
-        contrast_tables(rows, FOCAL + FOCAL_OTHERS)
+        contrast_tables(rows, FOCAL + FOCAL_OTHERS + FOCAL_SEEDS)
     ])
 
 

@@ -111,6 +111,33 @@ def test_a_contrast_of_one_teacher_has_its_seeds_only():
     assert labels['T = 1 - hard labels, U2 only'] == pytest.approx([15.0])
 
 
+def test_a_contrast_of_one_seed_has_its_folds_only():
+    rows = [
+        make_row('F', arm, seed, 0.3 + gain * seed, fold=0)
+        for arm, gain in (('as-is', 0.0), ('platt', 0.05)) for seed in (1, 2)
+    ]
+    labels = {
+        contrast.label: list(contrast.differences(rows).values())
+        for contrast in SECONDARY if 'seed' in contrast.label
+    }
+    assert labels['Platt - raw teacher, seed 1 only'] == pytest.approx([5.0])
+    assert labels['Platt - raw teacher, seed 2 only'] == pytest.approx([10.0])
+
+
+def test_s1_is_compared_with_each_teacher():
+    rows = [
+        *make_arm('B', 'tcal-t1', [0.30, 0.30], teacher='S1'),
+        make_row('A', 'tcal-t1', 201, 0.35, teacher='U1'),
+        make_row('A', 'tcal-t1', 202, 0.32, teacher='U2')
+    ]
+    labels = {
+        contrast.label: list(contrast.differences(rows).values())
+        for contrast in SECONDARY if contrast.label.startswith('seen')
+    }
+    assert labels['seen - U1, T = 1'] == pytest.approx([-5.0])
+    assert labels['seen - U2, T = 1'] == pytest.approx([-2.0])
+
+
 def test_val_and_other_figures_are_compared_alike():
     rows = make_arm('A', 'kd', [0.2, 0.2]) + make_arm('A', 'hard', [0.2, 0.2])
     rows[0]['val']['D-ECE'] = 0.6
