@@ -76,7 +76,7 @@ def test_contrasts_without_runs_are_named(rows):
 
 
 def test_both_measures_of_the_focal_family_are_tested(rows):
-    assert focal_table(rows).count('| Platt - raw teacher') == 5
+    assert focal_table(rows).count('| Platt - raw teacher ') == 5
 
 
 def test_power_table_by_the_plans_numbers():
