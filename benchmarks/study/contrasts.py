@@ -52,12 +52,9 @@ class Side(NamedTuple):
     def values(self, rows: Sequence[Row], figure: str,
                split: str) -> Dict[tuple, float]:
         """A figure of its runs by key."""
-        chosen = [
-            row for row in rows_of(rows, self.block, self.arm)
-            if self.teacher in (None,
-                                row['teacher']) and self.seed in (None,
-                                                                  row['seed'])
-        ]
+        chosen = rows_of(rows, self.block, self.arm)
+        for key, only in (('teacher', self.teacher), ('seed', self.seed)):
+            chosen = [row for row in chosen if only in (None, row[key])]
         return values_of(chosen, figure, split)
 
 
