@@ -1,6 +1,6 @@
 """The contrasts of docs/evidence/preregistration.md, "Analysis"."""
 from itertools import combinations
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .plan import BCCD_SEEDS, FIRST_SEED, UNSEEN_TEACHERS
 from .rows import Row, rows_of, values_of
@@ -105,16 +105,10 @@ def _against_baseline(block: str, *arms: str) -> List[Contrast]:
     return [_contrast(block, arm, 'baseline') for arm in arms]
 
 
-def _of_teacher(contrast: Contrast, teacher: str) -> Contrast:
+def _only(contrast: Contrast, name: str, **choice: Any) -> Contrast:
     return contrast._replace(
-        label=f'{contrast.label}, {teacher} only',
-        side=contrast.side._replace(teacher=teacher))
-
-
-def _of_seed(contrast: Contrast, seed: int) -> Contrast:
-    return contrast._replace(
-        label=f'{contrast.label}, seed {seed} only',
-        side=contrast.side._replace(seed=seed))
+        label=f'{contrast.label}, {name} only',
+        side=contrast.side._replace(**choice))
 
 
 # Families: p values of each are corrected for their number.
@@ -142,14 +136,14 @@ FOCAL_OTHERS = [
 ]
 # The teachers begin with the weights of the students of seed 1.
 FOCAL_SEEDS = [
-    _of_seed(contrast, seed)
+    _only(contrast, f'seed {seed}', seed=seed)
     for contrast in (*FOCAL, *_against_baseline('F', 'as-is'))
     for seed in BCCD_SEEDS
 ]
 _SEEN = Side('B', 'tcal-t3'), Side('B', 'tcal-t1')
 _UNSEEN = Side('A', 'tcal-t3'), Side('A', 'tcal-t1')
 SEEN = Contrast('seen - unseen images, T = 1', _SEEN[1], _UNSEEN[1])
-# The other teachers have one seed each of block B.
+# U3 and U4 taught one seed each of those that block B has.
 SEEN_BY_TEACHER = [
     SEEN._replace(
         label=f'seen - {teacher}, T = 1',
@@ -160,7 +154,7 @@ INTERACTION = Contrast('(T = 3 - T = 1, seen) - (the same, unseen)', *_SEEN,
                        _UNSEEN)
 SECONDARY = [
     *_against_baseline('A', 'hard', 'kd', 'tcal-t1', 'tcal-t1.5', 'tcal-t3'),
-    *(_of_teacher(contrast, teacher) for contrast in PRIMARY
+    *(_only(contrast, teacher, teacher=teacher) for contrast in PRIMARY
       for pair in UNSEEN_TEACHERS.values() for teacher in pair),
     Contrast('T = 3 - T = 1, seen images', *_SEEN), SEEN, *SEEN_BY_TEACHER,
     INTERACTION, *(Contrast(f'{arm_name(arm)}: weight 4 - weight 16',

@@ -6,6 +6,7 @@ import os.path as osp
 import warnings
 from contextlib import contextmanager
 
+from tcal_det.checks import check_count
 from tcal_det.commands import CommandParser, one_line_warnings, run_command
 from tcal_det.errors import InvalidValueError, TcalDetWarning
 from tcal_det.evaluation.bootstrap import check_resampling
@@ -94,7 +95,7 @@ def report(args):
     from tcal_det.report import image_paths, prepare_report, write_report
     from tcal_det.report.measurement import CONFIDENCE
     prepare_report(args.out, '`--out`')
-    if args.num_resamples:
+    if check_count('--num-resamples', args.num_resamples, 0):
         check_resampling(args.num_resamples, CONFIDENCE, '--num-resamples')
     image_files = None
     # A file contains sizes, but no pictures.

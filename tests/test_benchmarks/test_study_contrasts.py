@@ -97,16 +97,20 @@ def test_the_interaction_by_hand():
     assert list(differences.values()) == pytest.approx([4.0, 4.0])
 
 
+def differences_by_label(rows):
+    return {
+        contrast.label: list(contrast.differences(rows).values())
+        for contrast in SECONDARY
+    }
+
+
 def test_a_contrast_of_one_teacher_has_its_seeds_only():
     rows = [
         make_row('A', 'tcal-t1', 201, 0.30, teacher='U1'),
         make_row('A', 'tcal-t1', 202, 0.40, teacher='U2'),
         *make_arm('A', 'hard', [0.20, 0.25])
     ]
-    labels = {
-        contrast.label: list(contrast.differences(rows).values())
-        for contrast in SECONDARY if 'only' in contrast.label
-    }
+    labels = differences_by_label(rows)
     assert labels['T = 1 - hard labels, U1 only'] == pytest.approx([10.0])
     assert labels['T = 1 - hard labels, U2 only'] == pytest.approx([15.0])
 
@@ -116,10 +120,7 @@ def test_a_contrast_of_one_seed_has_its_folds_only():
         make_row('F', arm, seed, 0.3 + gain * seed, fold=0)
         for arm, gain in (('as-is', 0.0), ('platt', 0.05)) for seed in (1, 2)
     ]
-    labels = {
-        contrast.label: list(contrast.differences(rows).values())
-        for contrast in SECONDARY if 'seed' in contrast.label
-    }
+    labels = differences_by_label(rows)
     assert labels['Platt - raw teacher, seed 1 only'] == pytest.approx([5.0])
     assert labels['Platt - raw teacher, seed 2 only'] == pytest.approx([10.0])
 
@@ -130,10 +131,7 @@ def test_s1_is_compared_with_each_teacher():
         make_row('A', 'tcal-t1', 201, 0.35, teacher='U1'),
         make_row('A', 'tcal-t1', 202, 0.32, teacher='U2')
     ]
-    labels = {
-        contrast.label: list(contrast.differences(rows).values())
-        for contrast in SECONDARY if contrast.label.startswith('seen')
-    }
+    labels = differences_by_label(rows)
     assert labels['seen - U1, T = 1'] == pytest.approx([-5.0])
     assert labels['seen - U2, T = 1'] == pytest.approx([-2.0])
 

@@ -91,7 +91,9 @@ def test_page_must_be_html(call, tmp_path):
     ((GROUND_TRUTH, 'absent.json'), 'absent.json'),
     ((GROUND_TRUTH, RESULTS, '--images', 'absent'), '--images'),
     ((GROUND_TRUTH, RESULTS, '--num-resamples', '39'),
-     '`--num-resamples` must be'),
+     '`--num-resamples` must be >= 40'),
+    ((GROUND_TRUTH, RESULTS, '--num-resamples', '-1'),
+     '`--num-resamples` must be >= 0'),
     ((GROUND_TRUTH, RESULTS, '--num-images', '-1'), 'num_images'),
     ((GROUND_TRUTH, RESULTS, '--classes', 'unicorn'), 'unicorn'),
 ])
